@@ -1,0 +1,64 @@
+"""The exceptions a user can cause, each with the exit code the command line returns for it.
+
+    CardioNERError            1
+    ├── UsageError            2   an argument or a combination of arguments that cannot work
+    ├── DataError             3   a corpus, a file or a document that cannot be used as it is
+    │   └── FormatError       3   a malformed line, with file and line
+    ├── ModelError            4   a model directory, an encoder or a tokenizer that cannot be used
+    ├── OutputError           5   a place that cannot be written, or that would be overwritten
+    └── TrainingError         6   training that cannot go on
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CardioNERError(Exception):
+    """Base of every error a user can cause; its message never holds a word of a note."""
+
+    exit_code = 1
+
+
+class UsageError(CardioNERError):
+    """An argument, or a combination of arguments, that cannot work."""
+
+    exit_code = 2
+
+
+class DataError(CardioNERError):
+    """A corpus, a file or a document that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class FormatError(DataError):
+    """A malformed line of a file.
+
+    Attributes:
+        path: The file.
+        line: Its line, counted from 1.
+    """
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        super().__init__(f"{path}:{line}: {problem}")
+        self.path = path
+        self.line = line
+
+
+class ModelError(CardioNERError):
+    """A model directory, an encoder or a tokenizer that cannot be used."""
+
+    exit_code = 4
+
+
+class OutputError(CardioNERError):
+    """A place that cannot be written, or that would be overwritten."""
+
+    exit_code = 5
+
+
+class TrainingError(CardioNERError):
+    """Training that cannot go on."""
+
+    exit_code = 6

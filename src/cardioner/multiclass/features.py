@@ -1,0 +1,227 @@
+"""Training data of every accepted form, to windows, to what a model takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from cardioner.documents import Document, Span
+from cardioner.errors import DataError
+from cardioner.labels import LabelSet
+from cardioner.multiclass.modeling import IGNORED
+from cardioner.multiclass.pipeline import EncodedNote, WindowPlan, encode_notes, pad
+from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, to_runs, to_tags
+from cardioner.multiclass.windows import Window
+
+Feature = dict[str, list[int]]
+"""A window: `input_ids` and `labels`, one each per attended position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Data of any accepted form.
+
+    Attributes:
+        documents: The notes; for ready features, one stand-in a window whose characters are its labelled positions.
+        features: Windows as given by the caller; `None` where they are made of the documents.
+        remarks: What had to be repaired, counted.
+    """
+
+    documents: tuple[Document, ...]
+    features: tuple[Feature, ...] | None = None
+    remarks: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """Windows ready to train on.
+
+    Attributes:
+        features: The windows.
+        losses: Spans that the tags cannot carry as they are, by kind and entity type.
+        sub_tokens: Sub-tokens of all notes, each counted once.
+    """
+
+    features: tuple[Feature, ...]
+    losses: Counter[tuple[str, str]]
+    sub_tokens: int
+
+
+def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Dataset:
+    """Take `Document`s, `{"tokens", "tags"}` items, ready features, or a `datasets.Dataset` of the latter two.
+
+    Args:
+        data: All of one form. Tags are names or ids. Tokens are words; the text is rebuilt with single spaces.
+        labels: The tags of the model.
+        tokenizer: Its tokenizer, which knows the special ids in ready features.
+
+    Raises:
+        DataError: For another form, a mixture, or a tag that the model does not have.
+    """
+    rows = list(data)
+    if all(isinstance(row, Document) for row in rows):
+        _check_types(rows, labels)
+        return Dataset(tuple(rows))
+    if all(isinstance(row, Mapping) and {"tokens", "tags"} <= set(row) for row in rows):
+        return _read_items(rows, labels)
+    if all(isinstance(row, Mapping) and {"input_ids", "labels"} <= set(row) for row in rows):
+        return _read_features(rows, labels, tokenizer)
+    raise DataError(
+        "expected Documents, items with 'tokens' and 'tags', or features with 'input_ids' and 'labels', all of one "
+        f"form; found {sorted({type(row).__name__ for row in rows})}"
+    )
+
+
+def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
+    """Tokenise, tag and cut documents.
+
+    Special positions are labelled `O`, context positions with their true tag, and the leading inside tags of an entity
+    that a window's left edge cuts are left out: after the opening `O` they would be illegal.
+    """
+    notes = encode_notes(tokenizer, [document.text for document in documents])
+    label2id, losses, features = labels.label2id, Counter[tuple[str, str]](), []
+    for document, note in zip(documents, notes, strict=True):
+        tags, lost = to_tags(document.spans, note.offsets)
+        losses.update((loss.kind, loss.label) for loss in lost)
+        features += [_window_feature(note, tags, window, plan=plan, label2id=label2id) for window in plan.cut(note)]
+    return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes))
+
+
+def _window_feature(
+    note: EncodedNote, tags: Sequence[str], window: Window, *, plan: WindowPlan, label2id: Mapping[str, int]
+) -> Feature:
+    """One window's input ids and labels."""
+    inner = [label2id[tag] for tag in tags[window.start : window.stop]]
+    for index, tag in enumerate(tags[window.start : window.stop]):
+        if not tag.startswith("I-"):
+            break
+        inner[index] = IGNORED
+    outside = label2id[OUTSIDE]
+    opening, closing = ([outside] * len(ids) for ids in plan.special)
+    return {"input_ids": plan.ids(note, window), "labels": [*opening, *inner, *closing]}
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Pad features to the longest of their batch, on the right.
+
+    Attributes:
+        padding_id: The tokenizer's padding id.
+    """
+
+    padding_id: int
+
+    def __call__(self, features: Sequence[Feature]) -> dict[str, Tensor]:
+        """Tensors `(batch, length)`: `input_ids`, `attention_mask` and `labels`, `IGNORED` on padding."""
+        return {
+            "input_ids": pad([feature["input_ids"] for feature in features], self.padding_id),
+            "attention_mask": pad([[1] * len(feature["input_ids"]) for feature in features], 0),
+            "labels": pad([feature["labels"] for feature in features], IGNORED),
+        }
+
+
+def balanced_weights(features: Iterable[Feature], num_labels: int) -> list[float]:
+    """A weight per tag: the number of labelled positions, over the number of tags times the tag's own positions.
+
+    A tag that never occurs gets weight 1.
+    """
+    counts = Counter(label for feature in features for label in feature["labels"] if label != IGNORED)
+    total = sum(counts.values())
+    return [total / (num_labels * counts[index]) if counts[index] else 1.0 for index in range(num_labels)]
+
+
+def _check_types(documents: Iterable[Document], labels: LabelSet) -> None:
+    """Refuse documents with entity types that the model has no tags for."""
+    known = set(labels.types)
+    unknown = Counter(span.label for document in documents for span in document.spans if span.label not in known)
+    if unknown:
+        found = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
+        raise DataError(
+            f"the model tags {', '.join(labels.types) or 'nothing'}; the data also has {found}: "
+            "rename these types or drop them (on the command line: --map OLD=NEW, --map OLD=)"
+        )
+
+
+def _tag_names(tags: Sequence[Any], labels: LabelSet, where: str) -> list[str]:
+    """Tags given as names or ids, as names."""
+    known = labels.label2id
+    names = []
+    for tag in tags:
+        name = tag if isinstance(tag, str) else labels.id2label.get(int(tag))
+        if name not in known:
+            raise DataError(f"{where}: the tag {tag!r} is not one of the model's: {', '.join(labels.tags)}")
+        names.append(str(name))
+    return names
+
+
+def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
+    """Rebuild documents of words and their tags."""
+    documents, remarks = [], Counter[str]()
+    for number, row in enumerate(rows):
+        identifier = str(row.get("id", f"item-{number}"))
+        tokens = [str(token) for token in row["tokens"]]
+        if len(tokens) != len(row["tags"]):
+            raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")
+        tags, repaired = repair(_tag_names(row["tags"], labels, identifier))
+        remarks["inside tags that continued nothing, made opening"] += repaired
+        documents.append(_document_of_words(identifier, tokens, tags))
+    return Dataset(tuple(documents), remarks=+remarks)
+
+
+def _document_of_words(identifier: str, tokens: Sequence[str], tags: Sequence[str]) -> Document:
+    """Words joined by single spaces, with the spans that their tags mark."""
+    offsets, position = [], 0
+    for token in tokens:
+        offsets.append((position, position + len(token)))
+        position += len(token) + 1
+    edges = [(run_offsets(run, offsets), run.label) for run in to_runs(tags)]
+    spans = tuple(Span(start, end, label) for (start, end), label in edges if start < end)
+    return Document(identifier, " ".join(tokens), spans)
+
+
+def _read_features(rows: Sequence[Mapping[str, Any]], labels: LabelSet, tokenizer: Any) -> Dataset:
+    """Check ready features, repair their labels, and keep only attended positions."""
+    special = set(tokenizer.all_special_ids)
+    documents, features, remarks = [], [], Counter[str]()
+    for number, row in enumerate(rows):
+        feature, found = _clean_feature(row, labels, special=special, where=f"feature-{number}")
+        remarks.update(found)
+        tags = [labels.tags[label] for label in feature["labels"] if label != IGNORED]
+        spans = tuple(Span(run.first, run.stop, run.label) for run in to_runs(tags))
+        documents.append(Document(f"feature-{number}", " " * len(tags), spans))
+        features.append(feature)
+    return Dataset(tuple(documents), tuple(features), +remarks)
+
+
+def _clean_feature(
+    row: Mapping[str, Any], labels: LabelSet, *, special: set[int], where: str
+) -> tuple[Feature, Counter[str]]:
+    """One ready feature without padding, special positions labelled `O`, inside tags repaired."""
+    ids = [int(value) for value in row["input_ids"]]
+    mask = row.get("attention_mask", [1] * len(ids))
+    given = [int(value) for value in row["labels"]]
+    if not len(ids) == len(mask) == len(given):
+        raise DataError(f"{where}: {len(ids)} input_ids, {len(mask)} attention_mask and {len(given)} labels")
+    wrong = sorted({label for label in given if label != IGNORED and not 0 <= label < len(labels.tags)})
+    if wrong:
+        raise DataError(f"{where}: labels must be 0 to {len(labels.tags) - 1} or {IGNORED}; found {wrong}")
+    remarks = Counter[str]()
+    outside = labels.label2id[OUTSIDE]
+    kept = [(token, label) for token, label, attended in zip(ids, given, mask, strict=True) if attended]
+    remarks["attended positions"] = len(kept)
+    remarks["attended special positions without label, made O"] = sum(
+        token in special and label == IGNORED for token, label in kept
+    )
+    kept = [(token, outside if token in special and label == IGNORED else label) for token, label in kept]
+    places = [index for index, (_, label) in enumerate(kept) if label != IGNORED]
+    remarks["continuation pieces without label, left out of the loss"] = len(kept) - len(places)
+    tags, repaired = repair([labels.tags[kept[index][1]] for index in places])
+    remarks["inside tags that continued nothing, made opening"] = repaired
+    final = [label for _, label in kept]
+    for index, tag in zip(places, tags, strict=True):
+        final[index] = labels.label2id.get(tag, final[index])
+    return {"input_ids": [token for token, _ in kept], "labels": final}, remarks

@@ -1,0 +1,284 @@
+"""From the text of notes to spans: the one path that training, the library, the command line and `pipeline()` share.
+
+A note is tokenised once, whole; cut into windows; the windows of many notes are batched by length; the emissions of
+the sub-tokens that each window owns are stitched to one row per sub-token; one decoding runs over the whole note.
+This file travels with every saved model and imports only the three files that travel with it.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import TokenClassificationPipeline
+
+from .tagging import run_offsets, to_runs, trim_offsets
+from .windows import Window, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+BATCH_TOKENS = 4096
+"""Sub-tokens that the encoder reads at a time, padding included."""
+
+READ_AHEAD = 64
+"""Notes that are held at a time when they come from an iterator."""
+
+
+class EncodedNote(NamedTuple):
+    """A tokenised note.
+
+    Attributes:
+        text: The untouched text.
+        ids: One id per sub-token, special ones not among them.
+        offsets: The characters of each sub-token, trimmed of white space.
+    """
+
+    text: str
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class Entity(NamedTuple):
+    """A predicted span: characters, half-open, into the note's text, its type and its probability."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+class SpecialIds(NamedTuple):
+    """The ids that a tokenizer puts before and behind every window."""
+
+    opening: tuple[int, ...]
+    closing: tuple[int, ...]
+
+
+class WindowPlan(NamedTuple):
+    """How notes are cut: the special ids, and the window's length and context in sub-tokens without them."""
+
+    special: SpecialIds
+    length: int
+    context: int
+
+    def cut(self, note: EncodedNote) -> list[Window]:
+        """The note's windows."""
+        return cut(len(note.ids), length=self.length, context=self.context)
+
+    def ids(self, note: EncodedNote, window: Window) -> list[int]:
+        """A window's input ids, special ones included."""
+        return [*self.special.opening, *note.ids[window.start : window.stop], *self.special.closing]
+
+
+def encode_notes(tokenizer: Any, texts: Sequence[str]) -> list[EncodedNote]:
+    """Tokenise whole notes, whatever their length: nothing is truncated, padded or normalised in the text.
+
+    Raises:
+        ValueError: If the tokenizer cannot tell which characters a sub-token stands for.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} cannot tell which characters a sub-token stands for: "
+            "a fast tokenizer (tokenizer.json) is needed"
+        )
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    rows = zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [EncodedNote(text, ids, trim_offsets(text, offsets)) for text, ids, offsets in rows]
+
+
+def plan_windows(config: Any, tokenizer: Any) -> WindowPlan:
+    """How a model's configuration wants notes cut."""
+    encoded = tokenizer("a", verbose=False, truncation=False, padding=False)
+    own = [index for index, sequence in enumerate(encoded.sequence_ids(0)) if sequence is not None]
+    ids = encoded["input_ids"]
+    special = SpecialIds(tuple(ids[: own[0]]), tuple(ids[own[-1] + 1 :]))
+    return WindowPlan(special, config.window_length - len(special.opening) - len(special.closing), config.window_context)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of different length as one tensor, padded on the right."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long)
+
+
+def emissions_of(
+    model: Any,
+    tokenizer: Any,
+    notes: Sequence[EncodedNote],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[int], None] | None = None,
+) -> list[Tensor]:
+    """The stitched emissions of each note.
+
+    Args:
+        model: A model of `modeling.py`.
+        tokenizer: Its tokenizer.
+        notes: The tokenised notes.
+        batch_tokens: Most sub-tokens the encoder reads at a time, padding included.
+        advance: Called with the number of owned sub-tokens that a batch finished.
+
+    Returns:
+        Per note `(opening + sub-tokens + closing, tags)`: the opening special rows of the first window, one row per
+        sub-token, the closing special rows of the last window; float32, on the CPU.
+    """
+    plan = plan_windows(model.config, tokenizer)
+    cuts = [plan.cut(note) for note in notes]
+    jobs = [(index, window) for index, windows in enumerate(cuts) for window in windows]
+    jobs.sort(key=lambda job: job[1].stop - job[1].start)
+    extra = len(plan.special.opening) + len(plan.special.closing)
+    stitched = [torch.empty(len(note.ids) + extra, model.config.num_labels) for note in notes]
+    model.eval()
+    reduced = model.config.inference_dtype == "bfloat16"
+    with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=reduced):
+        for batch in _batches(jobs, extra, batch_tokens):
+            logits = _logits(model, tokenizer, [plan.ids(notes[index], window) for index, window in batch])
+            for (index, window), rows in zip(batch, logits, strict=True):
+                _stitch(stitched[index], rows, window, plan.special)
+            if advance is not None:
+                advance(sum(window.own_stop - window.own_start for _, window in batch))
+    return stitched
+
+
+def _batches(
+    jobs: Sequence[tuple[int, Window]], extra: int, batch_tokens: int
+) -> Iterator[list[tuple[int, Window]]]:
+    """Group windows that are sorted by length so that no padded batch exceeds the budget."""
+    batch: list[tuple[int, Window]] = []
+    for job in jobs:
+        width = job[1].stop - job[1].start + extra
+        if batch and (len(batch) + 1) * width > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _logits(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Emissions `(batch, length, tags)` of windows given by their ids, as float32 on the CPU."""
+    input_ids = pad(rows, tokenizer.pad_token_id or 0)
+    attention_mask = pad([[1] * len(row) for row in rows], 0)
+    output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
+    return output.logits.float().cpu()  # type: ignore[no-any-return]
+
+
+def _stitch(note: Tensor, rows: Tensor, window: Window, special: SpecialIds) -> None:
+    """Copy the rows that a window owns to their place in the note, the special rows at the note's ends included."""
+    opening, closing = len(special.opening), len(special.closing)
+    first, last = window.own_start == 0, window.own_stop == len(note) - opening - closing
+    start = 0 if first else window.own_start + opening
+    stop = len(note) if last else window.own_stop + opening
+    note[start:stop] = rows[start - window.start : stop - window.start]
+
+
+def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = True) -> list[list[int]]:
+    """The best tag ids of whole notes, special rows included: one decoding a note, many notes at a time.
+
+    Args:
+        model: A model of `modeling.py`.
+        emissions: Per note `(length, tags)`.
+        viterbi: Whether a model with a CRF uses it; else the most probable tag of each row is taken.
+    """
+    if not viterbi:
+        return [rows.argmax(1).tolist() for rows in emissions]
+    order = sorted(range(len(emissions)), key=lambda index: len(emissions[index]))
+    decoded: list[list[int]] = [[] for _ in emissions]
+    for start in range(0, len(order), 32):
+        indices = order[start : start + 32]
+        logits = torch.nn.utils.rnn.pad_sequence([emissions[index] for index in indices], batch_first=True)
+        mask = pad([[1] * len(emissions[index]) for index in indices], 0)
+        with torch.inference_mode():
+            tags = model.decode(logits.to(model.device), mask.to(model.device))
+        for index, row in zip(indices, tags, strict=True):
+            decoded[index] = row
+    return decoded
+
+
+def entities_of(
+    model: Any, note: EncodedNote, emissions: Tensor, tags: list[int], special: SpecialIds
+) -> list[Entity]:
+    """Spans and their scores, in the order of the text, from a note's stitched emissions and decoded tags."""
+    opening = len(special.opening)
+    names = [model.config.id2label[tag] for tag in tags[opening : opening + len(note.ids)]]
+    runs = [(run, run_offsets(run, note.offsets)) for run in to_runs(names)]
+    runs = [(run, offsets) for run, offsets in runs if offsets[0] < offsets[1]]
+    places = [(run.first + opening, run.stop + opening) for run, _ in runs]
+    with torch.inference_mode():
+        scores = model.span_scores(emissions.to(model.device), tags, places)
+    entities: list[Entity] = []
+    for (run, (start, end)), score in zip(runs, scores, strict=True):
+        begin = max(start, entities[-1].end) if entities else start  # two sub-tokens can share one character
+        if begin < end:
+            entities.append(Entity(begin, end, run.label, score))
+    return entities
+
+
+def tag_texts(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    viterbi: bool = True,
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[int], None] | None = None,
+) -> list[list[Entity]]:
+    """The spans of each text: see `emissions_of` and `decode_notes` for the arguments."""
+    notes = encode_notes(tokenizer, texts)
+    emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance)
+    tags = decode_notes(model, emissions, viterbi=viterbi)
+    special = plan_windows(model.config, tokenizer).special
+    rows = zip(notes, emissions, tags, strict=True)
+    return [entities_of(model, note, logits, row, special) for note, logits, row in rows]
+
+
+class CardioNERPipeline(TokenClassificationPipeline):  # type: ignore[misc, unused-ignore]
+    """`pipeline("token-classification")` for notes of any length, decoded as the model was trained.
+
+    Takes a text, a list of texts, or an iterator of them (read `READ_AHEAD` at a time). Spans are always grouped, and
+    windows are those of the model, so the stock pipeline's `aggregation_strategy` and `stride` change nothing.
+    """
+
+    def __call__(self, inputs: str | Iterable[str], **_: Any) -> Any:
+        """Per text a list of `{"entity_group", "score", "word", "start", "end"}`; for one text that list alone."""
+        if isinstance(inputs, str):
+            return self._tag([inputs])[0]
+        if isinstance(inputs, (list, tuple)):
+            return self._tag(inputs)
+        return self._stream(inputs)
+
+    def _stream(self, texts: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
+        """Tag an iterator's texts in groups."""
+        remaining = iter(texts)
+        while group := list(islice(remaining, READ_AHEAD)):
+            yield from self._tag(group)
+
+    def _tag(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """The stock output form of each text's spans."""
+        return [
+            [
+                {
+                    "entity_group": entity.label,
+                    "score": entity.score,
+                    "word": text[entity.start : entity.end],
+                    "start": entity.start,
+                    "end": entity.end,
+                }
+                for entity in entities
+            ]
+            for text, entities in zip(texts, tag_texts(self.model, self.tokenizer, texts), strict=True)
+        ]

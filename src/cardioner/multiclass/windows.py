@@ -1,0 +1,59 @@
+"""Cut a note of any length into overlapping windows in which every sub-token has exactly one owner.
+
+    |<------- window ------->|
+    | left |   OWNED  | right |
+
+A window's context on either side gives the encoder something to read; its predictions count only for the sub-tokens
+it owns, each of which lies where it is most central. Standard library only: this file travels with every saved model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Window(NamedTuple):
+    """A stretch of a note: all four are indices of the note's sub-tokens, half-open.
+
+    Attributes:
+        start: First sub-token that the encoder reads.
+        stop: Behind the last one.
+        own_start: First sub-token whose prediction counts.
+        own_stop: Behind the last one.
+    """
+
+    start: int
+    stop: int
+    own_start: int
+    own_stop: int
+
+    @property
+    def owned(self) -> slice:
+        """The owned sub-tokens, counted from the window's own first one."""
+        return slice(self.own_start - self.start, self.own_stop - self.start)
+
+
+def cut(count: int, *, length: int, context: int) -> list[Window]:
+    """Cut `count` sub-tokens into windows of equal length, as few and as short as the context allows.
+
+    Args:
+        count: Sub-tokens of the note.
+        length: Most sub-tokens in a window, special ones not counted.
+        context: Least sub-tokens that neighbouring windows share on each side of the border between what they own.
+
+    Returns:
+        The windows in order. Together they own 0 to `count`, each index once. A note without sub-tokens has one empty
+        window, so that it still gets a (wholly special) row of its own.
+
+    Raises:
+        ValueError: If the context leaves no room for owned sub-tokens.
+    """
+    if context < 0 or length <= 2 * context:
+        raise ValueError(f"a window of {length} sub-tokens has no room between two contexts of {context}")
+    if count <= length:
+        return [Window(0, count, 0, count)]
+    pieces = -(-(count - 2 * context) // (length - 2 * context))
+    size = -(-(count + 2 * context * (pieces - 1)) // pieces)
+    starts = [index * (count - size) // (pieces - 1) for index in range(pieces)]
+    borders = [0, *((before + size + after) // 2 for before, after in zip(starts, starts[1:], strict=False)), count]
+    return [Window(start, start + size, *own) for start, *own in zip(starts, borders, borders[1:], strict=False)]

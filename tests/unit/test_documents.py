@@ -1,0 +1,60 @@
+"""Spans and documents refuse what cannot be, and show text only when asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardioner.documents import Document, Span, rename_labels
+from cardioner.errors import DataError
+
+TEXT = "Severe mitral and aortic stenosis."
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 3), (3, 3), (4, 3)])
+def test_a_span_without_length_or_before_the_text_is_refused(start: int, end: int) -> None:
+    with pytest.raises(DataError, match=f"found {start} to {end}"):
+        Span(start, end, "A")
+
+
+def test_a_span_without_label_is_refused() -> None:
+    with pytest.raises(DataError, match="has no label"):
+        Span(0, 3, "")
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        ((7, 13), (25, 34)),  # beyond the end
+        ((8, 13), (25, 33)),  # behind the start
+        ((25, 33), (7, 13)),  # out of order
+        ((7, 26), (25, 33)),  # overlapping
+        ((7, 7), (25, 33)),  # empty
+    ],
+)
+def test_fragments_that_do_not_fit_the_span_are_refused(fragments: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(DataError, match="the fragments of the span 7 to 33"):
+        Span(7, 33, "A", fragments=fragments)
+
+
+def test_a_span_behind_the_text_is_refused_without_showing_the_text() -> None:
+    with pytest.raises(DataError, match=r"document note: .* 34 characters") as caught:
+        Document("note", TEXT, (Span(25, 35, "A"),))
+    assert "stenosis" not in str(caught.value)
+
+
+def test_the_text_of_a_span_is_its_characters_or_its_fragments() -> None:
+    document = Document("note", TEXT)
+    assert document.text_of(Span(7, 13, "A")) == "mitral"
+    assert document.text_of(Span(7, 33, "A", fragments=((7, 13), (25, 33)))) == "mitral stenosis"
+
+
+def test_other_spans_make_another_document() -> None:
+    document = Document("note", TEXT, (Span(0, 6, "A"),))
+    assert document.with_spans([Span(7, 13, "B")]) == Document("note", TEXT, (Span(7, 13, "B"),))
+    assert document.spans == (Span(0, 6, "A"),)
+
+
+def test_labels_are_renamed_dropped_or_kept() -> None:
+    spans = (Span(0, 6, "A"), Span(7, 13, "B", 0.5), Span(18, 24, "C"))
+    renamed = rename_labels([Document("note", TEXT, spans)], {"A": "", "B": "X"})
+    assert renamed == [Document("note", TEXT, (Span(7, 13, "X", 0.5), Span(18, 24, "C")))]

@@ -1,0 +1,37 @@
+"""Label sets: the same in every process, and a caller's own order kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardioner.errors import UsageError
+from cardioner.labels import LabelSet
+
+
+def test_tags_of_types_are_sorted_behind_outside_whatever_the_order() -> None:
+    expected = ("O", "B-DISEASE", "I-DISEASE", "B-DRUG", "I-DRUG")
+    assert LabelSet.from_types(["DRUG", "DISEASE", "DRUG"]).tags == expected
+    assert LabelSet.from_types({"DISEASE", "DRUG"}).tags == expected
+
+
+def test_a_callers_ids_are_kept() -> None:
+    mapping = {"I-A": 0, "O": 2, "B-A": 1}
+    labels = LabelSet.from_mapping(mapping)
+    assert labels.label2id == mapping
+    assert labels.id2label == {0: "I-A", 1: "B-A", 2: "O"}
+
+
+@pytest.mark.parametrize("ids", [(0, 2), (1, 2), (0, 0)])
+def test_ids_with_gaps_or_twice_are_refused(ids: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="the ids 0 to 1, each once"):
+        LabelSet.from_mapping(dict(zip(("O", "B-A"), ids, strict=True)))
+
+
+@pytest.mark.parametrize("tags", [(), ("O", "O")])
+def test_no_tag_or_a_tag_twice_is_refused(tags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="at least one tag, each of them once"):
+        LabelSet(tags)
+
+
+def test_types_are_sorted_and_may_hold_hyphens() -> None:
+    assert LabelSet(("B-X-RAY", "O", "I-X-RAY", "B-A")).types == ("A", "X-RAY")
