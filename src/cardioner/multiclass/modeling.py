@@ -63,7 +63,7 @@ def legal_transitions(tags: list[str]) -> Legality:
     )
 
 
-class CardioNERConfig(PretrainedConfig):  # type: ignore[misc, unused-ignore]
+class CardioNERConfig(PretrainedConfig):
     """Everything but the weights: the encoder's whole configuration is nested, so that loading needs no network.
 
     Args:
@@ -83,7 +83,7 @@ class CardioNERConfig(PretrainedConfig):  # type: ignore[misc, unused-ignore]
 
     model_type = "cardioner_multiclass"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a key of config.json
         self,
         encoder_config: dict[str, Any] | None = None,
         classifier_hidden_layers: tuple[int, ...] | list[int] | None = None,
@@ -91,8 +91,8 @@ class CardioNERConfig(PretrainedConfig):  # type: ignore[misc, unused-ignore]
         class_weights: list[float] | None = None,
         use_crf: bool = False,
         freeze_backbone: bool = False,
-        window_length: int = 256,
-        window_context: int = 32,
+        window_length: int = 128,
+        window_context: int = 16,
         temperature: float = 1.0,
         inference_dtype: str = "float32",
         **kwargs: Any,
@@ -113,7 +113,7 @@ class CardioNERConfig(PretrainedConfig):  # type: ignore[misc, unused-ignore]
 
     def to_dict(self) -> dict[str, Any]:
         """As inherited, with `temperature` under the name that the constructor takes."""
-        output = super().to_dict()
+        output: dict[str, Any] = super().to_dict()
         output["temperature"] = output.pop("score_temperature", 1.0)
         return output
 
@@ -133,11 +133,11 @@ class CRF(nn.Module):
     """A linear-chain conditional random field over tags (Lafferty, McCallum and Pereira 2001).
 
     Drop-in for the class of the same name in pytorch-crf: the same parameters and calls. Masks may be of any dtype and
-    have holes: masked positions are left out and their neighbours joined. All sums are taken in float32 or wider.
+    have holes: masked positions are left out and their neighbours joined. Sums are taken in float32 or wider.
 
     Args:
         num_tags: Number of tags.
-        batch_first: Whether tensors are `(batch, length, ...)` and not `(length, batch, ...)`.
+        batch_first: Whether tensors are `(batch, length, ...)` and not `(length, batch, ...)`, here and below.
         legal: Which transitions exist; all of them by default. Illegal ones have probability 0 in loss and decoding
             and are never written into the parameters.
     """
@@ -155,17 +155,15 @@ class CRF(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set all parameters to 0: the start is the head's own opinion, and an untrained CRF can be told by its zeros."""
+        """Set all parameters to 0: the head's own opinion, by which an untrained CRF can be told."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(
-        self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum"
-    ) -> Tensor:
+    def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum") -> Tensor:
         """The log-likelihood of tag sequences; of the best sequences where `tags` is a boolean mask.
 
         Args:
-            emissions: `(batch, length, tags)`, or `(length, batch, tags)` without `batch_first`.
+            emissions: `(batch, length, tags)`.
             tags: `(batch, length)` tag ids, `IGNORED` counting as masked; or a boolean mask of that shape.
             mask: `(batch, length)`; positions that are 0 are left out.
             reduction: `none` `(batch)`, `sum`, `mean` over sequences, or `token_mean` over kept positions.
@@ -173,131 +171,132 @@ class CRF(nn.Module):
         Raises:
             ValueError: For another reduction, or a tag id that the CRF does not have.
         """
-        emissions, tags, mask = self._batch_first(emissions, tags, mask)
         if tags.dtype == torch.bool:
-            emissions, kept, _ = _compact(emissions, tags)
+            emissions, kept, _, _ = self._arrange(emissions, tags)
             score = self._viterbi(emissions, kept)[1]
         else:
-            mask = tags.ne(IGNORED) if mask is None else mask.bool() & tags.ne(IGNORED)
             check_labels(tags, self.num_tags)
-            emissions, kept, order = _compact(emissions, mask)
-            score = self._score(emissions, tags.clamp(min=0).gather(1, order), kept)
+            emissions, kept, _, tags = self._arrange(emissions, mask, tags)
+            score = self._score(emissions, tags, kept)
         return _reduce(score - self._log_partition(emissions, kept), kept, reduction)
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The logarithm of the sum over all legal sequences of their exponentiated scores, `(batch)`."""
-        emissions, _, mask = self._batch_first(emissions, None, mask)
-        emissions, kept, _ = _compact(emissions, mask)
+        emissions, kept, _, _ = self._arrange(emissions, mask)
         return self._log_partition(emissions, kept)
+
+    def log_marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The log-probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
+        emissions, kept, order, _ = self._arrange(emissions, mask)
+        joint = self._forward_scores(emissions, kept) + self._backward_scores(emissions, kept)
+        found = (joint - torch.logsumexp(joint, dim=2, keepdim=True)).masked_fill(~kept.unsqueeze(2), 0.0)
+        return self._restore(found, order.unsqueeze(2).expand_as(found))
 
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
-        emissions, _, mask = self._batch_first(emissions, None, mask)
-        compact, kept, order = _compact(emissions, mask)
-        log_probabilities = self._forward_backward(compact, kept)
-        probabilities = log_probabilities.exp() * kept.unsqueeze(2)
-        scattered = torch.zeros_like(probabilities).scatter(1, _widen(order, self.num_tags), probabilities)
-        return scattered if self.batch_first else scattered.transpose(0, 1)
-
-    def log_marginals(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The logarithm of the probability of each given tag, 0 at masked positions; shaped as the tags."""
-        emissions, tags, mask = self._batch_first(emissions, tags, mask)
-        mask = tags.ne(IGNORED) if mask is None else mask.bool() & tags.ne(IGNORED)
-        emissions, kept, order = _compact(emissions, mask)
-        chosen = tags.clamp(min=0).gather(1, order).unsqueeze(2)
-        log_probabilities = self._forward_backward(emissions, kept).gather(2, chosen).squeeze(2) * kept
-        scattered = torch.zeros_like(log_probabilities).scatter(1, order, log_probabilities)
-        return scattered if self.batch_first else scattered.transpose(0, 1)
+        found = self.log_marginals(emissions, mask).exp()
+        return found if mask is None else found * mask.bool().unsqueeze(2)
 
     def best(self, emissions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The most probable legal sequences (Viterbi).
+        """The most probable legal sequences (Viterbi): `(batch, length)` tag ids and `(batch)` unnormalised log scores.
 
-        Returns:
-            Tag ids shaped as the emissions without their last axis, `IGNORED` at masked positions; and the
-            unnormalised log scores `(batch)`.
+        Masked positions hold `IGNORED`.
         """
-        emissions, _, mask = self._batch_first(emissions, None, mask)
-        emissions, kept, order = _compact(emissions, mask)
+        emissions, kept, order, _ = self._arrange(emissions, mask)
         tags, score = self._viterbi(emissions, kept)
-        scattered = torch.empty_like(tags).scatter(1, order, tags)
-        return scattered if self.batch_first else scattered.transpose(0, 1), score
+        return self._restore(tags, order), score
 
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The most probable legal sequences, one tag id per kept position."""
-        emissions, _, mask = self._batch_first(emissions, None, mask)
-        emissions, kept, _ = _compact(emissions, mask)
+        emissions, kept, _, _ = self._arrange(emissions, mask)
         tags, _ = self._viterbi(emissions, kept)
         return [row[:count] for row, count in zip(tags.tolist(), kept.sum(1).tolist(), strict=True)]
 
-    def span_log_probabilities(self, emissions: Tensor, spans: list[tuple[int, int, int, int]]) -> Tensor:
-        """The log-probabilities of exactly these spans in one sequence.
+    def span_log_probabilities(
+        self, emissions: Tensor, spans: list[tuple[int, int, int, int]], temperature: float = 1.0
+    ) -> Tensor:
+        """The log-probabilities of exactly these spans in one sequence, `(spans)`, in double precision.
 
         A span's probability is that of its opening tag, its inside tags, and no further inside tag behind them.
 
         Args:
-            emissions: `(length, tags)` of one sequence, nothing masked.
+            emissions: `(length, tags)`, nothing masked.
             spans: Per span its first position, the position behind its last, its opening and its inside tag id.
+            temperature: Divides emissions and parameters.
+        """
+        cooled = CRF(self.num_tags, True, legal=self.legal).to(self.transitions.device, torch.float64)
+        cooled.load_state_dict({name: value / temperature for name, value in self.state_dict().items()})
+        rows, kept, _, _ = cooled._arrange(emissions.double().unsqueeze(0) / temperature)
+        alpha, beta = cooled._forward_scores(rows, kept)[0], cooled._backward_scores(rows, kept)[0]  # (length, tags)
+        _, transitions, _ = cooled._parameters_for(rows)
+        first, stop, opening, inside = torch.tensor(spans, device=rows.device).reshape(-1, 4).unbind(1)
+        last, long = stop - 1, stop - first > 1
+        following = stop.clamp(max=rows.size(1) - 1)
+        before = F.pad(rows[0].cumsum(0), (0, 0, 1, 0))  # (length + 1, tags): the sum of what lies before a position
+        moves = transitions[opening, inside] + transitions[inside, inside] * (stop - first - 2)
+        inner = before[stop, inside] - before[first + 1, inside] + torch.where(long, moves, 0.0)
+        tag = torch.where(long, inside, opening)
+        joint = alpha[first, opening] + inner + beta[last, tag] - torch.logsumexp(alpha[0] + beta[0], dim=0)
+        goes_on = transitions[tag, inside] + rows[0][following, inside] + beta[following, inside] - beta[last, tag]
+        goes_on = goes_on.exp().clamp(max=1.0).masked_fill(stop >= rows.size(1), 0.0)
+        return joint.clamp(max=0.0) + torch.log1p(-goes_on)
+
+    def _arrange(
+        self, emissions: Tensor, mask: Tensor | None = None, tags: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """Check shapes, put the batch first, and move kept positions to the front, in order.
 
         Returns:
-            `(spans)`, in double precision.
+            Emissions `(batch, length, tags)`, what is kept of them, each row's original position, and the tags.
         """
-        return _span_log_probabilities(self, emissions.double(), spans)
-
-    def tempered(self, temperature: float) -> CRF:
-        """The same field with every parameter divided by a temperature."""
-        if temperature == 1.0:
-            return self
-        cooled = CRF(self.num_tags, self.batch_first, legal=self.legal).to(self.transitions)
-        cooled.load_state_dict({name: value / temperature for name, value in self.state_dict().items()})
-        return cooled
-
-    def _batch_first(
-        self, emissions: Tensor, tags: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Any, Tensor | None]:
-        """Check the shapes and put the batch first."""
         if emissions.dim() != 3 or emissions.size(2) != self.num_tags:
-            raise ValueError(f"expected emissions of three axes, the last of {self.num_tags} tags; found {tuple(emissions.shape)}")
-        for name, tensor in (("tags", tags), ("mask", mask)):
-            if tensor is not None and tensor.shape != emissions.shape[:2]:
-                raise ValueError(f"expected {name} of shape {tuple(emissions.shape[:2])}, found {tuple(tensor.shape)}")
-        emissions = emissions if emissions.dtype == torch.float64 else emissions.float()
-        if self.batch_first:
-            return emissions, tags, mask
-        return (
-            emissions.transpose(0, 1),
-            None if tags is None else tags.transpose(0, 1),
-            None if mask is None else mask.transpose(0, 1),
-        )
+            raise ValueError(
+                f"expected emissions of three axes with {self.num_tags} tags, found {tuple(emissions.shape)}"
+            )
+        for name, given in (("mask", mask), ("tags", tags)):
+            if given is not None and given.shape != emissions.shape[:2]:
+                raise ValueError(f"expected {name} of shape {tuple(emissions.shape[:2])}, found {tuple(given.shape)}")
+        kept = torch.ones(emissions.shape[:2], device=emissions.device) if mask is None else mask
+        kept = kept.bool() if tags is None else kept.bool() & tags.ne(IGNORED)
+        if not self.batch_first:
+            emissions, kept = emissions.transpose(0, 1), kept.transpose(0, 1)
+            tags = None if tags is None else tags.transpose(0, 1)
+        order = torch.argsort(~kept, dim=1, stable=True)
+        emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
+        emissions = emissions.gather(1, order.unsqueeze(2).expand_as(emissions))
+        return emissions, kept.gather(1, order), order, None if tags is None else tags.clamp(min=0).gather(1, order)
 
-    def _transition_scores(self, emissions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Start `(tags)`, transition `(tags, tags)` and end `(tags)` scores, the illegal ones forbidden."""
-        start, transitions, end = (
-            parameter.to(emissions.dtype) for parameter in (self.start_transitions, self.transitions, self.end_transitions)
-        )
+    def _restore(self, values: Tensor, order: Tensor) -> Tensor:
+        """Move rows back to their original positions, and the axes to the caller's order."""
+        restored = torch.empty_like(values).scatter(1, order, values)
+        return restored if self.batch_first else restored.transpose(0, 1)
+
+    def _parameters_for(self, emissions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Start `(tags)`, transition `(tags, tags)` and end `(tags)` scores, illegal ones forbidden."""
+        given = (self.start_transitions, self.transitions, self.end_transitions)
+        start, transitions, end = (parameter.to(emissions.dtype) for parameter in given)
         if self.legal is None:
             return start, transitions, end
-        start_legal, legal = (torch.tensor(part, device=emissions.device) for part in self.legal)
-        return start.masked_fill(~start_legal, _FORBIDDEN), transitions.masked_fill(~legal, _FORBIDDEN), end
+        opens, follows = (torch.tensor(part, device=emissions.device) for part in self.legal)
+        return start.masked_fill(~opens, _FORBIDDEN), transitions.masked_fill(~follows, _FORBIDDEN), end
 
     def _score(self, emissions: Tensor, tags: Tensor, kept: Tensor) -> Tensor:
-        """The unnormalised log score of compact sequences, `(batch)`."""
-        start, transitions, end = self._transition_scores(emissions)
+        """The unnormalised log scores of given sequences, `(batch)`."""
+        start, transitions, end = self._parameters_for(emissions)
         emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # (batch, length)
         moved = transitions[tags[:, :-1], tags[:, 1:]]  # (batch, length - 1)
         last = tags.gather(1, (kept.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)  # (batch)
-        score = start[tags[:, 0]] + end[last] + (emitted * kept).sum(1)
-        score = score + moved.masked_fill(~kept[:, 1:], 0.0).sum(1)
-        return score.masked_fill(~kept[:, 0], 0.0)
+        score = start[tags[:, 0]] + end[last] + emitted.masked_fill(~kept, 0.0).sum(1)
+        return (score + moved.masked_fill(~kept[:, 1:], 0.0).sum(1)).masked_fill(~kept[:, 0], 0.0)
 
     def _log_partition(self, emissions: Tensor, kept: Tensor) -> Tensor:
-        """The log partition function of compact sequences, 0 for an empty one, `(batch)`."""
-        _, _, end = self._transition_scores(emissions)
+        """The log partition function, 0 for an empty row, `(batch)`."""
         alpha = self._forward_scores(emissions, kept)[:, -1]
-        return torch.logsumexp(alpha + end, dim=1).masked_fill(~kept[:, 0], 0.0)
+        return torch.logsumexp(alpha + self.end_transitions, dim=1).masked_fill(~kept[:, 0], 0.0)
 
     def _forward_scores(self, emissions: Tensor, kept: Tensor) -> Tensor:
         """Log sums over all prefixes that end in a tag; behind its end a row repeats; `(batch, length, tags)`."""
-        start, transitions, _ = self._transition_scores(emissions)
+        start, transitions, _ = self._parameters_for(emissions)
         alphas = [start + emissions[:, 0]]
         for position in range(1, emissions.size(1)):
             moved = torch.logsumexp(alphas[-1].unsqueeze(2) + transitions, dim=1)  # (batch, tags)
@@ -306,105 +305,55 @@ class CRF(nn.Module):
 
     def _backward_scores(self, emissions: Tensor, kept: Tensor) -> Tensor:
         """Log sums over all suffixes that follow a tag, `(batch, length, tags)`."""
-        _, transitions, end = self._transition_scores(emissions)
+        _, transitions, end = self._parameters_for(emissions)
         betas = [end.expand(emissions.size(0), -1)]
         for position in range(emissions.size(1) - 1, 0, -1):
-            ahead = (emissions[:, position] + betas[-1]).unsqueeze(1)
-            moved = torch.logsumexp(transitions + ahead, dim=2)  # (batch, tags)
+            moved = torch.logsumexp(transitions + (emissions[:, position] + betas[-1]).unsqueeze(1), dim=2)
             betas.append(torch.where(kept[:, position, None], moved, betas[-1]))
         return torch.stack(betas[::-1], dim=1)
 
-    def _forward_backward(self, emissions: Tensor, kept: Tensor) -> Tensor:
-        """Log-probability of each tag at each position of compact sequences, `(batch, length, tags)`."""
-        joint = self._forward_scores(emissions, kept) + self._backward_scores(emissions, kept)
-        return joint - torch.logsumexp(joint, dim=2, keepdim=True)
-
     def _viterbi(self, emissions: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Best tags `(batch, length)` of compact sequences, `IGNORED` behind their ends; and scores `(batch)`."""
-        start, transitions, end = self._transition_scores(emissions)
+        """Best tags `(batch, length)`, `IGNORED` behind a row's end, and their scores `(batch)`."""
+        start, transitions, end = self._parameters_for(emissions)
         score = start + emissions[:, 0]  # (batch, tags)
         stay = torch.arange(self.num_tags, device=emissions.device).expand_as(score)
         pointers = []
         for position in range(1, emissions.size(1)):
             moved, source = (score.unsqueeze(2) + transitions).max(dim=1)  # (batch, tags)
-            keep = kept[:, position, None]
-            score = torch.where(keep, moved + emissions[:, position], score)
-            pointers.append(torch.where(keep, source, stay))
+            score = torch.where(kept[:, position, None], moved + emissions[:, position], score)
+            pointers.append(torch.where(kept[:, position, None], source, stay))
         best, tag = (score + end).max(dim=1)  # (batch)
         tags = [tag]
         for source in reversed(pointers):
             tags.append(source.gather(1, tags[-1].unsqueeze(1)).squeeze(1))
-        path = torch.stack(tags[::-1], dim=1).masked_fill(~kept, IGNORED)
-        return path, best.masked_fill(~kept[:, 0], 0.0)
-
-
-def _compact(emissions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Move kept positions to the front, in order.
-
-    Returns:
-        Emissions `(batch, length, tags)`, the mask of what is kept there, and the original position of each.
-    """
-    batch, length, tags = emissions.shape
-    if mask is None:
-        kept = torch.ones(batch, length, dtype=torch.bool, device=emissions.device)
-        return emissions, kept, torch.arange(length, device=emissions.device).expand(batch, -1)
-    kept = mask.bool()
-    order = torch.argsort(~kept, dim=1, stable=True)
-    return emissions.gather(1, _widen(order, tags)), kept.gather(1, order), order
-
-
-def _widen(positions: Tensor, tags: int) -> Tensor:
-    """Repeat `(batch, length)` positions along a last axis of tags."""
-    return positions.unsqueeze(2).expand(-1, -1, tags)
+        return torch.stack(tags[::-1], dim=1).masked_fill(~kept, IGNORED), best.masked_fill(~kept[:, 0], 0.0)
 
 
 def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:
-    """Reduce the values `(batch)` as pytorch-crf names it."""
-    if reduction == "none":
-        return values
-    if reduction == "sum":
-        return values.sum()
-    if reduction == "mean":
-        return values.mean()
+    """Reduce the values `(batch)`, with pytorch-crf's names."""
+    if reduction not in {"none", "sum", "mean", "token_mean"}:
+        raise ValueError(f"reduction must be none, sum, mean or token_mean; found {reduction!r}")
     if reduction == "token_mean":
         return values.sum() / kept.sum().clamp(min=1)
-    raise ValueError(f"reduction must be none, sum, mean or token_mean; found {reduction!r}")
+    return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
 
 
 def check_labels(labels: Tensor, num_labels: int) -> None:
-    """Refuse label ids that the model does not have, before an index error (or a device fault) hides the cause."""
+    """Refuse label ids that the model does not have, before an index error or a device fault hides the cause."""
     if torch.compiler.is_compiling():
         return
-    wrong = (labels.ne(IGNORED) & ((labels < 0) | (labels >= num_labels))).sum().item()
+    wrong = int((labels.ne(IGNORED) & ((labels < 0) | (labels >= num_labels))).sum())
     if wrong:
         raise ValueError(
-            f"labels must be 0 to {num_labels - 1}, or {IGNORED} for positions to leave out; "
-            f"{wrong} of {labels.numel()} are not: check label2id against the labels of the data"
+            f"labels must be 0 to {num_labels - 1}, or {IGNORED} for positions to leave out; {wrong} of "
+            f"{labels.numel()} are not: check label2id against the labels of the data"
         )
 
 
-def _span_log_probabilities(crf: CRF, emissions: Tensor, spans: list[tuple[int, int, int, int]]) -> Tensor:
-    """See `CRF.span_log_probabilities`: the opening's marginal, then the inside tags, then an end that is no inside."""
-    rows, kept, _ = _compact(emissions.unsqueeze(0), None)
-    alpha, beta = crf._forward_scores(rows, kept)[0], crf._backward_scores(rows, kept)[0]  # (length, tags)
-    _, transitions, _ = crf._transition_scores(emissions)
-    first, stop, opening, inside = torch.tensor(spans, device=emissions.device).reshape(-1, 4).unbind(1)
-    last, following = stop - 1, stop.clamp(max=len(emissions) - 1)
-    emitted = F.pad(emissions.cumsum(0), (0, 0, 1, 0))  # (length + 1, tags): sums of what lies before
-    inner = emitted[stop, inside] - emitted[first + 1, inside]
-    moves = transitions[opening, inside] + transitions[inside, inside] * (stop - first - 2)
-    inner = inner + torch.where(stop - first > 1, moves, 0.0)
-    last_tag = torch.where(stop - first > 1, inside, opening)
-    joint = alpha[first, opening] + inner + beta[last, last_tag] - torch.logsumexp(alpha[0] + beta[0], dim=0)
-    go_on = transitions[last_tag, inside] + emissions[following, inside] + beta[following, inside] - beta[last, last_tag]
-    go_on = go_on.exp().clamp(max=1.0).masked_fill(stop >= len(emissions), 0.0)
-    return joint.clamp(max=0.0) + torch.log1p(-go_on)
-
-
 def _build_encoder(config: PretrainedConfig) -> nn.Module:
-    """The encoder with fresh weights and without a pooler: one that no loss reaches would break training on many GPUs."""
+    """The encoder with fresh weights, without a pooler: weights that no loss reaches break training on many GPUs."""
     try:
-        encoder = AutoModel.from_config(config, add_pooling_layer=False)
+        encoder: nn.Module = AutoModel.from_config(config, add_pooling_layer=False)
     except TypeError:  # families that have no such argument
         encoder = AutoModel.from_config(config)
     if isinstance(getattr(encoder, "pooler", None), nn.Module):
@@ -412,18 +361,17 @@ def _build_encoder(config: PretrainedConfig) -> nn.Module:
     return encoder
 
 
-def _build_head(config: CardioNERConfig, hidden_size: int) -> nn.Module:
-    """One linear layer, or `Linear -> ReLU -> Dropout` for each hidden width and a linear layer behind them."""
-    if not config.classifier_hidden_layers:
-        return nn.Linear(hidden_size, config.num_labels)
+def _build_head(config: CardioNERConfig, width: int) -> nn.Module:
+    """One linear layer, or `Linear -> ReLU -> Dropout` for each hidden width with a linear layer behind them."""
     layers: list[nn.Module] = []
-    for width in config.classifier_hidden_layers:
-        layers += [nn.Linear(hidden_size, width), nn.ReLU(), nn.Dropout(config.classifier_dropout)]
-        hidden_size = width
-    return nn.Sequential(*layers, nn.Linear(hidden_size, config.num_labels))
+    for hidden in config.classifier_hidden_layers or ():
+        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.classifier_dropout)]
+        width = hidden
+    last = nn.Linear(width, config.num_labels)
+    return nn.Sequential(*layers, last) if layers else last
 
 
-class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ignore]
+class TokenClassificationModel(PreTrainedModel):
     """Encoder, dropout, classifier head; token-wise cross-entropy and argmax."""
 
     config_class = CardioNERConfig
@@ -436,7 +384,10 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
         home = next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__)
         config.use_crf = self.uses_crf
         config.custom_model_type = home
-        config.auto_map = {"AutoConfig": "modeling.CardioNERConfig", "AutoModelForTokenClassification": f"modeling.{home}"}
+        config.auto_map = {
+            "AutoConfig": "modeling.CardioNERConfig",
+            "AutoModelForTokenClassification": f"modeling.{home}",
+        }
         self.num_labels = config.num_labels
         encoder_config = config.build_encoder_config()
         self.backbone = _build_encoder(encoder_config)
@@ -457,18 +408,15 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
             ValueError: If the weights in the directory are not exactly this model's.
         """
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
-        problems = [
-            f"{kind.replace('_keys', '')}: {', '.join(sorted(str(key) for key in report[kind]))[:300]}"
-            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-            if report.get(kind)
-        ]
-        if problems:
+        place = pretrained_model_name_or_path
+        model, report = super().from_pretrained(place, *args, output_loading_info=True, **kwargs)
+        kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        wrong = {kind: sorted(map(str, report[kind])) for kind in kinds if report.get(kind)}
+        if wrong:
+            counted = "; ".join(f"{len(keys)} {kind}, {keys[0]} the first" for kind, keys in wrong.items())
             raise ValueError(
-                f"{pretrained_model_name_or_path}: the weights are not those of {cls.__name__}: {'; '.join(problems)}. "
-                f"config.json names {model.config.architectures}: load it with that class, or save the model again"
+                f"{place}: the weights are not those of {cls.__name__}: {counted}. The directory was saved as "
+                f"{model.config.architectures}: load it with that class, or save the model again"
             )
         return (model, report) if wants_report else model
 
@@ -479,7 +427,7 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
             self.backbone.eval()
         return self
 
-    def forward(
+    def forward(  # noqa: PLR0913 - the encoder's arguments
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -490,12 +438,12 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> TokenClassifierOutput:
-        """Emissions and, with labels, the loss.
+        """Emissions and, with labels, the loss. Arguments are the encoder's, those that it does not know ignored.
 
         Args:
             input_ids: `(batch, length)`.
             attention_mask: `(batch, length)`; without it, positions that hold the padding id are masked.
-            token_type_ids: `(batch, length)`, for encoders that take them.
+            token_type_ids: `(batch, length)`.
             position_ids: `(batch, length)`.
             inputs_embeds: `(batch, length, hidden)` in place of `input_ids`.
             labels: `(batch, length)` tag ids, `IGNORED` where the loss should not look.
@@ -506,10 +454,15 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
             `logits` `(batch, length, tags)`: the emissions, with and without a CRF.
 
         Raises:
-            ValueError: If a label is out of range.
+            ValueError: If a label is out of range, or there is no input.
         """
+        read = input_ids if input_ids is not None else inputs_embeds
+        if read is None:
+            raise ValueError("forward needs input_ids or inputs_embeds")
         if attention_mask is None:
-            attention_mask = self._attended(input_ids, inputs_embeds)
+            padding = self.config.encoder_config.get("pad_token_id") if input_ids is not None else None
+            attention_mask = torch.ones(read.shape[:2], dtype=torch.long, device=read.device)
+            attention_mask = attention_mask if padding is None else read.ne(padding).long()
         given = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -519,25 +472,18 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
             "output_attentions": output_attentions,
             "output_hidden_states": output_hidden_states,
         }
-        inputs = {name: value for name, value in given.items() if value is not None and name in self._encoder_inputs}
-        encoded = self.backbone(**inputs)
+        encoded = self.backbone(**{k: v for k, v in given.items() if v is not None and k in self._encoder_inputs})
         logits = self.classifier(self.dropout(encoded.last_hidden_state))  # (batch, length, tags)
         loss = None
         if labels is not None:
             check_labels(labels, self.num_labels)
             loss = self.loss(logits, labels.masked_fill(attention_mask == 0, IGNORED))
-        return TokenClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=getattr(encoded, "hidden_states", None) if output_hidden_states else None,
-            attentions=getattr(encoded, "attentions", None) if output_attentions else None,
-        )
+        hidden_states, attentions = encoded.get("hidden_states"), encoded.get("attentions")
+        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the positions whose label is not `IGNORED`, weighted by `class_weights`."""
-        log_probabilities = F.log_softmax(logits.float(), dim=-1)
-        chosen = log_probabilities.gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)  # (batch, length)
-        return self._weighted_mean(-chosen, labels)
+        return self._weighted_loss(F.log_softmax(logits.float(), dim=-1), labels)
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
         """The best tag ids, one per attended position: argmax here, Viterbi with a CRF.
@@ -547,9 +493,8 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
             attention_mask: `(batch, length)`; all positions by default.
         """
         best = logits.argmax(-1)
-        if attention_mask is None:
-            return best.tolist()  # type: ignore[no-any-return]
-        return [row[kept].tolist() for row, kept in zip(best, attention_mask.bool(), strict=True)]
+        kept = torch.ones_like(best) if attention_mask is None else attention_mask
+        return [row[mask].tolist() for row, mask in zip(best, kept.bool(), strict=True)]
 
     def span_scores(self, logits: Tensor, tags: list[int], spans: list[tuple[int, int]]) -> list[float]:
         """The probability of each span: the product of its tokens' without a CRF, of exactly this span with one.
@@ -561,39 +506,30 @@ class TokenClassificationModel(PreTrainedModel):  # type: ignore[misc, unused-ig
         """
         log_probabilities = F.log_softmax(logits.double() / self.config.score_temperature, dim=-1)
         chosen = log_probabilities.gather(1, torch.tensor(tags, device=logits.device).unsqueeze(1)).squeeze(1)
-        return [chosen[first:stop].sum().exp().item() for first, stop in spans]
+        return [float(chosen[first:stop].sum().exp()) for first, stop in spans]
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As inherited, with the code files; without those of the pipeline `config.json` does not promise one."""
-        home = Path(__file__).parent
-        places = [place for place in (home, Path(self.name_or_path or home)) if all((place / n).is_file() for n in COMPANIONS)]
-        self.config.custom_pipelines = _PIPELINES if places else {}
+        target, here = Path(save_directory), Path(__file__)
+        homes = (here.parent, Path(self.name_or_path or here.parent))
+        home = next((folder for folder in homes if all((folder / name).is_file() for name in COMPANIONS)), None)
+        self.config.custom_pipelines = _PIPELINES if home else {}
         super().save_pretrained(save_directory, *args, **kwargs)
-        target = Path(save_directory)
-        if not target.is_dir() or not kwargs.get("is_main_process", True):
+        if not kwargs.get("is_main_process", True):
             return
-        for source in (Path(__file__), *(places[0] / name for name in COMPANIONS if places)):
+        for source in (here, *(home / name for name in COMPANIONS if home)):
             if source.resolve() != (target / source.name).resolve():
                 shutil.copyfile(source, target / source.name)
         self.config.architectures = [self.config.custom_model_type]
         self.config.save_pretrained(target)
 
-    def _attended(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        """The attention mask of a caller who gave none: 0 where the padding id stands."""
-        padding = self.config.encoder_config.get("pad_token_id")
-        if input_ids is None:
-            if inputs_embeds is None:
-                raise ValueError("forward needs input_ids or inputs_embeds")
-            return torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-        return torch.ones_like(input_ids) if padding is None else input_ids.ne(padding).long()
-
-    def _weighted_mean(self, losses: Tensor, labels: Tensor) -> Tensor:
-        """The mean `(batch, length)` loss over labelled positions, each weighted by its label's class weight."""
-        kept = labels.ne(IGNORED).to(losses.dtype)
+    def _weighted_loss(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+        """The mean of `-log p(label)` over labelled positions, each weighted by its label's class weight."""
+        losses = -log_probabilities.gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)  # (batch, length)
+        weights = labels.ne(IGNORED).to(losses.dtype)
         if self.config.class_weights is not None:
-            weights = torch.tensor(self.config.class_weights, dtype=losses.dtype, device=losses.device)
-            kept = kept * weights[labels.clamp(min=0)]
-        return (losses * kept).sum() / kept.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+            weights = weights * losses.new_tensor(self.config.class_weights)[labels.clamp(min=0)]
+        return (losses * weights).sum() / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 class TokenClassificationModelCRF(TokenClassificationModel):
@@ -602,13 +538,12 @@ class TokenClassificationModelCRF(TokenClassificationModel):
     uses_crf = True
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Negative log-likelihood per labelled token; with `class_weights` their weighted token-marginal loss is added."""
+        """Negative log-likelihood per labelled token; `class_weights` add their weighted token-marginal loss."""
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            logits = logits.float()
-            loss = -self.crf(logits, labels, reduction="token_mean")
+            likelihood: Tensor = self.crf(logits.float(), labels, reduction="token_mean")
             if self.config.class_weights is None:
-                return loss
-            return loss + self._weighted_mean(-self.crf.log_marginals(logits, labels), labels)
+                return -likelihood
+            return self._weighted_loss(self.crf.log_marginals(logits, labels.ne(IGNORED)), labels) - likelihood
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
         """The most probable legal tag ids, one per attended position."""
@@ -616,16 +551,11 @@ class TokenClassificationModelCRF(TokenClassificationModel):
 
     def span_scores(self, logits: Tensor, tags: list[int], spans: list[tuple[int, int]]) -> list[float]:
         """The probability of exactly these spans, not followed by their own inside tag."""
-        if not spans:
-            return []
-        label2id = self.config.label2id
-        rows = []
-        for first, stop in spans:
-            inside = label2id.get(f"I-{self.config.id2label[tags[first]][2:]}", tags[first])
-            rows.append((first, stop, tags[first], inside))
-        temperature = self.config.score_temperature
-        crf = self.crf.tempered(temperature)
-        return crf.span_log_probabilities(logits / temperature, rows).exp().tolist()  # type: ignore[no-any-return]
+        names, ids = self.config.id2label, self.config.label2id
+        inside = [ids.get(f"I-{names[tags[first]][2:]}", tags[first]) for first, _ in spans]
+        rows = [(*span, tags[span[0]], tag) for span, tag in zip(spans, inside, strict=True)]
+        found = self.crf.span_log_probabilities(logits, rows, self.config.score_temperature).exp()
+        return [float(probability) for probability in found]
 
 
 def load_custom_cardioner_multiclass_model(
@@ -645,9 +575,9 @@ def load_custom_cardioner_multiclass_model(
         ValueError: If it holds another kind of model, or other weights than its configuration says.
     """
     directory = Path(path)
-    wanted = ("config.json", "tokenizer_config.json")
-    missing = [name for name in wanted if not (directory / name).is_file()]
-    if not any((directory / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")):
+    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    missing = [name for name in ("config.json", "tokenizer_config.json") if not (directory / name).is_file()]
+    if not any((directory / name).is_file() for name in weights):
         missing.append("model.safetensors (or pytorch_model.bin)")
     if missing:
         raise FileNotFoundError(f"{directory} is no complete model directory: it lacks {', '.join(missing)}")

@@ -31,7 +31,7 @@ class TrainingOptions:
     """
 
     seed: int = Field(default=0, ge=0)
-    window_context: int = Field(default=32, ge=0)
+    window_context: int = Field(default=16, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     crf_learning_rate: float = Field(default=1e-2, gt=0)
     max_gradient_norm: float = Field(default=1.0, gt=0)

@@ -106,7 +106,9 @@ def plan_windows(config: Any, tokenizer: Any) -> WindowPlan:
     own = [index for index, sequence in enumerate(encoded.sequence_ids(0)) if sequence is not None]
     ids = encoded["input_ids"]
     special = SpecialIds(tuple(ids[: own[0]]), tuple(ids[own[-1] + 1 :]))
-    return WindowPlan(special, config.window_length - len(special.opening) - len(special.closing), config.window_context)
+    return WindowPlan(
+        special, config.window_length - len(special.opening) - len(special.closing), config.window_context
+    )
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
@@ -154,9 +156,7 @@ def emissions_of(
     return stitched
 
 
-def _batches(
-    jobs: Sequence[tuple[int, Window]], extra: int, batch_tokens: int
-) -> Iterator[list[tuple[int, Window]]]:
+def _batches(jobs: Sequence[tuple[int, Window]], extra: int, batch_tokens: int) -> Iterator[list[tuple[int, Window]]]:
     """Group windows that are sorted by length so that no padded batch exceeds the budget."""
     batch: list[tuple[int, Window]] = []
     for job in jobs:
@@ -174,7 +174,8 @@ def _logits(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]) -> Tensor
     input_ids = pad(rows, tokenizer.pad_token_id or 0)
     attention_mask = pad([[1] * len(row) for row in rows], 0)
     output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
-    return output.logits.float().cpu()  # type: ignore[no-any-return]
+    logits: Tensor = output.logits.float().cpu()
+    return logits
 
 
 def _stitch(note: Tensor, rows: Tensor, window: Window, special: SpecialIds) -> None:
@@ -209,9 +210,7 @@ def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = Tru
     return decoded
 
 
-def entities_of(
-    model: Any, note: EncodedNote, emissions: Tensor, tags: list[int], special: SpecialIds
-) -> list[Entity]:
+def entities_of(model: Any, note: EncodedNote, emissions: Tensor, tags: list[int], special: SpecialIds) -> list[Entity]:
     """Spans and their scores, in the order of the text, from a note's stitched emissions and decoded tags."""
     opening = len(special.opening)
     names = [model.config.id2label[tag] for tag in tags[opening : opening + len(note.ids)]]
@@ -246,7 +245,7 @@ def tag_texts(
     return [entities_of(model, note, logits, row, special) for note, logits, row in rows]
 
 
-class CardioNERPipeline(TokenClassificationPipeline):  # type: ignore[misc, unused-ignore]
+class CardioNERPipeline(TokenClassificationPipeline):
     """`pipeline("token-classification")` for notes of any length, decoded as the model was trained.
 
     Takes a text, a list of texts, or an iterator of them (read `READ_AHEAD` at a time). Spans are always grouped, and

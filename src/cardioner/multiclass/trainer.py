@@ -28,7 +28,7 @@ from cardioner.multiclass.tagging import to_runs
 from cardioner.predictor import Predictor
 
 CHECKPOINTS = "checkpoints"
-DEFAULT_MAX_LENGTH = 256
+DEFAULT_MAX_LENGTH = 128
 
 ClassWeights = Sequence[float] | Mapping[int, float] | Mapping[str, float] | str
 
@@ -73,7 +73,7 @@ class ModelTrainer:
             encoder and the head where shapes and tags agree; by default the embedded MiniLM-L6.
         use_crf: Whether a CRF stands on the head.
         batch_size: Windows in a batch.
-        max_length: Most sub-tokens in a window, special ones included; by default 256, or what the encoder reads.
+        max_length: Most sub-tokens in a window, special ones included; by default 128, or what the encoder reads.
         learning_rate: Of encoder and head; by default 2e-4 for encoders of up to 512 hidden units, else 5e-5.
         weight_decay: Of all weights but biases, norms and the CRF.
         num_train_epochs: Passes over the training data.
@@ -135,7 +135,9 @@ class ModelTrainer:
         if class_weights is not None and not isinstance(class_weights, str):
             self.model.config.class_weights = _weights_by_id(class_weights, self.labels)
         elif class_weights not in (None, "balanced"):
-            raise UsageError(f"class_weights must be 'balanced', a weight per tag, or left out; found {class_weights!r}")
+            raise UsageError(
+                f"class_weights must be 'balanced', a weight per tag, or left out; found {class_weights!r}"
+            )
         self.settings: dict[str, Any] = {
             "batch_size": _checked("batch_size", batch_size, batch_size >= 1),
             "gradient_accumulation_steps": _checked(
@@ -235,7 +237,7 @@ class ModelTrainer:
         loop.remove_callback(PrinterCallback)
         with writing_to(self.output_dir):
             loop.train()
-        self.model.to("cpu" if self.options.device == "cpu" else self.model.device).eval()
+        self.model.eval()
         epochs = tuple(loop.hooks.scores)
         best = max(range(len(epochs)), key=lambda index: epochs[index].micro.f1, default=-1)
         return epochs, best + 1
@@ -266,7 +268,7 @@ class ModelTrainer:
             warmup_steps=options.warmup,
             max_grad_norm=options.max_gradient_norm,
             bf16=_reduced_precision(options),
-            use_cpu=options.device == "cpu",
+            use_cpu=options.device == "cpu" or not torch.cuda.is_available(),
             seed=options.seed,
             data_seed=options.seed,
             train_sampling_strategy="group_by_length",
@@ -335,11 +337,12 @@ class _Hooks:
     scores: list[Scores] = field(default_factory=list)
 
 
-class _SpanTrainer(Trainer):  # type: ignore[misc, unused-ignore]
+class _SpanTrainer(Trainer):
     """The Hugging Face Trainer, scoring spans of whole notes and saving whole model directories."""
 
     def __init__(self, *, hooks: _Hooks, **arguments: Any) -> None:
         self.hooks = hooks
+        self.control: Any
         super().__init__(**arguments)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -358,7 +361,7 @@ class _SpanTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         self.hooks.save(Path(output_dir or self.args.output_dir))
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class _Watch(TrainerCallback):
     """Reports progress, and stops a training whose loss is no number."""
 
     def __init__(self, progress: Callable[[str, int, int], None] | None) -> None:
@@ -415,7 +418,9 @@ def _window_length(wanted: int | None, limit: int | None, *, context: int) -> in
     if limit is not None and length > limit:
         raise UsageError(f"max_length {length} is more than the {limit} sub-tokens that the encoder reads at a time")
     if length < 2 * context + 8:
-        raise UsageError(f"max_length {length} leaves no room between two contexts of {context} sub-tokens (window_context)")
+        raise UsageError(
+            f"max_length {length} leaves no room between two contexts of {context} sub-tokens (window_context)"
+        )
     return length
 
 
@@ -455,7 +460,7 @@ def _reduced_precision(options: TrainingOptions) -> bool:
     if options.precision != "auto":
         return options.precision == "bfloat16"
     if torch.cuda.is_available() and options.device != "cpu":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in probes)
 

@@ -9,6 +9,7 @@ it owns, each of which lies where it is most central. Standard library only: thi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -55,5 +56,5 @@ def cut(count: int, *, length: int, context: int) -> list[Window]:
     pieces = -(-(count - 2 * context) // (length - 2 * context))
     size = -(-(count + 2 * context * (pieces - 1)) // pieces)
     starts = [index * (count - size) // (pieces - 1) for index in range(pieces)]
-    borders = [0, *((before + size + after) // 2 for before, after in zip(starts, starts[1:], strict=False)), count]
-    return [Window(start, start + size, *own) for start, *own in zip(starts, borders, borders[1:], strict=False)]
+    borders = [0, *((before + size + after) // 2 for before, after in pairwise(starts)), count]
+    return [Window(start, start + size, *own) for start, own in zip(starts, pairwise(borders), strict=True)]

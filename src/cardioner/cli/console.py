@@ -1,0 +1,111 @@
+"""How every command speaks: tables, progress and complaints on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from cardioner.evaluation import Counts, Scores
+
+output = Console(soft_wrap=True, highlight=False)
+notices = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def complain(message: str) -> None:
+    """One error, on standard error."""
+    notices.print(Text.assemble(("error: ", "bold red"), message))
+
+
+def tell(message: str) -> None:
+    """A remark, on standard error."""
+    notices.print(Text(message))
+
+
+def print_json(content: Any) -> None:
+    """JSON alone on standard output, the same bytes for the same content."""
+    output.print(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False), markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table whose first column is text and whose others are figures; cells are never read as markup."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
+    return made
+
+
+def score_table(title: str, scores: Scores) -> Table:
+    """Strict precision, recall and F1 per type, micro and macro."""
+    columns = ("type", "precision", "recall", "F1", "gold", "predicted", "correct")
+    rows: list[Sequence[Any]] = [(name, *_figures(counts)) for name, counts in scores.per_type.items()]
+    macro = scores.macro
+    rows += [("micro", *_figures(scores.micro)), ("macro", macro.precision, macro.recall, macro.f1, "", "", "")]
+    return table(title, columns, rows)
+
+
+def loss_table(losses: Mapping[tuple[str, str], int]) -> Table:
+    """Training spans that tags cannot carry as they are."""
+    rows = [(kind, label, count) for (kind, label), count in sorted(losses.items())]
+    return table("Spans that flat tags do not carry as they are", ("why", "type", "spans"), rows)
+
+
+def count_table(title: str, counts: Counter[str]) -> Table:
+    """Remarks and how often each holds."""
+    return table(title, ("what", "count"), sorted(counts.items()))
+
+
+def _figures(counts: Counts) -> tuple[Any, ...]:
+    """A row's figures."""
+    gold = counts.true_positives + counts.false_negatives
+    predicted = counts.true_positives + counts.false_positives
+    return counts.precision, counts.recall, counts.f1, gold, predicted, counts.true_positives
+
+
+@contextmanager
+def progress_bars() -> Iterator[Stages]:
+    """Progress bars on standard error, one a stage."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=notices, transient=False) as progress:
+        yield Stages(progress)
+
+
+class Stages:
+    """Progress of several named stages; one that starts again replaces its finished bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        task = self._tasks[stage]
+        if done < self._progress.tasks[self._progress.task_ids.index(task)].completed:
+            self._progress.reset(task, total=total)
+        self._progress.update(task, completed=done, total=total)
+
+
+def quieten() -> None:
+    """Silence the progress bars and notices of libraries: this command has its own."""
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - slow, and needed only here
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)

@@ -1,0 +1,48 @@
+"""`cardioner inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cardioner.cli.console import output, print_json, quieten, table
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="The model directory.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+) -> None:
+    """Describe a model directory without running anything in it.
+
+    Example: cardioner inspect model
+    """
+    quieten()
+    from cardioner.model_dir import describe  # noqa: PLC0415 - imports torch
+
+    found = describe(model)
+    if json:
+        print_json({"facts": found.facts, "files": found.files, "warnings": list(found.warnings)})
+        return
+    output.print(table(str(model), ("", ""), ((name, _shown(value)) for name, value in found.facts.items())))
+    output.print(table("Files", ("name", "bytes"), ((name, f"{size:,}") for name, size in found.files.items())))
+    for warning in found.warnings:
+        output.print(f"warning: {warning}", style="yellow", markup=False)
+    if not found.warnings:
+        output.print("Nothing to warn of.")
+
+
+def _shown(value: Any) -> str:
+    """A fact as one line, or a line an entry."""
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_shown(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    return (
+        "none"
+        if value is None
+        else f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else str(value)
+    )

@@ -1,0 +1,193 @@
+"""`cardioner train`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from cardioner.cli import train_options as option
+from cardioner.cli.console import count_table, loss_table, notices, progress_bars, quieten, score_table, table, tell
+from cardioner.cli.inputs import DeviceOption, MapOption, parse_mapping, read_parts
+from cardioner.documents import Document
+from cardioner.errors import DataError, UsageError
+from cardioner.labels import LabelSet
+from cardioner.splits import apply_splits, read_splits
+
+if TYPE_CHECKING:
+    from cardioner.multiclass.initial import Start
+    from cardioner.multiclass.trainer import TrainingResult
+
+_INTERRUPTED = 130
+
+
+class _Parts(NamedTuple):
+    """Notes to learn from, to pick the epoch with, and to score at the end."""
+
+    train: list[Document]
+    evaluation: list[Document]
+    test: list[Document]
+
+
+def train(  # noqa: PLR0913 - one parameter an option
+    output: option.Output,
+    train: option.Train = None,
+    evaluation: option.Eval = None,
+    test: option.Test = None,
+    corpus: option.Corpus = None,
+    splits: option.SplitsFile = None,
+    backbone: option.Backbone = None,
+    crf: option.Crf = False,
+    hidden_layers: option.HiddenLayers = None,
+    classifier_dropout: option.ClassifierDropout = 0.1,
+    freeze_backbone: option.FreezeBackbone = False,
+    class_weights: option.ClassWeights = None,
+    mapping: MapOption = None,
+    epochs: option.Epochs = 5,
+    batch_size: option.BatchSize = 16,
+    gradient_accumulation: option.GradientAccumulation = 1,
+    learning_rate: option.LearningRate = None,
+    weight_decay: option.WeightDecay = 0.01,
+    max_length: option.MaxLength = None,
+    seed: option.Seed = 0,
+    also_bin: option.AlsoBin = False,
+    tensorboard: option.Tensorboard = False,
+    device: DeviceOption = "auto",
+    overwrite: option.Overwrite = False,
+) -> None:
+    """Train a tagger and save it as one directory that loads anywhere.
+
+    Example: cardioner train --train notes/train --eval notes/dev --output model --crf --hidden-layers 256
+    """
+    names = parse_mapping(mapping)
+    parts = _read_corpus(corpus, splits, names) if corpus else _read_folders(train, evaluation, test, mapping=names)
+    settings = {
+        "model": backbone,
+        "use_crf": crf,
+        "classifier_hidden_layers": _widths(hidden_layers),
+        "classifier_dropout": classifier_dropout,
+        "freeze_backbone": freeze_backbone,
+        "class_weights": _weights(class_weights),
+        "num_train_epochs": epochs,
+        "batch_size": batch_size,
+        "gradient_accumulation_steps": gradient_accumulation,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "max_length": max_length,
+        "output_dir": output,
+    }
+    options = {"seed": seed, "also_bin": also_bin, "tensorboard": tensorboard, "device": device, "overwrite": overwrite}
+    _run(parts, settings, options)
+
+
+def _run(parts: _Parts, settings: dict[str, Any], options: dict[str, Any]) -> None:
+    """Train, with progress, and tell what came of it."""
+    labels = _labels(parts.train)
+    quieten()
+    from cardioner.model_dir import check_output  # noqa: PLC0415 - imports torch
+    from cardioner.multiclass.options import TrainingOptions  # noqa: PLC0415
+    from cardioner.multiclass.trainer import ModelTrainer  # noqa: PLC0415
+
+    output = settings["output_dir"]
+    check_output(output, overwrite=options["overwrite"])
+    with progress_bars() as stages:
+        trainer = ModelTrainer(
+            label2id=labels.label2id, options=TrainingOptions(**options, progress=stages), **settings
+        )
+        _show_start(trainer.start, labels)
+        try:
+            result = trainer.train(parts.train, parts.test, parts.evaluation)
+        except KeyboardInterrupt:
+            _show_interruption(output)
+            raise typer.Exit(_INTERRUPTED) from None
+    _show_result(result)
+
+
+def _read_corpus(corpus: Path, splits: Path | None, mapping: dict[str, str]) -> _Parts:
+    """The parts of one folder, by a splits file."""
+    if splits is None:
+        raise UsageError("--corpus needs --splits FILE, which says which notes to train on")
+    division = read_splits(splits)
+    (documents,) = read_parts([corpus], mapping, require_annotations=True)
+    if left_out := division.count_left_out(documents):
+        tell(f"{left_out} of {len(documents)} notes are in no part of {splits} and are not used")
+    return _Parts(*apply_splits(documents, division))
+
+
+def _read_folders(train: Path | None, evaluation: Path | None, test: Path | None, *, mapping: dict[str, str]) -> _Parts:
+    """The parts given as folders of their own."""
+    if train is None:
+        raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
+    given = [path for path in (train, evaluation, test) if path is not None]
+    read = iter(read_parts(given, mapping, require_annotations=True))
+    return _Parts(*(next(read) if path is not None else [] for path in (train, evaluation, test)))
+
+
+def _labels(documents: Sequence[Document]) -> LabelSet:
+    """The tags of the types in the training notes."""
+    types = {span.label for document in documents for span in document.spans}
+    if not types:
+        raise DataError(
+            f"the training set has {len(documents)} notes and no entity: expected annotated notes "
+            "(does --map drop every type?)"
+        )
+    return LabelSet.from_types(types)
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    """`512,256` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else None
+    except ValueError:
+        raise UsageError(f"--hidden-layers takes widths such as 512,256; found {text!r}") from None
+
+
+def _weights(text: str | None) -> str | dict[str, float] | None:
+    """`balanced`, or `TAG=WEIGHT,...` as a mapping."""
+    if text is None or text == "balanced":
+        return text
+    try:
+        return {tag: float(weight) for tag, weight in (pair.rsplit("=", 1) for pair in text.split(","))}
+    except ValueError:
+        raise UsageError(f"--class-weights takes balanced, or TAG=WEIGHT,...; found {text!r}") from None
+
+
+def _show_start(start: Start, labels: LabelSet) -> None:
+    """What the model starts from."""
+    tell(f"Training a tagger for {', '.join(labels.types)} from {start.source}")
+    kept = [name for name in start.taken if not name.startswith("backbone.")]
+    if kept:
+        tell(f"Taken over beside the encoder: {', '.join(kept)}")
+    tell(f"Starting afresh: {', '.join(start.fresh) or 'nothing'}")
+
+
+def _show_interruption(output: Path) -> None:
+    """Where the last whole checkpoint lies."""
+    whole = sorted(output.glob("checkpoints/*/config.json"), key=lambda path: path.stat().st_mtime)
+    place = f"the last whole checkpoint is {whole[-1].parent}" if whole else "no checkpoint was finished"
+    tell(f"Interrupted: {place}")
+
+
+def _show_result(result: TrainingResult) -> None:
+    """Scores, what was lost, and where the model lies."""
+    if result.losses:
+        notices.print(loss_table(result.losses))
+    if remarks := Counter(result.remarks):
+        notices.print(count_table("Repaired in the training data", remarks))
+    if result.epochs:
+        rows = [
+            (f"{number}{' (saved)' if number == result.best_epoch else ''}", micro.precision, micro.recall, micro.f1)
+            for number, micro in enumerate((scores.micro for scores in result.epochs), 1)
+        ]
+        notices.print(
+            table("Strict spans, per epoch, on the evaluation notes", ("epoch", "precision", "recall", "F1"), rows)
+        )
+    if result.evaluation is not None:
+        notices.print(score_table("Evaluation notes", result.evaluation))
+    if result.test is not None:
+        notices.print(score_table("Test notes", result.test))
+    tell(f"{result.windows} windows, {result.sub_tokens} sub-tokens, trained in {result.seconds:.0f} s")
+    tell(f"Model: {result.output_dir}")
