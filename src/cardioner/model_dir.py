@@ -199,7 +199,7 @@ def describe(directory: Path) -> Description:
         "class_weights": config.get("class_weights"),
         "freeze_backbone": config.get("freeze_backbone"),
         "trained_from": trained.get("model"),
-        "scores": trained.get("scores"),
+        "scores": {part: found["strict"]["micro"] for part, found in trained.get("scores", {}).items()},
         "versions": {
             "saved": {"transformers": config.get("transformers_version"), **trained.get("versions", {})},
             "installed": installed_versions(),

@@ -35,11 +35,11 @@ def print_json(content: Any) -> None:
     output.print(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False), markup=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table whose first column is text and whose others are figures; cells are never read as markup."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1) -> Table:
+    """A table whose first `left` columns are text and whose others are figures; cells are never read as markup."""
     made = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        made.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         made.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
     return made
@@ -57,7 +57,7 @@ def score_table(title: str, scores: Scores) -> Table:
 def loss_table(losses: Mapping[tuple[str, str], int]) -> Table:
     """Training spans that tags cannot carry as they are."""
     rows = [(kind, label, count) for (kind, label), count in sorted(losses.items())]
-    return table("Spans that flat tags do not carry as they are", ("why", "type", "spans"), rows)
+    return table("Spans that flat tags do not carry as they are", ("why", "type", "spans"), rows, left=2)
 
 
 def count_table(title: str, counts: Counter[str]) -> Table:

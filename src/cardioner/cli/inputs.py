@@ -60,5 +60,5 @@ def read_parts(
 def show_remarks(path: Path, remarks: Sequence[Remark]) -> None:
     """A table of what a reader set aside."""
     if remarks:
-        rows = [(remark.kind, remark.count, remark.where) for remark in remarks]
-        notices.print(table(f"Set aside in {path}", ("what", "count", "first"), rows))
+        rows = [(remark.kind, remark.where, remark.count) for remark in remarks]
+        notices.print(table(f"Set aside in {path}", ("what", "first", "count"), rows, left=2))

@@ -25,7 +25,7 @@ def inspect(
     if json:
         print_json({"facts": found.facts, "files": found.files, "warnings": list(found.warnings)})
         return
-    output.print(table(str(model), ("", ""), ((name, _shown(value)) for name, value in found.facts.items())))
+    output.print(table(str(model), ("", ""), ((name, _shown(value)) for name, value in found.facts.items()), left=2))
     output.print(table("Files", ("name", "bytes"), ((name, f"{size:,}") for name, size in found.files.items())))
     for warning in found.warnings:
         output.print(f"warning: {warning}", style="yellow", markup=False)
@@ -34,15 +34,14 @@ def inspect(
 
 
 def _shown(value: Any) -> str:
-    """A fact as one line, or a line an entry."""
+    """A fact as one line; nested facts a line each."""
     if isinstance(value, dict):
-        return "\n".join(f"{name}: {_shown(part)}" for name, part in value.items()) or "none"
+        nested = any(isinstance(part, dict) for part in value.values())
+        return ("\n" if nested else ", ").join(f"{name} {_shown(part)}" for name, part in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(str(part) for part in value)
-    return (
-        "none"
-        if value is None
-        else f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else str(value)
-    )
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ _IDS_SHOWN = 10
 _NEARBY = (-1, 1, -2, 2, -3, 3)
 _EXPECTED = "expected a folder of NAME.txt and NAME.ann files, or one .txt file"
 _EXTENT = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
+_SCORE = re.compile(r"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore (0|1|[01]\.[0-9]+|[0-9.]+e-[0-9]+)")
 _OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
 _NEWLINES_AS_SPACES = str.maketrans("\r\n", "  ")
 
@@ -64,7 +65,7 @@ def read_brat(path: Path, *, require_annotations: bool = False) -> Corpus:
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
     """Write a folder of brat files; a note without spans gets an empty `.ann`.
 
-    A score is written as an `AnnotatorNotes` line, which `read_brat` sets aside. Everything is checked before the first
+    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Everything is checked before the first
     file is written, and each file is written whole or not at all.
 
     Args:
@@ -189,15 +190,20 @@ def _read_document(name: str, files: _Files, *, tally: Tally, problems: Problems
         return Document(name, text)
     path = files.annotations[name]
     lines = read_text(path).removeprefix("\ufeff").removesuffix("\n").split("\n")
-    spans = []
+    spans: list[tuple[str, Span]] = []
+    scores: dict[str, float] = {}
     for number, line in enumerate(lines if lines != [""] else [], start=1):
         with problems.gathered(path, number):
+            scored = _SCORE.fullmatch(line.removesuffix("\r"))
             found = _parse_line(line.removesuffix("\r"), text)
-            if isinstance(found, Span):
-                spans.append(found)
+            if scored:
+                scores[scored[1]] = float(scored[2])
+            elif isinstance(found, Span):
+                spans.append((line.partition("\t")[0], found))
             else:
                 tally.add(found, f"{path}:{number}")
-    return Document(name, text, tuple(sorted(spans)))
+    ordered = sorted(spans, key=lambda pair: (pair[1].start, pair[1].end, pair[1].label, pair[1].fragments))
+    return Document(name, text, tuple(replace(span, score=scores.get(tag)) for tag, span in ordered))
 
 
 def _parse_line(line: str, text: str) -> Span | str:
@@ -320,7 +326,7 @@ def _lines(document: Document, span: Span, number: int) -> list[str]:
     offsets = ";".join(f"{start} {end}" for start, end in pieces)
     lines = [f"T{number}\t{span.label} {offsets}\t{_quote(document.text, pieces)}\n"]
     if span.score is not None:
-        lines.append(f"#{number}\tAnnotatorNotes T{number}\tscore {span.score:.4f}\n")
+        lines.append(f"#{number}\tAnnotatorNotes T{number}\tscore {span.score!r}\n")
     return lines
 
 

@@ -232,7 +232,7 @@ class ModelTrainer:
             data_collator=Collator(self.tokenizer.pad_token_id or 0),
             optimizers=(self._optimizer(), None),
             callbacks=[_Watch(self.options.progress)],
-            hooks=_Hooks(score=score, save=self.save_model),
+            hooks=_Hooks(score=score, save=self.save_model, reduced=_reduced_precision(self.options)),
         )
         loop.remove_callback(PrinterCallback)
         with writing_to(self.output_dir):
@@ -267,7 +267,6 @@ class ModelTrainer:
             num_train_epochs=settings["num_train_epochs"],
             warmup_steps=options.warmup,
             max_grad_norm=options.max_gradient_norm,
-            bf16=_reduced_precision(options),
             use_cpu=options.device == "cpu" or not torch.cuda.is_available(),
             seed=options.seed,
             data_seed=options.seed,
@@ -330,10 +329,11 @@ class ModelTrainer:
 
 @dataclass(slots=True)
 class _Hooks:
-    """What the loop calls: how to score and save, and the scores so far."""
+    """What the loop calls: how to score and save, whether to learn in bfloat16, and the scores so far."""
 
     score: Callable[[], Scores] | None
     save: Callable[[Path], None]
+    reduced: bool
     scores: list[Scores] = field(default_factory=list)
 
 
@@ -344,6 +344,15 @@ class _SpanTrainer(Trainer):
         self.hooks = hooks
         self.control: Any
         super().__init__(**arguments)
+
+    def compute_loss(self, *arguments: Any, **keywords: Any) -> Any:
+        """As inherited, in reduced precision where that was chosen.
+
+        The `bf16` argument of the Hugging Face Trainer would do so for scoring too, and what is scored would not be
+        what the saved model does.
+        """
+        with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.hooks.reduced):
+            return super().compute_loss(*arguments, **keywords)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Strict span precision, recall and F1, as the saved model would reach them."""

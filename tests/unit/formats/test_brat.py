@@ -245,7 +245,7 @@ def test_written_files_are_what_brat_reads(tmp_path: Path) -> None:
     write_corpus([Document("ward/1", text, (*spans, Span(7, 17, "X")))], tmp_path / "new")
     assert (tmp_path / "new/ward/1.txt").read_bytes() == text.encode()
     assert (tmp_path / "new/ward/1.ann").read_text("utf-8") == (
-        "T1\tGRADE 0 6\tSevere\n#1\tAnnotatorNotes T1\tscore 0.9876\n"
+        "T1\tGRADE 0 6\tSevere\n#1\tAnnotatorNotes T1\tscore 0.98764\n"
         "T2\tDISEASE 7 13;25 33\tmitral stenosis\nT3\tX 7 17\tmitral and\n"
     )
     assert sorted(path.name for path in (tmp_path / "new/ward").iterdir()) == ["1.ann", "1.txt"]
