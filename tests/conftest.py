@@ -1,10 +1,47 @@
-"""What all tests share."""
+"""Tiny encoders, tokenizers and models that every test builds its case from; nothing is downloaded."""
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before transformers is imported: its cache of remote code belongs to this run alone.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertTokenizer,
+    DebertaV2Config,
+    ElectraConfig,
+    ModernBertConfig,
+    PretrainedConfig,
+    RobertaConfig,
+    RobertaTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaTokenizer,
+)
+
+from cardioner.documents import Document, Span
+from cardioner.labels import LabelSet
+from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+
+TYPES = ("DISEASE", "MEDICATION", "SYMPTOM")
+SAMPLE_TEXTS = (
+    "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d.",
+    "Paciente con disnea de esfuerzo e insuficiencia cardíaca; se inició furosemida 40 mg/12h.",
+    "Geen orthopnoe. Ernstige aortaklepstenose met syncope; metoprolol 50 mg, coronaire bypass.",
+    "No oedema. Dyspnoea on exertion, palpitations, heart failure with reduced ejection fraction.",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -15,3 +52,155 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if without_data:
         config.hook.pytest_deselected(items=without_data)
         items[:] = [item for item in items if item not in without_data]
+
+
+def wordpiece_tokenizer() -> BertTokenizer:
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer = normalizers.BertNormalizer()
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trained.train_from_iterator(SAMPLE_TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    return BertTokenizer(vocab=trained.get_vocab(), model_max_length=512)
+
+
+def byte_bpe_tokenizer() -> RobertaTokenizer:
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    trained.post_processor = processors.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    trained.train_from_iterator(SAMPLE_TEXTS, trainer)
+    merges = json.loads(trained.to_str())["model"]["merges"]
+    return RobertaTokenizer(vocab=trained.get_vocab(), merges=[tuple(pair) for pair in merges], model_max_length=512)
+
+
+def unigram_tokenizer() -> XLMRobertaTokenizer:
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=200, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>"
+    )
+    trained.train_from_iterator(SAMPLE_TEXTS, trainer)
+    pieces = [tuple(piece) for piece in json.loads(trained.to_str())["model"]["vocab"]]
+    return XLMRobertaTokenizer(vocab=pieces, model_max_length=512)
+
+
+TOKENIZERS: dict[str, Callable[[], Any]] = {
+    "wordpiece": wordpiece_tokenizer,
+    "byte-bpe": byte_bpe_tokenizer,
+    "unigram": unigram_tokenizer,
+}
+
+_SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+
+FAMILIES: dict[str, tuple[type[PretrainedConfig], str, dict[str, Any]]] = {
+    "bert": (BertConfig, "wordpiece", {"max_position_embeddings": 128}),
+    "electra": (ElectraConfig, "wordpiece", {"max_position_embeddings": 128, "embedding_size": 12}),
+    "roberta": (RobertaConfig, "byte-bpe", {"max_position_embeddings": 130, "type_vocab_size": 1}),
+    "modernbert": (ModernBertConfig, "byte-bpe", {"max_position_embeddings": 128, "global_attn_every_n_layers": 2}),
+    "xlm-roberta": (XLMRobertaConfig, "unigram", {"max_position_embeddings": 130, "type_vocab_size": 1}),
+    "deberta-v2": (
+        DebertaV2Config,
+        "unigram",
+        {"max_position_embeddings": 128, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    ),
+}
+"""Encoder families: configuration class, the kind of tokenizer they take, and what they need beside the tiny shape."""
+
+
+@pytest.fixture(scope="session")
+def tokenizers() -> dict[str, Any]:
+    """One fast tokenizer of each kind."""
+    return {kind: build() for kind, build in TOKENIZERS.items()}
+
+
+@pytest.fixture(scope="session")
+def encoder_config(tokenizers: dict[str, Any]) -> Callable[[str], PretrainedConfig]:
+    """The configuration of a tiny encoder of a family."""
+
+    def build(family: str) -> PretrainedConfig:
+        kind, tokenizer_kind, extra = FAMILIES[family]
+        tokenizer = tokenizers[tokenizer_kind]
+        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        if family == "modernbert":
+            special |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+        return kind(vocab_size=len(tokenizer), **_SHAPE, **extra, **special)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def encoder_dir(
+    tmp_path_factory: pytest.TempPathFactory,
+    tokenizers: dict[str, Any],
+    encoder_config: Callable[[str], PretrainedConfig],
+) -> Callable[[str], Path]:
+    """A folder with a tiny pretrained encoder of a family and its tokenizer."""
+    made: dict[str, Path] = {}
+
+    def build(family: str) -> Path:
+        if family not in made:
+            torch.manual_seed(0)
+            made[family] = tmp_path_factory.mktemp("encoder") / family
+            AutoModel.from_config(encoder_config(family)).save_pretrained(made[family])
+            tokenizers[FAMILIES[family][1]].save_pretrained(made[family])
+        return made[family]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def labels() -> LabelSet:
+    """The tags of three entity types."""
+    return LabelSet.from_types(TYPES)
+
+
+@pytest.fixture
+def make_model(
+    encoder_config: Callable[[str], PretrainedConfig], labels: LabelSet
+) -> Callable[..., TokenClassificationModel]:
+    """A tiny model of a family with weights large enough to have opinions."""
+
+    def build(family: str = "bert", *, use_crf: bool = False, **settings: Any) -> TokenClassificationModel:
+        torch.manual_seed(1)
+        settings = {"window_length": 32, "window_context": 4, **settings}
+        config = CardioNERConfig(
+            encoder_config=encoder_config(family).to_dict(),
+            id2label=labels.id2label,
+            label2id=labels.label2id,
+            **settings,
+        )
+        model = (TokenClassificationModelCRF if use_crf else TokenClassificationModel)(config)
+        for parameter in [*model.classifier.parameters(), *(model.crf.parameters() if use_crf else ())]:
+            torch.nn.init.normal_(parameter, std=0.7)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[Document]:
+    """Three annotated notes; the second has nothing marked in it."""
+    first, second, third, _ = SAMPLE_TEXTS
+
+    def span(text: str, words: str, label: str) -> Span:
+        start = text.index(words)
+        return Span(start, start + len(words), label)
+
+    return [
+        Document(
+            "a",
+            first,
+            (
+                span(first, "chest pain", "SYMPTOM"),
+                span(first, "Atrial fibrillation", "DISEASE"),
+                span(first, "bisoprolol", "MEDICATION"),
+            ),
+        ),
+        Document("b", second),
+        Document("c", third, (span(third, "aortaklepstenose", "DISEASE"), span(third, "syncope", "SYMPTOM"))),
+    ]

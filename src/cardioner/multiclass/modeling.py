@@ -229,7 +229,9 @@ class CRF(nn.Module):
         rows, kept, _, _ = cooled._arrange(emissions.double().unsqueeze(0) / temperature)
         alpha, beta = cooled._forward_scores(rows, kept)[0], cooled._backward_scores(rows, kept)[0]  # (length, tags)
         _, transitions, _ = cooled._parameters_for(rows)
-        first, stop, opening, inside = torch.tensor(spans, device=rows.device).reshape(-1, 4).unbind(1)
+        first, stop, opening, inside = (
+            torch.tensor(spans, dtype=torch.long, device=rows.device).reshape(-1, 4).unbind(1)
+        )
         last, long = stop - 1, stop - first > 1
         following = stop.clamp(max=rows.size(1) - 1)
         before = F.pad(rows[0].cumsum(0), (0, 0, 1, 0))  # (length + 1, tags): the sum of what lies before a position

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -304,9 +304,9 @@ class ModelTrainer:
     def _training_args(self, result: TrainingResult | None) -> dict[str, Any]:
         """What `training_args.json` records: no secret, no path of this machine."""
         config = self.model.config
-        options = asdict(self.options)
-        for name in ("progress", "overwrite"):
-            options.pop(name)
+        left_out = ("progress", "overwrite")
+        options = {part.name: getattr(self.options, part.name) for part in fields(self.options)}
+        options = {name: value for name, value in options.items() if name not in left_out}
         record: dict[str, Any] = {
             **self.settings,
             "classifier_dropout": config.classifier_dropout,
