@@ -1,4 +1,4 @@
-"""The saved directory: written whole or not at all, checked before it is trusted, described for people."""
+"""The saved directory: written whole or not at all, and checked before it is trusted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import safetensors
 import torch
@@ -32,6 +32,9 @@ WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
 TRAINING_ARGS = "training_args.json"
 CODE = ("modeling.py", *COMPANIONS)
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+_OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json")
+"""What transformers 4 writes and every version reads: left from another model, it would change the tokenizer."""
 _SECRETS = ("hf_token", "token", "_name_or_path", "name_or_path")
 
 
@@ -39,13 +42,18 @@ def check_output(directory: Path, *, overwrite: bool) -> None:
     """Refuse a place that cannot become a model directory.
 
     Raises:
-        OutputError: If it is a file, holds a model and `overwrite` is off, holds something else, or cannot be written.
+        OutputError: If it is a file, holds a model or files named like a model's and `overwrite` is off, holds
+            another program's model, or cannot be written.
     """
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
-    if (directory / CONFIG).exists() and not overwrite:
+    if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
+        raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
+    standing = [name for name in (CONFIG, WEIGHTS, *_TOKENIZER, *CODE) if (directory / name).exists()]
+    if standing and not overwrite:
         raise OutputError(
-            f"{directory} already holds a model: choose another directory, or pass --overwrite (overwrite=True)"
+            f"{directory} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
+            "choose another directory, or pass --overwrite (overwrite=True)"
         )
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -95,9 +103,13 @@ def read_model_dir(directory: Path, *, device: str = "auto") -> tuple[TokenClass
         _check_device(device)
     try:
         return load_custom_cardioner_multiclass_model(directory, device)
+    except UnpicklingError as error:
+        raise ModelError(refused_pickle(directory)) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         problem = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{directory} cannot be loaded: {problem}") from error
+        raise ModelError(
+            f"{directory} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
+        ) from error
 
 
 def verify(directory: Path) -> None:
@@ -112,16 +124,15 @@ def verify(directory: Path) -> None:
         )
     if not (directory / CONFIG).is_file():
         checkpoints = sorted(str(path.parent) for path in directory.glob(f"checkpoints/*/{CONFIG}"))
-        hint = f"; the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else ""
-        raise ModelError(f"{directory} is no model directory: it has no {CONFIG}{hint}")
-    found = read_config(directory).get("model_type")
-    if found != CardioNERConfig.model_type:
-        raise ModelError(f"{directory}: expected a model of type {CardioNERConfig.model_type}, found {found}")
-    wanted = [*CODE, "tokenizer.json", "tokenizer_config.json"]
-    if missing := [name for name in wanted if not (directory / name).is_file()]:
+        hint = f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
+        raise ModelError(f"{directory} is no model directory: it has no {CONFIG}; {hint}")
+    _check_config(directory, read_config(directory))
+    if missing := [name for name in (*CODE, *_TOKENIZER) if not (directory / name).is_file()]:
         raise ModelError(
             f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
         )
+    for name in _TOKENIZER:
+        _read_object(directory / name)
     _check_weights(directory)
 
 
@@ -131,13 +142,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         ModelError: If it is no JSON object.
     """
-    try:
-        content = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory / CONFIG}: expected a JSON object, found a damaged file") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{directory / CONFIG}: expected a JSON object, found {type(content).__name__}")
-    return content
+    return _read_object(directory / CONFIG)
 
 
 @contextmanager
@@ -155,58 +160,6 @@ def writing_to(place: Path) -> Iterator[None]:
             raise
         reason = "the disk is full: free some space" if full else str(error).partition("\n")[0]
         raise OutputError(f"{place} cannot be written: {reason}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What `inspect` tells of a directory.
-
-    Attributes:
-        facts: Names and values, in the order to show them.
-        files: Size in bytes by name.
-        warnings: What deserves a look: transitions that are not finite or look untrained, code that differs.
-    """
-
-    facts: dict[str, Any]
-    files: dict[str, int]
-    warnings: tuple[str, ...]
-
-
-def describe(directory: Path) -> Description:
-    """Describe a directory without running anything in it.
-
-    Raises:
-        ModelError: If it is no whole model directory.
-    """
-    verify(directory)
-    config = read_config(directory)
-    encoder = config.get("encoder_config", {})
-    weights = _read_weights(directory)
-    hidden = config.get("classifier_hidden_layers")
-    trained = _read_json(directory / TRAINING_ARGS)
-    facts = {
-        "model": config.get("custom_model_type"),
-        "labels": [config["id2label"][str(index)] for index in range(len(config["id2label"]))],
-        "head": " -> ".join(
-            str(width) for width in [encoder.get("hidden_size"), *(hidden or []), len(config["id2label"])]
-        ),
-        "crf": bool(config.get("use_crf")),
-        "encoder": "{model_type}, {num_hidden_layers} layers of {hidden_size}".format_map(defaultdict(str, encoder)),
-        "parameters": sum(tensor.numel() for tensor in weights.values()),
-        "window": f"{config.get('window_length')} sub-tokens, {config.get('window_context')} of context",
-        "inference_dtype": config.get("inference_dtype"),
-        "temperature": config.get("temperature"),
-        "class_weights": config.get("class_weights"),
-        "freeze_backbone": config.get("freeze_backbone"),
-        "trained_from": trained.get("model"),
-        "scores": {part: found["strict"]["micro"] for part, found in trained.get("scores", {}).items()},
-        "versions": {
-            "saved": {"transformers": config.get("transformers_version"), **trained.get("versions", {})},
-            "installed": installed_versions(),
-        },
-    }
-    files = {path.name: path.stat().st_size for path in sorted(directory.iterdir()) if path.is_file()}
-    return Description(facts, files, (*_code_warnings(directory), *_crf_warnings(config, weights)))
 
 
 def installed_versions() -> dict[str, str]:
@@ -270,17 +223,36 @@ def _publish(staging: Path, directory: Path) -> None:
     for path in staging.iterdir():
         path.chmod(0o666 & ~umask)
     (directory / CONFIG).unlink(missing_ok=True)
-    for stale in (PICKLED_WEIGHTS, TRAINING_ARGS, *(path.name for path in directory.glob("model*.safetensors*"))):
+    weights = (path.name for path in directory.glob("model*.safetensors*"))
+    for stale in (PICKLED_WEIGHTS, TRAINING_ARGS, *_OLD_TOKENIZER, *weights):
         (directory / stale).unlink(missing_ok=True)
     for name in [*names, CONFIG]:
         shutil.move(staging / name, directory / name)
 
 
+def _check_config(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse a configuration of another model, and one without tags or encoder."""
+    found = config.get("model_type")
+    if found != CardioNERConfig.model_type:
+        raise ModelError(
+            f"{directory}: expected a model of type {CardioNERConfig.model_type}, found {found}: "
+            "name a directory that cardioner saved"
+        )
+    tags = object_under(config, "id2label")
+    if not tags or set(tags) != {str(index) for index in range(len(tags))}:
+        raise ModelError(f"{directory / CONFIG}: expected id2label to name the tags from 0 on: save the model again")
+    if "model_type" not in object_under(config, "encoder_config"):
+        raise ModelError(f"{directory / CONFIG}: expected the encoder's configuration in encoder_config: save it again")
+
+
 def _check_weights(directory: Path) -> None:
     """Refuse weights that are missing or shorter than their header says."""
     index = directory / f"{WEIGHTS}.index.json"
-    shards = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [WEIGHTS]
-    if (directory / PICKLED_WEIGHTS).is_file() and not any((directory / name).is_file() for name in shards):
+    shards = sorted(set(read_json(index).get("weight_map", {}).values())) if index.is_file() else [WEIGHTS]
+    pickled = directory / PICKLED_WEIGHTS
+    if pickled.is_file() and not any((directory / name).is_file() for name in shards):
+        if not is_zipfile(pickled):
+            raise ModelError(f"{pickled} is cut or damaged ({pickled.stat().st_size} bytes): copy it again")
         return
     for name in shards:
         if not (directory / name).is_file():
@@ -292,44 +264,6 @@ def _check_weights(directory: Path) -> None:
             raise ModelError(
                 f"{directory / name} is cut or damaged ({(directory / name).stat().st_size} bytes): copy it again"
             ) from error
-
-
-def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
-    """All weights by name."""
-    files = sorted(directory.glob("model*.safetensors"))
-    if not files:
-        return dict(torch.load(directory / PICKLED_WEIGHTS, weights_only=True, map_location="cpu"))
-    weights: dict[str, torch.Tensor] = {}
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    return weights
-
-
-def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
-    """Transitions that are not finite, or that all still lie where a CRF's initial values do."""
-    names = ("start_transitions", "end_transitions", "transitions")
-    found = {name: weights[f"crf.{name}"] for name in names if f"crf.{name}" in weights}
-    if config.get("use_crf") and len(found) < len(names):
-        yield f"the CRF lacks {', '.join(sorted(set(names) - set(found)))}"
-    for name, values in found.items():
-        if not values.isfinite().all():
-            yield f"crf.{name} holds values that are not finite: the model cannot be used"
-    transitions = found.get("transitions")
-    if transitions is None:
-        return
-    if not transitions.any():
-        yield "crf.transitions are all 0, their initial value: the CRF was never trained"
-    elif (transitions.abs() <= 0.1).all() and transitions.all():
-        yield "crf.transitions all lie within 0.1 of 0, as pytorch-crf draws them: the CRF looks untrained"
-
-
-def _code_warnings(directory: Path) -> Iterator[str]:
-    """Code files that differ from the ones this version ships."""
-    home = Path(__file__).parent / "multiclass"
-    for name in CODE:
-        if (directory / name).read_bytes() != (home / name).read_bytes():
-            yield f"{name} is not the one of cardioner {__version__}: trust_remote_code=True would run other code"
 
 
 def _check_device(device: str) -> None:
@@ -346,23 +280,36 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is missing or none."""
+def refused_pickle(directory: Path) -> str:
+    """What to say of a pickle that asks for more than tensors."""
+    return f"{directory / PICKLED_WEIGHTS} holds more than weights and is not read: do not trust where it came from"
+
+
+def object_under(content: Any, key: str) -> dict[str, Any]:
+    """A JSON object under a key, empty where there is none."""
+    found = content.get(key) if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ModelError: If the file is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: expected a JSON object, found a damaged file: copy it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}: copy it again")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-__all__ = [
-    "Description",
-    "check_output",
-    "describe",
-    "installed_versions",
-    "read_config",
-    "read_model_dir",
-    "verify",
-    "write_model_dir",
-    "writing_to",
-]

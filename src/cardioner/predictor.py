@@ -53,7 +53,7 @@ class Predictor:
 
         Args:
             documents: The notes; at most `READ_AHEAD` are held at a time.
-            advance: Called with the number of sub-tokens each time some are done.
+            advance: Called with the number of characters each time some are done.
         """
         remaining = iter(documents)
         while group := list(islice(remaining, READ_AHEAD)):

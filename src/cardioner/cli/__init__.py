@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -13,12 +14,11 @@ from cardioner.cli.evaluate import evaluate
 from cardioner.cli.inspect import inspect
 from cardioner.cli.predict import predict
 from cardioner.cli.train import train
-from cardioner.errors import CardioNERError
+from cardioner.errors import CardioNERError, UsageError
 
 app = typer.Typer(
     name="cardioner",
     help="Train, check, share and run entity taggers on clinical notes.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,21 +27,36 @@ for command in (train, predict, evaluate, inspect):
     app.command()(command)
 
 
+_USAGE_MISTAKE: Any = typer.BadParameter.__mro__[1]
+"""The base of what the parser raises; typer names it in no place that all its releases share."""
+_INTERRUPTED = 130
+
+
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
 ) -> None:
     """Train, check, share and run entity taggers on clinical notes."""
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
     """Run the command; a user's error becomes one line on standard error and the exit code of its class."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        code = app(standalone_mode=False)
     except CardioNERError as error:
         complain(str(error))
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except _USAGE_MISTAKE as error:
+        where = error.ctx.command_path if error.ctx else app.info.name
+        complain(f"{error.format_message()} ({where} --help lists what there is)")
+        code = UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    sys.exit(code)

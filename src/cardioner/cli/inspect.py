@@ -19,7 +19,7 @@ def inspect(
     Example: cardioner inspect model
     """
     quieten()
-    from cardioner.model_dir import describe  # noqa: PLC0415 - imports torch
+    from cardioner.description import describe  # noqa: PLC0415 - imports torch
 
     found = describe(model)
     if json:

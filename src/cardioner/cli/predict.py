@@ -40,16 +40,14 @@ def predict(
     documents = _read(inputs)
     check_target(documents, output, overwrite=overwrite)
     quieten()
-    from cardioner.predictor import Predictor  # noqa: PLC0415 - imports torch
+    from cardioner.multiclass.options import counted  # noqa: PLC0415 - imports torch
+    from cardioner.predictor import Predictor  # noqa: PLC0415
 
     began = time.perf_counter()
     predictor = Predictor.from_pretrained(model, device=device, decoder=decode.value)
-    total, done, tagged = sum(len(document.text) for document in documents), 0, []
+    total = sum(len(document.text) for document in documents)
     with progress_bars() as stages:
-        for document in predictor.predict(documents):
-            tagged.append(document)
-            done += len(document.text)
-            stages("tagging (characters)", done, total)
+        tagged = list(predictor.predict(documents, advance=counted(stages, "tagging (characters)", total)))
     write_corpus(tagged, output, overwrite=overwrite)
     counts = Counter(span.label for document in tagged for span in document.spans)
     notices.print(table("Spans found", ("type", "spans"), sorted(counts.items())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,7 +63,8 @@ def train(  # noqa: PLR0913 - one parameter an option
     Example: cardioner train --train notes/train --eval notes/dev --output model --crf --hidden-layers 256
     """
     names = parse_mapping(mapping)
-    parts = _read_corpus(corpus, splits, names) if corpus else _read_folders(train, evaluation, test, mapping=names)
+    folders = {"--train": train, "--eval": evaluation, "--test": test}
+    parts = _read_corpus(corpus, splits, folders, names) if corpus or splits else _read_folders(folders, names)
     settings = {
         "model": backbone,
         "use_crf": crf,
@@ -106,10 +107,14 @@ def _run(parts: _Parts, settings: dict[str, Any], options: dict[str, Any]) -> No
     _show_result(result)
 
 
-def _read_corpus(corpus: Path, splits: Path | None, mapping: dict[str, str]) -> _Parts:
+def _read_corpus(
+    corpus: Path | None, splits: Path | None, folders: Mapping[str, Path | None], mapping: dict[str, str]
+) -> _Parts:
     """The parts of one folder, by a splits file."""
-    if splits is None:
-        raise UsageError("--corpus needs --splits FILE, which says which notes to train on")
+    if corpus is None or splits is None:
+        raise UsageError("--corpus PATH and --splits FILE, which says which notes to train on, need each other")
+    if given := [name for name, path in folders.items() if path is not None]:
+        raise UsageError(f"--corpus with --splits takes the place of {', '.join(given)}: give one or the other")
     division = read_splits(splits)
     (documents,) = read_parts([corpus], mapping, require_annotations=True)
     if left_out := division.count_left_out(documents):
@@ -117,13 +122,13 @@ def _read_corpus(corpus: Path, splits: Path | None, mapping: dict[str, str]) -> 
     return _Parts(*apply_splits(documents, division))
 
 
-def _read_folders(train: Path | None, evaluation: Path | None, test: Path | None, *, mapping: dict[str, str]) -> _Parts:
+def _read_folders(folders: Mapping[str, Path | None], mapping: dict[str, str]) -> _Parts:
     """The parts given as folders of their own."""
-    if train is None:
+    if folders["--train"] is None:
         raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
-    given = [path for path in (train, evaluation, test) if path is not None]
+    given = [path for path in folders.values() if path is not None]
     read = iter(read_parts(given, mapping, require_annotations=True))
-    return _Parts(*(next(read) if path is not None else [] for path in (train, evaluation, test)))
+    return _Parts(*(next(read) if path is not None else [] for path in folders.values()))
 
 
 def _labels(documents: Sequence[Document]) -> LabelSet:

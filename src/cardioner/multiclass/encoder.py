@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -29,8 +29,11 @@ _OFFSET_POSITIONS = frozenset(
         "data2vec-text",
         "esm",
         "ibert",
+        "layoutlmv3",
+        "lilt",
         "longformer",
         "luke",
+        "markuplm",
         "mpnet",
         "roberta",
         "roberta-prelayernorm",
@@ -40,6 +43,10 @@ _OFFSET_POSITIONS = frozenset(
     }
 )
 """Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
+
+
+_WITHOUT_CPU = frozenset({"mra"})
+"""Families that give zeros, and no error, where their own CUDA kernel is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
         raise ModelError(
             f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random"
         )
+    _check_reads_tokens(model, name)
     return Encoder(config.to_dict(), model.state_dict(), str(name))
 
 
@@ -164,6 +172,26 @@ def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
         raise ModelError(
             f"{name} is a {kind} model, which is no encoder: expected an encoder-only model "
             "such as RoBERTa, BERT, DeBERTa-v2 or ModernBERT"
+        )
+    if kind in _WITHOUT_CPU:
+        raise ModelError(f"{name} is a {kind} model, which computes nothing without a CUDA kernel of its own")
+
+
+def _check_reads_tokens(model: nn.Module, name: str | Path) -> None:
+    """Refuse a model that does not give one vector per sub-token: of images or sounds, or with a bottleneck."""
+    length = 7
+    ids = torch.full((1, length), 1)
+    try:
+        with torch.inference_mode():
+            states = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        found = f"{tuple(states.shape)}"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        found = f"an error: {_first_line(error)}"
+    width = getattr(model.config, "hidden_size", None)
+    if found != f"{(1, length, width)}":
+        raise ModelError(
+            f"the encoder {name} does not give one vector of {width} numbers per sub-token (found {found}): "
+            "expected an encoder-only text model such as RoBERTa, BERT, DeBERTa-v2 or ModernBERT"
         )
 
 

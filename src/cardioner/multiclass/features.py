@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,11 +152,19 @@ def _tag_names(tags: Sequence[Any], labels: LabelSet, where: str) -> list[str]:
     known = labels.label2id
     names = []
     for tag in tags:
-        name = tag if isinstance(tag, str) else labels.id2label.get(int(tag))
+        name = tag if isinstance(tag, str) else labels.id2label.get(_as_id(tag))
         if name not in known:
             raise DataError(f"{where}: the tag {tag!r} is not one of the model's: {', '.join(labels.tags)}")
         names.append(str(name))
     return names
+
+
+def _as_id(tag: Any) -> int:
+    """A tag's id where it is any kind of whole number, else one that no tag has."""
+    try:
+        return operator.index(tag)
+    except TypeError:
+        return IGNORED
 
 
 def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
@@ -168,7 +177,9 @@ def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
             raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")
         tags, repaired = repair(_tag_names(row["tags"], labels, identifier))
         remarks["inside tags that continued nothing, made opening"] += repaired
-        documents.append(_document_of_words(identifier, tokens, tags))
+        document = _document_of_words(identifier, tokens, tags)
+        remarks["entities whose words have no character, left out"] += len(to_runs(tags)) - len(document.spans)
+        documents.append(document)
     return Dataset(tuple(documents), remarks=+remarks)
 
 
@@ -206,6 +217,8 @@ def _clean_feature(
     given = [int(value) for value in row["labels"]]
     if not len(ids) == len(mask) == len(given):
         raise DataError(f"{where}: {len(ids)} input_ids, {len(mask)} attention_mask and {len(given)} labels")
+    if not any(mask):
+        raise DataError(f"{where}: no position is attended")
     wrong = sorted({label for label in given if label != IGNORED and not 0 <= label < len(labels.tags)})
     if wrong:
         raise DataError(f"{where}: labels must be 0 to {len(labels.tags) - 1} or {IGNORED}; found {wrong}")

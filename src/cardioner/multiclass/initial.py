@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cardioner.labels import LabelSet
@@ -87,6 +88,7 @@ def build(
         encoder_config=source.config, id2label=labels.id2label, label2id=labels.label2id, **settings
     )
     model = (TokenClassificationModelCRF if use_crf else TokenClassificationModel)(config)
+    _freeze_unreached(model)
     taken = _matching(model, source, labels)
     model.load_state_dict({name: source.weights[name] for name in taken}, strict=False)
     fresh = tuple(name for name, _ in model.named_parameters() if name not in taken)
@@ -105,6 +107,16 @@ def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, 
         and source.weights[name].shape == value.shape
         and (same_tags or name not in label_sized)
     )
+
+
+def _freeze_unreached(model: TokenClassificationModel) -> None:
+    """Take out of training what no token's loss reaches (entity embeddings, contact heads): it would break DDP."""
+    ids = torch.full((1, 9), 1)
+    model.eval()
+    model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros_like(ids)).loss.backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
 
 
 def _is_label_sized(name: str, model: nn.Module) -> bool:

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def load(directory: Path) -> tuple[Any, Any]:
     """The model, ready for use, and its tokenizer, through the Auto classes; nothing is fetched."""
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=True)  # else it asks first on a terminal
     model = AutoModelForTokenClassification.from_pretrained(directory, trust_remote_code=True)
     return model.eval(), tokenizer
 

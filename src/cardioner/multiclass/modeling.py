@@ -24,25 +24,15 @@ IGNORED = -100
 COMPANIONS = ("windows.py", "tagging.py", "pipeline.py")
 """The files that a directory needs beside this one for `pipeline("token-classification")`."""
 
-_PIPELINES = {
-    "token-classification": {
-        "impl": "pipeline.CardioNERPipeline",
-        "pt": ["AutoModelForTokenClassification"],
-        "type": "text",
-    }
-}
+_PIPELINE = {"impl": "pipeline.CardioNERPipeline", "pt": ["AutoModelForTokenClassification"], "type": "text"}
+_PIPELINES = {"token-classification": _PIPELINE}
 _FOREIGN_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version")
 _FORBIDDEN = -1e30
 """The score of an illegal transition: in float32 no sum of real scores reaches it, and no sum of it overflows."""
 
 
 class Legality(NamedTuple):
-    """Which tags may open a sequence, and which may follow which.
-
-    Attributes:
-        start: Per tag, whether it may come first.
-        transitions: Per tag, per next tag, whether the second may follow the first.
-    """
+    """Per tag, whether it may come first; per tag and next tag, whether the second may follow the first."""
 
     start: tuple[bool, ...]
     transitions: tuple[tuple[bool, ...], ...]
@@ -52,23 +42,19 @@ def legal_transitions(tags: list[str]) -> Legality:
     """The BIO rule: `I-X` follows only `B-X` or `I-X`. A type that has no `B-X` may open with `I-X` (the IO scheme)."""
     openable = {tag[2:] for tag in tags if tag.startswith("B-")}
 
-    def may_follow(before: str | None, tag: str) -> bool:
-        if not tag.startswith("I-") or tag[2:] not in openable:
-            return True
-        return before in {f"B-{tag[2:]}", f"I-{tag[2:]}"}
+    def may_follow(before: str, tag: str) -> bool:
+        bound = tag.startswith("I-") and tag[2:] in openable
+        return not bound or before in {f"B-{tag[2:]}", f"I-{tag[2:]}"}
 
-    return Legality(
-        start=tuple(may_follow(None, tag) for tag in tags),
-        transitions=tuple(tuple(may_follow(before, tag) for tag in tags) for before in tags),
-    )
+    rows = [tuple(may_follow(before, tag) for tag in tags) for before in ["", *tags]]
+    return Legality(rows[0], tuple(rows[1:]))
 
 
 class CardioNERConfig(PretrainedConfig):
     """Everything but the weights: the encoder's whole configuration is nested, so that loading needs no network.
 
     Args:
-        encoder_config: The encoder's own configuration as a dictionary; keys that name code or other places are left
-            out.
+        encoder_config: The encoder's own configuration; keys that name code or other places are left out.
         classifier_hidden_layers: Widths of the MLP head's hidden layers; `None` for the single linear layer.
         classifier_dropout: Dropout before and inside the head.
         class_weights: A weight per tag id for the loss; `None` for none.
@@ -189,7 +175,7 @@ class CRF(nn.Module):
         """The log-probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
         emissions, kept, order, _ = self._arrange(emissions, mask)
         joint = self._forward_scores(emissions, kept) + self._backward_scores(emissions, kept)
-        found = (joint - torch.logsumexp(joint, dim=2, keepdim=True)).masked_fill(~kept.unsqueeze(2), 0.0)
+        found = joint.log_softmax(dim=2).masked_fill(~kept.unsqueeze(2), 0.0)
         return self._restore(found, order.unsqueeze(2).expand_as(found))
 
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -198,10 +184,7 @@ class CRF(nn.Module):
         return found if mask is None else found * mask.bool().unsqueeze(2)
 
     def best(self, emissions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The most probable legal sequences (Viterbi): `(batch, length)` tag ids and `(batch)` unnormalised log scores.
-
-        Masked positions hold `IGNORED`.
-        """
+        """The best legal sequences (Viterbi): tag ids, `IGNORED` at masked positions, and log scores, `(batch)`."""
         emissions, kept, order, _ = self._arrange(emissions, mask)
         tags, score = self._viterbi(emissions, kept)
         return self._restore(tags, order), score
@@ -229,9 +212,8 @@ class CRF(nn.Module):
         rows, kept, _, _ = cooled._arrange(emissions.double().unsqueeze(0) / temperature)
         alpha, beta = cooled._forward_scores(rows, kept)[0], cooled._backward_scores(rows, kept)[0]  # (length, tags)
         _, transitions, _ = cooled._parameters_for(rows)
-        first, stop, opening, inside = (
-            torch.tensor(spans, dtype=torch.long, device=rows.device).reshape(-1, 4).unbind(1)
-        )
+        columns = torch.tensor(spans, dtype=torch.long, device=rows.device).reshape(-1, 4)
+        first, stop, opening, inside = columns.unbind(1)
         last, long = stop - 1, stop - first > 1
         following = stop.clamp(max=rows.size(1) - 1)
         before = F.pad(rows[0].cumsum(0), (0, 0, 1, 0))  # (length + 1, tags): the sum of what lies before a position
@@ -246,20 +228,14 @@ class CRF(nn.Module):
     def _arrange(
         self, emissions: Tensor, mask: Tensor | None = None, tags: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Any]:
-        """Check shapes, put the batch first, and move kept positions to the front, in order.
-
-        Returns:
-            Emissions `(batch, length, tags)`, what is kept of them, each row's original position, and the tags.
-        """
+        """Batch first and kept positions at the front: emissions, what is kept, original positions, tags."""
         if emissions.dim() != 3 or emissions.size(2) != self.num_tags:
-            raise ValueError(
-                f"expected emissions of three axes with {self.num_tags} tags, found {tuple(emissions.shape)}"
-            )
+            raise ValueError(f"expected three axes of emissions with {self.num_tags} tags, found {emissions.shape}")
         for name, given in (("mask", mask), ("tags", tags)):
             if given is not None and given.shape != emissions.shape[:2]:
                 raise ValueError(f"expected {name} of shape {tuple(emissions.shape[:2])}, found {tuple(given.shape)}")
-        kept = torch.ones(emissions.shape[:2], device=emissions.device) if mask is None else mask
-        kept = kept.bool() if tags is None else kept.bool() & tags.ne(IGNORED)
+        kept = emissions.new_ones(emissions.shape[:2]).bool() if mask is None else mask.bool()
+        kept = kept if tags is None else kept & tags.ne(IGNORED)
         if not self.batch_first:
             emissions, kept = emissions.transpose(0, 1), kept.transpose(0, 1)
             tags = None if tags is None else tags.transpose(0, 1)
@@ -355,12 +331,9 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
 def _build_encoder(config: PretrainedConfig) -> nn.Module:
     """The encoder with fresh weights, without a pooler: weights that no loss reaches break training on many GPUs."""
     try:
-        encoder: nn.Module = AutoModel.from_config(config, add_pooling_layer=False)
+        return AutoModel.from_config(config, add_pooling_layer=False)  # type: ignore[no-any-return]
     except TypeError:  # families that have no such argument
-        encoder = AutoModel.from_config(config)
-    if isinstance(getattr(encoder, "pooler", None), nn.Module):
-        encoder.pooler.requires_grad_(False)
-    return encoder
+        return AutoModel.from_config(config)  # type: ignore[no-any-return]
 
 
 def _build_head(config: CardioNERConfig, width: int) -> nn.Module:
@@ -386,10 +359,8 @@ class TokenClassificationModel(PreTrainedModel):
         home = next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__)
         config.use_crf = self.uses_crf
         config.custom_model_type = home
-        config.auto_map = {
-            "AutoConfig": "modeling.CardioNERConfig",
-            "AutoModelForTokenClassification": f"modeling.{home}",
-        }
+        config.auto_map = {"AutoConfig": f"modeling.{CardioNERConfig.__name__}"}
+        config.auto_map["AutoModelForTokenClassification"] = f"modeling.{home}"
         self.num_labels = config.num_labels
         encoder_config = config.build_encoder_config()
         self.backbone = _build_encoder(encoder_config)
@@ -397,10 +368,17 @@ class TokenClassificationModel(PreTrainedModel):
         self.classifier = _build_head(config, encoder_config.hidden_size)
         if self.uses_crf:
             self.crf = CRF(config.num_labels, batch_first=True, legal=legal_transitions(config.tags))
-        if config.freeze_backbone:
-            self.backbone.requires_grad_(False)
-        self._encoder_inputs = frozenset(inspect.signature(self.backbone.forward).parameters)
+        asked = {"output_attentions", "output_hidden_states"}  # every encoder takes them, some unnamed
+        self._encoder_inputs = asked.union(inspect.signature(self.backbone.forward).parameters)
         self.post_init()
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Keep from learning what should not: a pooler, which no loss reaches, and a frozen encoder."""
+        pooler = getattr(self.backbone, "pooler", None)
+        for part in (pooler, self.backbone if self.config.freeze_backbone else None):
+            if isinstance(part, nn.Module):
+                part.requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -409,9 +387,9 @@ class TokenClassificationModel(PreTrainedModel):
         Raises:
             ValueError: If the weights in the directory are not exactly this model's.
         """
-        wants_report = kwargs.pop("output_loading_info", False)
-        place = pretrained_model_name_or_path
-        model, report = super().from_pretrained(place, *args, output_loading_info=True, **kwargs)
+        wants_report, place = kwargs.pop("output_loading_info", False), pretrained_model_name_or_path
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported here, and refused
+        model, report = super().from_pretrained(place, *args, **kwargs)
         kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
         wrong = {kind: sorted(map(str, report[kind])) for kind in kinds if report.get(kind)}
         if wrong:
@@ -420,6 +398,7 @@ class TokenClassificationModel(PreTrainedModel):
                 f"{place}: the weights are not those of {cls.__name__}: {counted}. The directory was saved as "
                 f"{model.config.architectures}: load it with that class, or save the model again"
             )
+        model._freeze()  # loading makes every parameter trainable
         return (model, report) if wants_report else model
 
     def train(self, mode: bool = True) -> TokenClassificationModel:
@@ -443,10 +422,10 @@ class TokenClassificationModel(PreTrainedModel):
         """Emissions and, with labels, the loss. Arguments are the encoder's, those that it does not know ignored.
 
         Args:
-            input_ids: `(batch, length)`.
+            input_ids: `(batch, length)`, as `token_type_ids` and `position_ids` are.
             attention_mask: `(batch, length)`; without it, positions that hold the padding id are masked.
-            token_type_ids: `(batch, length)`.
-            position_ids: `(batch, length)`.
+            token_type_ids: For encoders that read segments.
+            position_ids: For encoders that read positions.
             inputs_embeds: `(batch, length, hidden)` in place of `input_ids`.
             labels: `(batch, length)` tag ids, `IGNORED` where the loss should not look.
             output_attentions: Whether to return the encoder's attentions.
@@ -462,9 +441,9 @@ class TokenClassificationModel(PreTrainedModel):
         if read is None:
             raise ValueError("forward needs input_ids or inputs_embeds")
         if attention_mask is None:
-            padding = self.config.encoder_config.get("pad_token_id") if input_ids is not None else None
-            attention_mask = torch.ones(read.shape[:2], dtype=torch.long, device=read.device)
-            attention_mask = attention_mask if padding is None else read.ne(padding).long()
+            padding = self.config.encoder_config.get("pad_token_id")
+            unpadded = input_ids is None or padding is None
+            attention_mask = read.new_ones(read.shape[:2]).long() if unpadded else read.ne(padding).long()
         given = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -488,23 +467,15 @@ class TokenClassificationModel(PreTrainedModel):
         return self._weighted_loss(F.log_softmax(logits.float(), dim=-1), labels)
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
-        """The best tag ids, one per attended position: argmax here, Viterbi with a CRF.
-
-        Args:
-            logits: `(batch, length, tags)`.
-            attention_mask: `(batch, length)`; all positions by default.
-        """
+        """The best tag ids of logits `(batch, length, tags)`, one per attended position: argmax, or Viterbi."""
         best = logits.argmax(-1)
         kept = torch.ones_like(best) if attention_mask is None else attention_mask
         return [row[mask].tolist() for row, mask in zip(best, kept.bool(), strict=True)]
 
     def span_scores(self, logits: Tensor, tags: list[int], spans: list[tuple[int, int]]) -> list[float]:
-        """The probability of each span: the product of its tokens' without a CRF, of exactly this span with one.
+        """The probability of each span of a note: the product of its tokens', or of exactly this span with a CRF.
 
-        Args:
-            logits: `(length, tags)` of one note.
-            tags: The note's decoded tag ids.
-            spans: First position and the position behind the last, of each span.
+        `logits` are `(length, tags)`, `tags` the decoded ids, `spans` first positions and those behind the last.
         """
         log_probabilities = F.log_softmax(logits.double() / self.config.score_temperature, dim=-1)
         chosen = log_probabilities.gather(1, torch.tensor(tags, device=logits.device).unsqueeze(1)).squeeze(1)

@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from cardioner.errors import UsageError
+
 Progress = Callable[[str, int, int], None]
-"""Called with the stage (`training`, `scoring`), what is done and what there is in all (steps; sub-tokens)."""
+"""Called with the stage (`training`, `scoring`), what is done and what there is in all (steps; characters)."""
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+def counted(progress: Progress | None, stage: str, total: int) -> Callable[[int], None] | None:
+    """A function that takes how much more is done, and reports how much that makes of the total."""
+    if progress is None:
+        return None
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done
+        done += amount
+        progress(stage, done, total)
+
+    return advance
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Checked:
+    """Base of what is validated: a value that does not fit is a `UsageError` which names it."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, validate: Callable[[Any], Any]) -> Any:
+        """Validate, and say what is wrong in the project's own words."""
+        try:
+            return validate(values)
+        except ValidationError as error:
+            wrong = "; ".join(f"{_place(found)}: {_problem(found)}" for found in error.errors())
+        raise UsageError(wrong)
+
+
+def _place(found: Any) -> str:
+    """The argument that is wrong."""
+    return ".".join(str(part) for part in found["loc"])
+
+
+def _problem(found: Any) -> str:
+    """What was expected of it, and what was found."""
+    if found["type"] == "unexpected_keyword_argument":
+        return "there is no such argument"
+    return f"{found['msg'].removeprefix('Input ')}; found {found['input']!r}"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingOptions(Checked):
     """Options of training.
 
     Attributes:
@@ -25,15 +70,18 @@ class TrainingOptions:
         precision: `auto` computes in bfloat16 where the device does so natively, else in float32.
         tensorboard: Whether to write TensorBoard logs to `logs` in the output directory.
         also_bin: Whether to write `pytorch_model.bin` beside `model.safetensors`.
-        overwrite: Whether an output directory that holds a model may be replaced.
+        overwrite: Whether an output directory that holds a model, or checkpoints of one, may be replaced.
         device: `auto`, `cpu` or `cuda`.
         progress: Told how far training is.
+
+    Raises:
+        UsageError: Naming every option that does not fit.
     """
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     window_context: int = Field(default=16, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    crf_learning_rate: float = Field(default=1e-2, gt=0)
+    crf_learning_rate: float = Field(default=1e-2, gt=0, le=1)
     max_gradient_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tensorboard: bool = False

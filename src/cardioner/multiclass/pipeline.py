@@ -132,7 +132,7 @@ def emissions_of(
         tokenizer: Its tokenizer.
         notes: The tokenised notes.
         batch_tokens: Most sub-tokens the encoder reads at a time, padding included.
-        advance: Called with the number of owned sub-tokens that a batch finished.
+        advance: Called with the number of characters that a batch finished; together they are those of the texts.
 
     Returns:
         Per note `(opening + sub-tokens + closing, tags)`: the opening special rows of the first window, one row per
@@ -152,7 +152,7 @@ def emissions_of(
             for (index, window), rows in zip(batch, logits, strict=True):
                 _stitch(stitched[index], rows, window, plan.special)
             if advance is not None:
-                advance(sum(window.own_stop - window.own_start for _, window in batch))
+                advance(sum(_characters(notes[index], window) for index, window in batch))
     return stitched
 
 
@@ -176,6 +176,13 @@ def _logits(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]) -> Tensor
     output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
     logits: Tensor = output.logits.float().cpu()
     return logits
+
+
+def _characters(note: EncodedNote, window: Window) -> int:
+    """The characters from a window's first owned sub-token to the next window's; text at the note's ends included."""
+    start = note.offsets[window.own_start][0] if window.own_start else 0
+    stop = note.offsets[window.own_stop][0] if window.own_stop < len(note.ids) else len(note.text)
+    return stop - start
 
 
 def _stitch(note: Tensor, rows: Tensor, window: Window, special: SpecialIds) -> None:

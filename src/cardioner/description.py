@@ -1,0 +1,121 @@
+"""What a model directory is, told without running anything in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from cardioner import __version__
+from cardioner.errors import ModelError
+from cardioner.model_dir import (
+    CODE,
+    PICKLED_WEIGHTS,
+    TRAINING_ARGS,
+    installed_versions,
+    object_under,
+    read_config,
+    read_json,
+    refused_pickle,
+    verify,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `inspect` tells of a directory.
+
+    Attributes:
+        facts: Names and values, in the order to show them.
+        files: Size in bytes by name.
+        warnings: What deserves a look: transitions that are not finite or look untrained, code that differs.
+    """
+
+    facts: dict[str, Any]
+    files: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+def describe(directory: Path) -> Description:
+    """Describe a directory without running anything in it.
+
+    Raises:
+        ModelError: If it is no whole model directory.
+    """
+    verify(directory)
+    config = read_config(directory)
+    encoder = config.get("encoder_config", {})
+    weights = _read_weights(directory)
+    hidden = config.get("classifier_hidden_layers")
+    trained = read_json(directory / TRAINING_ARGS)
+    scores = object_under(trained, "scores")
+    facts = {
+        "model": config.get("custom_model_type"),
+        "labels": [config["id2label"][str(index)] for index in range(len(config["id2label"]))],
+        "head": " -> ".join(
+            str(width) for width in [encoder.get("hidden_size"), *(hidden or []), len(config["id2label"])]
+        ),
+        "crf": bool(config.get("use_crf")),
+        "encoder": "{model_type}, {num_hidden_layers} layers of {hidden_size}".format_map(defaultdict(str, encoder)),
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+        "window": f"{config.get('window_length')} sub-tokens, {config.get('window_context')} of context",
+        "inference_dtype": config.get("inference_dtype"),
+        "temperature": config.get("temperature"),
+        "class_weights": config.get("class_weights"),
+        "freeze_backbone": config.get("freeze_backbone"),
+        "trained_from": trained.get("model"),
+        "scores": {part: object_under(scores[part], "strict").get("micro") for part in scores},
+        "versions": {
+            "saved": {"transformers": config.get("transformers_version"), **object_under(trained, "versions")},
+            "installed": installed_versions(),
+        },
+    }
+    files = {path.name: path.stat().st_size for path in sorted(directory.iterdir()) if path.is_file()}
+    return Description(facts, files, (*_code_warnings(directory), *_crf_warnings(config, weights)))
+
+
+def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
+    """All weights by name."""
+    files = sorted(directory.glob("model*.safetensors"))
+    if not files:
+        try:
+            return dict(torch.load(directory / PICKLED_WEIGHTS, weights_only=True, map_location="cpu"))
+        except UnpicklingError as error:
+            raise ModelError(refused_pickle(directory)) from error
+    weights: dict[str, torch.Tensor] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    return weights
+
+
+def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Transitions that are not finite, or that all still lie where a CRF's initial values do."""
+    names = ("start_transitions", "end_transitions", "transitions")
+    found = {name: weights[f"crf.{name}"] for name in names if f"crf.{name}" in weights}
+    if config.get("use_crf") and len(found) < len(names):
+        yield f"the CRF lacks {', '.join(sorted(set(names) - set(found)))}"
+    for name, values in found.items():
+        if not values.isfinite().all():
+            yield f"crf.{name} holds values that are not finite: the model cannot be used"
+    transitions = found.get("transitions")
+    if transitions is None:
+        return
+    if not transitions.any():
+        yield "crf.transitions are all 0, their initial value: the CRF was never trained"
+    elif (transitions.abs() <= 0.1).all() and transitions.all():
+        yield "crf.transitions all lie within 0.1 of 0, as pytorch-crf draws them: the CRF looks untrained"
+
+
+def _code_warnings(directory: Path) -> Iterator[str]:
+    """Code files that differ from the ones this version ships."""
+    home = Path(__file__).parent / "multiclass"
+    for name in CODE:
+        if (directory / name).read_bytes() != (home / name).read_bytes():
+            yield f"{name} is not the one of cardioner {__version__}: trust_remote_code=True would run other code"

@@ -1,0 +1,138 @@
+"""`cardioner train`, from a folder of notes to a directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cardioner.documents import Document, Span
+from cardioner.model_dir import read_model_dir, verify
+from cardioner.multiclass.trainer import ModelTrainer
+
+
+def test_folders_train_to_a_directory_with_every_option_in_it(
+    train: Callable[..., Any], corpus: Path, tmp_path: Path
+) -> None:
+    done = train(
+        *("--test", corpus / "dev", "--crf", "--hidden-layers", "12,8", "--classifier-dropout", "0.2"),
+        *("--freeze-backbone", "--class-weights", "balanced", "--seed", "7", "--also-bin", "--tensorboard"),
+        *("--gradient-accumulation", "2", "--weight-decay", "0.05"),
+    )
+    assert (done.code, done.out) == (0, "")
+    for told in ("Training a tagger for DISEASE, DRUG, SYMPTOM", "Starting afresh", "Test notes", "micro", "Model: "):
+        assert told in done.err
+    _, _, config = read_model_dir(tmp_path / "model", device="cpu")
+    assert (config.use_crf, config.classifier_hidden_layers, config.classifier_dropout) == (True, [12, 8], 0.2)
+    assert (config.freeze_backbone, config.window_length) == (True, 64)
+    assert len(config.class_weights) == 7
+    record = json.loads((tmp_path / "model" / "training_args.json").read_text())
+    assert (record["gradient_accumulation_steps"], record["weight_decay"]) == (2, 0.05)
+    assert record["options"]["seed"] == 7
+    assert (tmp_path / "model" / "pytorch_model.bin").is_file()
+    assert list((tmp_path / "model" / "logs").iterdir())
+
+
+def test_a_splits_file_divides_one_corpus(train: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"train": ["t1", "t2"], "validation": ["t3"]}))
+    done = train(folders=("--corpus", corpus / "train", "--splits", splits), output=tmp_path / "m")
+    assert done.code == 3  # t3 has a type that the training part has not
+    assert "DRUG (1)" in done.error
+    splits.write_text(json.dumps({"train": ["t1", "t3"], "validation": ["t2"]}))
+    done = train(folders=("--corpus", corpus / "train", "--splits", splits), output=tmp_path / "m")
+    assert done.code == 0
+    assert "1 of 4 notes are in no part" in done.err
+
+
+def test_map_renames_and_drops_types(train: Callable[..., Any], tmp_path: Path) -> None:
+    assert train("--map", "DRUG=MEDICATION", "--map", "SYMPTOM=").code == 0
+    _, _, config = read_model_dir(tmp_path / "model", device="cpu")
+    assert config.tags == ["O", "B-DISEASE", "I-DISEASE", "B-MEDICATION", "I-MEDICATION"]
+
+
+def test_an_earlier_model_directory_is_taken_over_and_reported(train: Callable[..., Any], saved: Path) -> None:
+    done = train("--backbone", saved, "--hidden-layers", "8", "--crf")
+    assert done.code == 0
+    assert "Taken over beside the encoder: classifier.0.weight" in done.err
+    assert "Starting afresh: nothing" in done.err
+
+
+def test_a_directory_that_holds_a_model_is_only_replaced_on_request(train: Callable[..., Any], tmp_path: Path) -> None:
+    assert train().code == 0
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    refused = train("--seed", "3")
+    assert refused.code == 5
+    assert "--overwrite" in refused.error
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    assert train("--seed", "3", "--overwrite").code == 0
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() != before
+
+
+def test_overlapping_spans_are_counted_in_one_table(
+    train: Callable[..., Any], tmp_path: Path, write_notes: Callable[..., Path], make_note: Callable[..., Document]
+) -> None:
+    base = make_note("a", ("severe chest pain", "SYMPTOM"))
+    (span,) = base.spans
+    inner = [Span(span.start + 7, span.end, label) for label in ("SYMPTOM", "DISEASE")]
+    notes = write_notes(tmp_path / "notes", [base.with_spans([span, *inner])])
+    done = train(folders=("--train", notes))
+    assert done.code == 0
+    assert done.err.count("Spans that flat tags do not carry") == 1
+    rows = [line.split() for line in done.err.splitlines() if "nested" in line]
+    assert [[cell for cell in row if cell.isalnum()] for row in rows] == [
+        ["nested", "DISEASE", "1"],
+        ["nested", "SYMPTOM", "1"],
+    ]
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_an_interruption_says_where_the_last_whole_checkpoint_is(
+    epochs: int, train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = ModelTrainer._score, []
+
+    def score(self: ModelTrainer, data: Any) -> Any:
+        calls.append(data)
+        if len(calls) > epochs:
+            raise KeyboardInterrupt
+        return original(self, data)
+
+    monkeypatch.setattr(ModelTrainer, "_score", score)
+    done = train("--epochs", "5")
+    assert (done.code, done.out) == (130, "")
+    told = next(line for line in done.err.splitlines() if line.startswith("Interrupted"))
+    if epochs:
+        verify(Path(told.partition("checkpoint is ")[2]))
+    else:
+        assert told == "Interrupted: no checkpoint was finished"
+    assert not (tmp_path / "model" / "config.json").exists()
+
+
+def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
+    corpus: Path, encoder_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    command = [
+        *(sys.executable, "-m", "cardioner", "train", "--train", str(corpus / "train"), "--eval", str(corpus / "dev")),
+        *("--backbone", str(encoder_dir("bert")), "--output", str(model), "--epochs", "100000", "--device", "cpu"),
+        *("--max-length", "64"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}, text=True)
+    limit = time.monotonic() + 60
+    while not list(model.glob("checkpoints/*/config.json")) and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    verify(Path(err.partition("the last whole checkpoint is ")[2].strip()))

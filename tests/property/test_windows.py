@@ -1,0 +1,87 @@
+"""What holds of every cut, whatever the note's length and the window's size."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cardioner.multiclass.windows import Window, cut
+
+COUNTS = st.integers(0, 400) | st.integers(0, 10**5)
+
+
+@st.composite
+def sizes(draw: st.DrawFn) -> tuple[int, int]:
+    """A window's length and context that leave room between them."""
+    context = draw(st.integers(0, 30))
+    return 2 * context + draw(st.integers(1, 60)), context
+
+
+@given(COUNTS, sizes())
+def test_each_sub_token_is_owned_once_and_in_order(count: int, size: tuple[int, int]) -> None:
+    length, context = size
+    windows = cut(count, length=length, context=context)
+    assert windows[0].own_start == 0
+    assert windows[-1].own_stop == count
+    assert all(before.own_stop == after.own_start for before, after in pairwise(windows))
+    assert all(window.own_start < window.own_stop for window in windows) or windows == [Window(0, 0, 0, 0)]
+
+
+@given(COUNTS, sizes())
+def test_a_window_fits_holds_what_it_owns_and_has_its_context(count: int, size: tuple[int, int]) -> None:
+    length, context = size
+    for window in cut(count, length=length, context=context):
+        assert 0 <= window.start <= window.own_start <= window.own_stop <= window.stop <= count
+        assert window.stop - window.start <= length
+        assert window.own_start == 0 or window.own_start - window.start >= context
+        assert window.own_stop == count or window.stop - window.own_stop >= context
+
+
+@given(COUNTS, sizes())
+def test_windows_are_equally_long_and_as_few_as_the_context_allows(count: int, size: tuple[int, int]) -> None:
+    length, context = size
+    windows = cut(count, length=length, context=context)
+    assert len({window.stop - window.start for window in windows}) == 1
+    fewer = len(windows) - 1
+    most_owned_by_fewer = length + (fewer - 1) * (length - 2 * context) if fewer else 0
+    assert most_owned_by_fewer < max(count, 1)
+    owned = [window.own_stop - window.own_start for window in windows[1:-1]]
+    assert not owned or max(owned) - min(owned) <= 1
+
+
+@given(COUNTS, sizes())
+def test_a_sub_token_is_read_where_it_is_most_central(count: int, size: tuple[int, int]) -> None:
+    length, context = size
+    for before, after in pairwise(cut(count, length=length, context=context)):
+        behind, ahead = before.stop - before.own_stop, after.own_start - after.start
+        assert abs(behind - ahead) <= 1
+
+
+@given(st.integers(0, 200), sizes())
+def test_owned_selects_from_the_window_what_it_owns_in_the_note(count: int, size: tuple[int, int]) -> None:
+    length, context = size
+    note = list(range(count))
+    windows = cut(count, length=length, context=context)
+    assert [index for window in windows for index in note[window.start : window.stop][window.owned]] == note
+
+
+@given(st.integers(0, 60), sizes())
+def test_a_note_that_fits_is_one_window(count: int, size: tuple[int, int]) -> None:
+    length, context = size
+    assert (cut(count, length=length, context=context) == [Window(0, count, 0, count)]) == (count <= length)
+
+
+def test_a_note_of_nothing_has_one_empty_window() -> None:
+    assert cut(0, length=3, context=1) == [Window(0, 0, 0, 0)]
+
+
+@pytest.mark.parametrize(("length", "context"), [(8, 4), (7, 4), (0, 0), (-1, 0), (5, -1)])
+@pytest.mark.parametrize("count", [0, 3, 100])
+def test_context_without_room_between_is_refused(count: int, length: int, context: int) -> None:
+    with pytest.raises(
+        ValueError, match=f"window of {length} sub-tokens has no room between two contexts of {context}"
+    ):
+        cut(count, length=length, context=context)

@@ -1,0 +1,222 @@
+"""The CRF: legality from tag names, gradients, drop-in for pytorch-crf, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchcrf
+from torch import Tensor
+
+from cardioner.multiclass.modeling import CRF, IGNORED, check_labels, legal_transitions
+
+BIO = ["O", "B-X", "I-X", "B-Y", "I-Y"]
+
+
+def filled(crf: torch.nn.Module, std: float = 1.0) -> torch.nn.Module:
+    torch.manual_seed(3)
+    for parameter in crf.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return crf
+
+
+def bio_field() -> CRF:
+    crf = CRF(len(BIO), batch_first=True, legal=legal_transitions(BIO))
+    filled(crf)
+    return crf
+
+
+def batch(count: int = 3, length: int = 6, tags: int = 5, scale: float = 1.0) -> Tensor:
+    return torch.randn(count, length, tags, generator=torch.Generator().manual_seed(5)) * scale
+
+
+def test_inside_follows_only_its_own_opening_or_inside() -> None:
+    legal = legal_transitions(BIO)
+    pairs = {(a, b) for i, a in enumerate(BIO) for j, b in enumerate(BIO) if not legal.transitions[i][j]}
+    assert [tag for tag, may in zip(BIO, legal.start, strict=True) if not may] == ["I-X", "I-Y"]
+    assert pairs == {("O", "I-X"), ("O", "I-Y"), ("B-X", "I-Y"), ("I-X", "I-Y"), ("B-Y", "I-X"), ("I-Y", "I-X")}
+
+
+@pytest.mark.parametrize("tags", [["O", "I-X", "I-Y"], ["O", "X", "Y"], ["O", "B-X", "B-Y"]])
+def test_schemes_without_opening_and_inside_pairs_forbid_nothing(tags: list[str]) -> None:
+    legal = legal_transitions(tags)
+    assert all(legal.start)
+    assert all(map(all, legal.transitions))
+
+
+def test_legality_is_decided_per_type_and_in_the_order_of_the_ids() -> None:
+    legal = legal_transitions(["I-X", "I-Y", "B-X", "O"])
+    assert legal.start == (False, True, True, True)
+    assert [row[0] for row in legal.transitions] == [True, False, True, False]
+    assert all(row[1] for row in legal.transitions)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "token_mean"])
+def test_log_likelihood_and_its_gradient_equal_those_of_pytorch_crf(batch_first: bool, reduction: str) -> None:
+    peer = filled(torchcrf.CRF(5, batch_first=batch_first)).double()
+    own = CRF(5, batch_first=batch_first).double()
+    own.load_state_dict(peer.state_dict())
+    emissions = batch().double()
+    tags = torch.randint(0, 5, (3, 6), generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    if not batch_first:
+        emissions, tags, mask = emissions.transpose(0, 1), tags.T, mask.T
+    results = []
+    for crf in (own, peer):
+        leaf = emissions.detach().clone().requires_grad_()
+        value = crf(leaf, tags, mask, reduction=reduction)
+        gradients = torch.autograd.grad(value.sum(), [leaf, *crf.parameters()])
+        results.append((value, *gradients))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert own.decode(emissions, mask) == peer.decode(emissions, mask)
+    assert own.decode(emissions) == peer.decode(emissions, torch.ones_like(mask))
+
+
+def test_state_dicts_are_interchangeable_with_those_of_pytorch_crf() -> None:
+    own, peer = filled(CRF(4)), torchcrf.CRF(4)
+    peer.load_state_dict(own.state_dict())
+    assert {name: value.shape for name, value in own.state_dict().items()} == {
+        "start_transitions": (4,),
+        "end_transitions": (4,),
+        "transitions": (4, 4),
+    }
+    assert torch.equal(peer.transitions, own.transitions)
+
+
+def test_new_field_has_no_opinion() -> None:
+    crf, emissions = CRF(5, batch_first=True), batch()
+    assert crf.decode(emissions) == emissions.argmax(2).tolist()
+    torch.testing.assert_close(crf.log_marginals(emissions), emissions.log_softmax(2))
+
+
+def test_log_likelihood_passes_gradcheck_with_holes_ignored_labels_and_legality() -> None:
+    crf = CRF(3, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X"])).double()
+    filled(crf)
+    tags = torch.tensor([[1, 0, 2, IGNORED], [IGNORED, 0, 1, 2]])
+    mask = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]])
+    emissions = batch(2, 4, 3).double().requires_grad_()
+    names, values = zip(*crf.named_parameters(), strict=True)
+
+    def likelihood(given: Tensor, *parameters: Tensor) -> Tensor:
+        replaced = dict(zip(names, parameters, strict=True))
+        found: Tensor = torch.func.functional_call(crf, replaced, (given, tags, mask), {"reduction": "none"})
+        return found
+
+    assert torch.autograd.gradcheck(likelihood, (emissions, *values))
+
+
+def test_log_marginals_pass_gradcheck() -> None:
+    crf = CRF(3, batch_first=True).double()
+    filled(crf)
+    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0]])
+    assert torch.autograd.gradcheck(
+        lambda given: crf.log_marginals(given, mask), batch(2, 4, 3).double().requires_grad_()
+    )
+
+
+def test_every_legal_parameter_learns_and_no_illegal_one_is_touched() -> None:
+    crf = bio_field()
+    before = {name: value.detach().clone() for name, value in crf.named_parameters()}
+    optimizer = torch.optim.SGD(crf.parameters(), lr=0.1)
+    (-crf(batch(), torch.tensor([[1, 2, 0, 3, 4, 0]] * 3))).backward()
+    optimizer.step()
+    legal = legal_transitions(BIO)
+    changed = {name: value.detach() != before[name] for name, value in crf.named_parameters()}
+    assert torch.equal(changed["start_transitions"], torch.tensor(legal.start))
+    assert torch.equal(changed["transitions"], torch.tensor(legal.transitions))
+    assert changed["end_transitions"].all()
+    assert all(value.abs().max() < 100 for value in crf.state_dict().values())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda crf, emissions, tags: crf(emissions, tags),
+        lambda crf, emissions, tags: crf.log_partition(emissions, tags.ne(IGNORED)).sum(),
+        lambda crf, emissions, tags: crf.marginals(emissions, tags.ne(IGNORED)).square().sum(),
+        lambda crf, emissions, tags: crf.best(emissions, tags.ne(IGNORED))[1].sum(),
+        lambda crf, emissions, tags: crf(emissions, tags.ne(IGNORED)),
+    ],
+    ids=["likelihood", "log_partition", "marginals", "best", "best likelihood"],
+)
+def test_values_and_gradients_stay_finite_for_extreme_emissions_and_empty_rows(
+    objective: Callable[[CRF, Tensor, Tensor], Tensor], scale: float
+) -> None:
+    crf, emissions = bio_field(), (batch().sign() * scale).requires_grad_()
+    tags = torch.tensor([[1, 2, 0, 3, 4, 0], [IGNORED] * 6, [IGNORED, 0, IGNORED, 1, 2, IGNORED]])
+    value = objective(crf, emissions, tags)
+    value.backward()
+    assert value.isfinite()
+    assert emissions.grad is not None
+    assert emissions.grad.isfinite().all()
+    assert not emissions.grad[tags.eq(IGNORED)].any()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in crf.parameters())
+
+
+def test_empty_rows_give_zero_and_empty_sequences() -> None:
+    crf, emissions, nothing = bio_field(), batch(), torch.zeros(3, 6)
+    ignored = torch.full((3, 6), IGNORED)
+    for reduction in ("none", "sum", "mean", "token_mean"):
+        assert not crf(emissions, ignored, reduction=reduction).any()
+    assert not crf.log_partition(emissions, nothing).any()
+    assert not crf.marginals(emissions, nothing).any()
+    assert crf.best(emissions, nothing)[1].tolist() == [0.0, 0.0, 0.0]
+    assert crf.decode(emissions, nothing) == [[], [], []]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_emissions_are_summed_in_float32(dtype: torch.dtype) -> None:
+    crf, emissions = bio_field(), batch(scale=30.0).to(dtype)
+    tags = torch.tensor([[1, 2, 0, 3, 4, 0]] * 3)
+    found = crf(emissions, tags)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, crf(emissions.float(), tags))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(crf(emissions, tags), found)
+
+
+def test_illegal_labels_are_all_but_impossible() -> None:
+    crf = bio_field()
+    assert crf(batch(), torch.tensor([[0, 2, 0, 0, 0, 0]] * 3), reduction="none").max() < -1e20
+
+
+@pytest.mark.parametrize("wrong", [5, -1, -99, 400])
+def test_label_out_of_range_is_refused_with_the_range(wrong: int) -> None:
+    tags = torch.tensor([[0, IGNORED, wrong]])
+    with pytest.raises(ValueError, match=r"0 to 4, or -100 .*1 of 3"):
+        bio_field()(batch(1, 3), tags)
+    with pytest.raises(ValueError, match="0 to 4"):
+        check_labels(tags, 5)
+    check_labels(tags.clamp(min=IGNORED, max=4).where(tags == IGNORED, torch.tensor(4)), 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: CRF(0), "at least one tag, found 0"),
+        (lambda: CRF(4, True).decode(batch()), "with 4 tags, found"),
+        (lambda: CRF(5, True).decode(batch()[0]), "three axes of emissions"),
+        (lambda: CRF(5, True).decode(batch(), torch.ones(6, 3)), r"mask of shape \(3, 6\), found \(6, 3\)"),
+        (lambda: CRF(5, True)(batch(), torch.zeros(3, 5).long()), r"tags of shape \(3, 6\), found \(3, 5\)"),
+        (lambda: CRF(5, True)(batch(), torch.zeros(3, 6).long(), reduction="max"), "token_mean; found 'max'"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_spans_without_any_give_an_empty_answer() -> None:
+    assert bio_field().span_log_probabilities(batch()[0], []).shape == (0,)
+
+
+def test_span_probabilities_of_a_certain_field_are_certain() -> None:
+    emissions = torch.full((4, 5), -1e4)
+    emissions[range(4), [1, 2, 0, 3]] = 1e4
+    found = bio_field().span_log_probabilities(emissions, [(0, 2, 1, 2), (3, 4, 3, 4), (0, 1, 1, 2), (1, 2, 1, 2)])
+    assert found.exp().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0])
+    assert found[:2].max() <= 0.0
