@@ -15,9 +15,9 @@ import pytest
 import torch
 from transformers import PretrainedConfig
 
+from cardioner.description import describe
 from cardioner.errors import CardioNERError, ModelError, OutputError, UsageError
 from cardioner.labels import LabelSet
-from cardioner.description import describe
 from cardioner.model_dir import CODE, check_output, read_model_dir, verify, write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
