@@ -48,8 +48,12 @@ def test_transitions_that_cannot_be_trusted_are_warned_of(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_a_line_for_every_option(name: str, run: Callable[..., Any]) -> None:
+def test_help_has_a_line_for_every_option(name: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", None)
+    narrow = run(name, "--help").out
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 300)
     shown = " ".join(run(name, "--help").out.replace("│", " ").split())
     parameters = [parameter for parameter in command.params if parameter.name != "help"]
     assert parameters
@@ -57,7 +61,7 @@ def test_help_has_a_line_for_every_option(name: str, run: Callable[..., Any]) ->
         assert parameter.help, parameter.name
         assert parameter.help in shown
         if parameter.param_type_name == "option":
-            assert parameter.opts[0] in shown
+            assert parameter.opts[0] in narrow
     assert command.help.split("\n")[0] in shown
     assert f"Example: cardioner {name}" in shown
 

@@ -135,4 +135,4 @@ def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    verify(Path(err.partition("the last whole checkpoint is ")[2].strip()))
+    verify(Path(err.partition("the last whole checkpoint is ")[2].partition("\n")[0].strip()))

@@ -110,7 +110,7 @@ def test_family_gives_a_row_per_sub_token_and_a_gradient_to_every_parameter(
     length = max_positions(source.config) or 300
     ids = torch.randint(4, 70, (2, length), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
-    mask[1, length // 2 :] = 0
+    ids[1, length // 2 :], mask[1, length // 2 :] = SHAPE["pad_token_id"], 0
     output = model(input_ids=ids, attention_mask=mask, labels=torch.randint(0, 2, ids.shape))
     assert output.logits.shape == (2, length, 5)
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}

@@ -24,7 +24,8 @@ HiddenLayers = Annotated[
 ClassifierDropout = Annotated[float, Option(metavar="P", help="Dropout before and inside the head.")]
 FreezeBackbone = Annotated[bool, Option("--freeze-backbone", help="Train the head alone.")]
 ClassWeights = Annotated[
-    str | None, Option(metavar="balanced|TAG=W,...", help="Weights of the tags in the loss; tags not named weigh 1.")
+    str | None,
+    Option(metavar="WEIGHTS", help="Weights in the loss: balanced, or TAG=W,TAG=W,... (tags not named weigh 1)."),
 ]
 Epochs = Annotated[int, Option(metavar="N", help="Passes over the training notes.")]
 BatchSize = Annotated[int, Option(metavar="N", help="Windows in a batch.")]

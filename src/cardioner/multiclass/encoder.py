@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -45,6 +46,7 @@ _OFFSET_POSITIONS = frozenset(
 """Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
 
 
+_LEAST_VOCABULARY = 10
 _WITHOUT_CPU = frozenset({"mra"})
 """Families that give zeros, and no error, where their own CUDA kernel is missing."""
 
@@ -108,7 +110,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -134,6 +136,10 @@ def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
             f"the tokenizer of {name} cannot tell which characters a sub-token stands for: "
             "a folder with a tokenizer.json (a fast tokenizer) is needed"
         )
+    if (
+        len(tokenizer) - len(tokenizer.all_special_ids) < _LEAST_VOCABULARY
+    ):  # what transformers makes of no files at all
+        raise ModelError(f"the tokenizer of {name} has no vocabulary: a folder with a tokenizer.json is needed")
     return tokenizer
 
 

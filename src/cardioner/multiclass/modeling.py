@@ -477,7 +477,7 @@ class TokenClassificationModel(PreTrainedModel):
 
         `logits` are `(length, tags)`, `tags` the decoded ids, `spans` first positions and those behind the last.
         """
-        log_probabilities = F.log_softmax(logits.double() / self.config.score_temperature, dim=-1)
+        log_probabilities = F.log_softmax(logits.detach().double() / self.config.score_temperature, dim=-1)
         chosen = log_probabilities.gather(1, torch.tensor(tags, device=logits.device).unsqueeze(1)).squeeze(1)
         return [float(chosen[first:stop].sum().exp()) for first, stop in spans]
 
@@ -527,8 +527,8 @@ class TokenClassificationModelCRF(TokenClassificationModel):
         names, ids = self.config.id2label, self.config.label2id
         inside = [ids.get(f"I-{names[tags[first]][2:]}", tags[first]) for first, _ in spans]
         rows = [(*span, tags[span[0]], tag) for span, tag in zip(spans, inside, strict=True)]
-        found = self.crf.span_log_probabilities(logits, rows, self.config.score_temperature).exp()
-        return [float(probability) for probability in found]
+        found = self.crf.span_log_probabilities(logits.detach(), rows, self.config.score_temperature)
+        return [float(probability) for probability in found.detach().exp()]
 
 
 def load_custom_cardioner_multiclass_model(

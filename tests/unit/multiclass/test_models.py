@@ -284,8 +284,9 @@ def test_span_scores_of_a_crf_are_probabilities_of_exactly_these_spans(
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(4)).double() * 2
     names = model.config.tags
     sequences = torch.tensor(list(product(range(7), repeat=4)))
-    crf = model.crf.double().requires_grad_(False)
-    scores = crf(logits.expand(len(sequences), 4, 7), sequences, reduction="none") / temperature
+    crf = model.crf.double()
+    emissions, scale = logits.expand(len(sequences), 4, 7), 1 / temperature
+    scores = crf(emissions, sequences, reduction="none").detach() * scale
     shares = scores.softmax(0)
     tags = [names.index(tag) for tag in ("B-DISEASE", "I-DISEASE", "O", "B-SYMPTOM")]
     spans = [(0, 2), (3, 4)]
@@ -300,8 +301,8 @@ def test_span_scores_of_a_crf_are_probabilities_of_exactly_these_spans(
 
 def test_span_scores_without_a_crf_are_products_of_token_probabilities(make_model: MakeModel) -> None:
     model = make_model(temperature=2.0)
-    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(4))
-    shares = (logits / 2).softmax(1)
+    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    shares = (logits.detach() / 2).softmax(1)
     found = model.span_scores(logits, [1, 2, 5], [(0, 2), (2, 3)])
     assert found == pytest.approx([float(shares[0, 1] * shares[1, 2]), float(shares[2, 5])])
     assert model.span_scores(logits, [0, 0, 0], []) == []
