@@ -35,6 +35,8 @@ from cardioner.documents import Document, Span
 from cardioner.labels import LabelSet
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
+
 TYPES = ("DISEASE", "MEDICATION", "SYMPTOM")
 SAMPLE_TEXTS = (
     "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d.",

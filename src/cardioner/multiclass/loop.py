@@ -156,7 +156,8 @@ def optimizer(model: nn.Module, settings: Mapping[str, Any], options: TrainingOp
         {"params": plain, "weight_decay": 0.0},
         {"params": crf, "weight_decay": 0.0, "lr": options.crf_learning_rate},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings["learning_rate"])
+    kept = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(kept, lr=settings["learning_rate"], fused=True)
 
 
 def reduced_precision(options: TrainingOptions) -> bool:

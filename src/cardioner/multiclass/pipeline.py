@@ -228,9 +228,10 @@ def entities_of(model: Any, note: EncodedNote, emissions: Tensor, tags: list[int
         scores = model.span_scores(emissions.to(model.device), tags, places)
     entities: list[Entity] = []
     for (run, (start, end)), score in zip(runs, scores, strict=True):
-        begin = max(start, entities[-1].end) if entities else start  # two sub-tokens can share one character
-        if begin < end:
-            entities.append(Entity(begin, end, run.label, score))
+        free = max(start, entities[-1].end) if entities else start  # two sub-tokens can share one character
+        ((begin, stop),) = trim_offsets(note.text, [(free, max(free, end))])
+        if begin < stop:
+            entities.append(Entity(begin, stop, run.label, score))
     return entities
 
 
