@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from cardioner.errors import TrainingError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.multiclass.options import Progress, TrainingOptions
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""The numbers that malloc.h gives to these parameters."""
 
 
 @dataclass(slots=True)
@@ -158,6 +163,18 @@ def optimizer(model: nn.Module, settings: Mapping[str, Any], options: TrainingOp
     ]
     kept = [group for group in groups if group["params"]]
     return torch.optim.AdamW(kept, lr=settings["learning_rate"], fused=True)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep large blocks that training frees: a step on the CPU asks for the same ones again.
+
+    glibc maps each large block anew, and the kernel clears its pages at first touch, step after step: see ADR 5. Where
+    the C library is another one nothing happens.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def reduced_precision(options: TrainingOptions) -> bool:

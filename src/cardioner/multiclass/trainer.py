@@ -33,6 +33,7 @@ from cardioner.multiclass.loop import (
     SpanTrainer,
     TensorBoard,
     Watch,
+    keep_freed_memory,
     optimizer,
     reduced_precision,
     trainer_arguments,
@@ -269,10 +270,13 @@ class ModelTrainer:
         place = self.output_dir / CHECKPOINTS
         with writing_to(self.output_dir):
             shutil.rmtree(place, ignore_errors=True)
+            arguments = trainer_arguments(place, self.settings, self.options, scored=evaluation is not None)
+            if arguments.use_cpu:
+                keep_freed_memory()
             logs = [TensorBoard(self.output_dir / LOGS)] if self.options.tensorboard else []
             SpanTrainer(
                 model=self.model,
-                args=trainer_arguments(place, self.settings, self.options, scored=evaluation is not None),
+                args=arguments,
                 train_dataset=list(prepared.features),
                 eval_dataset=[] if evaluation is None else list(evaluation.documents),
                 data_collator=Collator(self.tokenizer.pad_token_id or 0),
