@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from cardioner import __version__
+from cardioner.card import model_card
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.multiclass.modeling import (
     COMPANIONS,
@@ -31,6 +32,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
 TRAINING_ARGS = "training_args.json"
+CARD = "README.md"
 CODE = ("modeling.py", *COMPANIONS)
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json")
@@ -49,7 +51,7 @@ def check_output(directory: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
         raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
-    standing = [name for name in (CONFIG, WEIGHTS, *_TOKENIZER, *CODE) if (directory / name).exists()]
+    standing = [name for name in (CONFIG, WEIGHTS, CARD, *_TOKENIZER, *CODE) if (directory / name).exists()]
     if standing and not overwrite:
         raise OutputError(
             f"{directory} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
@@ -195,6 +197,8 @@ def _fill(
         kept = {key: value for key, value in training_args.items() if key not in _SECRETS}
         text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False)
         (staging / TRAINING_ARGS).write_text(text + "\n", encoding="utf-8")
+    card = model_card(read_config(staging), training_args or {})
+    (staging / CARD).write_text(card, encoding="utf-8")
     if also_bin:
         torch.save(model.state_dict(), staging / PICKLED_WEIGHTS)
 

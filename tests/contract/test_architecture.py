@@ -31,7 +31,7 @@ LAYERS = (
     ("formats", "evaluation"),
     ("multiclass.modeling", "multiclass.windows", "multiclass.tagging", "multiclass.pipeline"),
     ("multiclass.features", "multiclass.encoder"),
-    ("multiclass", "predictor", "model_dir", "description"),
+    ("multiclass", "predictor", "model_dir", "description", "card"),
     ("cli", "__main__"),
 )
 """Each may import its own layer and those before it; the longest name that fits a module decides."""

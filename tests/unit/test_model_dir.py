@@ -322,7 +322,7 @@ def test_new_model_replaces_every_file_of_the_old(directory: Path, make_model: M
     model = make_model()
     write_model_dir(model, tokenizer, directory)
     names = {path.name for path in directory.iterdir()}
-    assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", *CODE}
+    assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", *CODE}
     loaded, _, config = read_model_dir(directory, device="cpu")
     assert config.use_crf is False
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)

@@ -101,6 +101,15 @@ class Stages:
             self._progress.reset(task, total=total)
         self._progress.update(task, completed=done, total=total)
 
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show that something without steps goes on."""
+        task = self._progress.add_task(what, total=None)
+        try:
+            yield
+        finally:
+            self._progress.remove_task(task)
+
 
 def quieten() -> None:
     """Silence the progress bars and notices of libraries: this command has its own."""

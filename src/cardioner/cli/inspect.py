@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cardioner.cli.console import output, print_json, quieten, table
+from cardioner.cli.console import notices, output, print_json, quieten, table
 
 
 def inspect(
@@ -18,10 +18,11 @@ def inspect(
 
     Example: cardioner inspect model
     """
-    quieten()
-    from cardioner.description import describe  # noqa: PLC0415 - imports torch
+    with notices.status("reading the directory"):
+        quieten()
+        from cardioner.description import describe  # noqa: PLC0415 - imports torch
 
-    found = describe(model)
+        found = describe(model)
     if json:
         print_json({"facts": found.facts, "files": found.files, "warnings": list(found.warnings)})
         return

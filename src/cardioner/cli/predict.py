@@ -39,14 +39,15 @@ def predict(
     """
     documents = _read(inputs)
     check_target(documents, output, overwrite=overwrite)
-    quieten()
-    from cardioner.multiclass.options import counted  # noqa: PLC0415 - imports torch
-    from cardioner.predictor import Predictor  # noqa: PLC0415
-
-    began = time.perf_counter()
-    predictor = Predictor.from_pretrained(model, device=device, decoder=decode.value)
     total = sum(len(document.text) for document in documents)
     with progress_bars() as stages:
+        with stages.busy("loading the model"):
+            quieten()
+            from cardioner.multiclass.options import counted  # noqa: PLC0415 - imports torch
+            from cardioner.predictor import Predictor  # noqa: PLC0415
+
+            predictor = Predictor.from_pretrained(model, device=device, decoder=decode.value)
+        began = time.perf_counter()
         tagged = list(predictor.predict(documents, advance=counted(stages, "tagging (characters)", total)))
     write_corpus(tagged, output, overwrite=overwrite)
     counts = Counter(span.label for document in tagged for span in document.spans)

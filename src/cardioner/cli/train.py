@@ -19,7 +19,7 @@ from cardioner.splits import apply_splits, read_splits
 
 if TYPE_CHECKING:
     from cardioner.multiclass.initial import Start
-    from cardioner.multiclass.trainer import TrainingResult
+    from cardioner.multiclass.trainer import ModelTrainer, TrainingResult
 
 _INTERRUPTED = 130
 
@@ -87,24 +87,27 @@ def train(  # noqa: PLR0913 - one parameter an option
 def _run(parts: _Parts, settings: dict[str, Any], options: dict[str, Any]) -> None:
     """Train, with progress, and tell what came of it."""
     labels = _labels(parts.train)
+    with progress_bars() as stages:
+        with stages.busy("loading the encoder"):
+            trainer = _trainer(labels, settings, {**options, "progress": stages})
+        _show_start(trainer.start, labels)
+        try:
+            result = trainer.train(parts.train, parts.test, parts.evaluation)
+        except KeyboardInterrupt:
+            _show_interruption(settings["output_dir"])
+            raise typer.Exit(_INTERRUPTED) from None
+    _show_result(result)
+
+
+def _trainer(labels: LabelSet, settings: dict[str, Any], options: dict[str, Any]) -> ModelTrainer:
+    """A trainer whose output directory can be written."""
     quieten()
     from cardioner.model_dir import check_output  # noqa: PLC0415 - imports torch
     from cardioner.multiclass.options import TrainingOptions  # noqa: PLC0415
     from cardioner.multiclass.trainer import ModelTrainer  # noqa: PLC0415
 
-    output = settings["output_dir"]
-    check_output(output, overwrite=options["overwrite"])
-    with progress_bars() as stages:
-        trainer = ModelTrainer(
-            label2id=labels.label2id, options=TrainingOptions(**options, progress=stages), **settings
-        )
-        _show_start(trainer.start, labels)
-        try:
-            result = trainer.train(parts.train, parts.test, parts.evaluation)
-        except KeyboardInterrupt:
-            _show_interruption(output)
-            raise typer.Exit(_INTERRUPTED) from None
-    _show_result(result)
+    check_output(settings["output_dir"], overwrite=options["overwrite"])
+    return ModelTrainer(label2id=labels.label2id, options=TrainingOptions(**options), **settings)
 
 
 def _read_corpus(

@@ -1,0 +1,77 @@
+"""The model card that a directory carries as `README.md`, made of what its other files say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: token-classification
+tags:
+- cardioner
+- clinical
+- named-entity-recognition
+---
+
+# Entity tagger for {types}
+
+Encoder: {encoder}. Head: {head}. {decoding}
+Made with cardioner {version}.
+
+## Use
+
+```python
+from transformers import pipeline
+
+tagger = pipeline("token-classification", model="path/to/this/directory", trust_remote_code=True)
+tagger("No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg.")
+```
+
+`trust_remote_code=True` runs `modeling.py`, `windows.py`, `tagging.py` and `pipeline.py` of this directory: read them
+first, or use `cardioner.load("path/to/this/directory")`, which runs nothing from it. Notes may have any length.
+
+## Scores
+
+{scores}
+
+## Limits
+
+The scores hold for notes like those it was scored on. It marks flat, contiguous spans of the types above and knows
+nothing of negation, of who is meant, or of time. It is no medical device.
+"""
+
+
+def model_card(config: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """The card of a model.
+
+    Args:
+        config: Content of `config.json`.
+        training: Content of `training_args.json`; may be empty.
+    """
+    encoder = config["encoder_config"]
+    widths = [encoder.get("hidden_size"), *(config.get("classifier_hidden_layers") or []), len(config["id2label"])]
+    crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
+    return _CARD.format(
+        types=", ".join(sorted({tag.partition("-")[2] or tag for tag in config["id2label"].values() if tag != "O"})),
+        encoder=f"{training.get('model', 'not recorded')} ({encoder.get('model_type')})",
+        head=" -> ".join(str(width) for width in widths),
+        decoding=crf,
+        version=training.get("versions", {}).get("cardioner", "not recorded"),
+        scores=_scores(training.get("scores", {})),
+    )
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    """A table of strict span scores, a row per part of the data and type."""
+    if not scores:
+        return "Not scored yet: the model was saved before training, or trained without held-out notes."
+    rows = ["Strict: a span counts if both edges and its type are right.", ""]
+    rows += ["| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
+    for part, found in scores.items():
+        figures = {**found["strict"]["per_type"], "all": found["strict"]["micro"]}
+        for name, row in figures.items():
+            where = f"{part} ({found['documents']})"
+            rows.append(f"| {where} | {name} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} |")
+    return "\n".join(rows)
