@@ -43,20 +43,20 @@ nothing of negation, of who is meant, or of time. It is no medical device.
 """
 
 
-def model_card(config: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+def model_card(config: Mapping[str, Any], training: Mapping[str, Any], *, head: str) -> str:
     """The card of a model.
 
     Args:
         config: Content of `config.json`.
         training: Content of `training_args.json`; may be empty.
+        head: The widths of the head.
     """
     encoder = config["encoder_config"]
-    widths = [encoder.get("hidden_size"), *(config.get("classifier_hidden_layers") or []), len(config["id2label"])]
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
     return _CARD.format(
         types=", ".join(sorted({tag.partition("-")[2] or tag for tag in config["id2label"].values() if tag != "O"})),
         encoder=f"{training.get('model', 'not recorded')} ({encoder.get('model_type')})",
-        head=" -> ".join(str(width) for width in widths),
+        head=head,
         decoding=crf,
         version=training.get("versions", {}).get("cardioner", "not recorded"),
         scores=_scores(training.get("scores", {})),

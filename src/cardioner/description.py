@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from transformers import AutoConfig
 
 from cardioner import __version__
 from cardioner.errors import ModelError
@@ -18,6 +18,7 @@ from cardioner.model_dir import (
     CODE,
     PICKLED_WEIGHTS,
     TRAINING_ARGS,
+    head_of,
     installed_versions,
     object_under,
     read_config,
@@ -50,19 +51,16 @@ def describe(directory: Path) -> Description:
     """
     verify(directory)
     config = read_config(directory)
-    encoder = config.get("encoder_config", {})
+    encoder = AutoConfig.for_model(**config["encoder_config"])
     weights = _read_weights(directory)
-    hidden = config.get("classifier_hidden_layers")
     trained = read_json(directory / TRAINING_ARGS)
     scores = object_under(trained, "scores")
     facts = {
         "model": config.get("custom_model_type"),
         "labels": [config["id2label"][str(index)] for index in range(len(config["id2label"]))],
-        "head": " -> ".join(
-            str(width) for width in [encoder.get("hidden_size"), *(hidden or []), len(config["id2label"])]
-        ),
+        "head": head_of(config),
         "crf": bool(config.get("use_crf")),
-        "encoder": "{model_type}, {num_hidden_layers} layers of {hidden_size}".format_map(defaultdict(str, encoder)),
+        "encoder": f"{encoder.model_type}, {encoder.num_hidden_layers} layers of {encoder.hidden_size}",
         "parameters": sum(tensor.numel() for tensor in weights.values()),
         "window": f"{config.get('window_length')} sub-tokens, {config.get('window_context')} of context",
         "inference_dtype": config.get("inference_dtype"),

@@ -67,7 +67,7 @@ class Document:
         spans: The mentions marked in it.
 
     Raises:
-        DataError: If a span ends behind the text.
+        DataError: If a span ends behind the text, or the text holds a lone surrogate.
     """
 
     id: str
@@ -76,6 +76,10 @@ class Document:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", tuple(self.spans))
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"document {self.id}: the character at {error.start} is half of a pair, no text") from None
         for span in self.spans:
             if span.end > len(self.text):
                 raise DataError(

@@ -11,7 +11,10 @@ CardioNERError            1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+_SHOWN = 10
 
 
 class CardioNERError(Exception):
@@ -62,3 +65,10 @@ class TrainingError(CardioNERError):
     """Training that cannot go on."""
 
     exit_code = 6
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names in sorted order, and how many more there are."""
+    every = sorted(names)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more

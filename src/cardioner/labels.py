@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cardioner.errors import UsageError
+from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from cardioner.documents import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,35 @@ class LabelSet:
                 f"found {sorted(int(index) for index in label2id.values())}"
             )
         return cls(tuple(by_id[index] for index in range(len(by_id))))
+
+    def check(self, documents: Iterable[Document]) -> None:
+        """Refuse documents with entity types that there are no tags for.
+
+        Raises:
+            DataError: Naming them.
+        """
+        known = set(self.types)
+        unknown = Counter(span.label for document in documents for span in document.spans if span.label not in known)
+        if unknown:
+            found = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
+            raise DataError(
+                f"the model tags {', '.join(self.types) or 'nothing'}; the data also has {found}: "
+                "rename these types or drop them (on the command line: --map OLD=NEW, --map OLD=)"
+            )
+
+    def check_scheme(self) -> None:
+        """Refuse tags that are not `O` and, for each type, `B-` and `I-`.
+
+        Raises:
+            UsageError: Naming what is missing, and what is there in its place.
+        """
+        wanted = {"O", *(f"{prefix}-{name}" for name in self.types for prefix in "BI")}
+        if set(self.tags) != wanted:
+            raise UsageError(
+                "the tags must be O and, for each type X, B-X and I-X; "
+                f"missing: {', '.join(sorted(wanted - set(self.tags))) or 'none'}; "
+                f"not understood: {', '.join(sorted(set(self.tags) - wanted)) or 'none'}"
+            )
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from zipfile import is_zipfile
 import safetensors
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig
 
 from cardioner import __version__
 from cardioner.card import model_card
@@ -178,6 +179,13 @@ def installed_versions() -> dict[str, str]:
     }
 
 
+def head_of(config: Mapping[str, Any]) -> str:
+    """The widths of a head, from the encoder's to the number of tags, as `config.json` has them."""
+    encoder = AutoConfig.for_model(**config["encoder_config"])  # families name their widths differently
+    hidden = config.get("classifier_hidden_layers") or []
+    return " -> ".join(str(width) for width in [encoder.hidden_size, *hidden, len(config["id2label"])])
+
+
 def _fill(
     model: TokenClassificationModel,
     tokenizer: Any,
@@ -197,7 +205,7 @@ def _fill(
         kept = {key: value for key, value in training_args.items() if key not in _SECRETS}
         text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False)
         (staging / TRAINING_ARGS).write_text(text + "\n", encoding="utf-8")
-    card = model_card(read_config(staging), training_args or {})
+    card = model_card(read_config(staging), training_args or {}, head=head_of(read_config(staging)))
     (staging / CARD).write_text(card, encoding="utf-8")
     if also_bin:
         torch.save(model.state_dict(), staging / PICKLED_WEIGHTS)
@@ -277,6 +285,8 @@ def _check_device(device: str) -> None:
         UsageError: Naming it.
     """
     try:
+        if torch.device(device).type not in {"cpu", "cuda"}:
+            raise RuntimeError(device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(

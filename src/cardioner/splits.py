@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cardioner.errors import DataError, OutputError
+from cardioner.errors import DataError, OutputError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cardioner.documents import Document
 
-_IDS_SHOWN = 10
 _EXPECTED = 'expected JSON such as {"train": ["id", ...], "validation": ["id", ...], "test": ["id", ...]}'
 
 
@@ -40,7 +39,7 @@ class Splits:
         for part in fields(self):
             object.__setattr__(self, part.name, tuple(getattr(self, part.name)))
         if repeated := _repeated([*self.train, *self.validation, *self.test]):
-            raise DataError(f"each document may be in one part, once; found more often: {_some(repeated)}")
+            raise DataError(f"each document may be in one part, once; found more often: {listed(repeated)}")
 
     def count_left_out(self, documents: Iterable[Document]) -> int:
         """How many of the documents are in no part."""
@@ -106,9 +105,9 @@ def apply_splits(
     documents = list(documents)
     ids = [document.id for document in documents]
     if repeated := _repeated(ids):
-        raise DataError(f"expected each document id once in the corpus; found more often: {_some(repeated)}")
+        raise DataError(f"expected each document id once in the corpus; found more often: {listed(repeated)}")
     if unknown := {*splits.train, *splits.validation, *splits.test}.difference(ids):
-        raise DataError(f"{len(unknown)} ids of the splits are not in the corpus: {_some(unknown)}")
+        raise DataError(f"{len(unknown)} ids of the splits are not in the corpus: {listed(unknown)}")
     train, validation, test = (set(part) for part in (splits.train, splits.validation, splits.test))
     return (
         [document for document in documents if document.id in train],
@@ -142,9 +141,3 @@ def _parse_ids(ids: object) -> tuple[str, ...]:
 
 def _repeated(ids: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(ids).items() if count > 1]
-
-
-def _some(ids: Iterable[str]) -> str:
-    names = sorted(ids)
-    more = f" and {len(names) - _IDS_SHOWN} more" if len(names) > _IDS_SHOWN else ""
-    return ", ".join(names[:_IDS_SHOWN]) + more

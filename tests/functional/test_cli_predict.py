@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,24 @@ def test_a_folder_that_holds_annotations_is_only_replaced_on_request(
     assert refused.code == 5
     assert ".ann" in refused.error
     assert run(*arguments, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize("inside", [".", "tagged"])
+def test_output_among_the_inputs_is_refused_even_with_overwrite(
+    inside: str, run: Callable[..., Any], saved: Path, corpus: Path
+) -> None:
+    before = {path: path.read_bytes() for path in (corpus / "dev").rglob("*") if path.is_file()}
+    done = run("predict", saved, corpus / "dev", "--output", corpus / "dev" / inside, "--overwrite")
+    assert done.code == 5
+    assert "outside" in done.error
+    assert {path: path.read_bytes() for path in (corpus / "dev").rglob("*") if path.is_file()} == before
+
+
+def test_annotations_beside_the_notes_need_not_be_right(
+    run: Callable[..., Any], saved: Path, corpus: Path, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    shutil.copytree(corpus / "dev", notes)
+    for path in notes.glob("*.ann"):
+        path.write_text("no annotation\n")
+    assert run("predict", saved, notes, "--output", tmp_path / "tagged").code == 0

@@ -136,3 +136,13 @@ def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
     assert out == ""
     assert "Traceback" not in err
     verify(Path(err.partition("the last whole checkpoint is ")[2].partition("\n")[0].strip()))
+
+
+def test_held_out_notes_that_are_also_learned_from_are_told(
+    run: Callable[..., Any], corpus: Path, encoder_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    part = corpus / "train"
+    arguments = ("--train", part, "--eval", part, "--backbone", encoder_dir("bert"), "--epochs", "1")
+    done = run("train", *arguments, "--output", tmp_path / "model")
+    assert done.code == 0
+    assert "evaluation notes have the same text as a training note" in done.err

@@ -58,3 +58,8 @@ def test_labels_are_renamed_dropped_or_kept() -> None:
     spans = (Span(0, 6, "A"), Span(7, 13, "B", 0.5), Span(18, 24, "C"))
     renamed = rename_labels([Document("note", TEXT, spans)], {"A": "", "B": "X"})
     assert renamed == [Document("note", TEXT, (Span(7, 13, "X", 0.5), Span(18, 24, "C")))]
+
+
+def test_lone_surrogates_are_refused_by_place_and_not_by_text() -> None:
+    with pytest.raises(DataError, match="document a: the character at 3 "):
+        Document("a", "xyz\ud800")

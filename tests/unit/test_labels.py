@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.errors import UsageError
+from cardioner.documents import Document, Span
+from cardioner.errors import DataError, UsageError
 from cardioner.labels import LabelSet
 
 
@@ -35,3 +36,28 @@ def test_no_tag_or_a_tag_twice_is_refused(tags: tuple[str, ...]) -> None:
 
 def test_types_are_sorted_and_may_hold_hyphens() -> None:
     assert LabelSet(("B-X-RAY", "O", "I-X-RAY", "B-A")).types == ("A", "X-RAY")
+
+
+@pytest.mark.parametrize(
+    ("tags", "named"),
+    [
+        (("O", "I-X"), "missing: B-X"),
+        (("O", "B-X"), "missing: I-X"),
+        (("B-X", "I-X"), "missing: O"),
+        (("O", "B-X", "I-X", "S-X"), "not understood: S-X"),
+        (("O", "X"), "not understood: X"),
+    ],
+)
+def test_a_scheme_other_than_bio_is_refused_by_name(tags: tuple[str, ...], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        LabelSet(tags).check_scheme()
+
+
+def test_bio_tags_in_any_order_are_a_scheme() -> None:
+    LabelSet(("I-A", "O", "B-A")).check_scheme()
+
+
+def test_types_without_tags_are_counted_and_refused() -> None:
+    documents = [Document("a", "abc", (Span(0, 1, "Y"), Span(1, 2, "Y"), Span(2, 3, "X")))]
+    with pytest.raises(DataError, match=r"the data also has Y \(2\)"):
+        LabelSet.from_types(["X"]).check(documents)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,8 +17,8 @@ from rich.text import Text
 
 from cardioner.evaluation import Counts, Scores
 
-output = Console(soft_wrap=True, highlight=False)
-notices = Console(stderr=True, soft_wrap=True, highlight=False)
+output = Console(soft_wrap=True, highlight=False, emoji=False)
+notices = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def complain(message: str) -> None:
@@ -32,12 +33,12 @@ def tell(message: str) -> None:
 
 def print_json(content: Any) -> None:
     """JSON alone on standard output, the same bytes for the same content."""
-    output.print(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False), markup=False)
+    typer.echo(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1) -> Table:
     """A table whose first `left` columns are text and whose others are figures; cells are never read as markup."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+    made = Table(title=Text(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         made.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:

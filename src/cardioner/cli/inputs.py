@@ -31,6 +31,8 @@ def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
         old, equals, new = pair.partition("=")
         if not equals or not old.strip():
             raise UsageError(f"--map takes OLD=NEW, or OLD= to drop a type; found {pair!r}")
+        if len(new.split()) > 1:
+            raise UsageError(f"--map: a type's name has no white space, as no file could hold it; found {new!r}")
         if mapping.setdefault(old.strip(), new.strip()) != new.strip():
             raise UsageError(f"--map gives {old.strip()!r} two names")
     return mapping

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from cardioner.cli.console import notices, progress_bars, quieten, table, tell
-from cardioner.cli.inputs import DeviceOption, read_parts
+from cardioner.cli.inputs import DeviceOption
 from cardioner.documents import Document
-from cardioner.errors import DataError
-from cardioner.formats import check_target, write_corpus
+from cardioner.errors import DataError, OutputError
+from cardioner.formats import check_target, read_texts, write_corpus
 
 
 class Decoder(str, Enum):
@@ -37,6 +37,7 @@ def predict(
 
     Example: cardioner predict model notes --output tagged
     """
+    _check_apart(inputs, output)
     documents = _read(inputs)
     check_target(documents, output, overwrite=overwrite)
     total = sum(len(document.text) for document in documents)
@@ -56,13 +57,24 @@ def predict(
     tell(f"Notes: {output}")
 
 
+def _check_apart(inputs: Sequence[Path], output: Path) -> None:
+    """Refuse to write among the inputs: annotations there would be replaced, and the output read as input next time.
+
+    Raises:
+        OutputError: Naming the folder.
+    """
+    for path in inputs:
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise OutputError(f"{output} lies in the input {path}: choose an output folder outside of it")
+
+
 def _read(paths: Sequence[Path]) -> list[Document]:
     """All notes, spans of their own left aside.
 
     Raises:
         DataError: If two of them have the same id.
     """
-    documents = [document.with_spans(()) for part in read_parts(paths, {}) for document in part]
+    documents = [document for path in paths for document in read_texts(path)]
     repeated = [identifier for identifier, count in Counter(document.id for document in documents).items() if count > 1]
     if repeated:
         raise DataError(

@@ -87,6 +87,8 @@ def train(  # noqa: PLR0913 - one parameter an option
 def _run(parts: _Parts, settings: dict[str, Any], options: dict[str, Any]) -> None:
     """Train, with progress, and tell what came of it."""
     labels = _labels(parts.train)
+    labels.check([*parts.evaluation, *parts.test])
+    _warn_of_overlap(parts)
     with progress_bars() as stages:
         with stages.busy("loading the encoder"):
             trainer = _trainer(labels, settings, {**options, "progress": stages})
@@ -145,10 +147,21 @@ def _labels(documents: Sequence[Document]) -> LabelSet:
     return LabelSet.from_types(types)
 
 
+def _warn_of_overlap(parts: _Parts) -> None:
+    """Tell of held-out notes that are also learned from: their scores would flatter."""
+    learned = {document.text for document in parts.train}
+    for name, part in (("evaluation", parts.evaluation), ("test", parts.test)):
+        if seen := sum(document.text in learned for document in part):
+            tell(f"warning: {seen} of {len(part)} {name} notes have the same text as a training note")
+
+
 def _widths(text: str | None) -> tuple[int, ...] | None:
     """`512,256` as numbers."""
     try:
-        return tuple(int(part) for part in text.split(",")) if text else None
+        widths = tuple(int(part) for part in text.split(",")) if text else None
+        if min(widths or (1,)) < 1:
+            raise ValueError
+        return widths
     except ValueError:
         raise UsageError(f"--hidden-layers takes widths such as 512,256; found {text!r}") from None
 

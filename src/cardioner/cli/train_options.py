@@ -21,23 +21,25 @@ Crf = Annotated[bool, Option("--crf", help="Put a conditional random field on th
 HiddenLayers = Annotated[
     str | None, Option(metavar="N,N,...", help="Widths of an MLP head, such as 512,256. Default: one linear layer.")
 ]
-ClassifierDropout = Annotated[float, Option(metavar="P", help="Dropout before and inside the head.")]
+ClassifierDropout = Annotated[float, Option(min=0, max=0.99, metavar="P", help="Dropout before and inside the head.")]
 FreezeBackbone = Annotated[bool, Option("--freeze-backbone", help="Train the head alone.")]
 ClassWeights = Annotated[
     str | None,
     Option(metavar="WEIGHTS", help="Weights in the loss: balanced, or TAG=W,TAG=W,... (tags not named weigh 1)."),
 ]
-Epochs = Annotated[int, Option(metavar="N", help="Passes over the training notes.")]
-BatchSize = Annotated[int, Option(metavar="N", help="Windows in a batch.")]
-GradientAccumulation = Annotated[int, Option(metavar="N", help="Batches to a step.")]
+Epochs = Annotated[int, Option(min=1, metavar="N", help="Passes over the training notes.")]
+BatchSize = Annotated[int, Option(min=1, metavar="N", help="Windows in a batch.")]
+GradientAccumulation = Annotated[int, Option(min=1, metavar="N", help="Batches to a step.")]
 LearningRate = Annotated[
-    float | None, Option(metavar="X", help="Default: 2e-4 for encoders of up to 512 hidden units, else 5e-5.")
+    float | None,
+    Option(min=0, max=1, metavar="X", help="Default: 2e-4 for encoders of up to 512 hidden units, else 5e-5."),
 ]
-WeightDecay = Annotated[float, Option(metavar="X", help="Of the matrices of encoder and head.")]
+WeightDecay = Annotated[float, Option(min=0, metavar="X", help="Of the matrices of encoder and head.")]
 MaxLength = Annotated[
-    int | None, Option(metavar="N", help="Most sub-tokens in a window; longer notes take several. Default: 128.")
+    int | None,
+    Option(min=40, metavar="N", help="Most sub-tokens in a window; longer notes take several. Default: 128."),
 ]
-Seed = Annotated[int, Option(metavar="N", help="Of fresh weights, dropout and the order of the data.")]
+Seed = Annotated[int, Option(min=0, metavar="N", help="Of fresh weights, dropout and the order of the data.")]
 AlsoBin = Annotated[bool, Option("--also-bin", help="Write pytorch_model.bin too.")]
 Tensorboard = Annotated[bool, Option("--tensorboard", help="Write TensorBoard logs to DIR/logs.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace a model that --output holds.")]

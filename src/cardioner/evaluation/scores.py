@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from cardioner.errors import DataError
+from cardioner.errors import DataError, listed
 from cardioner.evaluation.matching import Counts, match_strict
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from cardioner.documents import Document
 
 JsonValue: TypeAlias = "int | float | dict[str, JsonValue]"
-
-_IDS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +111,13 @@ def _check_pairs(gold: Sequence[Document], predicted: Sequence[Document]) -> Non
         "predicted documents have no gold document": found.keys() - wanted.keys(),
         "documents have another text in the prediction, so their offsets cannot be compared": differing,
     }
-    named = [f"{len(ids)} {problem} ({_some(ids)})" for problem, ids in problems.items() if ids]
+    named = [f"{len(ids)} {problem} ({listed(ids)})" for problem, ids in problems.items() if ids]
     if named:
         raise DataError("expected each gold document once with one prediction of the same text: " + "; ".join(named))
 
 
 def _repeated(documents: Sequence[Document]) -> list[str]:
     return [name for name, count in Counter(document.id for document in documents).items() if count > 1]
-
-
-def _some(ids: Iterable[str]) -> str:
-    names = sorted(ids)
-    more = f" and {len(names) - _IDS_SHOWN} more" if len(names) > _IDS_SHOWN else ""
-    return ", ".join(names[:_IDS_SHOWN]) + more
 
 
 def _add(left: Mapping[str, Counts], right: Mapping[str, Counts]) -> dict[str, Counts]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cardioner.formats.brat import check_brat_target, read_brat, write_brat
+from cardioner.formats.brat import check_brat_target, read_brat, read_brat_texts, write_brat
 from cardioner.formats.corpus import Corpus, Remark
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cardioner.documents import Document
 
-__all__ = ["Corpus", "Remark", "check_target", "read_corpus", "write_corpus"]
+__all__ = ["Corpus", "Remark", "check_target", "read_corpus", "read_texts", "write_corpus"]
 
 
 def read_corpus(path: Path, *, require_annotations: bool = False) -> Corpus:
@@ -30,6 +30,15 @@ def read_corpus(path: Path, *, require_annotations: bool = False) -> Corpus:
         DataError: If there is nothing to read, or if a file or a line cannot be used; all of them are named together.
     """
     return read_brat(path, require_annotations=require_annotations)
+
+
+def read_texts(path: Path) -> tuple[Document, ...]:
+    """Read the notes of a corpus without their annotations, which need not be there, or be right.
+
+    Raises:
+        DataError: If there is no note, or a note cannot be read.
+    """
+    return read_brat_texts(path)
 
 
 def write_corpus(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from cardioner.documents import Document, Span
-from cardioner.errors import DataError, OutputError
+from cardioner.errors import DataError, OutputError, listed
 from cardioner.formats.corpus import Corpus, Problems, Tally
 from cardioner.formats.files import read_text, write_atomically
 
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
     Pieces = Sequence[tuple[int, int]]
 
-_IDS_SHOWN = 10
 _NEARBY = (-1, 1, -2, 2, -3, 3)
 _EXPECTED = "expected a folder of NAME.txt and NAME.ann files, or one .txt file"
 _EXTENT = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
-_SCORE = re.compile(r"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore (0|1|[01]\.[0-9]+|[0-9.]+e-[0-9]+)")
+_SCORE = re.compile(r"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore (0|1|0\.[0-9]+|1\.0|[0-9](?:\.[0-9]+)?e-[0-9]+)")
 _OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
 _NEWLINES_AS_SPACES = str.maketrans("\r\n", "  ")
 
@@ -104,6 +103,15 @@ def check_brat_target(
     return contents
 
 
+def read_brat_texts(path: Path) -> tuple[Document, ...]:
+    """Read the notes alone, whatever annotations lie beside them.
+
+    Raises:
+        DataError: If there is no note, or a note is not UTF-8.
+    """
+    return tuple(Document(name, read_text(note)) for name, note in sorted(_find_files(path).notes.items()))
+
+
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +122,7 @@ class _Files:
     notes: dict[str, Path] = field(default_factory=dict)
     annotations: dict[str, Path] = field(default_factory=dict)
     others: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
 
     def without_annotations(self) -> list[str]:
         return sorted(self.notes.keys() - self.annotations.keys())
@@ -135,6 +144,9 @@ def _files_below(path: Path) -> _Files:
     files = _Files()
     for file in sorted(path.rglob("*")):
         if file.is_dir():
+            continue
+        if any(part.startswith(".") for part in file.relative_to(path).parts):
+            files.hidden.append(file)
             continue
         name, suffix = file.relative_to(path).as_posix()[:-4], file.name[-4:]
         known = {".txt": files.notes, ".ann": files.annotations}.get(suffix if len(file.name) > 4 else "")
@@ -162,17 +174,12 @@ def _refuse_incomplete(files: _Files, path: Path) -> None:
     problems = []
     if bare := files.without_annotations():
         problems.append(
-            f"{len(bare)} notes have no .ann file ({_some(bare)}); an empty .ann file marks a note without entities"
+            f"{len(bare)} notes have no .ann file ({listed(bare)}); an empty .ann file marks a note without entities"
         )
     if lonely := files.without_note():
-        problems.append(f"{len(lonely)} .ann files have no .txt file ({_some(lonely)}); add the notes, or remove them")
+        problems.append(f"{len(lonely)} .ann files have no .txt file ({listed(lonely)}); add the notes, or remove them")
     if problems:
         raise DataError(f"{path}: expected a .txt and an .ann file for each note, but " + ", and ".join(problems))
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
-    return ", ".join(ids[:_IDS_SHOWN]) + more
 
 
 def _remark_on_files(files: _Files, tally: Tally) -> None:
@@ -182,6 +189,8 @@ def _remark_on_files(files: _Files, tally: Tally) -> None:
         tally.add(".ann without .txt", str(files.annotations[name]))
     for file in files.others:
         tally.add("other files", str(file))
+    for file in files.hidden:
+        tally.add("hidden files", str(file))
 
 
 def _read_document(name: str, files: _Files, *, tally: Tally, problems: Problems) -> Document:
@@ -303,7 +312,7 @@ def _is_file_name(name: str) -> bool:
         return False
     steps = name.split("/")
     odd = any(character == "\\" or ord(character) < 32 for character in name)
-    return not odd and not PureWindowsPath(name).drive and not {"", ".", ".."}.intersection(steps)
+    return not odd and not PureWindowsPath(name).drive and all(step and not step.startswith(".") for step in steps)
 
 
 def _fold(name: str) -> str:

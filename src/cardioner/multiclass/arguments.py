@@ -44,18 +44,18 @@ def label_set(label2id: Mapping[str, int] | None, id2label: Mapping[int, str] | 
     """The label set that the caller's mappings agree on.
 
     Raises:
-        UsageError: If both are missing, or contradict each other.
+        UsageError: If both are missing, they contradict each other, or their tags are not BIO.
     """
     if label2id is None and id2label is None:
         raise UsageError("label2id or id2label is needed: the tags and their ids")
-    if label2id is None:
-        pairs = (id2label or {}).items()
-        if len({tag for _, tag in pairs}) != len(pairs):
-            raise UsageError("id2label gives two ids to one tag")
-        return LabelSet.from_mapping({tag: int(index) for index, tag in pairs})
-    labels = LabelSet.from_mapping(label2id)
-    if id2label is not None and {int(index): tag for index, tag in id2label.items()} != labels.id2label:
+    pairs = list((id2label or {}).items())
+    if len({tag for _, tag in pairs}) != len(pairs):
+        raise UsageError("id2label gives two ids to one tag")
+    from_ids = {tag: int(index) for index, tag in pairs}
+    labels = LabelSet.from_mapping(from_ids if label2id is None else label2id)
+    if id2label is not None and from_ids != labels.label2id:
         raise UsageError("label2id and id2label contradict each other: give one of them, or make them agree")
+    labels.check_scheme()
     return labels
 
 
@@ -70,7 +70,8 @@ def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -
         raise UsageError(f"max_length {length} is more than the {limit} sub-tokens that the encoder reads at a time")
     if length < 2 * context + 8:
         raise UsageError(
-            f"max_length {length} leaves no room between two contexts of {context} sub-tokens (window_context)"
+            f"max_length {length} is too short: with {context} sub-tokens of context (window_context) on either side "
+            f"the least is {2 * context + 8}"
         )
     return length
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from cardioner.documents import Document, Span
-from cardioner.errors import DataError
+from cardioner.errors import DataError, listed
 from cardioner.labels import LabelSet
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.pipeline import EncodedNote, WindowPlan, encode_notes, pad
@@ -65,7 +65,10 @@ def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Datas
     """
     rows = list(data)
     if all(isinstance(row, Document) for row in rows):
-        _check_types(rows, labels)
+        labels.check(rows)
+        repeated = [name for name, count in Counter(row.id for row in rows).items() if count > 1]
+        if repeated:
+            raise DataError(f"{len(repeated)} document ids occur more than once: {listed(repeated)}")
         return Dataset(tuple(rows))
     if all(isinstance(row, Mapping) and {"tokens", "tags"} <= set(row) for row in rows):
         return _read_items(rows, labels)
@@ -88,7 +91,8 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_tags(document.spans, note.offsets)
         losses.update((loss.kind, loss.label) for loss in lost)
-        features += [_window_feature(note, tags, window, plan=plan, label2id=label2id) for window in plan.cut(note)]
+        windows = [_window_feature(note, tags, window, plan=plan, label2id=label2id) for window in plan.cut(note)]
+        features += [window for window in windows if window["input_ids"]]
     return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes))
 
 
@@ -135,26 +139,17 @@ def balanced_weights(features: Iterable[Feature], num_labels: int) -> list[float
     return [total / (num_labels * counts[index]) if counts[index] else 1.0 for index in range(num_labels)]
 
 
-def _check_types(documents: Iterable[Document], labels: LabelSet) -> None:
-    """Refuse documents with entity types that the model has no tags for."""
-    known = set(labels.types)
-    unknown = Counter(span.label for document in documents for span in document.spans if span.label not in known)
-    if unknown:
-        found = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
-        raise DataError(
-            f"the model tags {', '.join(labels.types) or 'nothing'}; the data also has {found}: "
-            "rename these types or drop them (on the command line: --map OLD=NEW, --map OLD=)"
-        )
-
-
 def _tag_names(tags: Sequence[Any], labels: LabelSet, where: str) -> list[str]:
     """Tags given as names or ids, as names."""
     known = labels.label2id
-    names = []
+    names: list[str] = []
     for tag in tags:
         name = tag if isinstance(tag, str) else labels.id2label.get(_as_id(tag))
         if name not in known:
-            raise DataError(f"{where}: the tag {tag!r} is not one of the model's: {', '.join(labels.tags)}")
+            raise DataError(
+                f"{where}: the tag at position {len(names)} is not one of the model's: {', '.join(labels.tags)} "
+                "(are tokens and tags in each other's place?)"
+            )
         names.append(str(name))
     return names
 
@@ -170,8 +165,12 @@ def _as_id(tag: Any) -> int:
 def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
     """Rebuild documents of words and their tags."""
     documents, remarks = [], Counter[str]()
+    own = [str(row["id"]) for row in rows if "id" in row]
+    unique = len(set(own)) == len(rows)  # sentences of one note often share its id
     for number, row in enumerate(rows):
-        identifier = str(row.get("id", f"item-{number}"))
+        identifier = own[number] if unique else f"item-{number}"
+        if any(isinstance(row[key], str) or not isinstance(row[key], Sequence) for key in ("tokens", "tags")):
+            raise DataError(f"{identifier}: expected 'tokens' and 'tags' to be lists")
         tokens = [str(token) for token in row["tokens"]]
         if len(tokens) != len(row["tags"]):
             raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cardioner.errors import ModelError
 from cardioner.labels import LabelSet
 from cardioner.model_dir import CONFIG, read_config, read_model_dir
 from cardioner.multiclass.encoder import default_encoder, load_encoder, load_tokenizer
@@ -66,6 +67,8 @@ def read_source(name: str | Path | None, *, token: str | None = None) -> Source:
     if _is_ours(chosen):
         model, _, config = read_model_dir(chosen, device="cpu")
         return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
+    if not chosen.exists() and str(name).startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
     encoder = load_encoder(chosen if chosen.exists() else str(name), token=token)
     weights = {f"backbone.{key}": value for key, value in encoder.weights.items()}
     return Source(encoder.config, weights, None, encoder.name)

@@ -561,4 +561,4 @@ def load_custom_cardioner_multiclass_model(
     kind = TokenClassificationModelCRF if config.use_crf else TokenClassificationModel
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = kind.from_pretrained(directory, config=config).to(chosen).eval()
-    return model, AutoTokenizer.from_pretrained(directory), config
+    return model, AutoTokenizer.from_pretrained(directory, config=config), config

@@ -141,6 +141,7 @@ def emissions_of(
     plan = plan_windows(model.config, tokenizer)
     cuts = [plan.cut(note) for note in notes]
     jobs = [(index, window) for index, windows in enumerate(cuts) for window in windows]
+    jobs = [job for job in jobs if plan.ids(notes[job[0]], job[1])]  # nothing to read in an empty note without specials
     jobs.sort(key=lambda job: job[1].stop - job[1].start)
     extra = len(plan.special.opening) + len(plan.special.closing)
     stitched = [torch.empty(len(note.ids) + extra, model.config.num_labels) for note in notes]
@@ -204,7 +205,7 @@ def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = Tru
     """
     if not viterbi:
         return [rows.argmax(1).tolist() for rows in emissions]
-    order = sorted(range(len(emissions)), key=lambda index: len(emissions[index]))
+    order = sorted((i for i, rows in enumerate(emissions) if len(rows)), key=lambda index: len(emissions[index]))
     decoded: list[list[int]] = [[] for _ in emissions]
     for start in range(0, len(order), 32):
         indices = order[start : start + 32]

@@ -26,7 +26,15 @@ from cardioner.multiclass.arguments import (
     pick_window_length,
 )
 from cardioner.multiclass.encoder import DEFAULT_PACKAGE, load_tokenizer, max_positions
-from cardioner.multiclass.features import Collator, Dataset, FeatureSet, balanced_weights, build_features, read_dataset
+from cardioner.multiclass.features import (
+    Collator,
+    Dataset,
+    Feature,
+    FeatureSet,
+    balanced_weights,
+    build_features,
+    read_dataset,
+)
 from cardioner.multiclass.initial import build, read_source
 from cardioner.multiclass.loop import (
     Hooks,
@@ -159,6 +167,7 @@ class ModelTrainer:
             window_context=self.options.window_context,
         )
         self.model, self.tokenizer = self.start.model, self.start.tokenizer
+        self.result: TrainingResult | None = None
         hidden_size = self.model.config.build_encoder_config().hidden_size
         self.settings: dict[str, Any] = {
             "batch_size": given.batch_size,
@@ -184,6 +193,7 @@ class ModelTrainer:
             TrainingError: If the loss is not a number.
         """
         self.check_output()
+        self.result = None
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
         test = self._held_out(test_data)
@@ -205,7 +215,8 @@ class ModelTrainer:
             sub_tokens=prepared.sub_tokens,
             seconds=seconds,
         )
-        self.save_model(self.output_dir, result=result)
+        self.result = result
+        self.save_model(self.output_dir)
         shutil.rmtree(self.output_dir / CHECKPOINTS, ignore_errors=True)
         return result
 
@@ -223,20 +234,25 @@ class ModelTrainer:
                 "or pass --overwrite (overwrite=True)"
             )
 
-    def save_model(self, directory: str | Path, *, result: TrainingResult | None = None) -> None:
+    def save_model(self, directory: str | Path) -> None:
         """Write the model as it is now, trained or not, to a directory that loads anywhere."""
         write_model_dir(
             self.model,
             self.tokenizer,
             Path(directory),
-            training_args=self._training_args(result),
+            training_args=self._training_args(self.result),
             also_bin=self.options.also_bin,
         )
 
     def _held_out(self, data: Any) -> Dataset | None:
         """Data to score on; nothing given is nothing scored."""
         rows = list(data) if data is not None else []
-        return read_dataset(rows, self.labels, self.tokenizer) if rows else None
+        if not rows:
+            return None
+        held_out = read_dataset(rows, self.labels, self.tokenizer)
+        if held_out.features:
+            self._check_features(held_out.features)
+        return held_out
 
     def _features(self, training: Dataset) -> FeatureSet:
         """Windows of the training data."""
@@ -247,18 +263,22 @@ class ModelTrainer:
             prepared = build_features(training.documents, self.tokenizer, plan, labels=self.labels)
         if not prepared.sub_tokens:
             raise DataError("the training data is empty: expected at least one document with text")
+        self._check_features(prepared.features)
+        return prepared
+
+    def _check_features(self, features: Sequence[Feature]) -> None:
+        """Refuse windows that the encoder cannot read."""
         known = self.model.get_input_embeddings().num_embeddings
-        if max(max(feature["input_ids"], default=0) for feature in prepared.features) >= known:
+        if max(max(feature["input_ids"], default=0) for feature in features) >= known:
             raise DataError(
                 f"the data has sub-token ids from {known} up, which the encoder lacks: it needs its own tokenizer"
             )
-        longest = max(len(feature["input_ids"]) for feature in prepared.features)
+        longest = max(len(feature["input_ids"]) for feature in features)
         if longest > self.settings["max_length"]:
             raise DataError(
                 f"a ready feature has {longest} sub-tokens, max_length is {self.settings['max_length']}: "
                 "raise max_length, or give Documents, which are cut into windows without loss"
             )
-        return prepared
 
     def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[tuple[Scores, ...], int]:
         """Run the loop; the model ends with the weights of the best epoch."""

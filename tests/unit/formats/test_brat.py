@@ -9,7 +9,7 @@ import pytest
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, FormatError, OutputError
-from cardioner.formats import Remark, read_corpus, write_corpus
+from cardioner.formats import Remark, read_corpus, read_texts, write_corpus
 
 TEXT = "Severe mitral and aortic stenosis.\n"
 
@@ -293,7 +293,7 @@ def test_ids_that_share_a_file_name_are_refused(tmp_path: Path, names: tuple[str
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("document", [Document("a", TEXT, (Span(0, 6, "A B"),)), Document("a", "\ud800")])
+@pytest.mark.parametrize("document", [Document("a", TEXT, (Span(0, 6, "A B"),))])
 def test_what_the_format_cannot_hold_is_refused(tmp_path: Path, document: Document) -> None:
     with pytest.raises(
         OutputError, match=r"document a: (brat cannot hold the label|holds a character that UTF-8 cannot)"
@@ -318,3 +318,28 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(tmp_path: Path, m
     with pytest.raises(OutputError, match=r"a\.ann: cannot be written \(No space left on device\); free some space"):
         write_corpus([Document("a", TEXT)], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_hidden_files_are_counted_and_not_read(tmp_path: Path) -> None:
+    write_corpus([Document("a", TEXT)], tmp_path)
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "a-checkpoint.txt").write_text("x")
+    corpus = read_corpus(tmp_path)
+    assert [document.id for document in corpus.documents] == ["a"]
+    assert [(remark.kind, remark.count) for remark in corpus.remarks] == [("hidden files", 1)]
+
+
+def test_texts_are_read_whatever_stands_in_their_annotations(tmp_path: Path) -> None:
+    write_corpus([Document("a", TEXT)], tmp_path)
+    (tmp_path / "a.ann").write_text("T1\tX 0 3\twrong\n")
+    assert read_texts(tmp_path) == (Document("a", TEXT),)
+
+
+@pytest.mark.parametrize("score", ["1.2.3e-5", "1.9", "high"])
+def test_a_note_that_is_no_score_is_set_aside(score: str, tmp_path: Path) -> None:
+    write_corpus([Document("a", TEXT, (Span(0, 6, "GRADE"),))], tmp_path)
+    with (tmp_path / "a.ann").open("a") as file:
+        file.write(f"#1\tAnnotatorNotes T1\tscore {score}\n")
+    corpus = read_corpus(tmp_path)
+    assert corpus.documents[0].spans[0].score is None
+    assert [remark.kind for remark in corpus.remarks] == ["# lines"]

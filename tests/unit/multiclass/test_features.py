@@ -291,3 +291,29 @@ def test_the_collator_pads_on_the_right_and_ignores_padding() -> None:
     assert torch.equal(batch["input_ids"], torch.tensor([[5, 6, 7], [5, 9, 9]]))
     assert torch.equal(batch["attention_mask"], torch.tensor([[1, 1, 1], [1, 0, 0]]))
     assert torch.equal(batch["labels"], torch.tensor([[0, 1, 2], [0, IGNORED, IGNORED]]))
+
+
+def test_swapped_columns_are_refused_without_a_word_of_the_note(labels: LabelSet, tokenizers: dict[str, Any]) -> None:
+    item = {"tokens": ["O", "O"], "tags": ["chest", "pain"]}
+    with pytest.raises(DataError, match="item-0: the tag at position 0") as caught:
+        read_dataset([item], labels, tokenizers["wordpiece"])
+    assert "chest" not in str(caught.value)
+
+
+def test_items_that_share_an_id_are_told_apart(labels: LabelSet, tokenizers: dict[str, Any]) -> None:
+    items = [{"id": "note", "tokens": ["a"], "tags": ["O"]} for _ in range(2)]
+    found = read_dataset(items, labels, tokenizers["wordpiece"])
+    assert [document.id for document in found.documents] == ["item-0", "item-1"]
+
+
+@pytest.mark.parametrize("item", [{"tokens": "chest", "tags": "OOOOO"}, {"tokens": ["a"], "tags": None}])
+def test_columns_that_are_no_lists_are_refused(
+    item: dict[str, Any], labels: LabelSet, tokenizers: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match="to be lists"):
+        read_dataset([item], labels, tokenizers["wordpiece"])
+
+
+def test_documents_that_share_an_id_are_refused(labels: LabelSet, tokenizers: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="occur more than once: a"):
+        read_dataset([Document("a", "x"), Document("a", "y")], labels, tokenizers["wordpiece"])

@@ -339,7 +339,7 @@ def test_tensorboard_logs_lie_in_logs_and_only_on_request(
         ({"classifier_hidden_layers": "512"}, "classifier_hidden_layers"),
         ({"classifier_hidden_layers": 512}, "classifier_hidden_layers"),
         ({"max_length": 0}, "max_length"),
-        ({"max_length": 9}, "max_length 9 leaves no room"),
+        ({"max_length": 9}, "max_length 9 is too short"),
         ({"max_length": 129}, "max_length 129 is more than the 128 sub-tokens"),
         ({"class_weights": "even"}, "class_weights"),
         ({"class_weights": [1.0]}, "class_weights has 1 weights; the model has 7"),
