@@ -174,7 +174,9 @@ class CRF(nn.Module):
     def log_marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The log-probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
         emissions, kept, order, _ = self._arrange(emissions, mask)
-        joint = self._forward_scores(emissions, kept) + self._backward_scores(emissions, kept)
+        start, transitions, end = self._parameters_for(emissions)
+        joint = _forward_scores(emissions, kept, start, transitions)
+        joint = joint + _backward_scores(emissions, kept, transitions, end)
         found = joint.log_softmax(dim=2).masked_fill(~kept.unsqueeze(2), 0.0)
         return self._restore(found, order.unsqueeze(2).expand_as(found))
 
@@ -210,8 +212,9 @@ class CRF(nn.Module):
         cooled = CRF(self.num_tags, True, legal=self.legal).to(self.transitions.device, torch.float64)
         cooled.load_state_dict({name: value / temperature for name, value in self.state_dict().items()})
         rows, kept, _, _ = cooled._arrange(emissions.double().unsqueeze(0) / temperature)
-        alpha, beta = cooled._forward_scores(rows, kept)[0], cooled._backward_scores(rows, kept)[0]  # (length, tags)
-        _, transitions, _ = cooled._parameters_for(rows)
+        start, transitions, end = cooled._parameters_for(rows)
+        alpha = _forward_scores(rows, kept, start, transitions)[0]  # (length, tags)
+        beta = _backward_scores(rows, kept, transitions, end)[0]
         columns = torch.tensor(spans, dtype=torch.long, device=rows.device).reshape(-1, 4)
         first, stop, opening, inside = columns.unbind(1)
         last, long = stop - 1, stop - first > 1
@@ -269,42 +272,133 @@ class CRF(nn.Module):
 
     def _log_partition(self, emissions: Tensor, kept: Tensor) -> Tensor:
         """The log partition function, 0 for an empty row, `(batch)`."""
-        alpha = self._forward_scores(emissions, kept)[:, -1]
-        return torch.logsumexp(alpha + self.end_transitions, dim=1).masked_fill(~kept[:, 0], 0.0)
-
-    def _forward_scores(self, emissions: Tensor, kept: Tensor) -> Tensor:
-        """Log sums over all prefixes that end in a tag; behind its end a row repeats; `(batch, length, tags)`."""
-        start, transitions, _ = self._parameters_for(emissions)
-        alphas = [start + emissions[:, 0]]
-        for position in range(1, emissions.size(1)):
-            moved = torch.logsumexp(alphas[-1].unsqueeze(2) + transitions, dim=1)  # (batch, tags)
-            alphas.append(torch.where(kept[:, position, None], moved + emissions[:, position], alphas[-1]))
-        return torch.stack(alphas, dim=1)
-
-    def _backward_scores(self, emissions: Tensor, kept: Tensor) -> Tensor:
-        """Log sums over all suffixes that follow a tag, `(batch, length, tags)`."""
-        _, transitions, end = self._parameters_for(emissions)
-        betas = [end.expand(emissions.size(0), -1)]
-        for position in range(emissions.size(1) - 1, 0, -1):
-            moved = torch.logsumexp(transitions + (emissions[:, position] + betas[-1]).unsqueeze(1), dim=2)
-            betas.append(torch.where(kept[:, position, None], moved, betas[-1]))
-        return torch.stack(betas[::-1], dim=1)
+        apply: Any = _LogPartition.apply
+        found: Tensor = apply(emissions, kept, *self._parameters_for(emissions))
+        return found
 
     def _viterbi(self, emissions: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Best tags `(batch, length)`, `IGNORED` behind a row's end, and their scores `(batch)`."""
+        """Best tags `(batch, length)`, `IGNORED` behind a row's end, and their scores `(batch)`.
+
+        The way forward keeps scores alone; the way back asks again which tag gave them, for one tag a step.
+        """
         start, transitions, end = self._parameters_for(emissions)
-        score = start + emissions[:, 0]  # (batch, tags)
-        stay = torch.arange(self.num_tags, device=emissions.device).expand_as(score)
-        pointers = []
-        for position in range(1, emissions.size(1)):
-            moved, source = (score.unsqueeze(2) + transitions).max(dim=1)  # (batch, tags)
-            score = torch.where(kept[:, position, None], moved + emissions[:, position], score)
-            pointers.append(torch.where(kept[:, position, None], source, stay))
-        best, tag = (score + end).max(dim=1)  # (batch)
-        tags = [tag]
-        for source in reversed(pointers):
-            tags.append(source.gather(1, tags[-1].unsqueeze(1)).squeeze(1))
-        return torch.stack(tags[::-1], dim=1).masked_fill(~kept, IGNORED), best.masked_fill(~kept[:, 0], 0.0)
+        into = transitions.t().contiguous()  # (to, from)
+        steps = emissions.transpose(0, 1)  # (length, batch, tags)
+        scores = [start + steps[0]]
+        for emitted in steps[1:].unbind(0):
+            scores.append((scores[-1].unsqueeze(1) + into).amax(2) + emitted)
+        table = torch.stack(scores)  # (length, batch, tags)
+        last = (kept.sum(1) - 1).clamp(min=0)  # (batch)
+        best, tag = (table[last, torch.arange(len(last), device=last.device)] + end).max(dim=1)
+        path = [tag]
+        for position in range(len(steps) - 1, 0, -1):
+            source = (scores[position - 1] + into[path[-1]]).argmax(1)
+            path.append(torch.where(kept[:, position], source, path[-1]))
+        tags = torch.stack(path[::-1], dim=1)
+        return tags.masked_fill(~kept, IGNORED), best.masked_fill(~kept[:, 0], 0.0)
+
+
+class _LogPartition(torch.autograd.Function):
+    """The log partition function of compact sequences, with its gradient: the expected counts.
+
+    The forward and the backward recursion run side by side in one loop, in linear space, each step scaled to sum 1
+    (Rabiner 1989, section V.A). Where that loses all precision, which takes emissions some 80 apart on both sides of an
+    illegal transition, the log space takes over.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
+        """`(batch)`, 0 for empty rows, from `(batch, length, tags)`, `(batch, length)` and the parameters."""
+        found = _scaled_counts(emissions, kept, start, transitions, end)
+        if not bool(torch.isfinite(found[0] + found[1].sum((1, 2))).all()):
+            found = _log_counts(emissions, kept, start, transitions, end)
+        value, tags, pairs = found
+        last = (kept.sum(1) - 1).clamp(min=0)
+        ctx.save_for_backward(tags, pairs, last)
+        return value.masked_fill(~kept[:, 0], 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Expected counts, each row's weighed by its gradient."""
+        tags, pairs, last = ctx.saved_tensors
+        (given,) = gradients
+        weighed = tags * given.view(-1, 1, 1)
+        final = weighed.gather(1, last.view(-1, 1, 1).expand(-1, 1, tags.size(2))).squeeze(1)
+        return weighed, None, weighed[:, 0].sum(0), (pairs * given.view(-1, 1, 1)).sum(0), final.sum(0)
+
+
+def _scaled_counts(
+    emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log partition `(batch)`, tag marginals `(batch, length, tags)` and expected transitions `(batch, tags, tags)`.
+
+    Not finite where a row's probabilities leave the range of the numbers.
+    """
+    batch, length, _ = emissions.shape
+    counts, positions = kept.sum(1), torch.arange(length, device=emissions.device)
+    peak = emissions.amax(2, keepdim=True)  # (batch, length, 1)
+    weights = (emissions - peak).exp()
+    mirror = (counts.unsqueeze(1) - 1 - positions).clamp(min=0).unsqueeze(2).expand_as(weights)
+    both = torch.stack([weights, weights.gather(1, mirror)], dim=1)  # (batch, 2, length, tags)
+    both = both.permute(2, 1, 0, 3).contiguous()  # (length, 2, batch, tags)
+    tops = start.max(), transitions.max(), end.max()
+    step = (transitions - tops[1]).exp()
+    steps = torch.stack([step, step.t()])
+    moved, state, scale = torch.empty_like(both), torch.empty_like(both), both.new_empty(length, 2, batch, 1)
+    moved[0] = torch.stack([(start - tops[0]).exp(), (end - tops[2]).exp()]).unsqueeze(1)
+    for position in range(length):
+        if position:
+            torch.bmm(state[position - 1], steps, out=moved[position])
+        torch.mul(moved[position], both[position], out=state[position])
+        torch.sum(state[position], 2, keepdim=True, out=scale[position])
+        state[position].div_(scale[position])
+    alpha = state[:, 0].transpose(0, 1)  # (batch, length, tags)
+    beta, ahead = (part[:, 1].transpose(0, 1).gather(1, mirror) for part in (moved, state))
+    joint = alpha * beta
+    total = joint.sum(2, keepdim=True)  # (batch, length, 1)
+    total = total.masked_fill(total < 1e-30, torch.nan)  # too few bits are left
+    marginals = torch.where(kept.unsqueeze(2), joint / total, 0.0)
+    before = torch.where(kept[:, 1:].unsqueeze(2), alpha[:, :-1] / total[:, :-1], 0.0)
+    pairs = torch.bmm(before.transpose(1, 2), ahead[:, 1:]) * step
+    last = (counts - 1).clamp(min=0).unsqueeze(1)
+    scales = torch.where(kept, scale[:, 0, :, 0].transpose(0, 1).log() + peak.squeeze(2), 0.0).sum(1)
+    value = scales + total.squeeze(2).gather(1, last).squeeze(1).log() + tops[0] + tops[2] + tops[1] * last.squeeze(1)
+    return torch.where(counts > 0, value, 0.0), marginals, pairs
+
+
+def _log_counts(
+    emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in log space: slower, and right for any emissions."""
+    alpha = _forward_scores(emissions, kept, start, transitions)
+    beta = _backward_scores(emissions, kept, transitions, end)
+    value = torch.logsumexp(alpha[:, -1] + end, dim=1)
+    marginals = torch.where(kept.unsqueeze(2), torch.softmax(alpha + beta, dim=2), 0.0)
+    pairs = emissions.new_zeros(len(value), *transitions.shape)
+    for position in range(1, emissions.size(1)):
+        ahead = (emissions[:, position] + beta[:, position]).unsqueeze(1)
+        joint = alpha[:, position - 1].unsqueeze(2) + transitions + ahead  # (batch, tags, tags)
+        share = torch.softmax(joint.flatten(1), dim=1).view_as(joint)
+        pairs += torch.where(kept[:, position].view(-1, 1, 1), share, 0.0)
+    return value, marginals, pairs
+
+
+def _forward_scores(emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor) -> Tensor:
+    """Log sums over all prefixes that end in a tag; behind its end a row repeats; `(batch, length, tags)`."""
+    alphas = [start + emissions[:, 0]]
+    for position in range(1, emissions.size(1)):
+        moved = torch.logsumexp(alphas[-1].unsqueeze(2) + transitions, dim=1)  # (batch, tags)
+        alphas.append(torch.where(kept[:, position, None], moved + emissions[:, position], alphas[-1]))
+    return torch.stack(alphas, dim=1)
+
+
+def _backward_scores(emissions: Tensor, kept: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
+    """Log sums over all suffixes that follow a tag, `(batch, length, tags)`."""
+    betas = [end.expand(emissions.size(0), -1)]
+    for position in range(emissions.size(1) - 1, 0, -1):
+        moved = torch.logsumexp(transitions + (emissions[:, position] + betas[-1]).unsqueeze(1), dim=2)
+        betas.append(torch.where(kept[:, position, None], moved, betas[-1]))
+    return torch.stack(betas[::-1], dim=1)
 
 
 def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:

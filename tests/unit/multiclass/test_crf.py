@@ -9,6 +9,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
+from cardioner.multiclass import modeling
 from cardioner.multiclass.modeling import CRF, IGNORED, check_labels, legal_transitions
 
 BIO = ["O", "B-X", "I-X", "B-Y", "I-Y"]
@@ -220,3 +221,35 @@ def test_span_probabilities_of_a_certain_field_are_certain() -> None:
     found = bio_field().span_log_probabilities(emissions, [(0, 2, 1, 2), (3, 4, 3, 4), (0, 1, 1, 2), (1, 2, 1, 2)])
     assert found.exp().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0])
     assert found[:2].max() <= 0.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+@pytest.mark.parametrize("legal", [False, True])
+def test_linear_space_and_log_space_count_alike(scale: float, legal: bool) -> None:
+    torch.manual_seed(3)
+    field = CRF(5, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X", "B-Y", "I-Y"]) if legal else None)
+    for parameter in field.parameters():
+        torch.nn.init.normal_(parameter)
+    field.double().requires_grad_(False)
+    emissions, kept, _, _ = field._arrange(scale * torch.randn(6, 9, 5).double(), torch.rand(6, 9) > 0.3)
+    parameters = field._parameters_for(emissions)
+    value, tags, pairs = modeling._log_counts(emissions, kept, *parameters)
+    linear = modeling._scaled_counts(emissions, kept, *parameters)
+    trusted = torch.isfinite(linear[0] + linear[1].sum((1, 2))) & kept[:, 0]
+    assert trusted.any() or scale == 1e4
+    for slow, fast in ((value, linear[0]), (tags, linear[1]), (pairs, linear[2])):
+        torch.testing.assert_close(fast[trusted], slow[trusted], rtol=1e-6, atol=1e-6)
+
+
+def test_rows_that_leave_the_linear_range_are_counted_in_log_space() -> None:
+    field = CRF(3, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X"]))
+    emissions = torch.tensor([[[1e4, 0.0, 0.0], [0.0, 0.0, 1e4], [1e4, 0.0, 0.0]]], requires_grad=True)
+    kept = torch.ones(1, 3, dtype=torch.bool)
+    with torch.no_grad():
+        found, _, _ = modeling._scaled_counts(emissions, kept, *field._parameters_for(emissions))
+    assert not found.isfinite().all()
+    likelihood = field(emissions, torch.tensor([[0, 0, 0]]))
+    likelihood.backward()
+    assert likelihood.isfinite()
+    assert emissions.grad is not None
+    assert emissions.grad.isfinite().all()
