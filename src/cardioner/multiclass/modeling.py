@@ -159,7 +159,7 @@ class CRF(nn.Module):
         """
         if tags.dtype == torch.bool:
             emissions, kept, _, _ = self._arrange(emissions, tags)
-            score = self._viterbi(emissions, kept)[1]
+            score = self._score(emissions, self._viterbi(emissions, kept).clamp(min=0), kept)
         else:
             check_labels(tags, self.num_tags)
             emissions, kept, _, tags = self._arrange(emissions, mask, tags)
@@ -188,13 +188,13 @@ class CRF(nn.Module):
     def best(self, emissions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The best legal sequences (Viterbi): tag ids, `IGNORED` at masked positions, and log scores, `(batch)`."""
         emissions, kept, order, _ = self._arrange(emissions, mask)
-        tags, score = self._viterbi(emissions, kept)
-        return self._restore(tags, order), score
+        tags = self._viterbi(emissions, kept)
+        return self._restore(tags, order), self._score(emissions, tags.clamp(min=0), kept)
 
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The most probable legal sequences, one tag id per kept position."""
         emissions, kept, _, _ = self._arrange(emissions, mask)
-        tags, _ = self._viterbi(emissions, kept)
+        tags = self._viterbi(emissions, kept)
         return [row[:count] for row, count in zip(tags.tolist(), kept.sum(1).tolist(), strict=True)]
 
     def span_log_probabilities(
@@ -276,26 +276,26 @@ class CRF(nn.Module):
         found: Tensor = apply(emissions, kept, *self._parameters_for(emissions))
         return found
 
-    def _viterbi(self, emissions: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Best tags `(batch, length)`, `IGNORED` behind a row's end, and their scores `(batch)`.
+    @torch.no_grad()
+    def _viterbi(self, emissions: Tensor, kept: Tensor) -> Tensor:
+        """Best tags `(batch, length)` of compact sequences, `IGNORED` behind a row's end.
 
         The way forward keeps scores alone; the way back asks again which tag gave them, for one tag a step.
         """
         start, transitions, end = self._parameters_for(emissions)
         into = transitions.t().contiguous()  # (to, from)
-        steps = emissions.transpose(0, 1)  # (length, batch, tags)
-        scores = [start + steps[0]]
-        for emitted in steps[1:].unbind(0):
-            scores.append((scores[-1].unsqueeze(1) + into).amax(2) + emitted)
-        table = torch.stack(scores)  # (length, batch, tags)
+        steps = emissions.transpose(0, 1).contiguous()  # (length, batch, tags)
+        scores, moved = torch.empty_like(steps), steps.new_empty(steps.size(1), *into.shape)
+        torch.add(steps[0], start, out=scores[0])
+        for before, emitted, after in zip(scores[:-1].unsqueeze(2), steps[1:], scores[1:], strict=True):
+            torch.add(before, into, out=moved)  # (batch, to, from)
+            torch.amax(moved, 2, out=after).add_(emitted)
         last = (kept.sum(1) - 1).clamp(min=0)  # (batch)
-        best, tag = (table[last, torch.arange(len(last), device=last.device)] + end).max(dim=1)
+        tag = (scores[last, torch.arange(len(last), device=last.device)] + end).argmax(1)
         path = [tag]
-        for position in range(len(steps) - 1, 0, -1):
-            source = (scores[position - 1] + into[path[-1]]).argmax(1)
-            path.append(torch.where(kept[:, position], source, path[-1]))
-        tags = torch.stack(path[::-1], dim=1)
-        return tags.masked_fill(~kept, IGNORED), best.masked_fill(~kept[:, 0], 0.0)
+        for before, there in zip(scores[:-1].flip(0), kept[:, 1:].flip(1).t(), strict=True):
+            path.append(torch.where(there, (before + into[path[-1]]).argmax(1), path[-1]))
+        return torch.stack(path[::-1], dim=1).masked_fill(~kept, IGNORED)
 
 
 class _LogPartition(torch.autograd.Function):
@@ -346,12 +346,12 @@ def _scaled_counts(
     steps = torch.stack([step, step.t()])
     moved, state, scale = torch.empty_like(both), torch.empty_like(both), both.new_empty(length, 2, batch, 1)
     moved[0] = torch.stack([(start - tops[0]).exp(), (end - tops[2]).exp()]).unsqueeze(1)
-    for position in range(length):
-        if position:
-            torch.bmm(state[position - 1], steps, out=moved[position])
-        torch.mul(moved[position], both[position], out=state[position])
-        torch.sum(state[position], 2, keepdim=True, out=scale[position])
-        state[position].div_(scale[position])
+    torch.mul(moved[0], both[0], out=state[0])
+    state[0].div_(torch.sum(state[0], 2, keepdim=True, out=scale[0]))
+    for before, into, weight, after, total in zip(state[:-1], moved[1:], both[1:], state[1:], scale[1:], strict=True):
+        torch.bmm(before, steps, out=into)
+        torch.mul(into, weight, out=after)
+        after.div_(torch.sum(after, 2, keepdim=True, out=total))
     alpha = state[:, 0].transpose(0, 1)  # (batch, length, tags)
     beta, ahead = (part[:, 1].transpose(0, 1).gather(1, mirror) for part in (moved, state))
     joint = alpha * beta
