@@ -65,7 +65,7 @@ def test_owned_selects_from_the_window_what_it_owns_in_the_note(count: int, size
     length, context = size
     note = list(range(count))
     windows = cut(count, length=length, context=context)
-    assert [index for window in windows for index in note[window.start : window.stop][window.owned]] == note
+    assert [index for window in windows for index in note[window.own_start : window.own_stop]] == note
 
 
 @given(st.integers(0, 60), sizes())

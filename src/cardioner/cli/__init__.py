@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from cardioner import __version__
-from cardioner.cli.console import complain
+from cardioner.cli.console import INTERRUPTED, complain
 from cardioner.cli.evaluate import evaluate
 from cardioner.cli.inspect import inspect
 from cardioner.cli.predict import predict
@@ -29,7 +29,6 @@ for command in (train, predict, evaluate, inspect):
 
 _USAGE_MISTAKE: Any = typer.BadParameter.__mro__[1]
 """The base of what the parser raises; typer names it in no place that all its releases share."""
-_INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
@@ -58,5 +57,5 @@ def main() -> None:
         complain(f"{error.format_message()} ({where} --help lists what there is)")
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     sys.exit(code)

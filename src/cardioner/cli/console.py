@@ -17,6 +17,9 @@ from rich.text import Text
 
 from cardioner.evaluation import Counts, Scores
 
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
+
 output = Console(soft_wrap=True, highlight=False, emoji=False)
 notices = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from cardioner.cli import train_options as option
-from cardioner.cli.console import count_table, loss_table, notices, progress_bars, quieten, score_table, table, tell
+from cardioner.cli.console import (
+    INTERRUPTED,
+    count_table,
+    loss_table,
+    notices,
+    progress_bars,
+    quieten,
+    score_table,
+    table,
+    tell,
+)
 from cardioner.cli.inputs import DeviceOption, MapOption, parse_mapping, read_parts
 from cardioner.documents import Document
 from cardioner.errors import DataError, UsageError
@@ -20,8 +30,6 @@ from cardioner.splits import apply_splits, read_splits
 if TYPE_CHECKING:
     from cardioner.multiclass.initial import Start
     from cardioner.multiclass.trainer import ModelTrainer, TrainingResult
-
-_INTERRUPTED = 130
 
 
 class _Parts(NamedTuple):
@@ -97,7 +105,7 @@ def _run(parts: _Parts, settings: dict[str, Any], options: dict[str, Any]) -> No
             result = trainer.train(parts.train, parts.test, parts.evaluation)
         except KeyboardInterrupt:
             _show_interruption(settings["output_dir"])
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     _show_result(result)
 
 

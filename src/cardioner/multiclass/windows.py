@@ -28,11 +28,6 @@ class Window(NamedTuple):
     own_start: int
     own_stop: int
 
-    @property
-    def owned(self) -> slice:
-        """The owned sub-tokens, counted from the window's own first one."""
-        return slice(self.own_start - self.start, self.own_stop - self.start)
-
 
 def cut(count: int, *, length: int, context: int) -> list[Window]:
     """Cut `count` sub-tokens into windows of equal length, as few and as short as the context allows.
