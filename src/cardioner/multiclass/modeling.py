@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import shutil
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 IGNORED = -100
 """The label of a position that neither loss nor decoding looks at."""
@@ -29,25 +34,51 @@ _PIPELINES = {"token-classification": _PIPELINE}
 _FOREIGN_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version")
 _FORBIDDEN = -1e30
 """The score of an illegal transition: in float32 no sum of real scores reaches it, and no sum of it overflows."""
+_LEAST = 1e-30
+"""The least probability that a loss takes the logarithm of; in float32 no gradient of it overflows."""
+_PIECES_PAY = 16384
+"""Up to how many sums a step, `kinds * batch * tags ** 3`, a long recursion on a CPU is faster in pieces: `_scan`."""
 
 
 class Legality(NamedTuple):
-    """Per tag, whether it may come first; per tag and next tag, whether the second may follow the first."""
+    """What may stand where, by tag id.
+
+    Attributes:
+        start: Whether a tag may come first.
+        transitions: Per tag and next tag, whether the second may follow the first.
+        end: Whether a tag may come last.
+        continues: Per tag and next tag, whether the second goes on with the span of the first.
+    """
 
     start: tuple[bool, ...]
     transitions: tuple[tuple[bool, ...], ...]
+    end: tuple[bool, ...]
+    continues: tuple[tuple[bool, ...], ...]
 
 
 def legal_transitions(tags: list[str]) -> Legality:
-    """The BIO rule: `I-X` follows only `B-X` or `I-X`. A type that has no `B-X` may open with `I-X` (the IO scheme)."""
+    """The rules of BIO and BIOES, for each type those of the tags that it has.
+
+    `I-X` and `E-X` follow only `B-X` or `I-X`; where there is an `E-X`, nothing else may follow these two, and they may
+    not come last. A type that has no `B-X` may open with `I-X` (the IO scheme).
+    """
     openable = {tag[2:] for tag in tags if tag.startswith("B-")}
+    closable = openable & {tag[2:] for tag in tags if tag.startswith("E-")}
+
+    def continues(before: str, tag: str) -> bool:
+        return before[:2] in {"B-", "I-"} and tag[:2] in {"I-", "E-"} and before[2:] == tag[2:]
 
     def may_follow(before: str, tag: str) -> bool:
-        bound = tag.startswith("I-") and tag[2:] in openable
-        return not bound or before in {f"B-{tag[2:]}", f"I-{tag[2:]}"}
+        unfinished = before[:2] in {"B-", "I-"} and before[2:] in closable
+        bound = tag[:2] in {"I-", "E-"} and tag[2:] in openable
+        return continues(before, tag) or not (unfinished or bound)
 
-    rows = [tuple(may_follow(before, tag) for tag in tags) for before in ["", *tags]]
-    return Legality(rows[0], tuple(rows[1:]))
+    return Legality(
+        start=tuple(may_follow("", tag) for tag in tags),
+        transitions=tuple(tuple(may_follow(before, tag) for tag in tags) for before in tags),
+        end=tuple(may_follow(tag, "") for tag in tags),
+        continues=tuple(tuple(continues(before, tag) for tag in tags) for before in tags),
+    )
 
 
 class CardioNERConfig(PretrainedConfig):
@@ -119,13 +150,14 @@ class CRF(nn.Module):
     """A linear-chain conditional random field over tags (Lafferty, McCallum and Pereira 2001).
 
     Drop-in for the class of the same name in pytorch-crf: the same parameters and calls. Masks may be of any dtype and
-    have holes: masked positions are left out and their neighbours joined. Sums are taken in float32 or wider.
+    have holes: masked positions are left out and their neighbours joined. Sums are taken in float32 or wider, the best
+    sequences found in double precision, so that the scores of a long note keep their small differences.
 
     Args:
         num_tags: Number of tags.
         batch_first: Whether tensors are `(batch, length, ...)` and not `(length, batch, ...)`, here and below.
-        legal: Which transitions exist; all of them by default. Illegal ones have probability 0 in loss and decoding
-            and are never written into the parameters.
+        legal: Which transitions exist; all of them by default. Illegal ones have probability 0 everywhere and are never
+            written into the parameters.
     """
 
     def __init__(self, num_tags: int, batch_first: bool = False, *, legal: Legality | None = None) -> None:
@@ -164,26 +196,18 @@ class CRF(nn.Module):
             check_labels(tags, self.num_tags)
             emissions, kept, _, tags = self._arrange(emissions, mask, tags)
             score = self._score(emissions, tags, kept)
-        return _reduce(score - self._log_partition(emissions, kept), kept, reduction)
+        return _reduce(score - _log_partition(emissions, kept, *self._parameters_for(emissions)), kept, reduction)
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The logarithm of the sum over all legal sequences of their exponentiated scores, `(batch)`."""
         emissions, kept, _, _ = self._arrange(emissions, mask)
-        return self._log_partition(emissions, kept)
-
-    def log_marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The log-probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
-        emissions, kept, order, _ = self._arrange(emissions, mask)
-        start, transitions, end = self._parameters_for(emissions)
-        joint = _forward_scores(emissions, kept, start, transitions)
-        joint = joint + _backward_scores(emissions, kept, transitions, end)
-        found = joint.log_softmax(dim=2).masked_fill(~kept.unsqueeze(2), 0.0)
-        return self._restore(found, order.unsqueeze(2).expand_as(found))
+        return _log_partition(emissions, kept, *self._parameters_for(emissions))
 
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
-        found = self.log_marginals(emissions, mask).exp()
-        return found if mask is None else found * mask.bool().unsqueeze(2)
+        emissions, kept, order, _ = self._arrange(emissions, mask)
+        found = _marginals(emissions, kept, *self._parameters_for(emissions))
+        return self._restore(found, order.unsqueeze(2).expand_as(found))
 
     def best(self, emissions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The best legal sequences (Viterbi): tag ids, `IGNORED` at masked positions, and log scores, `(batch)`."""
@@ -197,36 +221,116 @@ class CRF(nn.Module):
         tags = self._viterbi(emissions, kept)
         return [row[:count] for row, count in zip(tags.tolist(), kept.sum(1).tolist(), strict=True)]
 
-    def span_log_probabilities(
-        self, emissions: Tensor, spans: list[tuple[int, int, int, int]], temperature: float = 1.0
-    ) -> Tensor:
-        """The log-probabilities of exactly these spans in one sequence, `(spans)`, in double precision.
+    def k_best(self, emissions: Tensor, k: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The `k` best legal sequences of each row, best first (list Viterbi, Seshadri and Sundberg 1994).
 
-        A span's probability is that of its opening tag, its inside tags, and no further inside tag behind them.
+        Returns:
+            Tag ids `(k, batch, length)`, or `(k, length, batch)` without `batch_first`, `IGNORED` at masked positions;
+            and log scores `(k, batch)`. Where a row has fewer than `k` legal sequences, what is missing is `IGNORED`
+            and `-inf`.
+
+        Raises:
+            ValueError: If `k` is not positive.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, found {k}")
+        emissions, kept, order, _ = self._arrange(emissions, mask)
+        tags = self._list_viterbi(emissions, kept, k)
+        scores = [self._score(emissions, row.clamp(min=0), kept) for row in tags]
+        missing = tags[:, :, 0].eq(IGNORED) & kept[:, 0]  # (k, batch)
+        missing[1:] |= ~kept[:, 0]  # an empty row has one sequence, the empty one
+        return torch.stack([self._restore(row, order) for row in tags]), torch.stack(scores).masked_fill(
+            missing, -torch.inf
+        )
+
+    @torch.no_grad()
+    def sample(
+        self, emissions: Tensor, count: int = 1, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw legal sequences by their probability: tag ids `(count, batch, length)`, `IGNORED` at masked positions.
+
+        The last tag is drawn first, then each tag given the one behind it; noise of Gumbel's distribution turns the
+        draw into a maximum. Without `batch_first` the samples are `(count, length, batch)`.
+        """
+        emissions, kept, order, _ = self._arrange(emissions, mask)
+        wide = _widened(emissions)
+        start, transitions, end = self._parameters_for(wide)
+        alpha = _forward_scores(wide, kept, start, transitions).expand(count, -1, -1, -1)
+        into, path = transitions.t(), [_draw(alpha[:, :, -1] + end, generator)]  # (count, batch)
+        for position in range(emissions.size(1) - 2, -1, -1):
+            drawn = _draw(alpha[:, :, position] + into[path[-1]], generator)
+            path.append(torch.where(kept[:, position + 1], drawn, path[-1]))
+        tags = torch.stack(path[::-1], dim=2).masked_fill(~kept, IGNORED)
+        return torch.stack([self._restore(row, order) for row in tags])
+
+    @torch.no_grad()
+    def entropy(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The entropy of the distribution over all legal sequences, in nats, `(batch)`; without a gradient.
+
+        The log partition less the expected score, in double precision, as the two are large and close.
+        """
+        emissions, kept, _, _ = self._arrange(emissions, mask)
+        wide = _widened(emissions)
+        start, transitions, end = self._parameters_for(wide)
+        value, tags, pairs = _counts(wide, kept, start, transitions, end)
+        last = tags[torch.arange(len(tags), device=tags.device), _last(kept)]  # (batch, tags)
+        expected = (
+            (tags * wide).sum((1, 2)) + (tags[:, 0] * start + last * end).sum(1) + (pairs * transitions).sum((1, 2))
+        )
+        return (value - expected).clamp(min=0.0).to(emissions.dtype)
+
+    @torch.no_grad()
+    def span_log_probabilities(
+        self,
+        emissions: Tensor,
+        spans: list[tuple[int, int, list[int]]],
+        mask: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """The log-probabilities of exactly these spans, `(spans)`, in double precision.
+
+        A span's probability is that of its first tag, times those of each further tag given the one before it, times
+        that of no tag behind them that would go on with the span (see `Legality.continues`).
 
         Args:
-            emissions: `(length, tags)`, nothing masked.
-            spans: Per span its first position, the position behind its last, its opening and its inside tag id.
+            emissions: `(batch, length, tags)`.
+            spans: Per span its row, its first position as `decode` counts them, and its tag ids.
+            mask: `(batch, length)`; positions that are 0 are left out.
             temperature: Divides emissions and parameters.
         """
-        cooled = CRF(self.num_tags, True, legal=self.legal).to(self.transitions.device, torch.float64)
-        cooled.load_state_dict({name: value / temperature for name, value in self.state_dict().items()})
-        rows, kept, _, _ = cooled._arrange(emissions.double().unsqueeze(0) / temperature)
-        start, transitions, end = cooled._parameters_for(rows)
-        alpha = _forward_scores(rows, kept, start, transitions)[0]  # (length, tags)
-        beta = _backward_scores(rows, kept, transitions, end)[0]
-        columns = torch.tensor(spans, dtype=torch.long, device=rows.device).reshape(-1, 4)
-        first, stop, opening, inside = columns.unbind(1)
-        last, long = stop - 1, stop - first > 1
-        following = stop.clamp(max=rows.size(1) - 1)
-        before = F.pad(rows[0].cumsum(0), (0, 0, 1, 0))  # (length + 1, tags): the sum of what lies before a position
-        moves = transitions[opening, inside] + transitions[inside, inside] * (stop - first - 2)
-        inner = before[stop, inside] - before[first + 1, inside] + torch.where(long, moves, 0.0)
-        tag = torch.where(long, inside, opening)
-        joint = alpha[first, opening] + inner + beta[last, tag] - torch.logsumexp(alpha[0] + beta[0], dim=0)
-        goes_on = transitions[tag, inside] + rows[0][following, inside] + beta[following, inside] - beta[last, tag]
-        goes_on = goes_on.exp().clamp(max=1.0).masked_fill(stop >= rows.size(1), 0.0)
-        return joint.clamp(max=0.0) + torch.log1p(-goes_on)
+        emissions, kept, _, _ = self._arrange(emissions, mask)
+        wide = _widened(emissions) / temperature
+        if not spans:
+            return wide.new_empty(0)
+        check_spans(spans, kept.sum(1).tolist(), self.num_tags)
+        parameters = (parameter / temperature for parameter in self._parameters_for(wide))
+        alpha, beta, ahead, transitions = _log_messages(wide, kept, *parameters)
+
+        def column(values: Iterable[int]) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.long, device=wide.device)
+
+        row, first = column(row for row, _, _ in spans), column(first for _, first, _ in spans)
+        opening, closing = column(tags[0] for _, _, tags in spans), column(tags[-1] for _, _, tags in spans)
+        last = first + column(len(tags) - 1 for _, _, tags in spans)
+        pairs = [
+            (index, offset, *pair)
+            for index, (_, _, tags) in enumerate(spans)
+            for offset, pair in enumerate(pairwise(tags))
+        ]
+        span, offset, tag, after = column(chain.from_iterable(pairs)).view(-1, 4).unbind(1)
+        there, place = row[span], first[span] + offset
+        moves = transitions[tag, after] + ahead[there, place + 1, after] - beta[there, place, tag]
+        opened = (alpha + beta)[row, first].log_softmax(1).gather(1, opening.unsqueeze(1)).squeeze(1)
+        found = opened.index_add(0, span, moves)
+        if self.legal is None:
+            return found
+        continues = torch.tensor(self.legal.continues, device=wide.device)[closing]  # (spans, tags)
+        continues &= (last + 1 < kept.sum(1)[row]).unsqueeze(1)
+        following = ahead[row, (last + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
+        onward = transitions[closing] + following - beta[row, last, closing].unsqueeze(1)
+        goes_on = onward.exp().masked_fill(~continues, 0.0).sum(1).clamp(max=1.0)
+        return found.clamp(max=0.0) + torch.log1p(-goes_on)
 
     def _arrange(
         self, emissions: Tensor, mask: Tensor | None = None, tags: Tensor | None = None
@@ -244,8 +348,11 @@ class CRF(nn.Module):
             tags = None if tags is None else tags.transpose(0, 1)
         order = torch.argsort(~kept, dim=1, stable=True)
         emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
-        emissions = emissions.gather(1, order.unsqueeze(2).expand_as(emissions))
-        return emissions, kept.gather(1, order), order, None if tags is None else tags.clamp(min=0).gather(1, order)
+        flat = order + torch.arange(len(order), device=order.device).unsqueeze(1) * order.size(1)
+        emissions = emissions.flatten(0, 1).index_select(0, flat.flatten()).view_as(emissions)
+        kept = kept.gather(1, order)
+        emissions = emissions.masked_fill(~kept.unsqueeze(2), 0.0)  # padding may hold anything, NaN too
+        return emissions, kept, order, None if tags is None else tags.clamp(min=0).gather(1, order)
 
     def _restore(self, values: Tensor, order: Tensor) -> Tensor:
         """Move rows back to their original positions, and the axes to the caller's order."""
@@ -258,112 +365,213 @@ class CRF(nn.Module):
         start, transitions, end = (parameter.to(emissions.dtype) for parameter in given)
         if self.legal is None:
             return start, transitions, end
-        opens, follows = (torch.tensor(part, device=emissions.device) for part in self.legal)
-        return start.masked_fill(~opens, _FORBIDDEN), transitions.masked_fill(~follows, _FORBIDDEN), end
+        opens, follows, closes = (torch.tensor(part, device=emissions.device) for part in self.legal[:3])
+        return (
+            start.masked_fill(~opens, _FORBIDDEN),
+            transitions.masked_fill(~follows, _FORBIDDEN),
+            end.masked_fill(~closes, _FORBIDDEN),
+        )
 
     def _score(self, emissions: Tensor, tags: Tensor, kept: Tensor) -> Tensor:
         """The unnormalised log scores of given sequences, `(batch)`."""
         start, transitions, end = self._parameters_for(emissions)
         emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # (batch, length)
         moved = transitions[tags[:, :-1], tags[:, 1:]]  # (batch, length - 1)
-        last = tags.gather(1, (kept.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)  # (batch)
-        score = start[tags[:, 0]] + end[last] + emitted.masked_fill(~kept, 0.0).sum(1)
+        last = tags.gather(1, _last(kept).unsqueeze(1)).squeeze(1)  # (batch)
+        score = start[tags[:, 0]] + end[last] + emitted.sum(1)
         return (score + moved.masked_fill(~kept[:, 1:], 0.0).sum(1)).masked_fill(~kept[:, 0], 0.0)
-
-    def _log_partition(self, emissions: Tensor, kept: Tensor) -> Tensor:
-        """The log partition function, 0 for an empty row, `(batch)`."""
-        apply: Any = _LogPartition.apply
-        found: Tensor = apply(emissions, kept, *self._parameters_for(emissions))
-        return found
 
     @torch.no_grad()
     def _viterbi(self, emissions: Tensor, kept: Tensor) -> Tensor:
         """Best tags `(batch, length)` of compact sequences, `IGNORED` behind a row's end.
 
-        The way forward keeps scores alone; the way back asks again which tag gave them, for one tag a step.
+        One recursion comes from either end, and they meet in the middle: half as many steps. The way there keeps scores
+        alone; the way back asks again which tag gave them.
         """
-        start, transitions, end = self._parameters_for(emissions)
-        into = transitions.t().contiguous()  # (to, from)
-        steps = emissions.transpose(0, 1).contiguous()  # (length, batch, tags)
-        scores, moved = torch.empty_like(steps), steps.new_empty(steps.size(1), *into.shape)
-        torch.add(steps[0], start, out=scores[0])
-        for before, emitted, after in zip(scores[:-1].unsqueeze(2), steps[1:], scores[1:], strict=True):
-            torch.add(before, into, out=moved)  # (batch, to, from)
-            torch.amax(moved, 2, out=after).add_(emitted)
-        last = (kept.sum(1) - 1).clamp(min=0)  # (batch)
-        tag = (scores[last, torch.arange(len(last), device=last.device)] + end).argmax(1)
-        path = [tag]
-        for before, there in zip(scores[:-1].flip(0), kept[:, 1:].flip(1).t(), strict=True):
-            path.append(torch.where(there, (before + into[path[-1]]).argmax(1), path[-1]))
-        return torch.stack(path[::-1], dim=1).masked_fill(~kept, IGNORED)
+        wide = _widened(emissions)
+        start, transitions, end = self._parameters_for(wide)
+        last = _last(kept)
+        both = _both_ways(wide.transpose(0, 1), last)
+        half, rows = (len(both) + 1) // 2, torch.arange(len(kept), device=kept.device)
+        first = both[0] + torch.stack([start, end]).unsqueeze(1)
+        edges = torch.stack([transitions, transitions.t()])
+        scores = _scan(_MAXIMA, first, both[1:half], edges)  # (half, 2, batch, tags)
+        entry = torch.stack([last.clamp(max=half - 1), last - half])  # (2, batch): where they meet; -1 or less, nowhere
+        left, right = scores[entry[0], 0, rows], scores[entry[1].clamp(min=0), 1, rows]  # (batch, tags)
+        met = (left.unsqueeze(2) + transitions + right.unsqueeze(1)).flatten(1).argmax(1)  # (batch)
+        before = torch.where(entry[1] < 0, (left + end).argmax(1), met // self.num_tags)
+        path = _trace(torch.stack([before, met % self.num_tags]), entry, scores, edges)  # (half, 2, batch)
+        mirrored = last - torch.arange(half, len(both), device=kept.device).unsqueeze(1)
+        path = torch.cat([path[:, 0], path[:, 1].gather(0, mirrored.clamp(min=0))]).t()
+        return path.masked_fill(~kept, IGNORED)
+
+    @torch.no_grad()
+    def _list_viterbi(self, emissions: Tensor, kept: Tensor, k: int) -> Tensor:
+        """The `k` best sequences `(k, batch, length)`; `IGNORED` behind a row's end, and where there is no such one."""
+        wide = _widened(emissions)
+        start, transitions, end = self._parameters_for(wide)
+        state = F.pad((start + wide[:, 0]).unsqueeze(2), (0, k - 1), value=-torch.inf)  # (batch, tags, k)
+        own = torch.arange(state[0].numel(), device=wide.device).view_as(state[0])
+        pointers = []  # of each tag's k best to the flat index, tag * k + rank, of what stands before them
+        for emitted, here in zip(wide.unbind(1)[1:], kept.unbind(1)[1:], strict=True):
+            moved = (state.unsqueeze(3) + transitions.unsqueeze(1)).flatten(1, 2)  # (batch, tags * k, tags)
+            top, chosen = (found.transpose(1, 2) for found in moved.topk(k, dim=1))  # (batch, tags, k)
+            state = torch.where(here.view(-1, 1, 1), top + emitted.unsqueeze(2), state)
+            pointers.append(torch.where(here.view(-1, 1, 1), chosen, own))
+        scores, index = (state + end.unsqueeze(1)).flatten(1).topk(k)  # (batch, k)
+        path = [index]
+        for pointer in reversed(pointers):
+            path.append(pointer.flatten(1).gather(1, path[-1]))
+        tags = torch.stack(path[::-1], dim=2) // k  # (batch, k, length)
+        return tags.masked_fill((scores < _FORBIDDEN / 2).unsqueeze(2) | ~kept.unsqueeze(1), IGNORED).transpose(0, 1)
 
 
 class _LogPartition(torch.autograd.Function):
-    """The log partition function of compact sequences, with its gradient: the expected counts.
-
-    The forward and the backward recursion run side by side in one loop, in linear space, each step scaled to sum 1
-    (Rabiner 1989, section V.A). Where that loses all precision, which takes emissions some 80 apart on both sides of an
-    illegal transition, the log space takes over.
-    """
+    """The log partition function of compact sequences; its gradient is the expected counts."""
 
     @staticmethod
-    def forward(ctx: Any, emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
+    def forward(ctx: Any, emissions: Tensor, kept: Tensor, *parameters: Tensor) -> Tensor:
         """`(batch)`, 0 for empty rows, from `(batch, length, tags)`, `(batch, length)` and the parameters."""
-        found = _scaled_counts(emissions, kept, start, transitions, end)
-        if not bool(torch.isfinite(found[0] + found[1].sum((1, 2))).all()):
-            found = _log_counts(emissions, kept, start, transitions, end)
-        value, tags, pairs = found
-        last = (kept.sum(1) - 1).clamp(min=0)
-        ctx.save_for_backward(tags, pairs, last)
-        return value.masked_fill(~kept[:, 0], 0.0)
+        value, tags, pairs = _counts(emissions, kept, *parameters)
+        ctx.save_for_backward(tags, pairs, _last(kept))
+        return value
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Expected counts, each row's weighed by its gradient."""
         tags, pairs, last = ctx.saved_tensors
-        (given,) = gradients
-        weighed = tags * given.view(-1, 1, 1)
-        final = weighed.gather(1, last.view(-1, 1, 1).expand(-1, 1, tags.size(2))).squeeze(1)
-        return weighed, None, weighed[:, 0].sum(0), (pairs * given.view(-1, 1, 1)).sum(0), final.sum(0)
+        weight = gradients[0].view(-1, 1, 1)
+        return _gradients(tags * weight, pairs * weight, last)
 
 
-def _scaled_counts(
+class _Marginals(torch.autograd.Function):
+    """The tag marginals of compact sequences.
+
+    They are a gradient of the log partition function, whose matrix of second derivatives is symmetric: what backward
+    owes for a gradient is how all expected counts change as the emissions move along it. That change is the imaginary
+    part that an imaginary step of the emissions leaves on the counts (Squire and Trapp 1998): exact, and no graph over
+    the positions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, emissions: Tensor, kept: Tensor, *parameters: Tensor) -> Tensor:
+        """`(batch, length, tags)`, 0 at masked positions."""
+        ctx.save_for_backward(emissions, kept, *parameters)
+        return _counts(emissions, kept, *parameters)[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The change of the counts."""
+        emissions, kept, *parameters = ctx.saved_tensors
+        wide = _widened(emissions)
+        step = torch.finfo(wide.dtype).tiny ** (1 / 3)
+        stepped = torch.complex(wide, step * gradients[0].to(wide.dtype))
+        _, tags, pairs = (part.imag / step for part in _counts(stepped, kept, *parameters))
+        return _gradients(tags.to(emissions.dtype), pairs.to(emissions.dtype), _last(kept))
+
+
+def _gradients(tags: Tensor, pairs: Tensor, last: Tensor) -> tuple[Tensor | None, ...]:
+    """What emissions, mask, start, transition and end scores receive, from weighed counts of tags and pairs."""
+    final = tags.gather(1, last.view(-1, 1, 1).expand(-1, 1, tags.size(2))).squeeze(1)
+    return tags, None, tags[:, 0].sum(0), pairs.sum(0), final.sum(0)
+
+
+_log_partition: Callable[..., Tensor] = torch.compiler.disable(_LogPartition.apply)  # type: ignore[no-untyped-call]
+_marginals: Callable[..., Tensor] = torch.compiler.disable(_Marginals.apply)  # type: ignore[no-untyped-call]
+
+
+class _Messages(NamedTuple):
+    """What both recursions say of compact sequences, each position's numbers scaled.
+
+    Attributes:
+        value: The log partition function, `(batch)`.
+        alpha: The sum over all beginnings that end in a tag, `(length, batch, tags)`.
+        beta: The sum over all that can follow a tag: `ahead` of the next position, moved by `edges`.
+        ahead: `beta`, the position's own emission included.
+        edges: The exponentiated transitions, `(tags, tags)`.
+        total: The sum of `alpha * beta`, `(length, batch, 1)`.
+        kept: Which positions there are, `(length, batch, 1)`.
+    """
+
+    value: Tensor
+    alpha: Tensor
+    beta: Tensor
+    ahead: Tensor
+    edges: Tensor
+    total: Tensor
+    kept: Tensor
+
+    def trusted(self) -> bool:
+        """Whether enough bits are left everywhere."""
+        info = torch.finfo(self.total.dtype)
+        return bool((self.total.real > info.tiny / info.eps).logical_or(~self.kept).all())
+
+
+def _linear_messages(emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> _Messages:
+    """Both recursions side by side in linear space, each step scaled to sum 1 (Rabiner 1989, section V.A).
+
+    The way back runs forward over the mirror image. Emissions some 80 apart on both sides of an illegal transition lose
+    all precision (in double precision, some 700).
+    """
+    last, kept = _last(kept), kept.t().unsqueeze(2)  # from here on, length first
+    rows, positions = torch.arange(len(last), device=last.device), torch.arange(len(kept), device=last.device)
+    steps = emissions.transpose(0, 1).contiguous()
+    peak = steps.real.amax(2, keepdim=True)
+    weights = (steps - peak).exp()
+    both = _both_ways(weights, last)
+    tops = start.max(), transitions.max(), end.max()
+    scores = ((part - top).exp() for part, top in zip((start, transitions, end), tops, strict=True))
+    opens, edges, closes = (score.to(weights.dtype) for score in scores)
+    first = both[0] * torch.stack([opens, closes]).unsqueeze(1)
+    states = _scan(_SUMS, first / first.sum(2, keepdim=True), both[1:], torch.stack([edges, edges.t()]))
+    alpha, ahead = states[:, 0].contiguous(), _mirrored(states[:, 1], last)
+    beta = torch.cat([ahead[1:] @ edges.t(), closes.expand_as(ahead[:1])])
+    beta = torch.where((positions.unsqueeze(1) == last).unsqueeze(2), closes, beta)
+    total = (alpha * beta).sum(2, keepdim=True)
+    scales = [(opens * weights[:1]).sum(2, keepdim=True), ((alpha[:-1] @ edges) * weights[1:]).sum(2, keepdim=True)]
+    value = torch.where(kept, torch.cat(scales).log() + peak, 0.0).sum(0).squeeze(1)
+    value = value + total[last, rows, 0].log() + tops[0] + tops[2] + tops[1] * last
+    return _Messages(torch.where(kept[0, :, 0], value, 0.0), alpha, beta, ahead, edges, total, kept)
+
+
+def _both_ways(steps: Tensor, last: Tensor) -> Tensor:
+    """`(length, batch, tags)` and beside it each row's mirror image: `(length, 2, batch, tags)`."""
+    return torch.stack([steps, _mirrored(steps, last)], dim=1)
+
+
+def _mirrored(steps: Tensor, last: Tensor) -> Tensor:
+    """Each row of `(length, batch, tags)` read from its own end; behind its beginning, that again."""
+    length, batch, _ = steps.shape
+    rows, positions = (torch.arange(size, device=steps.device) for size in (batch, length))
+    index = (last - positions.unsqueeze(1)).clamp(min=0) * batch + rows  # (length, batch)
+    return steps.reshape(length * batch, -1).index_select(0, index.flatten()).view_as(steps)
+
+
+def _log_messages(
     emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The logarithms of `alpha`, `beta`, `ahead`, `(batch, length, tags)`, and `edges`: right for any emissions."""
+    found = _linear_messages(emissions, kept, start, transitions, end)
+    if found.trusted():
+        alpha, beta, ahead = (part.log().transpose(0, 1) for part in (found.alpha, found.beta, found.ahead))
+        return alpha, beta, ahead, found.edges.log()
+    beta = _backward_scores(emissions, kept, transitions, end)
+    return _forward_scores(emissions, kept, start, transitions), beta, emissions + beta, transitions
+
+
+def _counts(emissions: Tensor, kept: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log partition `(batch)`, tag marginals `(batch, length, tags)` and expected transitions `(batch, tags, tags)`.
 
-    Not finite where a row's probabilities leave the range of the numbers.
+    In linear space; in log space where that leaves the range of the numbers. In full precision under autocast.
     """
-    batch, length, _ = emissions.shape
-    counts, positions = kept.sum(1), torch.arange(length, device=emissions.device)
-    peak = emissions.amax(2, keepdim=True)  # (batch, length, 1)
-    weights = (emissions - peak).exp()
-    mirror = (counts.unsqueeze(1) - 1 - positions).clamp(min=0).unsqueeze(2).expand_as(weights)
-    both = torch.stack([weights, weights.gather(1, mirror)], dim=1)  # (batch, 2, length, tags)
-    both = both.permute(2, 1, 0, 3).contiguous()  # (length, 2, batch, tags)
-    tops = start.max(), transitions.max(), end.max()
-    step = (transitions - tops[1]).exp()
-    steps = torch.stack([step, step.t()])
-    moved, state, scale = torch.empty_like(both), torch.empty_like(both), both.new_empty(length, 2, batch, 1)
-    moved[0] = torch.stack([(start - tops[0]).exp(), (end - tops[2]).exp()]).unsqueeze(1)
-    torch.mul(moved[0], both[0], out=state[0])
-    state[0].div_(torch.sum(state[0], 2, keepdim=True, out=scale[0]))
-    for before, into, weight, after, total in zip(state[:-1], moved[1:], both[1:], state[1:], scale[1:], strict=True):
-        torch.bmm(before, steps, out=into)
-        torch.mul(into, weight, out=after)
-        after.div_(torch.sum(after, 2, keepdim=True, out=total))
-    alpha = state[:, 0].transpose(0, 1)  # (batch, length, tags)
-    beta, ahead = (part[:, 1].transpose(0, 1).gather(1, mirror) for part in (moved, state))
-    joint = alpha * beta
-    total = joint.sum(2, keepdim=True)  # (batch, length, 1)
-    total = total.masked_fill(total < 1e-30, torch.nan)  # too few bits are left
-    marginals = torch.where(kept.unsqueeze(2), joint / total, 0.0)
-    before = torch.where(kept[:, 1:].unsqueeze(2), alpha[:, :-1] / total[:, :-1], 0.0)
-    pairs = torch.bmm(before.transpose(1, 2), ahead[:, 1:]) * step
-    last = (counts - 1).clamp(min=0).unsqueeze(1)
-    scales = torch.where(kept, scale[:, 0, :, 0].transpose(0, 1).log() + peak.squeeze(2), 0.0).sum(1)
-    value = scales + total.squeeze(2).gather(1, last).squeeze(1).log() + tops[0] + tops[2] + tops[1] * last.squeeze(1)
-    return torch.where(counts > 0, value, 0.0), marginals, pairs
+    with torch.autocast(emissions.device.type, enabled=False):
+        found = _linear_messages(emissions, kept, *parameters)
+        if not found.trusted():
+            return _log_counts(emissions, kept, *parameters)
+        share = torch.where(found.kept, found.alpha / found.total, 0.0)  # (length, batch, tags)
+        marginals = (share * found.beta).transpose(0, 1)
+        before = torch.where(found.kept[1:], share[:-1], 0.0).permute(1, 2, 0)
+        return found.value, marginals, torch.bmm(before, found.ahead[1:].transpose(0, 1)) * found.edges
 
 
 def _log_counts(
@@ -372,33 +580,177 @@ def _log_counts(
     """The same in log space: slower, and right for any emissions."""
     alpha = _forward_scores(emissions, kept, start, transitions)
     beta = _backward_scores(emissions, kept, transitions, end)
-    value = torch.logsumexp(alpha[:, -1] + end, dim=1)
-    marginals = torch.where(kept.unsqueeze(2), torch.softmax(alpha + beta, dim=2), 0.0)
-    pairs = emissions.new_zeros(len(value), *transitions.shape)
+    joint = alpha + beta
+    value = _log_sum(alpha[:, -1] + end, 1)
+    marginals = torch.where(kept.unsqueeze(2), (joint - _log_sum(joint, 2).unsqueeze(2)).exp(), 0.0)
+    pairs = torch.zeros_like(joint[:, 0]).unsqueeze(2).repeat(1, 1, joint.size(2))  # (batch, tags, tags)
     for position in range(1, emissions.size(1)):
         ahead = (emissions[:, position] + beta[:, position]).unsqueeze(1)
-        joint = alpha[:, position - 1].unsqueeze(2) + transitions + ahead  # (batch, tags, tags)
-        share = torch.softmax(joint.flatten(1), dim=1).view_as(joint)
+        moved = alpha[:, position - 1].unsqueeze(2) + transitions + ahead  # (batch, tags, tags)
+        share = (moved - _log_sum(moved, (1, 2)).view(-1, 1, 1)).exp()
         pairs += torch.where(kept[:, position].view(-1, 1, 1), share, 0.0)
-    return value, marginals, pairs
+    return torch.where(kept[:, 0], value, 0.0), marginals, pairs
 
 
 def _forward_scores(emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor) -> Tensor:
     """Log sums over all prefixes that end in a tag; behind its end a row repeats; `(batch, length, tags)`."""
     alphas = [start + emissions[:, 0]]
     for position in range(1, emissions.size(1)):
-        moved = torch.logsumexp(alphas[-1].unsqueeze(2) + transitions, dim=1)  # (batch, tags)
+        moved = _log_sum(alphas[-1].unsqueeze(2) + transitions, 1)  # (batch, tags)
         alphas.append(torch.where(kept[:, position, None], moved + emissions[:, position], alphas[-1]))
     return torch.stack(alphas, dim=1)
 
 
 def _backward_scores(emissions: Tensor, kept: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
     """Log sums over all suffixes that follow a tag, `(batch, length, tags)`."""
-    betas = [end.expand(emissions.size(0), -1)]
+    betas = [end.expand_as(emissions[:, 0]).to(emissions.dtype)]
     for position in range(emissions.size(1) - 1, 0, -1):
-        moved = torch.logsumexp(transitions + (emissions[:, position] + betas[-1]).unsqueeze(1), dim=2)
+        moved = _log_sum(transitions + (emissions[:, position] + betas[-1]).unsqueeze(1), 2)
         betas.append(torch.where(kept[:, position, None], moved, betas[-1]))
     return torch.stack(betas[::-1], dim=1)
+
+
+def _log_sum(values: Tensor, dims: int | tuple[int, ...]) -> Tensor:
+    """`logsumexp`, of numbers with a small imaginary part too."""
+    peak = values.real.amax(dims, keepdim=True)
+    sums: Tensor = (values - peak).exp().sum(dims, keepdim=True).log() + peak
+    return sums.squeeze(dims)
+
+
+class _Semiring(NamedTuple):
+    """What a recursion over a sequence is made of.
+
+    Attributes:
+        product: Of states `(kinds, rows, tags)` and edges `(kinds, tags, tags)`.
+        weigh: Brings the emissions of a position in, and keeps the numbers in range.
+        identity: Makes the edges that change nothing from a unit matrix.
+        neutral: The emission that changes nothing.
+    """
+
+    product: Callable[[Tensor, Tensor], Tensor]
+    weigh: Callable[[Tensor, Tensor | float], Tensor]
+    identity: Callable[[Tensor], Tensor]
+    neutral: float
+
+
+def _weigh_sums(moved: Tensor, weight: Tensor | float) -> Tensor:
+    """Multiply, and scale all that one sequence has to sum 1."""
+    weighed = moved * weight
+    return weighed / weighed.sum((2, 3) if weighed.dim() == 4 else 2, keepdim=True)
+
+
+def _best_products(states: Tensor, edges: Tensor) -> Tensor:
+    """The matrix product that adds where the usual one multiplies, and takes the maximum where it adds."""
+    return (states.unsqueeze(3) + edges.unsqueeze(1)).amax(2)
+
+
+_SUMS = _Semiring(torch.bmm, _weigh_sums, torch.clone, 1.0)
+_MAXIMA = _Semiring(_best_products, torch.add, torch.log, 0.0)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _scan(semiring: _Semiring, first: Tensor, inputs: Tensor, edges: Tensor) -> Tensor:
+    """All states of a recursion, `(steps + 1, kinds, batch, tags)`.
+
+    A short batch of long sequences is cut into pieces that are worked on side by side: once from every tag that a
+    piece can be entered with, which gives the tags it is entered with, and once from these.
+
+    Args:
+        semiring: How states, edges and inputs are joined.
+        first: `(kinds, batch, tags)`.
+        inputs: `(steps, kinds, batch, tags)`.
+        edges: `(kinds, tags, tags)`.
+    """
+    kinds, batch, tags = first.shape
+
+    def run(state: Tensor, rows: Tensor, edges: Tensor) -> list[Tensor]:
+        return [state := semiring.weigh(semiring.product(state, edges), row) for row in rows]
+
+    count = _piece_count(len(inputs), kinds * batch * tags**3, first.device)
+    if count == 1:
+        return torch.stack([first, *run(first, inputs, edges)])
+    pieces = _cut(inputs, count, semiring.neutral).flatten(1, 2)  # (size, count * kinds, batch, tags)
+    edges = edges.repeat(count, 1, 1)
+    crossing = semiring.identity(torch.eye(tags, dtype=first.dtype, device=first.device))
+    crossing = crossing.expand(count * kinds, batch, tags, tags)
+    for row in pieces.unsqueeze(3):
+        crossing = semiring.weigh(semiring.product(crossing.flatten(1, 2), edges).view(crossing.shape), row)
+    entered = [first.reshape(kinds * batch, 1, tags)]
+    for moves in crossing.view(count, kinds * batch, tags, tags)[:-1]:
+        entered.append(semiring.weigh(semiring.product(entered[-1], moves), semiring.neutral))
+    states = torch.stack(run(torch.stack(entered).view(count * kinds, batch, tags), pieces, edges))
+    return torch.cat([first.unsqueeze(0), _join(states.view(-1, count, *first.shape), len(inputs))])
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _trace(ends: Tensor, entry: Tensor, scores: Tensor, edges: Tensor) -> Tensor:
+    """Walk back along the best scores: tags `(length, kinds, batch)`.
+
+    Cut into pieces where `_scan` does: each is walked from every tag, then from the one that it is entered with.
+
+    Args:
+        ends: The tags to begin with, `(kinds, batch)`.
+        entry: Where they stand, `(kinds, batch)`; behind it they repeat.
+        scores: `(length, kinds, batch, tags)`.
+        edges: `(kinds, tags, tags)`.
+    """
+    length, kinds, batch, tags = scores.shape
+    into = edges.transpose(1, 2).flatten(0, 1)  # (kinds * tags, tags)
+    offset = tags * torch.arange(kinds, device=scores.device).view(-1, 1, 1)
+    ended = torch.where(F.one_hot(ends, tags).bool(), 0.0, -torch.inf).to(scores.dtype)  # (kinds, batch, tags)
+    positions = torch.arange(length - 1, device=scores.device).view(-1, 1, 1)
+    before = torch.where((positions < entry).unsqueeze(3), scores[:-1], ended).flip(0)  # (steps, kinds, batch, tags)
+
+    def walk(tags: Tensor, before: Tensor) -> list[Tensor]:
+        path = [tags]
+        for row in before.unsqueeze(-2):
+            path.append((row + F.embedding(path[-1] + offset, into)).argmax(-1))
+        return path
+
+    count = _piece_count(length - 1, kinds * batch * tags**3, scores.device)
+    if count == 1:
+        return torch.stack(walk(ends.unsqueeze(2), before)[::-1]).squeeze(3)
+    every = torch.arange(tags, device=ends.device).expand(count, kinds, batch, tags)
+    walked = torch.stack(walk(every, _cut(before, count, 0.0))[1:])  # (size, count, kinds, batch, tags)
+    entered = [ends.unsqueeze(2)]
+    for row in walked[-1, :-1]:  # (kinds, batch, tags)
+        entered.append(row.gather(2, entered[-1]))
+    path = walked.gather(4, torch.stack(entered).expand(len(walked), -1, -1, -1, -1))
+    return torch.cat([ends.unsqueeze(0), _join(path, length - 1).squeeze(3)]).flip(0)
+
+
+def _piece_count(steps: int, work: int, device: torch.device) -> int:
+    """Into how many pieces to cut a recursion: 1 where the extra work of a step costs more than the steps saved."""
+    limit = _PIECES_PAY if device.type == "cpu" else 64 * _PIECES_PAY
+    return math.isqrt(steps) if steps >= 64 and work <= limit else 1
+
+
+def _cut(rows: Tensor, count: int, filler: float) -> Tensor:
+    """Cut `(steps, ...)` into pieces side by side, `(size, count, ...)`, the last one filled up."""
+    size = -(-len(rows) // count)
+    missing = rows.new_full((size * count - len(rows), *rows.shape[1:]), filler)
+    return torch.cat([rows, missing]).view(count, size, *rows.shape[1:]).transpose(0, 1)
+
+
+def _join(pieces: Tensor, steps: int) -> Tensor:
+    """The inverse of `_cut`."""
+    return pieces.transpose(0, 1).flatten(0, 1)[:steps]
+
+
+def _draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One index of the last axis each, by the probabilities whose logarithms, up to a constant, are the scores."""
+    waits = torch.empty_like(scores).exponential_(generator=generator)
+    return (scores - waits.clamp(min=torch.finfo(scores.dtype).tiny).log()).argmax(-1)
+
+
+def _last(kept: Tensor) -> Tensor:
+    """The last position of each compact row, `(batch)`; 0 for an empty one."""
+    return (kept.sum(1) - 1).clamp(min=0)
+
+
+def _widened(values: Tensor) -> Tensor:
+    """In double precision, where the device has it."""
+    return values if values.device.type == "mps" else values.double()
 
 
 def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:
@@ -420,6 +772,17 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
             f"labels must be 0 to {num_labels - 1}, or {IGNORED} for positions to leave out; {wrong} of "
             f"{labels.numel()} are not: check label2id against the labels of the data"
         )
+
+
+def check_spans(spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int) -> None:
+    """Refuse spans that lie outside of their rows, or hold tags that there are not."""
+    for index, (row, first, tags) in enumerate(spans):
+        inside = 0 <= row < len(lengths) and 0 <= first < first + len(tags) <= lengths[row]
+        if not inside or not all(0 <= tag < num_tags for tag in tags):
+            raise ValueError(
+                f"span {index}: expected positions within a row, rows having {lengths} of them, and tag ids below "
+                f"{num_tags}; found row {row}, position {first}, tag ids {tags}"
+            )
 
 
 def _build_encoder(config: PretrainedConfig) -> nn.Module:
@@ -566,14 +929,23 @@ class TokenClassificationModel(PreTrainedModel):
         kept = torch.ones_like(best) if attention_mask is None else attention_mask
         return [row[mask].tolist() for row, mask in zip(best, kept.bool(), strict=True)]
 
-    def span_scores(self, logits: Tensor, tags: list[int], spans: list[tuple[int, int]]) -> list[float]:
-        """The probability of each span of a note: the product of its tokens', or of exactly this span with a CRF.
+    @torch.no_grad()
+    def span_scores(
+        self, logits: Tensor, spans: list[tuple[int, int, list[int]]], attention_mask: Tensor | None = None
+    ) -> list[float]:
+        """The probability of each span: the product of its tokens', or with a CRF that of exactly this span.
 
-        `logits` are `(length, tags)`, `tags` the decoded ids, `spans` first positions and those behind the last.
+        Args:
+            logits: `(batch, length, tags)`.
+            spans: Per span its row, its first position as `decode` counts them, and its tag ids.
+            attention_mask: `(batch, length)`.
         """
-        log_probabilities = F.log_softmax(logits.detach().double() / self.config.score_temperature, dim=-1)
-        chosen = log_probabilities.gather(1, torch.tensor(tags, device=logits.device).unsqueeze(1)).squeeze(1)
-        return [float(chosen[first:stop].sum().exp()) for first, stop in spans]
+        scores = F.log_softmax(_widened(logits) / self.config.score_temperature, dim=-1)
+        kept = torch.ones_like(scores[:, :, 0]) if attention_mask is None else attention_mask
+        rows = [row[mask] for row, mask in zip(scores, kept.bool(), strict=True)]
+        check_spans(spans, [len(row) for row in rows], self.num_labels)
+        tokens = [rows[row][range(first, first + len(tags)), tags] for row, first, tags in spans]
+        return [float(token.sum().exp()) for token in tokens]
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As inherited, with the code files; without those of the pipeline `config.json` does not promise one."""
@@ -610,19 +982,22 @@ class TokenClassificationModelCRF(TokenClassificationModel):
             likelihood: Tensor = self.crf(logits.float(), labels, reduction="token_mean")
             if self.config.class_weights is None:
                 return -likelihood
-            return self._weighted_loss(self.crf.log_marginals(logits, labels.ne(IGNORED)), labels) - likelihood
+            marginals = self.crf.marginals(logits.float(), labels.ne(IGNORED))
+            return self._weighted_loss(marginals.clamp(min=_LEAST).log(), labels) - likelihood
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
         """The most probable legal tag ids, one per attended position."""
         return self.crf.decode(logits, attention_mask)
 
-    def span_scores(self, logits: Tensor, tags: list[int], spans: list[tuple[int, int]]) -> list[float]:
-        """The probability of exactly these spans, not followed by their own inside tag."""
-        names, ids = self.config.id2label, self.config.label2id
-        inside = [ids.get(f"I-{names[tags[first]][2:]}", tags[first]) for first, _ in spans]
-        rows = [(*span, tags[span[0]], tag) for span, tag in zip(spans, inside, strict=True)]
-        found = self.crf.span_log_probabilities(logits.detach(), rows, self.config.score_temperature)
-        return [float(probability) for probability in found.detach().exp()]
+    def span_scores(
+        self, logits: Tensor, spans: list[tuple[int, int, list[int]]], attention_mask: Tensor | None = None
+    ) -> list[float]:
+        """As above, from the CRF: not followed by a tag that would go on with the span."""
+        temperature = self.config.score_temperature
+        found: list[float] = (
+            self.crf.span_log_probabilities(logits, spans, attention_mask, temperature=temperature).exp().tolist()
+        )
+        return found
 
 
 def load_custom_cardioner_multiclass_model(

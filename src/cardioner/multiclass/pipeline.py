@@ -8,20 +8,25 @@ This file travels with every saved model and imports only the three files that t
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import TokenClassificationPipeline
 
-from .tagging import run_offsets, to_runs, trim_offsets
+from .tagging import Run, run_offsets, to_runs, trim_offsets
 from .windows import Window, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+T = TypeVar("T")
+
 BATCH_TOKENS = 4096
 """Sub-tokens that the encoder reads at a time, padding included."""
+
+BATCH_SCORES = 1 << 21
+"""Emissions, one a sub-token and tag, that are decoded or scored at a time, padding included."""
 
 READ_AHEAD = 64
 """Notes that are held at a time when they come from an iterator."""
@@ -148,7 +153,7 @@ def emissions_of(
     model.eval()
     reduced = model.config.inference_dtype == "bfloat16"
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=reduced):
-        for batch in _batches(jobs, extra, batch_tokens):
+        for batch in _batches(jobs, lambda job: job[1].stop - job[1].start + extra, batch_tokens):
             logits = _logits(model, tokenizer, [plan.ids(notes[index], window) for index, window in batch])
             for (index, window), rows in zip(batch, logits, strict=True):
                 _stitch(stitched[index], rows, window, plan.special)
@@ -157,15 +162,14 @@ def emissions_of(
     return stitched
 
 
-def _batches(jobs: Sequence[tuple[int, Window]], extra: int, batch_tokens: int) -> Iterator[list[tuple[int, Window]]]:
-    """Group windows that are sorted by length so that no padded batch exceeds the budget."""
-    batch: list[tuple[int, Window]] = []
-    for job in jobs:
-        width = job[1].stop - job[1].start + extra
-        if batch and (len(batch) + 1) * width > batch_tokens:
+def _batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:
+    """Group items that are sorted by size so that no batch exceeds the budget, each padded to the largest."""
+    batch: list[T] = []
+    for item in items:
+        if batch and (len(batch) + 1) * size(item) > budget:
             yield batch
             batch = []
-        batch.append(job)
+        batch.append(item)
     if batch:
         yield batch
 
@@ -205,31 +209,55 @@ def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = Tru
     """
     if not viterbi:
         return [rows.argmax(1).tolist() for rows in emissions]
-    order = sorted((i for i, rows in enumerate(emissions) if len(rows)), key=lambda index: len(emissions[index]))
     decoded: list[list[int]] = [[] for _ in emissions]
-    for start in range(0, len(order), 32):
-        indices = order[start : start + 32]
-        logits = torch.nn.utils.rnn.pad_sequence([emissions[index] for index in indices], batch_first=True)
-        mask = pad([[1] * len(emissions[index]) for index in indices], 0)
-        with torch.inference_mode():
-            tags = model.decode(logits.to(model.device), mask.to(model.device))
-        for index, row in zip(indices, tags, strict=True):
+    for indices, logits, mask in _padded(model, emissions):
+        for index, row in zip(indices, model.decode(logits, mask), strict=True):
             decoded[index] = row
     return decoded
 
 
-def entities_of(model: Any, note: EncodedNote, emissions: Tensor, tags: list[int], special: SpecialIds) -> list[Entity]:
-    """Spans and their scores, in the order of the text, from a note's stitched emissions and decoded tags."""
+def score_spans(
+    model: Any, emissions: Sequence[Tensor], spans: Sequence[Sequence[tuple[int, list[int]]]]
+) -> list[list[float]]:
+    """The probability of each span, many notes at a time.
+
+    Args:
+        model: A model of `modeling.py`.
+        emissions: Per note `(length, tags)`.
+        spans: Per note and span its first row and its tag ids.
+    """
+    scores: list[list[float]] = [[] for _ in emissions]
+    for indices, logits, mask in _padded(model, emissions):
+        asked = [(row, *span) for row, index in enumerate(indices) for span in spans[index]]
+        for (row, *_), score in zip(asked, model.span_scores(logits, asked, mask), strict=True):
+            scores[indices[row]].append(score)
+    return scores
+
+
+def _padded(model: Any, emissions: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Notes of similar length as batches: their indices, logits `(batch, length, tags)` and mask, on the device."""
+    order = sorted((i for i, rows in enumerate(emissions) if len(rows)), key=lambda index: len(emissions[index]))
+    for indices in _batches(order, lambda index: emissions[index].numel(), BATCH_SCORES):
+        logits = torch.nn.utils.rnn.pad_sequence([emissions[index] for index in indices], batch_first=True)
+        mask = pad([[1] * len(emissions[index]) for index in indices], 0)
+        yield indices, logits.to(model.device), mask.to(model.device)
+
+
+def runs_of(model: Any, note: EncodedNote, tags: list[int], special: SpecialIds) -> list[tuple[Run, tuple[int, int]]]:
+    """A note's entities in decoded tags: their sub-tokens, and the characters these cover, at least one."""
     opening = len(special.opening)
     names = [model.config.id2label[tag] for tag in tags[opening : opening + len(note.ids)]]
     runs = [(run, run_offsets(run, note.offsets)) for run in to_runs(names)]
-    runs = [(run, offsets) for run, offsets in runs if offsets[0] < offsets[1]]
-    places = [(run.first + opening, run.stop + opening) for run, _ in runs]
-    with torch.inference_mode():
-        scores = model.span_scores(emissions.to(model.device), tags, places)
+    return [(run, offsets) for run, offsets in runs if offsets[0] < offsets[1]]
+
+
+def entities_of(
+    note: EncodedNote, runs: Sequence[tuple[Run, tuple[int, int]]], scores: Sequence[float]
+) -> list[Entity]:
+    """Spans in the order of the text; where two sub-tokens share a character, the first span has it."""
     entities: list[Entity] = []
     for (run, (start, end)), score in zip(runs, scores, strict=True):
-        free = max(start, entities[-1].end) if entities else start  # two sub-tokens can share one character
+        free = max(start, entities[-1].end) if entities else start
         ((begin, stop),) = trim_offsets(note.text, [(free, max(free, end))])
         if begin < stop:
             entities.append(Entity(begin, stop, run.label, score))
@@ -250,8 +278,14 @@ def tag_texts(
     emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance)
     tags = decode_notes(model, emissions, viterbi=viterbi)
     special = plan_windows(model.config, tokenizer).special
-    rows = zip(notes, emissions, tags, strict=True)
-    return [entities_of(model, note, logits, row, special) for note, logits, row in rows]
+    opening = len(special.opening)
+    runs = [runs_of(model, note, row, special) for note, row in zip(notes, tags, strict=True)]
+    spans = [
+        [(run.first + opening, row[run.first + opening : run.stop + opening]) for run, _ in found]
+        for found, row in zip(runs, tags, strict=True)
+    ]
+    scores = score_spans(model, emissions, spans)
+    return [entities_of(*note) for note in zip(notes, runs, scores, strict=True)]
 
 
 class CardioNERPipeline(TokenClassificationPipeline):

@@ -90,32 +90,39 @@ def test_state_dicts_are_interchangeable_with_those_of_pytorch_crf() -> None:
 def test_new_field_has_no_opinion() -> None:
     crf, emissions = CRF(5, batch_first=True), batch()
     assert crf.decode(emissions) == emissions.argmax(2).tolist()
-    torch.testing.assert_close(crf.log_marginals(emissions), emissions.log_softmax(2))
+    torch.testing.assert_close(crf.marginals(emissions), emissions.softmax(2))
 
 
-def test_log_likelihood_passes_gradcheck_with_holes_ignored_labels_and_legality() -> None:
-    crf = CRF(3, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X"])).double()
+@pytest.mark.parametrize("what", ["likelihood", "marginals", "log_partition", "best"])
+@pytest.mark.parametrize("tags", [("O", "B-X", "I-X"), ("O", "B-X", "I-X", "E-X", "S-X")], ids=["BIO", "BIOES"])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_every_value_passes_gradcheck_with_holes_ignored_labels_and_legality(
+    what: str, tags: tuple[str, ...], pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modeling, "_piece_count", lambda *_: pieces)
+    crf = CRF(len(tags), batch_first=True, legal=legal_transitions(list(tags))).double()
     filled(crf)
-    tags = torch.tensor([[1, 0, 2, IGNORED], [IGNORED, 0, 1, 2]])
-    mask = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]])
-    emissions = batch(2, 4, 3).double().requires_grad_()
+    labels = torch.tensor([[1, 0, 3 if "E-X" in tags else 2, IGNORED], [IGNORED, 0, 0, 0], [IGNORED] * 4])
+    mask = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]])
     names, values = zip(*crf.named_parameters(), strict=True)
 
-    def likelihood(given: Tensor, *parameters: Tensor) -> Tensor:
-        replaced = dict(zip(names, parameters, strict=True))
-        found: Tensor = torch.func.functional_call(crf, replaced, (given, tags, mask), {"reduction": "none"})
+    class Asked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.crf = crf
+
+        def forward(self, emissions: Tensor) -> Tensor:
+            if what == "likelihood":
+                return crf(emissions, labels, mask, reduction="none")  # type: ignore[no-any-return]
+            found = getattr(crf, what)(emissions, mask * labels.ne(IGNORED))
+            return found[1] if what == "best" else found  # type: ignore[no-any-return]
+
+    def value(emissions: Tensor, *parameters: Tensor) -> Tensor:
+        replaced = {f"crf.{name}": parameter for name, parameter in zip(names, parameters, strict=True)}
+        found: Tensor = torch.func.functional_call(Asked(), replaced, (emissions,))
         return found
 
-    assert torch.autograd.gradcheck(likelihood, (emissions, *values))
-
-
-def test_log_marginals_pass_gradcheck() -> None:
-    crf = CRF(3, batch_first=True).double()
-    filled(crf)
-    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0]])
-    assert torch.autograd.gradcheck(
-        lambda given: crf.log_marginals(given, mask), batch(2, 4, 3).double().requires_grad_()
-    )
+    assert torch.autograd.gradcheck(value, (batch(3, 4, len(tags)).double().requires_grad_(), *values))
 
 
 def test_every_legal_parameter_learns_and_no_illegal_one_is_touched() -> None:
@@ -212,44 +219,115 @@ def test_wrong_arguments_are_refused_by_name(call: Callable[[], object], message
 
 
 def test_spans_without_any_give_an_empty_answer() -> None:
-    assert bio_field().span_log_probabilities(batch()[0], []).shape == (0,)
+    assert bio_field().span_log_probabilities(batch(), []).shape == (0,)
 
 
 def test_span_probabilities_of_a_certain_field_are_certain() -> None:
-    emissions = torch.full((4, 5), -1e4)
-    emissions[range(4), [1, 2, 0, 3]] = 1e4
-    found = bio_field().span_log_probabilities(emissions, [(0, 2, 1, 2), (3, 4, 3, 4), (0, 1, 1, 2), (1, 2, 1, 2)])
+    emissions = torch.full((1, 4, 5), -1e4)
+    emissions[0, range(4), [1, 2, 0, 3]] = 1e4
+    found = bio_field().span_log_probabilities(emissions, [(0, 0, [1, 2]), (0, 3, [3]), (0, 0, [1]), (0, 1, [1])])
     assert found.exp().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0])
     assert found[:2].max() <= 0.0
+
+
+@pytest.mark.parametrize(
+    "span", [(3, 0, [1]), (-1, 0, [1]), (0, -1, [1]), (0, 5, [1, 2]), (1, 2, [1]), (0, 0, []), (0, 0, [5])]
+)
+def test_spans_that_are_not_there_are_refused(span: tuple[int, int, list[int]]) -> None:
+    mask = torch.tensor([[1] * 6, [0, 1, 0, 1, 0, 0], [1] * 6])
+    with pytest.raises(ValueError, match="span 1: expected positions within a row"):
+        bio_field().span_log_probabilities(batch(), [(0, 0, [1]), span], mask)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_best_sequence_is_refused(k: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        bio_field().k_best(batch(), k)
+
+
+def test_the_best_of_k_is_the_best_and_has_its_gradient() -> None:
+    crf, emissions = bio_field(), batch().requires_grad_()
+    tags, scores = crf.k_best(emissions, 4)
+    one, score = crf.best(emissions)
+    assert torch.equal(tags[0], one)
+    assert torch.equal(scores[0], score)
+    (gradient,) = torch.autograd.grad(scores[3].sum(), emissions)
+    assert torch.equal(gradient, torch.nn.functional.one_hot(tags[3], 5).float())
+
+
+def test_seeded_samples_repeat_and_unseeded_ones_do_not() -> None:
+    crf, emissions = bio_field(), batch(scale=0.1, length=30)
+    draws = [crf.sample(emissions, 2, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(*draws)
+    assert not torch.equal(crf.sample(emissions, 2), crf.sample(emissions, 2))
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
 @pytest.mark.parametrize("legal", [False, True])
 def test_linear_space_and_log_space_count_alike(scale: float, legal: bool) -> None:
-    torch.manual_seed(3)
-    field = CRF(5, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X", "B-Y", "I-Y"]) if legal else None)
-    for parameter in field.parameters():
-        torch.nn.init.normal_(parameter)
+    field = bio_field() if legal else filled(CRF(5, batch_first=True))
+    assert isinstance(field, CRF)
     field.double().requires_grad_(False)
+    torch.manual_seed(3)
     emissions, kept, _, _ = field._arrange(scale * torch.randn(6, 9, 5).double(), torch.rand(6, 9) > 0.3)
     parameters = field._parameters_for(emissions)
-    value, tags, pairs = modeling._log_counts(emissions, kept, *parameters)
-    linear = modeling._scaled_counts(emissions, kept, *parameters)
-    trusted = torch.isfinite(linear[0] + linear[1].sum((1, 2))) & kept[:, 0]
-    assert trusted.any() or scale == 1e4
-    for slow, fast in ((value, linear[0]), (tags, linear[1]), (pairs, linear[2])):
-        torch.testing.assert_close(fast[trusted], slow[trusted], rtol=1e-6, atol=1e-6)
+    assert modeling._linear_messages(emissions, kept, *parameters).trusted() or scale == 1e4
+    for fast, slow in zip(
+        modeling._counts(emissions, kept, *parameters), modeling._log_counts(emissions, kept, *parameters), strict=True
+    ):
+        torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-6)
 
 
-def test_rows_that_leave_the_linear_range_are_counted_in_log_space() -> None:
+def test_emissions_that_leave_the_linear_range_are_counted_in_log_space() -> None:
     field = CRF(3, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X"]))
     emissions = torch.tensor([[[1e4, 0.0, 0.0], [0.0, 0.0, 1e4], [1e4, 0.0, 0.0]]], requires_grad=True)
     kept = torch.ones(1, 3, dtype=torch.bool)
     with torch.no_grad():
-        found, _, _ = modeling._scaled_counts(emissions, kept, *field._parameters_for(emissions))
-    assert not found.isfinite().all()
+        assert not modeling._linear_messages(emissions, kept, *field._parameters_for(emissions)).trusted()
     likelihood = field(emissions, torch.tensor([[0, 0, 0]]))
     likelihood.backward()
     assert likelihood.isfinite()
     assert emissions.grad is not None
     assert emissions.grad.isfinite().all()
+    assert field.span_log_probabilities(emissions, [(0, 0, [1, 2])]).exp().tolist() == pytest.approx(
+        [1 / 3]
+    )  # as probable as O O O and O B O
+
+
+@pytest.mark.parametrize("length", [64, 65, 200])
+def test_long_sequences_in_pieces_equal_the_peer(length: int) -> None:
+    peer, own = filled(torchcrf.CRF(5, batch_first=True)).double(), CRF(5, batch_first=True).double()
+    own.load_state_dict(peer.state_dict())
+    emissions, tags = batch(2, length).double(), torch.randint(5, (2, length))
+    mask = torch.arange(length) < torch.tensor([[length], [length - 11]])
+    assert modeling._piece_count(length // 2 + 64, 2 * 2 * 5**3, emissions.device) > 1
+    results = []
+    for crf in (own, peer):
+        leaf = emissions.detach().clone().requires_grad_()
+        value = crf(leaf, tags, mask, reduction="none")
+        results.append((value, *torch.autograd.grad(value.sum(), [leaf, *crf.parameters()])))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert own.decode(emissions, mask) == peer.decode(emissions, mask)
+
+
+def test_small_differences_decide_at_the_end_of_a_long_note() -> None:
+    emissions = torch.zeros(1, 50_000, 2)
+    emissions[:, :, 0] = 50.0
+    emissions[0, -1] = torch.tensor([1.0, 1.001])  # float32 cannot tell these apart from a sum of 2.5 million
+    assert CRF(2, batch_first=True).decode(emissions) == [[0] * 49_999 + [1]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_gradients_under_autocast_are_those_of_full_precision(dtype: torch.dtype, scale: float) -> None:
+    crf, tags = bio_field(), torch.tensor([[1, 2, 0, 3, 4, 0]] * 3)
+    gradients = []
+    for enabled in (True, False):
+        emissions = (batch().sign() * scale).to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            loss = -crf(emissions, tags) + crf.marginals(emissions).square().sum()
+        gradients.append(torch.autograd.grad(loss, [emissions, *crf.parameters()]))
+    for under, outside in zip(*gradients, strict=True):
+        assert under.isfinite().all()
+        assert torch.equal(under, outside)

@@ -188,7 +188,7 @@ def test_crf_with_class_weights_adds_the_weighted_loss_of_the_marginals(make_mod
     model = make_model(use_crf=True, class_weights=weights.tolist())
     inputs = batch(model)
     logits, labels = model(**inputs).logits, inputs["labels"]
-    logs = model.crf.log_marginals(logits, labels.ne(IGNORED)).flatten(0, 1)
+    logs = model.crf.marginals(logits, labels.ne(IGNORED)).clamp(min=1e-30).log().flatten(0, 1)
     token_loss = F.nll_loss(logs, labels.flatten(), weights, ignore_index=IGNORED)
     torch.testing.assert_close(model.loss(logits, labels), token_loss - model.crf(logits, labels, None, "token_mean"))
 
@@ -289,23 +289,36 @@ def test_span_scores_of_a_crf_are_probabilities_of_exactly_these_spans(
     scores = crf(emissions, sequences, reduction="none").detach() * scale
     shares = scores.softmax(0)
     tags = [names.index(tag) for tag in ("B-DISEASE", "I-DISEASE", "O", "B-SYMPTOM")]
-    spans = [(0, 2), (3, 4)]
+    runs = to_runs([names[tag] for tag in tags])
     expected = [
         float(
             sum(share for share, row in zip(shares, sequences, strict=True) if run in to_runs([names[t] for t in row]))
         )
-        for run in to_runs([names[tag] for tag in tags])
+        for run in runs
     ]
-    assert model.span_scores(logits, tags, spans) == pytest.approx(expected, abs=1e-6)
+    spans = [(1, run.first, tags[run.first : run.stop]) for run in runs]
+    padded = torch.nn.functional.pad(logits, (0, 0, 0, 2), value=9.0).expand(2, 6, 7)
+    mask = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]])
+    assert model.span_scores(padded, spans, mask) == pytest.approx(expected, abs=1e-6)
 
 
 def test_span_scores_without_a_crf_are_products_of_token_probabilities(make_model: MakeModel) -> None:
     model = make_model(temperature=2.0)
     logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(4)).requires_grad_()
     shares = (logits.detach() / 2).softmax(1)
-    found = model.span_scores(logits, [1, 2, 5], [(0, 2), (2, 3)])
-    assert found == pytest.approx([float(shares[0, 1] * shares[1, 2]), float(shares[2, 5])])
-    assert model.span_scores(logits, [0, 0, 0], []) == []
+    spans = [(1, 0, [1, 2]), (1, 2, [5])]
+    expected = [float(shares[0, 1] * shares[1, 2]), float(shares[2, 5])]
+    assert model.span_scores(logits.expand(2, 3, 7), spans) == pytest.approx(expected)
+    left_padded = torch.nn.functional.pad(logits, (0, 0, 2, 0)).expand(2, 5, 7)
+    mask = torch.tensor([[1] * 5, [0, 0, 1, 1, 1]])
+    assert model.span_scores(left_padded, spans, mask) == pytest.approx(expected)
+    assert model.span_scores(logits.unsqueeze(0), []) == []
+
+
+@both_models
+def test_span_scores_refuse_spans_that_are_not_there(make_model: MakeModel, use_crf: bool) -> None:
+    with pytest.raises(ValueError, match="span 0: expected positions within a row"):
+        make_model(use_crf=use_crf).span_scores(torch.zeros(1, 3, 7), [(0, 2, [1, 2])])
 
 
 @both_models
