@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from cardioner.documents import Document, Span
-from cardioner.labels import LabelSet
+from cardioner.labels import LabelSet, Scheme
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
@@ -163,12 +163,15 @@ def labels() -> LabelSet:
 
 @pytest.fixture
 def make_model(
-    encoder_config: Callable[[str], PretrainedConfig], labels: LabelSet
+    encoder_config: Callable[[str], PretrainedConfig],
 ) -> Callable[..., TokenClassificationModel]:
     """A tiny model of a family with weights large enough to have opinions."""
 
-    def build(family: str = "bert", *, use_crf: bool = False, **settings: Any) -> TokenClassificationModel:
+    def build(
+        family: str = "bert", *, use_crf: bool = False, scheme: Scheme = "BIO", **settings: Any
+    ) -> TokenClassificationModel:
         torch.manual_seed(1)
+        labels = LabelSet.from_types(TYPES, scheme=scheme)
         settings = {"window_length": 32, "window_context": 4, **settings}
         config = CardioNERConfig(
             encoder_config=encoder_config(family).to_dict(),

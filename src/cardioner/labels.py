@@ -1,10 +1,10 @@
-"""Entity types, their BIO tags, and the ids a model knows the tags by."""
+"""Entity types, their tags, and the ids a model knows the tags by."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cardioner.errors import DataError, UsageError
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cardioner.documents import Document
+
+
+Scheme = Literal["BIO", "BIOES"]
+PREFIXES: dict[Scheme, str] = {"BIO": "BI", "BIOES": "BIES"}
+"""What stands before a type in its tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,9 @@ class LabelSet:
             raise UsageError(f"a label set needs at least one tag, each of them once; found {list(self.tags)}")
 
     @classmethod
-    def from_types(cls, types: Iterable[str]) -> LabelSet:
-        """`O` as id 0, then `B-X` and `I-X` for the sorted types: the same in every process."""
-        return cls(("O", *(f"{prefix}-{name}" for name in sorted(set(types)) for prefix in "BI")))
+    def from_types(cls, types: Iterable[str], *, scheme: Scheme = "BIO") -> LabelSet:
+        """`O` as id 0, then `B-X`, `I-X` and, in BIOES, `E-X` and `S-X` for the sorted types: the same everywhere."""
+        return cls(("O", *(f"{prefix}-{name}" for name in sorted(set(types)) for prefix in PREFIXES[scheme])))
 
     @classmethod
     def from_mapping(cls, label2id: Mapping[str, int]) -> LabelSet:
@@ -67,15 +72,17 @@ class LabelSet:
             )
 
     def check_scheme(self) -> None:
-        """Refuse tags that are not `O` and, for each type, `B-` and `I-`.
+        """Refuse tags that are not `O` and, for each type, those of BIO or of BIOES.
 
         Raises:
             UsageError: Naming what is missing, and what is there in its place.
         """
-        wanted = {"O", *(f"{prefix}-{name}" for name in self.types for prefix in "BI")}
+        closed = {tag[2:] for tag in self.tags if tag.startswith(("E-", "S-"))}
+        prefixes = {name: PREFIXES["BIOES" if name in closed else "BIO"] for name in self.types}
+        wanted = {"O", *(f"{prefix}-{name}" for name in self.types for prefix in prefixes[name])}
         if set(self.tags) != wanted:
             raise UsageError(
-                "the tags must be O and, for each type X, B-X and I-X; "
+                "the tags must be O and, for each type X, B-X and I-X (BIO), or B-X, I-X, E-X and S-X (BIOES); "
                 f"missing: {', '.join(sorted(wanted - set(self.tags))) or 'none'}; "
                 f"not understood: {', '.join(sorted(set(self.tags) - wanted)) or 'none'}"
             )

@@ -117,21 +117,46 @@ def test_an_interruption_says_where_the_last_whole_checkpoint_is(
     assert not (tmp_path / "model" / "config.json").exists()
 
 
+INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a test run in the background would take away
+runpy.run_module("cardioner", run_name="__main__")
+"""
+
+
 def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
     corpus: Path, encoder_dir: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
     command = [
-        *(sys.executable, "-m", "cardioner", "train", "--train", str(corpus / "train"), "--eval", str(corpus / "dev")),
+        *(
+            sys.executable,
+            "-c",
+            INTERRUPTIBLE,
+            "train",
+            "--train",
+            str(corpus / "train"),
+            "--eval",
+            str(corpus / "dev"),
+        ),
         *("--backbone", str(encoder_dir("bert")), "--output", str(model), "--epochs", "100000", "--device", "cpu"),
         *("--max-length", "64"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ},
+        text=True,
+    )
     limit = time.monotonic() + 60
     while not list(model.glob("checkpoints/*/config.json")) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err

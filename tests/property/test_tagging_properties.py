@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardioner.documents import Span
+from cardioner.labels import LabelSet
+from cardioner.multiclass.modeling import legal_transitions
 from cardioner.multiclass.pipeline import encode_notes
 from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, to_runs, to_tags, trim_offsets
 
@@ -61,10 +64,12 @@ def test_flat_spans_on_sub_token_borders_survive_the_tags(
         reachable = [end for end in ends if end > start]
         if reachable and start >= (spans[-1].end if spans else 0) and data.draw(st.booleans()):
             spans.append(Span(start, data.draw(st.sampled_from(reachable[:4])), data.draw(LABELS)))
-    tags, losses = to_tags(data.draw(st.permutations(spans)), offsets)
+    label_set = LabelSet.from_types("XYZ", scheme=data.draw(st.sampled_from(["BIO", "BIOES"]))).tags
+    tags, losses = to_tags(data.draw(st.permutations(spans)), offsets, label_set)
     assert losses == []
+    assert set(tags) <= set(label_set)
     assert found(tags, offsets) == spans
-    assert repair(tags) == (tags, 0)
+    assert repair(tags, label_set) == (tags, 0)
 
 
 @EXAMPLES
@@ -113,6 +118,18 @@ def test_repaired_tags_are_legal_and_hold_the_same_entities(tags: list[str]) -> 
     assert all(tag[0] != "I" or before[1:] == tag[1:] for before, tag in zip(previous, repaired, strict=False))
     assert to_runs(repaired) == to_runs(tags)
     assert [tag[1:] for tag in repaired] == [tag[1:] for tag in tags]
+    assert changed == sum(old != new for old, new in zip(tags, repaired, strict=True))
+
+
+@given(st.lists(st.sampled_from(["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in "XY")]), max_size=12))
+def test_repaired_closed_tags_are_what_the_field_calls_legal_and_hold_the_same_entities(tags: list[str]) -> None:
+    label_set = LabelSet.from_types("XY", scheme="BIOES").tags
+    legal = legal_transitions(list(label_set))
+    repaired, changed = repair(tags, label_set)
+    ids = [label_set.index(tag) for tag in repaired]
+    assert all(legal.transitions[before][after] for before, after in pairwise(ids))
+    assert not ids or (legal.start[ids[0]] and legal.end[ids[-1]])
+    assert to_runs(repaired) == to_runs(tags)
     assert changed == sum(old != new for old, new in zip(tags, repaired, strict=True))
 
 

@@ -13,6 +13,10 @@ def test_tags_of_types_are_sorted_behind_outside_whatever_the_order() -> None:
     expected = ("O", "B-DISEASE", "I-DISEASE", "B-DRUG", "I-DRUG")
     assert LabelSet.from_types(["DRUG", "DISEASE", "DRUG"]).tags == expected
     assert LabelSet.from_types({"DISEASE", "DRUG"}).tags == expected
+    assert LabelSet.from_types(["B", "A"], scheme="BIOES").tags == (
+        "O",
+        *(f"{prefix}-{name}" for name in "AB" for prefix in "BIES"),
+    )
 
 
 def test_a_callers_ids_are_kept() -> None:
@@ -44,17 +48,19 @@ def test_types_are_sorted_and_may_hold_hyphens() -> None:
         (("O", "I-X"), "missing: B-X"),
         (("O", "B-X"), "missing: I-X"),
         (("B-X", "I-X"), "missing: O"),
-        (("O", "B-X", "I-X", "S-X"), "not understood: S-X"),
+        (("O", "B-X", "I-X", "S-X"), "missing: E-X"),
+        (("O", "B-X", "I-X", "L-X", "U-X"), "not understood: L-X, U-X"),
         (("O", "X"), "not understood: X"),
     ],
 )
-def test_a_scheme_other_than_bio_is_refused_by_name(tags: tuple[str, ...], named: str) -> None:
+def test_a_scheme_other_than_bio_and_bioes_is_refused_by_name(tags: tuple[str, ...], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         LabelSet(tags).check_scheme()
 
 
-def test_bio_tags_in_any_order_are_a_scheme() -> None:
+def test_tags_in_any_order_are_a_scheme_and_each_type_may_have_its_own() -> None:
     LabelSet(("I-A", "O", "B-A")).check_scheme()
+    LabelSet(("E-A", "I-A", "O", "S-A", "B-A", "I-B", "B-B")).check_scheme()
 
 
 def test_types_without_tags_are_counted_and_refused() -> None:

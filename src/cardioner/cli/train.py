@@ -24,7 +24,7 @@ from cardioner.cli.console import (
 from cardioner.cli.inputs import DeviceOption, MapOption, parse_mapping, read_parts
 from cardioner.documents import Document
 from cardioner.errors import DataError, UsageError
-from cardioner.labels import LabelSet
+from cardioner.labels import LabelSet, Scheme
 from cardioner.splits import apply_splits, read_splits
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def train(  # noqa: PLR0913 - one parameter an option
     corpus: option.Corpus = None,
     splits: option.SplitsFile = None,
     backbone: option.Backbone = None,
+    scheme: option.Scheme = "BIO",
     crf: option.Crf = False,
     hidden_layers: option.HiddenLayers = None,
     classifier_dropout: option.ClassifierDropout = 0.1,
@@ -89,12 +90,11 @@ def train(  # noqa: PLR0913 - one parameter an option
         "output_dir": output,
     }
     options = {"seed": seed, "also_bin": also_bin, "tensorboard": tensorboard, "device": device, "overwrite": overwrite}
-    _run(parts, settings, options)
+    _run(parts, _labels(parts.train, scheme), settings, options)
 
 
-def _run(parts: _Parts, settings: dict[str, Any], options: dict[str, Any]) -> None:
+def _run(parts: _Parts, labels: LabelSet, settings: dict[str, Any], options: dict[str, Any]) -> None:
     """Train, with progress, and tell what came of it."""
-    labels = _labels(parts.train)
     labels.check([*parts.evaluation, *parts.test])
     _warn_of_overlap(parts)
     with progress_bars() as stages:
@@ -144,7 +144,7 @@ def _read_folders(folders: Mapping[str, Path | None], mapping: dict[str, str]) -
     return _Parts(*(next(read) if path is not None else [] for path in folders.values()))
 
 
-def _labels(documents: Sequence[Document]) -> LabelSet:
+def _labels(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
     """The tags of the types in the training notes."""
     types = {span.label for document in documents for span in document.spans}
     if not types:
@@ -152,7 +152,7 @@ def _labels(documents: Sequence[Document]) -> LabelSet:
             f"the training set has {len(documents)} notes and no entity: expected annotated notes "
             "(does --map drop every type?)"
         )
-    return LabelSet.from_types(types)
+    return LabelSet.from_types(types, scheme=scheme)
 
 
 def _warn_of_overlap(parts: _Parts) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -17,6 +17,10 @@ Test = Annotated[Path | None, Option("--test", metavar="PATH", help="Notes to sc
 Corpus = Annotated[Path | None, Option(metavar="PATH", help="All notes in one folder, with --splits.")]
 SplitsFile = Annotated[Path | None, Option("--splits", metavar="FILE", help=_SPLITS)]
 Backbone = Annotated[str | None, Option(metavar="NAME_OR_DIR", help=_BACKBONE)]
+Scheme = Annotated[
+    Literal["BIO", "BIOES"],
+    Option(case_sensitive=False, help="Tags: BIO, or BIOES, which has tags for the end of an entity too."),
+]
 Crf = Annotated[bool, Option("--crf", help="Put a conditional random field on the head.")]
 HiddenLayers = Annotated[
     str | None, Option(metavar="N,N,...", help="Widths of an MLP head, such as 512,256. Default: one linear layer.")

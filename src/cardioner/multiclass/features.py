@@ -15,8 +15,11 @@ from cardioner.errors import DataError, listed
 from cardioner.labels import LabelSet
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.pipeline import EncodedNote, WindowPlan, encode_notes, pad
-from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, to_runs, to_tags
+from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, run_tags, to_runs, to_tags
 from cardioner.multiclass.windows import Window
+
+ILLEGAL_TAGS = "illegal tags, such as an inside tag that continues nothing, made legal"
+"""The remark on tags that were rewritten."""
 
 Feature = dict[str, list[int]]
 """A window: `input_ids` and `labels`, one each per attended position."""
@@ -83,15 +86,18 @@ def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Datas
 def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
     """Tokenise, tag and cut documents.
 
-    Special positions are labelled `O`, context positions with their true tag, and the leading inside tags of an entity
-    that a window's left edge cuts are left out: after the opening `O` they would be illegal.
+    Special positions are labelled `O`, context positions with their true tag. What is left of an entity that a window's
+    edge cuts is left out where it would be illegal beside the `O` there: inside tags at the left edge, and with closing
+    tags in the label set (BIOES) whatever lacks its own at the right edge.
     """
     notes = encode_notes(tokenizer, [document.text for document in documents])
-    label2id, losses, features = labels.label2id, Counter[tuple[str, str]](), []
+    losses, features = Counter[tuple[str, str]](), []
     for document, note in zip(documents, notes, strict=True):
-        tags, lost = to_tags(document.spans, note.offsets)
+        tags, lost = to_tags(document.spans, note.offsets, labels.tags)
         losses.update((loss.kind, loss.label) for loss in lost)
-        windows = [_window_feature(note, tags, window, plan=plan, label2id=label2id) for window in plan.cut(note)]
+        windows = [
+            _window_feature(note, tags, window, plan=plan, label2id=labels.label2id) for window in plan.cut(note)
+        ]
         features += [window for window in windows if window["input_ids"]]
     return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes))
 
@@ -100,11 +106,11 @@ def _window_feature(
     note: EncodedNote, tags: Sequence[str], window: Window, *, plan: WindowPlan, label2id: Mapping[str, int]
 ) -> Feature:
     """One window's input ids and labels."""
-    inner = [label2id[tag] for tag in tags[window.start : window.stop]]
-    for index, tag in enumerate(tags[window.start : window.stop]):
-        if not tag.startswith("I-"):
-            break
-        inner[index] = IGNORED
+    shown = tags[window.start : window.stop]
+    inner = [label2id[tag] for tag in shown]
+    for run in to_runs(shown):
+        if shown[run.first : run.stop] != run_tags(run.stop - run.first, run.label, label2id):
+            inner[run.first : run.stop] = [IGNORED] * (run.stop - run.first)
     outside = label2id[OUTSIDE]
     opening, closing = ([outside] * len(ids) for ids in plan.special)
     return {"input_ids": plan.ids(note, window), "labels": [*opening, *inner, *closing]}
@@ -174,8 +180,8 @@ def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
         tokens = [str(token) for token in row["tokens"]]
         if len(tokens) != len(row["tags"]):
             raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")
-        tags, repaired = repair(_tag_names(row["tags"], labels, identifier))
-        remarks["inside tags that continued nothing, made opening"] += repaired
+        tags, repaired = repair(_tag_names(row["tags"], labels, identifier), labels.tags)
+        remarks[ILLEGAL_TAGS] += repaired
         document = _document_of_words(identifier, tokens, tags)
         remarks["entities whose words have no character, left out"] += len(to_runs(tags)) - len(document.spans)
         documents.append(document)
@@ -231,9 +237,9 @@ def _clean_feature(
     kept = [(token, outside if token in special and label == IGNORED else label) for token, label in kept]
     places = [index for index, (_, label) in enumerate(kept) if label != IGNORED]
     remarks["continuation pieces without label, left out of the loss"] = len(kept) - len(places)
-    tags, repaired = repair([labels.tags[kept[index][1]] for index in places])
-    remarks["inside tags that continued nothing, made opening"] = repaired
+    tags, repaired = repair([labels.tags[kept[index][1]] for index in places], labels.tags)
+    remarks[ILLEGAL_TAGS] = repaired
     final = [label for _, label in kept]
     for index, tag in zip(places, tags, strict=True):
-        final[index] = labels.label2id.get(tag, final[index])
+        final[index] = labels.label2id[tag]
     return {"input_ids": [token for token, _ in kept], "labels": final}, remarks

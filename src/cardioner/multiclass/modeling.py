@@ -978,12 +978,11 @@ class TokenClassificationModelCRF(TokenClassificationModel):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Negative log-likelihood per labelled token; `class_weights` add their weighted token-marginal loss."""
-        with torch.autocast(device_type=logits.device.type, enabled=False):
-            likelihood: Tensor = self.crf(logits.float(), labels, reduction="token_mean")
-            if self.config.class_weights is None:
-                return -likelihood
-            marginals = self.crf.marginals(logits.float(), labels.ne(IGNORED))
-            return self._weighted_loss(marginals.clamp(min=_LEAST).log(), labels) - likelihood
+        likelihood: Tensor = self.crf(logits, labels, reduction="token_mean")
+        if self.config.class_weights is None:
+            return -likelihood
+        marginals = self.crf.marginals(logits, labels.ne(IGNORED))
+        return self._weighted_loss(marginals.clamp(min=_LEAST).log(), labels) - likelihood
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
         """The most probable legal tag ids, one per attended position."""

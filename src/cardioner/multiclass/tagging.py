@@ -1,4 +1,6 @@
-"""Spans of characters to BIO tags of sub-tokens and back, with a report of what the tags cannot express.
+"""Spans of characters to tags of sub-tokens and back, with a report of what the tags cannot express.
+
+Tags are BIO; for a type whose label set has closing tags, BIOES: `E-X` ends an entity, `S-X` is a whole one.
 
 Flat tags give each sub-token one tag. Of spans that claim the same sub-token the longest is kept (of equally long ones
 the first, then the one whose label sorts first), and every other one is reported.
@@ -11,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 OUTSIDE = "O"
 
@@ -76,15 +78,18 @@ def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[in
     return trimmed
 
 
-def to_tags(spans: Sequence[SpanLike], offsets: Sequence[tuple[int, int]]) -> tuple[list[str], list[Loss]]:
+def to_tags(
+    spans: Sequence[SpanLike], offsets: Sequence[tuple[int, int]], label_set: Container[str] = ()
+) -> tuple[list[str], list[Loss]]:
     """Tag every sub-token that shares a character with a span.
 
     Args:
         spans: The spans of a note, in any order.
         offsets: The characters of each sub-token, trimmed.
+        label_set: The tags of the model; BIO without.
 
     Returns:
-        A BIO tag per sub-token, and the spans that the tags do not carry as they are.
+        A tag per sub-token, and the spans that the tags do not carry as they are.
     """
     tags = [OUTSIDE] * len(offsets)
     starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
@@ -94,7 +99,7 @@ def to_tags(spans: Sequence[SpanLike], offsets: Sequence[tuple[int, int]]) -> tu
         first, stop = bisect_right(ends, span.start), bisect_left(starts, span.end)
         kind = _obstacle(span, kept, tags[first:stop])
         if kind is None:
-            tags[first:stop] = [f"B-{span.label}", *[f"I-{span.label}"] * (stop - first - 1)]
+            tags[first:stop] = run_tags(stop - first, span.label, label_set)
             kept.append(span)
             if (starts[first], ends[stop - 1]) != (span.start, span.end):
                 kind = "cut sub-token"
@@ -120,25 +125,32 @@ def _obstacle(span: SpanLike, kept: Sequence[SpanLike], tags: Sequence[str]) -> 
     return "crossing" if rivals else "shared sub-token"
 
 
+def run_tags(length: int, label: str, label_set: Container[str] = ()) -> list[str]:
+    """The tags of an entity of so many sub-tokens."""
+    tags = [f"B-{label}", *[f"I-{label}"] * (length - 1)]
+    closing = f"{'S' if length == 1 else 'E'}-{label}"
+    return [*tags[:-1], closing] if closing in label_set else tags
+
+
 def split_tag(tag: str) -> tuple[str, str]:
-    """A tag's position (`B`, `I` or `O`) and entity type; a bare type counts as inside."""
+    """A tag's position (`B`, `I`, `E`, `S` or `O`) and entity type; a bare type counts as inside."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
     prefix, dash, label = tag.partition("-")
-    return (prefix, label) if dash and prefix in {"B", "I"} else ("I", tag)
+    return (prefix, label) if dash and prefix in {"B", "I", "E", "S"} else ("I", tag)
 
 
 def to_runs(tags: Sequence[str]) -> list[Run]:
-    """Entities as runs of sub-tokens; an inside tag that continues nothing opens one."""
+    """Entities as runs of sub-tokens; an inside or ending tag that continues nothing opens one."""
     runs: list[Run] = []
+    continuing = ""  # the type of the entity that the tag before left open
     for index, tag in enumerate(tags):
         position, label = split_tag(tag)
-        if position == OUTSIDE:
-            continue
-        if position == "I" and runs and runs[-1].stop == index and runs[-1].label == label:
+        if position in {"I", "E"} and continuing == label:
             runs[-1] = runs[-1]._replace(stop=index + 1)
-        else:
+        elif position != OUTSIDE:
             runs.append(Run(index, index + 1, label))
+        continuing = label if position in {"B", "I"} else ""
     return runs
 
 
@@ -148,16 +160,13 @@ def run_offsets(run: Run, offsets: Sequence[tuple[int, int]]) -> tuple[int, int]
     return (pieces[0][0], pieces[-1][1]) if pieces else (0, 0)
 
 
-def repair(tags: Sequence[str]) -> tuple[list[str], int]:
-    """Turn every inside tag that continues nothing into an opening one.
+def repair(tags: Sequence[str], label_set: Container[str] = ()) -> tuple[list[str], int]:
+    """Write the entities that the tags hold as legal tags: an inside tag that continues nothing becomes an opening one.
 
     Returns:
-        Legal BIO tags, and how many of them were changed.
+        The legal tags, and how many of them were changed.
     """
-    repaired: list[str] = []
-    for tag in tags:
-        position, label = split_tag(tag)
-        before = split_tag(repaired[-1]) if repaired else (OUTSIDE, "")
-        opens = position == "B" or (position == "I" and (before[0] == OUTSIDE or before[1] != label))
-        repaired.append(OUTSIDE if position == OUTSIDE else f"{'B' if opens else 'I'}-{label}")
+    repaired = [OUTSIDE] * len(tags)
+    for run in to_runs(tags):
+        repaired[run.first : run.stop] = run_tags(run.stop - run.first, run.label, label_set)
     return repaired, sum(old != new for old, new in zip(tags, repaired, strict=True))

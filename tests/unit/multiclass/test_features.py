@@ -11,14 +11,16 @@ import torch
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError
-from cardioner.labels import LabelSet
+from cardioner.labels import LabelSet, Scheme
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel
-from cardioner.multiclass.features import Collator, balanced_weights, build_features, read_dataset
+from cardioner.multiclass.features import ILLEGAL_TAGS, Collator, balanced_weights, build_features, read_dataset
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.pipeline import EncodedNote, WindowPlan, encode_notes, plan_windows
 from cardioner.multiclass.windows import Window
 
 KINDS = ("wordpiece", "byte-bpe", "unigram")
+TYPES = ("DISEASE", "MEDICATION", "SYMPTOM")
+both_schemes = pytest.mark.parametrize("scheme", ["BIO", "BIOES"])
 TEXT = "Ernstige aortaklepstenose met dyspnoea, atrial fibrillation en furosemida. " * 7
 
 
@@ -49,12 +51,13 @@ def annotated(identifier: str = "note") -> Document:
     return Document(identifier, TEXT, tuple(spans))
 
 
+@both_schemes
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_window_position_has_the_true_tag_of_its_characters(
-    kind: str, plan_for: Any, tokenizers: Mapping[str, Any], labels: LabelSet
+    kind: str, plan_for: Any, tokenizers: Mapping[str, Any], scheme: Scheme
 ) -> None:
-    """An oracle by characters: `O`, opening and inside tags, and -100 only for what a left edge cut."""
-    document = annotated()
+    """An oracle by characters: the true tag, and -100 only for what an edge cut."""
+    document, labels = annotated(), LabelSet.from_types(TYPES, scheme=scheme)
     (note,) = encode_notes(tokenizers[kind], [document.text])
     cut_edges = 0
     for length in range(18, 26):
@@ -67,40 +70,49 @@ def test_every_window_position_has_the_true_tag_of_its_characters(
             found = [labels.id2label.get(label, "cut") for label in feature["labels"]]
             opening, closing = (len(ids) for ids in plan.special)
             assert [*found[:opening], *found[-closing:]] == ["O"] * (opening + closing)
-            expected = expected_tags(document, note, window)
+            expected = expected_tags(document, note, window, scheme)
             assert found[opening:-closing] == expected
             cut_edges += expected.count("cut")
     assert cut_edges > 0
 
 
-def expected_tags(document: Document, note: EncodedNote, window: Window) -> list[str]:
-    """What the characters say; `cut` for the leading inside positions of an entity that started before the window."""
+def expected_tags(document: Document, note: EncodedNote, window: Window, scheme: Scheme) -> list[str]:
+    """What the characters say; `cut` for the rest of an entity that an edge cut, where its tags would be illegal."""
     expected: list[str] = []
     for index in range(window.start, window.stop):
         start, end = note.offsets[index]
         around = [span for span in document.spans if span.start < end and start < span.end]
-        opens = bool(around) and (index == 0 or note.offsets[index - 1][1] <= around[0].start)
         if not around:
             expected.append("O")
-        elif not opens and all(tag == "cut" for tag in expected):
+            continue
+        (span,) = around
+        places = [place for place, (left, right) in enumerate(note.offsets) if left < span.end and span.start < right]
+        first, last = places[0], places[-1]
+        if first < window.start or (last >= window.stop and scheme == "BIOES"):
             expected.append("cut")
+        elif scheme == "BIO":
+            expected.append(f"{'B' if index == first else 'I'}-{span.label}")
+        elif first == last:
+            expected.append(f"S-{span.label}")
         else:
-            expected.append(f"{'B' if opens else 'I'}-{around[0].label}")
+            expected.append(f"{'B' if index == first else 'E' if index == last else 'I'}-{span.label}")
     return expected
 
 
+@both_schemes
 @pytest.mark.parametrize("kind", KINDS)
 def test_windows_give_the_constrained_crf_a_finite_loss(
     kind: str,
     plan_for: Any,
     tokenizers: Mapping[str, Any],
-    labels: LabelSet,
+    scheme: Scheme,
     make_model: Callable[..., TokenClassificationModel],
 ) -> None:
+    labels = LabelSet.from_types(TYPES, scheme=scheme)
     family = {"wordpiece": "bert", "byte-bpe": "roberta", "unigram": "xlm-roberta"}[kind]
     features = build_features([annotated()], tokenizers[kind], plan_for(kind), labels=labels).features
     batch = Collator(tokenizers[kind].pad_token_id)(features)
-    loss = make_model(family, use_crf=True)(**batch).loss
+    loss = make_model(family, use_crf=True, scheme=scheme)(**batch).loss
     assert loss.isfinite()
     assert loss < 100
 
@@ -222,7 +234,17 @@ def test_illegal_labels_of_ready_features_are_repaired_and_counted(
     data = read_dataset([ready(tokenizers, [0, 2, 2, 4, 0])], labels, tokenizers["wordpiece"])
     assert data.features is not None
     assert data.features[0]["labels"] == [0, 1, 2, 3, 0]
-    assert data.remarks["inside tags that continued nothing, made opening"] == 2
+    assert data.remarks[ILLEGAL_TAGS] == 2
+
+
+def test_illegal_bioes_labels_of_ready_features_are_repaired_and_counted(tokenizers: Mapping[str, Any]) -> None:
+    labels = LabelSet.from_types(["X"], scheme="BIOES")
+    given = [labels.label2id[tag] for tag in ("I-X", "O", "B-X", "E-X", "E-X", "B-X", "I-X")]
+    data = read_dataset([ready(tokenizers, given)], labels, tokenizers["wordpiece"])
+    assert data.features is not None
+    found = [labels.tags[label] for label in data.features[0]["labels"]]
+    assert found == ["S-X", "O", "B-X", "E-X", "S-X", "B-X", "E-X"]
+    assert data.remarks[ILLEGAL_TAGS] == 3
 
 
 @pytest.mark.parametrize("left", [True, False])

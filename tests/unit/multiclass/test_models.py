@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -354,6 +357,69 @@ def test_data_parallel_falls_through_to_the_model_on_a_cpu(make_model: MakeModel
     wrapped = torch.nn.DataParallel(model)(**inputs)
     assert torch.equal(wrapped.logits, model(**inputs).logits)
     assert torch.equal(wrapped.loss, model(**inputs).loss)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch, at a graph break
+@both_models
+def test_a_compiled_model_has_the_loss_and_the_gradients_of_the_eager_one(make_model: MakeModel, use_crf: bool) -> None:
+    results = []
+    for wrap in (lambda model: model, lambda model: torch.compile(model, backend="aot_eager")):
+        model = make_model(use_crf=use_crf)
+        output = wrap(model)(**batch(model))
+        output.loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        results.append([output.loss, output.logits, *gradients])
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
+@both_models
+def test_emissions_can_be_exported_for_any_batch_and_length(make_model: MakeModel, use_crf: bool) -> None:
+    model = make_model(use_crf=use_crf)
+    inputs = {name: values for name, values in batch(model).items() if name != "labels"}
+    axes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("length", min=2, max=64)}
+    exported = torch.export.export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, axes)).module()
+    shorter = {name: values[:2, :6] for name, values in inputs.items()}
+    torch.testing.assert_close(exported(**shorter).logits, model(**shorter).logits)
+
+
+@both_models
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weights", [None, SETTINGS["class_weights"]], ids=["unweighted", "weighted"])
+def test_training_under_autocast_gives_every_weight_a_finite_gradient(
+    make_model: MakeModel, use_crf: bool, dtype: torch.dtype, weights: list[float] | None
+) -> None:
+    model = make_model(use_crf=use_crf, class_weights=weights).train()
+    with torch.autocast("cpu", dtype=dtype):
+        output = model(**batch(model))
+    output.loss.backward()
+    assert output.logits.dtype == dtype
+    assert output.loss.dtype == torch.float32
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learning)
+    assert all(parameter.grad.any() for parameter in model.classifier.parameters())
+
+
+@both_models
+def test_two_processes_average_to_the_gradients_of_one(make_model: MakeModel, use_crf: bool, tmp_path: Path) -> None:
+    model = make_model(use_crf=use_crf)
+    inputs = batch(model, (8, 8, 8, 8))
+    (tmp_path / "config.json").write_text(model.config.to_json_string(use_diff=False))
+    torch.save({"weights": model.state_dict(), "inputs": inputs}, tmp_path / "given.pt")
+    model(**inputs).loss.backward()
+    command = [sys.executable, str(Path(__file__).with_name("distributed_step.py")), str(tmp_path)]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    workers = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(2)]
+    try:
+        assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    found = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    expected = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    assert set(found) == set(expected)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4)
 
 
 @both_models

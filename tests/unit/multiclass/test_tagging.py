@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cardioner.documents import Span
+from cardioner.labels import LabelSet
 from cardioner.multiclass.tagging import (
     Loss,
     Run,
@@ -24,6 +25,13 @@ def test_spans_become_an_opening_tag_and_inside_tags() -> None:
     tags, losses = to_tags([Span(13, 20, "Y"), Span(0, 12, "X")], OFFSETS)
     assert tags == ["B-X", "I-X", "I-X", "B-Y"]
     assert losses == []
+
+
+def test_label_sets_with_closing_tags_get_them() -> None:
+    label_set = LabelSet.from_types(["X"], scheme="BIOES").tags + LabelSet.from_types(["Y"]).tags[1:]
+    spans = [Span(0, 9, "X"), Span(9, 12, "X"), Span(13, 20, "Y")]
+    assert to_tags(spans, OFFSETS, label_set) == (["B-X", "E-X", "S-X", "B-Y"], [])
+    assert to_tags([Span(0, 12, "X")], OFFSETS, label_set)[0] == ["B-X", "I-X", "E-X", "O"]
 
 
 def test_touching_spans_of_one_type_stay_two() -> None:
@@ -90,6 +98,10 @@ def test_a_note_without_sub_tokens_or_spans_has_nothing_to_say() -> None:
         (["B-X", "I-Y", "I-Y"], [Run(0, 1, "X"), Run(1, 3, "Y")]),
         (["B-X", "B-X"], [Run(0, 1, "X"), Run(1, 2, "X")]),
         (["X", "X", "O", "Y"], [Run(0, 2, "X"), Run(3, 4, "Y")]),
+        (["B-X", "I-X", "E-X", "S-X"], [Run(0, 3, "X"), Run(3, 4, "X")]),
+        (["B-X", "E-X", "I-X", "E-X"], [Run(0, 2, "X"), Run(2, 4, "X")]),
+        (["E-X", "S-X", "I-X", "S-X"], [Run(0, 1, "X"), Run(1, 2, "X"), Run(2, 3, "X"), Run(3, 4, "X")]),
+        (["B-X", "O", "B-X", "E-Y"], [Run(0, 1, "X"), Run(2, 3, "X"), Run(3, 4, "Y")]),
         ([], []),
     ],
 )
