@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +19,20 @@ def test_page_has_no_gap_and_no_dead_link(page: Path) -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+def test_the_page_on_the_crf_alone_runs_as_it_stands() -> None:
+    text = (ROOT / "docs" / "how-to" / "use-the-crf-alone.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "use-the-crf-alone.md", "exec"), names)
+    shapes = {name: tuple(names[name].shape) for name in ("marginals", "best_tags", "five_best", "drawn", "entropy")}
+    assert shapes == {
+        "marginals": (2, 7, 3),
+        "best_tags": (2, 7),
+        "five_best": (5, 2, 7),
+        "drawn": (100, 2, 7),
+        "entropy": (2,),
+    }
+    assert [len(row) for row in names["best"]] == [7, 4]
+    assert all(0 <= probability <= 1 for probability in names["probabilities"].tolist())

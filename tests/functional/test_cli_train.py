@@ -53,6 +53,16 @@ def test_a_splits_file_divides_one_corpus(train: Callable[..., Any], corpus: Pat
     assert "1 of 4 notes are in no part" in done.err
 
 
+def test_bioes_tags_train_and_predict(
+    train: Callable[..., Any], run: Callable[..., Any], corpus: Path, tmp_path: Path
+) -> None:
+    assert train("--scheme", "bioes", "--crf", "--map", "DRUG=", "--map", "SYMPTOM=").code == 0
+    _, _, config = read_model_dir(tmp_path / "model", device="cpu")
+    assert config.tags == ["O", "B-DISEASE", "I-DISEASE", "E-DISEASE", "S-DISEASE"]
+    assert run("predict", tmp_path / "model", corpus / "dev", "--output", tmp_path / "out").code == 0
+    assert run("evaluate", corpus / "dev", tmp_path / "out", "--map", "DRUG=", "--map", "SYMPTOM=").code == 0
+
+
 def test_map_renames_and_drops_types(train: Callable[..., Any], tmp_path: Path) -> None:
     assert train("--map", "DRUG=MEDICATION", "--map", "SYMPTOM=").code == 0
     _, _, config = read_model_dir(tmp_path / "model", device="cpu")

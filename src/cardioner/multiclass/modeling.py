@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import shutil
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -239,9 +239,8 @@ class CRF(nn.Module):
         scores = [self._score(emissions, row.clamp(min=0), kept) for row in tags]
         missing = tags[:, :, 0].eq(IGNORED) & kept[:, 0]  # (k, batch)
         missing[1:] |= ~kept[:, 0]  # an empty row has one sequence, the empty one
-        return torch.stack([self._restore(row, order) for row in tags]), torch.stack(scores).masked_fill(
-            missing, -torch.inf
-        )
+        tags = torch.stack([self._restore(row, order) for row in tags])
+        return tags, torch.stack(scores).masked_fill(missing, -torch.inf)
 
     @torch.no_grad()
     def sample(
@@ -274,9 +273,8 @@ class CRF(nn.Module):
         start, transitions, end = self._parameters_for(wide)
         value, tags, pairs = _counts(wide, kept, start, transitions, end)
         last = tags[torch.arange(len(tags), device=tags.device), _last(kept)]  # (batch, tags)
-        expected = (
-            (tags * wide).sum((1, 2)) + (tags[:, 0] * start + last * end).sum(1) + (pairs * transitions).sum((1, 2))
-        )
+        edges = (tags[:, 0] * start + last * end).sum(1)
+        expected = (tags * wide).sum((1, 2)) + edges + (pairs * transitions).sum((1, 2))
         return (value - expected).clamp(min=0.0).to(emissions.dtype)
 
     @torch.no_grad()
@@ -310,27 +308,27 @@ class CRF(nn.Module):
         def column(values: Iterable[int]) -> Tensor:
             return torch.tensor(list(values), dtype=torch.long, device=wide.device)
 
-        row, first = column(row for row, _, _ in spans), column(first for _, first, _ in spans)
-        opening, closing = column(tags[0] for _, _, tags in spans), column(tags[-1] for _, _, tags in spans)
-        last = first + column(len(tags) - 1 for _, _, tags in spans)
-        pairs = [
-            (index, offset, *pair)
-            for index, (_, _, tags) in enumerate(spans)
-            for offset, pair in enumerate(pairwise(tags))
-        ]
-        span, offset, tag, after = column(chain.from_iterable(pairs)).view(-1, 4).unbind(1)
-        there, place = row[span], first[span] + offset
-        moves = transitions[tag, after] + ahead[there, place + 1, after] - beta[there, place, tag]
-        opened = (alpha + beta)[row, first].log_softmax(1).gather(1, opening.unsqueeze(1)).squeeze(1)
-        found = opened.index_add(0, span, moves)
+        sizes = column(len(tags) for _, _, tags in spans)
+        stops = sizes.cumsum(0)
+        span = torch.arange(len(spans), device=wide.device).repeat_interleave(sizes)  # (all tags), as the next three
+        row, tag = column(row for row, _, _ in spans)[span], column(chain.from_iterable(tags for _, _, tags in spans))
+        begin, last = stops - sizes, stops - 1  # (spans)
+        position = (
+            column(first for _, first, _ in spans)[span] + torch.arange(len(tag), device=wide.device) - begin[span]
+        )
+        entering, leaving = ahead[row, position, tag], beta[row, position, tag]
+        moves = transitions[tag[:-1], tag[1:]] + entering[1:] - leaving[:-1]
+        moves = moves.nan_to_num(nan=-torch.inf, neginf=-torch.inf)  # out of a tag that nothing may follow
+        found = (alpha + beta)[row, position].log_softmax(1).gather(1, tag.unsqueeze(1)).squeeze(1)[begin]
+        found = found.index_add(0, span[1:], torch.where(span[1:] == span[:-1], moves, 0.0)).clamp(max=0.0)
         if self.legal is None:
             return found
-        continues = torch.tensor(self.legal.continues, device=wide.device)[closing]  # (spans, tags)
-        continues &= (last + 1 < kept.sum(1)[row]).unsqueeze(1)
-        following = ahead[row, (last + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
-        onward = transitions[closing] + following - beta[row, last, closing].unsqueeze(1)
-        goes_on = onward.exp().masked_fill(~continues, 0.0).sum(1).clamp(max=1.0)
-        return found.clamp(max=0.0) + torch.log1p(-goes_on)
+        row, position, tag, leaving = row[last], position[last], tag[last], leaving[last].unsqueeze(1)
+        following = ahead[row, (position + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
+        goes_on = torch.tensor(self.legal.continues, device=wide.device)[tag]
+        goes_on &= (position + 1 < kept.sum(1)[row]).unsqueeze(1)
+        onward = (transitions[tag] + following - leaving).exp()
+        return found + torch.log1p(-onward.masked_fill(~goes_on, 0.0).sum(1).clamp(max=1.0))
 
     def _arrange(
         self, emissions: Tensor, mask: Tensor | None = None, tags: Tensor | None = None

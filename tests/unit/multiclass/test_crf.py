@@ -10,7 +10,7 @@ import torchcrf
 from torch import Tensor
 
 from cardioner.multiclass import modeling
-from cardioner.multiclass.modeling import CRF, IGNORED, check_labels, legal_transitions
+from cardioner.multiclass.modeling import CRF, IGNORED, Legality, check_labels, legal_transitions
 
 BIO = ["O", "B-X", "I-X", "B-Y", "I-Y"]
 
@@ -228,6 +228,14 @@ def test_span_probabilities_of_a_certain_field_are_certain() -> None:
     found = bio_field().span_log_probabilities(emissions, [(0, 0, [1, 2]), (0, 3, [3]), (0, 0, [1]), (0, 1, [1])])
     assert found.exp().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0])
     assert found[:2].max() <= 0.0
+
+
+def test_spans_out_of_a_tag_that_nothing_may_follow_are_impossible() -> None:
+    dead_end = Legality((True, True), ((True, True), (False, False)), (True, False), ((False, False),) * 2)
+    crf = CRF(2, batch_first=True, legal=dead_end)
+    spans = [(0, 0, [0, 0]), (0, 0, [0, 1]), (0, 0, [1, 0]), (0, 1, [1, 1]), (0, 2, [1])]
+    found = crf.span_log_probabilities(torch.zeros(1, 3, 2), spans).exp().tolist()
+    assert found == pytest.approx([1.0, 0.0, 0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
