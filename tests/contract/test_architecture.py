@@ -26,12 +26,12 @@ EXAMPLE = "cardioner.multiclass.load_custom_model_example"
 MAY_PRINT = ("cardioner.cli", EXAMPLE)
 
 LAYERS = (
-    ("errors", "documents"),
-    ("labels", "splits"),
+    ("errors", "documents", "similar"),
+    ("labels", "splits", "stratify"),
     ("formats", "evaluation"),
     ("multiclass.modeling", "multiclass.windows", "multiclass.tagging", "multiclass.pipeline"),
     ("multiclass.features", "multiclass.encoder"),
-    ("multiclass", "predictor", "model_dir", "description", "card"),
+    ("multiclass", "predictor", "model_dir", "description", "card", "checking"),
     ("cli", "__main__"),
 )
 """Each may import its own layer and those before it; the longest name that fits a module decides."""

@@ -12,7 +12,6 @@ import pytest
 
 from cardioner import model_dir
 from cardioner.documents import Document
-from cardioner.formats import files
 from cardioner.multiclass.modeling import TokenClassificationModel
 
 
@@ -177,7 +176,7 @@ def test_a_disk_that_fills_during_a_second_training_leaves_the_first_model(
 def test_a_full_disk_while_predictions_are_written_is_told(
     run: Callable[..., Any], saved: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_write_and_rename", no_space)
+    monkeypatch.setattr(Path, "rename", no_space)
     done = run("predict", saved, corpus / "dev", "--output", tmp_path / "o")
     assert done.code == 5
     assert "free some space" in done.error

@@ -9,10 +9,13 @@ from typing import Any
 import typer
 
 from cardioner import __version__
+from cardioner.cli.check import check
 from cardioner.cli.console import INTERRUPTED, complain
+from cardioner.cli.convert import convert
 from cardioner.cli.evaluate import evaluate
 from cardioner.cli.inspect import inspect
 from cardioner.cli.predict import predict
+from cardioner.cli.split import split
 from cardioner.cli.train import train
 from cardioner.errors import CardioNERError, UsageError
 
@@ -23,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, evaluate, inspect):
+for command in (check, split, train, predict, evaluate, convert, inspect):
     app.command()(command)
 
 

@@ -96,8 +96,8 @@ class Stages:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Show how far a stage is; of one without a total, how much is done."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         task = self._tasks[stage]

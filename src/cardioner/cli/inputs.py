@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from cardioner.cli.console import notices, table
 from cardioner.documents import Document, rename_labels
 from cardioner.errors import DataError, UsageError
-from cardioner.formats import Remark, read_corpus
+from cardioner.formats import Reading, Remark, stream_corpus
 
 MapOption = Annotated[
     list[str] | None,
@@ -38,9 +39,66 @@ def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
     return mapping
 
 
-def read_parts(
-    paths: Sequence[Path], mapping: dict[str, str], *, require_annotations: bool = False
-) -> list[list[Document]]:
+class OnError(str, Enum):
+    """What to do with malformed rows."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+class FormatName(str, Enum):
+    """The formats by name."""
+
+    brat = "brat"
+    tsv = "tsv"
+    jsonl = "jsonl"
+    conll = "conll"
+    datasets = "datasets"
+
+
+FormatOption = Annotated[
+    FormatName | None,
+    typer.Option(
+        "--format", metavar="NAME", help="brat, tsv, jsonl, conll or datasets. Default: what the content looks like."
+    ),
+]
+EncodingOption = Annotated[str, typer.Option(metavar="NAME", help="Of the files, such as latin-1 or cp1252.")]
+TextsOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The .txt notes of a TSV file that lies elsewhere.")
+]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option(metavar="WAY", help="stop names all malformed rows and ends; skip leaves them out and counts them."),
+]
+UnannotatedOption = Annotated[
+    bool, typer.Option("--allow-unannotated", help="Take notes without annotations as notes without entities.")
+]
+
+
+class Wishes(NamedTuple):
+    """How corpora are to be read: what the options of that name say."""
+
+    format: FormatName | None = None
+    encoding: str = "utf-8"
+    texts: Path | None = None
+    on_error: OnError = OnError.stop
+    allow_unannotated: bool = True
+
+    def stream(self, path: Path) -> tuple[Iterator[Document], Reading]:
+        """The documents at a path, one at a time, and what will hold what was set aside when the last one is out."""
+        reading = Reading(
+            encoding=self.encoding,
+            require_annotations=not self.allow_unannotated,
+            texts=self.texts,
+            on_error=self.on_error.value,
+        )
+        return stream_corpus(path, self.format.value if self.format else None, reading=reading), reading
+
+
+BY_DEFAULT = Wishes()
+
+
+def read_parts(paths: Sequence[Path], mapping: dict[str, str], wishes: Wishes = BY_DEFAULT) -> list[list[Document]]:
     """Read corpora, rename their types, and show what was set aside.
 
     Raises:
@@ -48,19 +106,27 @@ def read_parts(
     """
     parts = []
     for path in paths:
-        corpus = read_corpus(path, require_annotations=require_annotations)
-        show_remarks(path, corpus.remarks)
-        parts.append(corpus.documents)
-    found = {span.label for part in parts for document in part for span in document.spans}
+        documents, reading = wishes.stream(path)
+        parts.append(list(documents))
+        show_remarks(f"Set aside in {path}", reading.tally.remarks())
+    check_mapping(mapping, {span.label for part in parts for document in part for span in document.spans})
+    return [list(rename_labels(part, mapping)) for part in parts]
+
+
+def check_mapping(mapping: dict[str, str], found: set[str]) -> None:
+    """Refuse a mapping of types that the data does not have.
+
+    Raises:
+        DataError: Naming them.
+    """
     if unknown := sorted(set(mapping) - found):
         raise DataError(
             f"--map names {', '.join(unknown)}; the data has the types {', '.join(sorted(found)) or 'none'}"
         )
-    return [rename_labels(part, mapping) for part in parts]
 
 
-def show_remarks(path: Path, remarks: Sequence[Remark]) -> None:
-    """A table of what a reader set aside."""
+def show_remarks(title: str, remarks: Sequence[Remark]) -> None:
+    """A table of what a reader or a writer set aside."""
     if remarks:
         rows = [(remark.kind, remark.where, remark.count) for remark in remarks]
-        notices.print(table(f"Set aside in {path}", ("what", "first", "count"), rows, left=2))
+        notices.print(table(title, ("what", "first", "count"), rows, left=2))

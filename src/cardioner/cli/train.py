@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,19 @@ from cardioner.cli.console import (
     table,
     tell,
 )
-from cardioner.cli.inputs import DeviceOption, MapOption, parse_mapping, read_parts
+from cardioner.cli.inputs import (
+    DeviceOption,
+    EncodingOption,
+    FormatOption,
+    MapOption,
+    OnError,
+    OnErrorOption,
+    TextsOption,
+    UnannotatedOption,
+    Wishes,
+    parse_mapping,
+    read_parts,
+)
 from cardioner.documents import Document
 from cardioner.errors import DataError, UsageError
 from cardioner.labels import LabelSet, Scheme
@@ -30,6 +42,9 @@ from cardioner.splits import apply_splits, read_splits
 if TYPE_CHECKING:
     from cardioner.multiclass.initial import Start
     from cardioner.multiclass.trainer import ModelTrainer, TrainingResult
+
+
+_Read = Callable[[Sequence[Path]], list[list[Document]]]
 
 
 class _Parts(NamedTuple):
@@ -55,6 +70,11 @@ def train(  # noqa: PLR0913 - one parameter an option
     freeze_backbone: option.FreezeBackbone = False,
     class_weights: option.ClassWeights = None,
     mapping: MapOption = None,
+    format: FormatOption = None,  # noqa: A002 - the name of the option
+    encoding: EncodingOption = "utf-8",
+    texts: TextsOption = None,
+    on_error: OnErrorOption = OnError.stop,
+    allow_unannotated: UnannotatedOption = False,
     epochs: option.Epochs = 5,
     batch_size: option.BatchSize = 16,
     gradient_accumulation: option.GradientAccumulation = 1,
@@ -73,7 +93,11 @@ def train(  # noqa: PLR0913 - one parameter an option
     """
     names = parse_mapping(mapping)
     folders = {"--train": train, "--eval": evaluation, "--test": test}
-    parts = _read_corpus(corpus, splits, folders, names) if corpus or splits else _read_folders(folders, names)
+    wishes = Wishes(format, encoding, texts, on_error, allow_unannotated)
+    if corpus or splits:
+        parts = _read_corpus(corpus, splits, folders, read=lambda paths: read_parts(paths, names, wishes))
+    else:
+        parts = _read_folders(folders, read=lambda paths: read_parts(paths, names, wishes))
     settings = {
         "model": backbone,
         "use_crf": crf,
@@ -121,7 +145,7 @@ def _trainer(labels: LabelSet, settings: dict[str, Any], options: dict[str, Any]
 
 
 def _read_corpus(
-    corpus: Path | None, splits: Path | None, folders: Mapping[str, Path | None], mapping: dict[str, str]
+    corpus: Path | None, splits: Path | None, folders: Mapping[str, Path | None], *, read: _Read
 ) -> _Parts:
     """The parts of one folder, by a splits file."""
     if corpus is None or splits is None:
@@ -129,19 +153,19 @@ def _read_corpus(
     if given := [name for name, path in folders.items() if path is not None]:
         raise UsageError(f"--corpus with --splits takes the place of {', '.join(given)}: give one or the other")
     division = read_splits(splits)
-    (documents,) = read_parts([corpus], mapping, require_annotations=True)
+    (documents,) = read([corpus])
     if left_out := division.count_left_out(documents):
         tell(f"{left_out} of {len(documents)} notes are in no part of {splits} and are not used")
     return _Parts(*apply_splits(documents, division))
 
 
-def _read_folders(folders: Mapping[str, Path | None], mapping: dict[str, str]) -> _Parts:
+def _read_folders(folders: Mapping[str, Path | None], *, read: _Read) -> _Parts:
     """The parts given as folders of their own."""
     if folders["--train"] is None:
         raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
     given = [path for path in folders.values() if path is not None]
-    read = iter(read_parts(given, mapping, require_annotations=True))
-    return _Parts(*(next(read) if path is not None else [] for path in folders.values()))
+    found = iter(read(given))
+    return _Parts(*(next(found) if path is not None else [] for path in folders.values()))
 
 
 def _labels(documents: Sequence[Document], scheme: Scheme) -> LabelSet:

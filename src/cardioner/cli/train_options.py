@@ -11,7 +11,7 @@ _BACKBONE = "Encoder: a folder or Hugging Face name, or an earlier model directo
 _SPLITS = 'JSON with lists of note ids under "train", "validation" and "test", for --corpus.'
 
 Output = Annotated[Path, Option(metavar="DIR", help="The model directory to write.")]
-Train = Annotated[Path | None, Option("--train", metavar="PATH", help="Notes to learn from: a brat folder.")]
+Train = Annotated[Path | None, Option("--train", metavar="PATH", help="Notes to learn from, in any format.")]
 Eval = Annotated[Path | None, Option("--eval", metavar="PATH", help="Notes that pick the best epoch.")]
 Test = Annotated[Path | None, Option("--test", metavar="PATH", help="Notes to score once, at the end.")]
 Corpus = Annotated[Path | None, Option(metavar="PATH", help="All notes in one folder, with --splits.")]
@@ -19,7 +19,9 @@ SplitsFile = Annotated[Path | None, Option("--splits", metavar="FILE", help=_SPL
 Backbone = Annotated[str | None, Option(metavar="NAME_OR_DIR", help=_BACKBONE)]
 Scheme = Annotated[
     Literal["BIO", "BIOES"],
-    Option(case_sensitive=False, help="Tags: BIO, or BIOES, which has tags for the end of an entity too."),
+    Option(
+        metavar="NAME", case_sensitive=False, help="Tags: BIO, or BIOES, which has tags for the end of an entity too."
+    ),
 ]
 Crf = Annotated[bool, Option("--crf", help="Put a conditional random field on the head.")]
 HiddenLayers = Annotated[

@@ -6,20 +6,19 @@ the other kinds of lines are counted.
 
 from __future__ import annotations
 
-import os
 import re
-import unicodedata
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, OutputError, listed
-from cardioner.formats.corpus import Corpus, Problems, Tally
-from cardioner.formats.files import read_text, write_atomically
+from cardioner.formats.files import FileNames, read_text, staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cardioner.formats.corpus import Reading, Remark
 
     Pieces = Sequence[tuple[int, int]]
 
@@ -31,76 +30,78 @@ _OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
 _NEWLINES_AS_SPACES = str.maketrans("\r\n", "  ")
 
 
-def read_brat(path: Path, *, require_annotations: bool = False) -> Corpus:
-    """Read a folder of brat files, or a single note.
+def read_brat(path: Path, reading: Reading) -> Iterator[Document]:
+    """Read a folder of brat files, or a single note, one document at a time, sorted by id.
 
     The id of a document is the path of its `.txt` relative to the folder, without the suffix and with `/`. A span whose
-    fragments touch is contiguous.
+    fragments touch is contiguous. Spans come in text order.
 
     Args:
         path: The folder (sub-folders are read too), or one `.txt` file.
-        require_annotations: Refuse a `.txt` without an `.ann`, and an `.ann` without a `.txt`.
-
-    Returns:
-        The documents sorted by id, their spans in text order, and a remark for everything that was set aside.
+        reading: What is wanted; a `.txt` without an `.ann` is a note without spans, unless annotations are required.
 
     Raises:
-        DataError: If there is no note, or if files or lines cannot be used; all of them are named together.
-        FormatError: If exactly one line is malformed, or has a quote that is not what the text holds there.
+        DataError: If there is no note, or annotations that are required are missing.
     """
     files = _find_files(path)
-    if require_annotations:
+    if reading.require_annotations:
         _refuse_incomplete(files, path)
-    tally, problems = Tally(), Problems()
-    _remark_on_files(files, tally)
-    documents = []
+    _remark_on_files(files, reading)
     for name in sorted(files.notes):
-        with problems.gathered():
-            documents.append(_read_document(name, files, tally=tally, problems=problems))
-    problems.raise_together()
-    return Corpus(tuple(documents), tally.remarks())
+        document = None
+        with reading.guarded(files.notes[name]):
+            document = _read_document(name, files, reading)
+        if document is not None:
+            yield document
 
 
-def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
-    """Write a folder of brat files; a note without spans gets an empty `.ann`.
+def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+    """Write a folder of brat files, one document at a time; a note without spans gets an empty `.ann`.
 
-    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Everything is checked before the first
-    file is written, and each file is written whole or not at all.
+    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Files are made beside the folder and
+    moved there when all of them are.
 
     Args:
         documents: The notes; a `/` in an id makes a sub-folder.
         path: The folder; it is made if it is missing.
         overwrite: Replace files that are there; files of other documents stay as they are.
 
+    Returns:
+        Nothing: brat holds all that a document has.
+
     Raises:
         OutputError: If the folder already holds `.ann` files or other text under the name of a note, if an id cannot be
             a file name in this folder, if the format cannot hold a label, or if the disk is full.
     """
-    documents = list(documents)
-    for note, (text, marked) in check_brat_target(documents, path, overwrite=overwrite).items():
-        write_atomically(_annotations_of(note), marked)  # first: a note without it would count as one without spans
-        write_atomically(note, text)
+    names = FileNames(".txt", ".ann")
+    with staging(path) as stage:
+        for document in documents:
+            names.add(document.id)
+            text, marked = _encode(document)
+            note = stage / f"{document.id}.txt"
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_bytes(text)
+            _annotations_of(note).write_bytes(marked)
+        _check_place(path, {path / f"{name}.txt": stage / f"{name}.txt" for name in names}, overwrite=overwrite)
+        _move(stage, path, names)
+    return ()
 
 
-def check_brat_target(
-    documents: Iterable[Document], path: Path, *, overwrite: bool = False
-) -> dict[Path, tuple[bytes, bytes]]:
+def check_brat_target(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
     """Check what `write_brat` would, and write nothing: long work should not end at a full folder.
-
-    Returns:
-        Per note's file its text and its annotations, as they would be written.
 
     Raises:
         OutputError: As `write_brat` does.
     """
-    documents = list(documents)
-    _check_ids([document.id for document in documents])
-    contents = {path / f"{document.id}.txt": _encode(document) for document in documents}
+    documents, names = list(documents), FileNames(".txt", ".ann")
+    for document in documents:
+        names.add(document.id)
+        _encode(document)
+    notes = {path / f"{document.id}.txt": document.text.encode() for document in documents}
     try:
-        _check_place(path, {note: text for note, (text, _) in contents.items()}, overwrite=overwrite)
+        _check_place(path, notes, overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    return contents
 
 
 def read_brat_texts(path: Path) -> tuple[Document, ...]:
@@ -110,6 +111,11 @@ def read_brat_texts(path: Path) -> tuple[Document, ...]:
         DataError: If there is no note, or a note is not UTF-8.
     """
     return tuple(Document(name, read_text(note)) for name, note in sorted(_find_files(path).notes.items()))
+
+
+def is_brat(path: Path) -> bool:
+    """Whether a folder holds annotations of brat, or a path is a note."""
+    return any(path.rglob("*.ann")) if path.is_dir() else path.suffix == ".txt"
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -182,27 +188,27 @@ def _refuse_incomplete(files: _Files, path: Path) -> None:
         raise DataError(f"{path}: expected a .txt and an .ann file for each note, but " + ", and ".join(problems))
 
 
-def _remark_on_files(files: _Files, tally: Tally) -> None:
+def _remark_on_files(files: _Files, reading: Reading) -> None:
     for name in files.without_annotations():
-        tally.add(".txt without .ann", str(files.notes[name]))
+        reading.aside(".txt without .ann", files.notes[name])
     for name in files.without_note():
-        tally.add(".ann without .txt", str(files.annotations[name]))
+        reading.aside(".ann without .txt", files.annotations[name])
     for file in files.others:
-        tally.add("other files", str(file))
+        reading.aside("other files", file)
     for file in files.hidden:
-        tally.add("hidden files", str(file))
+        reading.aside("hidden files", file)
 
 
-def _read_document(name: str, files: _Files, *, tally: Tally, problems: Problems) -> Document:
-    text = read_text(files.notes[name])
+def _read_document(name: str, files: _Files, reading: Reading) -> Document:
+    text = read_text(files.notes[name], reading.encoding)
     if name not in files.annotations:
         return Document(name, text)
     path = files.annotations[name]
-    lines = read_text(path).removeprefix("\ufeff").removesuffix("\n").split("\n")
+    lines = read_text(path, reading.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
     spans: list[tuple[str, Span]] = []
     scores: dict[str, float] = {}
     for number, line in enumerate(lines if lines != [""] else [], start=1):
-        with problems.gathered(path, number):
+        with reading.guarded(path, number):
             scored = _SCORE.fullmatch(line.removesuffix("\r"))
             found = _parse_line(line.removesuffix("\r"), text)
             if scored:
@@ -210,7 +216,7 @@ def _read_document(name: str, files: _Files, *, tally: Tally, problems: Problems
             elif isinstance(found, Span):
                 spans.append((line.partition("\t")[0], found))
             else:
-                tally.add(found, f"{path}:{number}")
+                reading.aside(found, path, number)
     ordered = sorted(spans, key=lambda pair: (pair[1].start, pair[1].end, pair[1].label, pair[1].fragments))
     return Document(name, text, tuple(replace(span, score=scores.get(tag)) for tag, span in ordered))
 
@@ -286,39 +292,6 @@ def _quote(text: str, pieces: Pieces, *, shift: int = 0) -> str:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _check_ids(ids: Sequence[str]) -> None:
-    """Refuse ids that are no file name in the folder, and ids that some file system takes for the same name."""
-    taken: dict[str, str] = {}
-    for name in ids:
-        if not _is_file_name(name):
-            raise OutputError(f"the document id {name!r} cannot be the name of a file in the folder; rename it")
-        key = _fold(name)
-        if key in taken:
-            raise OutputError(f"the document ids {taken[key]!r} and {name!r} give the same file names; rename one")
-        taken[key] = name
-    files = {f"{key}{suffix}" for key in taken for suffix in (".txt", ".ann")}
-    for key, name in taken.items():
-        steps = key.split("/")
-        if any("/".join(steps[:depth]) in files for depth in range(1, len(steps))):
-            raise OutputError(
-                f"the document id {name!r} needs a folder where a file of another document goes; rename one"
-            )
-
-
-def _is_file_name(name: str) -> bool:
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    steps = name.split("/")
-    odd = any(character == "\\" or ord(character) < 32 for character in name)
-    return not odd and not PureWindowsPath(name).drive and all(step and not step.startswith(".") for step in steps)
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def _encode(document: Document) -> tuple[bytes, bytes]:
     """The bytes of a note and of its annotations."""
     lines = [line for number, span in enumerate(document.spans, start=1) for line in _lines(document, span, number)]
@@ -339,13 +312,29 @@ def _lines(document: Document, span: Span, number: int) -> list[str]:
     return lines
 
 
-def _check_place(path: Path, notes: dict[Path, bytes], *, overwrite: bool) -> None:
+def _check_place(path: Path, notes: Mapping[Path, Path | bytes], *, overwrite: bool) -> None:
+    """Refuse a folder with annotations in it, and one where a note's file holds something else."""
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; expected a folder, or a place for a new one")
     if overwrite:
         return
     if any(path.rglob("*.ann")):
         raise OutputError(f"{path} already holds .ann files; choose another folder, or ask to overwrite them")
-    for note, text in notes.items():
-        if note.exists() and not (note.is_file() and note.read_bytes() == text):
+    for note, made in notes.items():
+        if note.exists() and not (note.is_file() and note.read_bytes() == _bytes_of(made)):
             raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
+
+
+def _bytes_of(made: Path | bytes) -> bytes:
+    return made if isinstance(made, bytes) else made.read_bytes()
+
+
+def _move(stage: Path, path: Path, ids: Iterable[str]) -> None:
+    """Move files from one folder to another; where there is no other, rename the one."""
+    if not path.exists():
+        stage.rename(path)
+        return
+    for name in ids:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".ann", ".txt"):  # a note without its .ann would count as one without spans
+            (stage / f"{name}{suffix}").replace(path / f"{name}{suffix}")

@@ -1,27 +1,84 @@
-"""Files as every format reads and writes them: strict UTF-8 with its newlines untouched, whole or not at all."""
+"""Files as every format reads and writes them: strict, with newlines untouched, whole or not at all."""
 
 from __future__ import annotations
 
+import codecs
 import errno
+import os
 import secrets
-from pathlib import Path
+import shutil
+import unicodedata
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING
 
-from cardioner.errors import DataError, OutputError
+from cardioner.errors import DataError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedWriter
+
+UTF8 = "utf-8"
 
 
-def read_text(path: Path) -> str:
+def check_encoding(name: str) -> str:
+    """The name, if there is such an encoding.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    try:
+        codecs.lookup(name).incrementaldecoder  # noqa: B018 - a codec such as rot13 has none for bytes
+        "".encode(name)
+    except (LookupError, ValueError, TypeError):
+        raise UsageError(f"there is no encoding {name!r}: expected a name such as utf-8, latin-1 or cp1252") from None
+    return name
+
+
+def read_text(path: Path, encoding: str = UTF8) -> str:
     """Read a file without changing a character: no newline is translated, and a BOM stays character 0.
 
     Raises:
-        DataError: If the file cannot be read, or is not UTF-8.
+        DataError: If the file cannot be read, or is not in this encoding.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
-        problem = f"{path}: expected UTF-8, found another byte at offset {error.start}; convert the file to UTF-8"
+        problem = _not_in(encoding, path, error.start)
     except OSError as error:
         problem = f"{path}: cannot be read ({error.strerror})"
     raise DataError(problem)
+
+
+def read_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
+    r"""Lines and their numbers, one at a time, without the newline; a BOM at the very beginning is taken off.
+
+    Only `\n` ends a line, and one `\r` before it goes with it: other characters that Python takes for newlines occur
+    in notes.
+
+    Raises:
+        DataError: If the file cannot be read, or a line is not in this encoding.
+    """
+    number = 0
+    try:
+        with path.open(encoding=encoding, newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                content = line.removesuffix("\n").removesuffix("\r")
+                yield number, content.removeprefix("\ufeff") if number == 1 else content
+        return
+    except UnicodeDecodeError:
+        problem = f"{path}:{number + 1}: expected {encoding} from here on, found another byte; {_hint(encoding)}"
+    except OSError as error:
+        problem = f"{path}: cannot be read ({error.strerror})"
+    raise DataError(problem)
+
+
+def _not_in(encoding: str, path: Path, offset: int) -> str:
+    return f"{path}: expected {encoding.upper()}, found another byte at offset {offset}; {_hint(encoding)}"
+
+
+def _hint(encoding: str) -> str:
+    return f"convert the file to {encoding.upper()}, or name its encoding (--encoding)"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -30,20 +87,108 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OutputError: If it cannot be written, for example because the disk is full.
     """
-    try:
+    with writing(path, overwrite=True) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path, *, overwrite: bool) -> Iterator[BufferedWriter]:
+    """A file to write bytes to, which takes its name only when the block ends well.
+
+    Raises:
+        OutputError: If it exists and may not be replaced, or cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected a file, or a place for a new one")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_rename(path, content)
+        try:
+            with part.open("xb") as file:
+                yield file
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """A folder beside a place for another one, to make files in before they are moved there; it is gone in the end.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    stage = path.absolute().with_name(f".{secrets.token_hex(8)}.part")
+    with _named(path):
+        stage.parent.mkdir(parents=True, exist_ok=True)
+        stage.mkdir()
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the system says against writing, as an error that names the place."""
+    try:
+        yield
     except OSError as error:
         hint = "; free some space and write again" if error.errno == errno.ENOSPC else ""
         raise OutputError(f"{path}: cannot be written ({error.strerror}){hint}") from error
 
 
-def _write_and_rename(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+class FileNames:
+    """Document ids that become file names in one folder, in the order they came."""
+
+    def __init__(self, *suffixes: str) -> None:
+        self._suffixes = suffixes
+        self._names: dict[str, str] = {}
+        self._files = set[str]()
+        self._folders = set[str]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names.values())
+
+    def add(self, name: str) -> None:
+        """Take one more.
+
+        Raises:
+            OutputError: If it is no file name in the folder, if some file system takes it for another one's, or if it
+                needs a folder where a file goes.
+        """
+        if not _is_file_name(name):
+            raise OutputError(f"the document id {name!r} cannot be the name of a file in the folder; rename it")
+        key = _fold(name)
+        if key in self._names:
+            raise OutputError(
+                f"the document ids {self._names[key]!r} and {name!r} give the same file names; rename one"
+            )
+        steps = key.split("/")
+        folders = {"/".join(steps[:depth]) for depth in range(1, len(steps))}
+        files = {f"{key}{suffix}" for suffix in self._suffixes}
+        if folders & self._files or files & self._folders:
+            raise OutputError(
+                f"the document id {name!r} needs a folder where a file of another document goes, or the other way "
+                "round; rename one"
+            )
+        self._names[key] = name
+        self._files |= files
+        self._folders |= folders
+
+
+def _is_file_name(name: str) -> bool:
     try:
-        with part.open("xb") as file:
-            file.write(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    steps = name.split("/")
+    odd = any(character == "\\" or ord(character) < 32 for character in name)
+    return not odd and not PureWindowsPath(name).drive and all(step and not step.startswith(".") for step in steps)
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, listed
+from cardioner.formats.words import WORDLESS, document_of_words
 from cardioner.labels import LabelSet
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.pipeline import EncodedNote, WindowPlan, encode_notes, pad
-from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, run_tags, to_runs, to_tags
+from cardioner.multiclass.tagging import OUTSIDE, repair, run_tags, to_runs, to_tags
 from cardioner.multiclass.windows import Window
 
 ILLEGAL_TAGS = "illegal tags, such as an inside tag that continues nothing, made legal"
@@ -182,21 +183,11 @@ def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
             raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")
         tags, repaired = repair(_tag_names(row["tags"], labels, identifier), labels.tags)
         remarks[ILLEGAL_TAGS] += repaired
-        document = _document_of_words(identifier, tokens, tags)
-        remarks["entities whose words have no character, left out"] += len(to_runs(tags)) - len(document.spans)
+        runs = to_runs(tags)
+        document = document_of_words(identifier, [tokens], runs)
+        remarks[WORDLESS] += len(runs) - len(document.spans)
         documents.append(document)
     return Dataset(tuple(documents), remarks=+remarks)
-
-
-def _document_of_words(identifier: str, tokens: Sequence[str], tags: Sequence[str]) -> Document:
-    """Words joined by single spaces, with the spans that their tags mark."""
-    offsets, position = [], 0
-    for token in tokens:
-        offsets.append((position, position + len(token)))
-        position += len(token) + 1
-    edges = [(run_offsets(run, offsets), run.label) for run in to_runs(tags)]
-    spans = tuple(Span(start, end, label) for (start, end), label in edges if start < end)
-    return Document(identifier, " ".join(tokens), spans)
 
 
 def _read_features(rows: Sequence[Mapping[str, Any]], labels: LabelSet, tokenizer: Any) -> Dataset:

@@ -163,6 +163,8 @@ class CRF(nn.Module):
     def __init__(self, num_tags: int, batch_first: bool = False, *, legal: Legality | None = None) -> None:
         if num_tags <= 0:
             raise ValueError(f"a CRF needs at least one tag, found {num_tags}")
+        if legal is not None and len(legal.start) != num_tags:
+            raise ValueError(f"expected the legality of {num_tags} tags, found that of {len(legal.start)}")
         super().__init__()
         self.num_tags = num_tags
         self.batch_first = batch_first
@@ -171,6 +173,10 @@ class CRF(nn.Module):
         self.end_transitions = nn.Parameter(torch.empty(num_tags))
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
         self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        return f"num_tags={self.num_tags}, batch_first={self.batch_first}, constrained={self.legal is not None}"
 
     def reset_parameters(self) -> None:
         """Set all parameters to 0: the head's own opinion, by which an untrained CRF can be told."""
@@ -190,11 +196,11 @@ class CRF(nn.Module):
             ValueError: For another reduction, or a tag id that the CRF does not have.
         """
         if tags.dtype == torch.bool:
-            emissions, kept, _, _ = self._arrange(emissions, tags)
+            emissions, kept, _, _ = self._arrange(emissions, tags if mask is None else tags & mask.bool())
             score = self._score(emissions, self._viterbi(emissions, kept).clamp(min=0), kept)
         else:
             check_labels(tags, self.num_tags)
-            emissions, kept, _, tags = self._arrange(emissions, mask, tags)
+            emissions, kept, _, tags = self._arrange(emissions, mask, tags.long())
             score = self._score(emissions, tags, kept)
         return _reduce(score - _log_partition(emissions, kept, *self._parameters_for(emissions)), kept, reduction)
 
@@ -250,7 +256,12 @@ class CRF(nn.Module):
 
         The last tag is drawn first, then each tag given the one behind it; noise of Gumbel's distribution turns the
         draw into a maximum. Without `batch_first` the samples are `(count, length, batch)`.
+
+        Raises:
+            ValueError: If `count` is not positive.
         """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, found {count}")
         emissions, kept, order, _ = self._arrange(emissions, mask)
         wide = _widened(emissions)
         start, transitions, end = self._parameters_for(wide)
@@ -274,7 +285,7 @@ class CRF(nn.Module):
         value, tags, pairs = _counts(wide, kept, start, transitions, end)
         last = tags[torch.arange(len(tags), device=tags.device), _last(kept)]  # (batch, tags)
         edges = (tags[:, 0] * start + last * end).sum(1)
-        expected = (tags * wide).sum((1, 2)) + edges + (pairs * transitions).sum((1, 2))
+        expected = torch.where(tags > 0, tags * wide, 0.0).sum((1, 2)) + edges + (pairs * transitions).sum((1, 2))
         return (value - expected).clamp(min=0.0).to(emissions.dtype)
 
     @torch.no_grad()
@@ -289,14 +300,20 @@ class CRF(nn.Module):
         """The log-probabilities of exactly these spans, `(spans)`, in double precision.
 
         A span's probability is that of its first tag, times those of each further tag given the one before it, times
-        that of no tag behind them that would go on with the span (see `Legality.continues`).
+        that of no tag behind them that would go on with the span (see `Legality.continues`). A type without an opening
+        tag has no such spans: what stands before them may belong to them.
 
         Args:
             emissions: `(batch, length, tags)`.
             spans: Per span its row, its first position as `decode` counts them, and its tag ids.
             mask: `(batch, length)`; positions that are 0 are left out.
             temperature: Divides emissions and parameters.
+
+        Raises:
+            ValueError: If a span is not there, or the temperature is not positive.
         """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, found {temperature}")
         emissions, kept, _, _ = self._arrange(emissions, mask)
         wide = _widened(emissions) / temperature
         if not spans:
@@ -309,10 +326,10 @@ class CRF(nn.Module):
             return torch.tensor(list(values), dtype=torch.long, device=wide.device)
 
         sizes = column(len(tags) for _, _, tags in spans)
-        stops = sizes.cumsum(0)
+        ends = sizes.cumsum(0)
         span = torch.arange(len(spans), device=wide.device).repeat_interleave(sizes)  # (all tags), as the next three
         row, tag = column(row for row, _, _ in spans)[span], column(chain.from_iterable(tags for _, _, tags in spans))
-        begin, last = stops - sizes, stops - 1  # (spans)
+        begin, last = ends - sizes, ends - 1  # (spans)
         position = (
             column(first for _, first, _ in spans)[span] + torch.arange(len(tag), device=wide.device) - begin[span]
         )
@@ -323,12 +340,12 @@ class CRF(nn.Module):
         found = found.index_add(0, span[1:], torch.where(span[1:] == span[:-1], moves, 0.0)).clamp(max=0.0)
         if self.legal is None:
             return found
-        row, position, tag, leaving = row[last], position[last], tag[last], leaving[last].unsqueeze(1)
-        following = ahead[row, (position + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
+        row, position, tag, leaving = row[last], position[last], tag[last], leaving[last]
+        following = transitions[tag] + ahead[row, (position + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
         goes_on = torch.tensor(self.legal.continues, device=wide.device)[tag]
-        goes_on &= (position + 1 < kept.sum(1)[row]).unsqueeze(1)
-        onward = (transitions[tag] + following - leaving).exp()
-        return found + torch.log1p(-onward.masked_fill(~goes_on, 0.0).sum(1).clamp(max=1.0))
+        stops = following.masked_fill(goes_on, -torch.inf).logsumexp(1) - leaving
+        stops = torch.where(position + 1 < kept.sum(1)[row], stops, 0.0)
+        return found + stops.nan_to_num(nan=-torch.inf, neginf=-torch.inf).clamp(max=0.0)
 
     def _arrange(
         self, emissions: Tensor, mask: Tensor | None = None, tags: Tensor | None = None
@@ -336,6 +353,8 @@ class CRF(nn.Module):
         """Batch first and kept positions at the front: emissions, what is kept, original positions, tags."""
         if emissions.dim() != 3 or emissions.size(2) != self.num_tags:
             raise ValueError(f"expected three axes of emissions with {self.num_tags} tags, found {emissions.shape}")
+        if not emissions.size(1 if self.batch_first else 0):
+            raise ValueError("expected emissions of at least one position, found none; an empty row is a masked one")
         for name, given in (("mask", mask), ("tags", tags)):
             if given is not None and given.shape != emissions.shape[:2]:
                 raise ValueError(f"expected {name} of shape {tuple(emissions.shape[:2])}, found {tuple(given.shape)}")
@@ -437,6 +456,7 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Expected counts, each row's weighed by its gradient."""
+        _refuse_second_derivative()
         tags, pairs, last = ctx.saved_tensors
         weight = gradients[0].view(-1, 1, 1)
         return _gradients(tags * weight, pairs * weight, last)
@@ -460,12 +480,19 @@ class _Marginals(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The change of the counts."""
+        _refuse_second_derivative()
         emissions, kept, *parameters = ctx.saved_tensors
         wide = _widened(emissions)
-        step = torch.finfo(wide.dtype).tiny ** (1 / 3)
+        step = _imaginary_step(wide.dtype)
         stepped = torch.complex(wide, step * gradients[0].to(wide.dtype))
-        _, tags, pairs = (part.imag / step for part in _counts(stepped, kept, *parameters))
+        _, tags, pairs = (part.imag / step for part in _counts(stepped, kept, *map(_widened, parameters)))
         return _gradients(tags.to(emissions.dtype), pairs.to(emissions.dtype), _last(kept))
+
+
+def _refuse_second_derivative() -> None:
+    """Refuse what would be a wrong number in silence."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("the CRF has first derivatives only: call backward without create_graph=True")
 
 
 def _gradients(tags: Tensor, pairs: Tensor, last: Tensor) -> tuple[Tensor | None, ...]:
@@ -489,6 +516,7 @@ class _Messages(NamedTuple):
         edges: The exponentiated transitions, `(tags, tags)`.
         total: The sum of `alpha * beta`, `(length, batch, 1)`.
         kept: Which positions there are, `(length, batch, 1)`.
+        margin: The least share of what one scale holds that a position's sums came from, `(length, batch, 1)`.
     """
 
     value: Tensor
@@ -498,18 +526,25 @@ class _Messages(NamedTuple):
     edges: Tensor
     total: Tensor
     kept: Tensor
+    margin: Tensor
 
     def trusted(self) -> bool:
-        """Whether enough bits are left everywhere."""
+        """Whether nothing that counts can have fallen below the range of the numbers, nor an imaginary step of it."""
         info = torch.finfo(self.total.dtype)
-        return bool((self.total.real > info.tiny / info.eps).logical_or(~self.kept).all())
+        floor = info.tiny / info.eps / (_imaginary_step(self.total.dtype) if self.total.is_complex() else 1.0)
+        return bool((self.margin > floor).logical_or(~self.kept).all())
+
+
+def _imaginary_step(dtype: torch.dtype) -> float:
+    """A step whose square is nothing beside 1, and which leaves room below it."""
+    return float(torch.finfo(dtype).tiny ** (1 / 3))
 
 
 def _linear_messages(emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> _Messages:
     """Both recursions side by side in linear space, each step scaled to sum 1 (Rabiner 1989, section V.A).
 
-    The way back runs forward over the mirror image. Emissions some 80 apart on both sides of an illegal transition lose
-    all precision (in double precision, some 700).
+    The way back runs forward over the mirror image. Where scores some 80 apart (in double precision, some 700) speak
+    against each other, what counts in the end may fall below the range of the numbers on the way: see `margin`.
     """
     last, kept = _last(kept), kept.t().unsqueeze(2)  # from here on, length first
     rows, positions = torch.arange(len(last), device=last.device), torch.arange(len(kept), device=last.device)
@@ -527,9 +562,13 @@ def _linear_messages(emissions: Tensor, kept: Tensor, start: Tensor, transitions
     beta = torch.where((positions.unsqueeze(1) == last).unsqueeze(2), closes, beta)
     total = (alpha * beta).sum(2, keepdim=True)
     scales = [(opens * weights[:1]).sum(2, keepdim=True), ((alpha[:-1] @ edges) * weights[1:]).sum(2, keepdim=True)]
-    value = torch.where(kept, torch.cat(scales).log() + peak, 0.0).sum(0).squeeze(1)
+    scale = torch.cat(scales)
+    behind = (weights * beta).sum(2, keepdim=True)[1:]
+    behind = torch.where(positions.view(-1, 1, 1) < last.unsqueeze(1), F.pad(behind.real, (0, 0, 0, 0, 0, 1)), 1.0)
+    margin = total.real * torch.minimum(scale.real, behind)
+    value = torch.where(kept, scale.log() + peak, 0.0).sum(0).squeeze(1)
     value = value + total[last, rows, 0].log() + tops[0] + tops[2] + tops[1] * last
-    return _Messages(torch.where(kept[0, :, 0], value, 0.0), alpha, beta, ahead, edges, total, kept)
+    return _Messages(torch.where(kept[0, :, 0], value, 0.0), alpha, beta, ahead, edges, total, kept, margin)
 
 
 def _both_ways(steps: Tensor, last: Tensor) -> Tensor:
@@ -539,10 +578,10 @@ def _both_ways(steps: Tensor, last: Tensor) -> Tensor:
 
 def _mirrored(steps: Tensor, last: Tensor) -> Tensor:
     """Each row of `(length, batch, tags)` read from its own end; behind its beginning, that again."""
-    length, batch, _ = steps.shape
+    length, batch, tags = steps.shape
     rows, positions = (torch.arange(size, device=steps.device) for size in (batch, length))
     index = (last - positions.unsqueeze(1)).clamp(min=0) * batch + rows  # (length, batch)
-    return steps.reshape(length * batch, -1).index_select(0, index.flatten()).view_as(steps)
+    return steps.reshape(length * batch, tags).index_select(0, index.flatten()).view_as(steps)
 
 
 def _log_messages(
@@ -560,16 +599,20 @@ def _log_messages(
 def _counts(emissions: Tensor, kept: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log partition `(batch)`, tag marginals `(batch, length, tags)` and expected transitions `(batch, tags, tags)`.
 
-    In linear space; in log space where that leaves the range of the numbers. In full precision under autocast.
+    In linear space; where that leaves the range of the numbers, in double precision; where it leaves that too, in log
+    space. In full precision under autocast.
     """
     with torch.autocast(emissions.device.type, enabled=False):
         found = _linear_messages(emissions, kept, *parameters)
-        if not found.trusted():
-            return _log_counts(emissions, kept, *parameters)
-        share = torch.where(found.kept, found.alpha / found.total, 0.0)  # (length, batch, tags)
-        marginals = (share * found.beta).transpose(0, 1)
-        before = torch.where(found.kept[1:], share[:-1], 0.0).permute(1, 2, 0)
-        return found.value, marginals, torch.bmm(before, found.ahead[1:].transpose(0, 1)) * found.edges
+        if found.trusted():
+            share = torch.where(found.kept, found.alpha / found.total, 0.0)  # (length, batch, tags)
+            marginals = (share * found.beta).transpose(0, 1)
+            before = torch.where(found.kept[1:], share[:-1], 0.0).permute(1, 2, 0)
+            return found.value, marginals, torch.bmm(before, found.ahead[1:].transpose(0, 1)) * found.edges
+        if emissions.dtype == torch.float32 and _widened(emissions).dtype != emissions.dtype:
+            value, marginals, pairs = _counts(_widened(emissions), kept, *map(_widened, parameters))
+            return value.float(), marginals.float(), pairs.float()
+        return _log_counts(emissions, kept, *parameters)
 
 
 def _log_counts(
@@ -620,21 +663,40 @@ class _Semiring(NamedTuple):
 
     Attributes:
         product: Of states `(kinds, rows, tags)` and edges `(kinds, tags, tags)`.
-        weigh: Brings the emissions of a position in, and keeps the numbers in range.
+        weigh: Brings the emissions of a position in, and keeps the numbers of each row in range.
+        cross: The same for rows that belong together, each for a tag to enter with: weighed, and the logarithm of what
+            each was divided by.
+        enter: How much each tag to enter with counts, from the state `(rows, 1, tags)` before a piece and those
+            logarithms `(rows, tags, 1)`.
         identity: Makes the edges that change nothing from a unit matrix.
         neutral: The emission that changes nothing.
     """
 
     product: Callable[[Tensor, Tensor], Tensor]
     weigh: Callable[[Tensor, Tensor | float], Tensor]
+    cross: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | float]]
+    enter: Callable[[Tensor, Tensor], Tensor]
     identity: Callable[[Tensor], Tensor]
     neutral: float
 
 
 def _weigh_sums(moved: Tensor, weight: Tensor | float) -> Tensor:
-    """Multiply, and scale all that one sequence has to sum 1."""
+    """Multiply, and scale to sum 1."""
     weighed = moved * weight
-    return weighed / weighed.sum((2, 3) if weighed.dim() == 4 else 2, keepdim=True)
+    return weighed / weighed.sum(2, keepdim=True)
+
+
+def _cross_sums(moved: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Each entering tag's row has a scale of its own: one that vanishes beside another may be the one entered."""
+    weighed = moved * weight
+    total = weighed.sum(3, keepdim=True)
+    return weighed / torch.where(total == 0, 1.0, total), total.log()
+
+
+def _enter_sums(state: Tensor, logs: Tensor) -> Tensor:
+    """The state times those scales, itself scaled."""
+    weights = state.transpose(1, 2).log() + logs  # (rows, tags, 1)
+    return (weights - weights.real.amax(1, keepdim=True)).exp().transpose(1, 2)
 
 
 def _best_products(states: Tensor, edges: Tensor) -> Tensor:
@@ -642,8 +704,18 @@ def _best_products(states: Tensor, edges: Tensor) -> Tensor:
     return (states.unsqueeze(3) + edges.unsqueeze(1)).amax(2)
 
 
-_SUMS = _Semiring(torch.bmm, _weigh_sums, torch.clone, 1.0)
-_MAXIMA = _Semiring(_best_products, torch.add, torch.log, 0.0)
+def _cross_maxima(moved: Tensor, weight: Tensor) -> tuple[Tensor, float]:
+    """Sums need no scale."""
+    return moved + weight, 0.0
+
+
+def _enter_maxima(state: Tensor, _: Tensor) -> Tensor:
+    """Nor has one to be undone."""
+    return state
+
+
+_SUMS = _Semiring(torch.bmm, _weigh_sums, _cross_sums, _enter_sums, torch.clone, 1.0)
+_MAXIMA = _Semiring(_best_products, torch.add, _cross_maxima, _enter_maxima, torch.log, 0.0)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -671,11 +743,16 @@ def _scan(semiring: _Semiring, first: Tensor, inputs: Tensor, edges: Tensor) -> 
     edges = edges.repeat(count, 1, 1)
     crossing = semiring.identity(torch.eye(tags, dtype=first.dtype, device=first.device))
     crossing = crossing.expand(count * kinds, batch, tags, tags)
+    logs = crossing.new_zeros(count * kinds, batch, tags, 1)
     for row in pieces.unsqueeze(3):
-        crossing = semiring.weigh(semiring.product(crossing.flatten(1, 2), edges).view(crossing.shape), row)
+        moved = semiring.product(crossing.flatten(1, 2), edges).view(crossing.shape)
+        crossing, scale = semiring.cross(moved, row)
+        logs = logs + scale
     entered = [first.reshape(kinds * batch, 1, tags)]
-    for moves in crossing.view(count, kinds * batch, tags, tags)[:-1]:
-        entered.append(semiring.weigh(semiring.product(entered[-1], moves), semiring.neutral))
+    moves, logs = (part.view(count, kinds * batch, tags, -1)[:-1] for part in (crossing, logs))
+    for move, scale in zip(moves, logs, strict=True):
+        state = semiring.product(semiring.enter(entered[-1], scale), move)
+        entered.append(semiring.weigh(state, semiring.neutral))
     states = torch.stack(run(torch.stack(entered).view(count * kinds, batch, tags), pieces, edges))
     return torch.cat([first.unsqueeze(0), _join(states.view(-1, count, *first.shape), len(inputs))])
 
@@ -762,6 +839,8 @@ def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:
 
 def check_labels(labels: Tensor, num_labels: int) -> None:
     """Refuse label ids that the model does not have, before an index error or a device fault hides the cause."""
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be whole numbers, found {labels.dtype}")
     if torch.compiler.is_compiling():
         return
     wrong = int((labels.ne(IGNORED) & ((labels < 0) | (labels >= num_labels))).sum())
@@ -912,13 +991,15 @@ class TokenClassificationModel(PreTrainedModel):
         logits = self.classifier(self.dropout(encoded.last_hidden_state))  # (batch, length, tags)
         loss = None
         if labels is not None:
-            check_labels(labels, self.num_labels)
+            if labels.shape != logits.shape[:2]:
+                raise ValueError(f"expected labels of shape {tuple(logits.shape[:2])}, found {tuple(labels.shape)}")
             loss = self.loss(logits, labels.masked_fill(attention_mask == 0, IGNORED))
         hidden_states, attentions = encoded.get("hidden_states"), encoded.get("attentions")
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the positions whose label is not `IGNORED`, weighted by `class_weights`."""
+        check_labels(labels, self.num_labels)
         return self._weighted_loss(F.log_softmax(logits.float(), dim=-1), labels)
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:

@@ -143,14 +143,14 @@ def split_tag(tag: str) -> tuple[str, str]:
 def to_runs(tags: Sequence[str]) -> list[Run]:
     """Entities as runs of sub-tokens; an inside or ending tag that continues nothing opens one."""
     runs: list[Run] = []
-    continuing = ""  # the type of the entity that the tag before left open
+    continuing: str | None = None  # the type of the entity that the tag before left open
     for index, tag in enumerate(tags):
         position, label = split_tag(tag)
         if position in {"I", "E"} and continuing == label:
             runs[-1] = runs[-1]._replace(stop=index + 1)
         elif position != OUTSIDE:
             runs.append(Run(index, index + 1, label))
-        continuing = label if position in {"B", "I"} else ""
+        continuing = label if position in {"B", "I"} else None
     return runs
 
 

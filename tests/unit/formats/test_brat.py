@@ -73,7 +73,7 @@ def test_a_file_that_is_not_utf8_is_named_with_the_byte(tmp_path: Path, suffix: 
         ("nowhere", "does not exist"),
         ("x" * 300, "cannot be read"),
         ("empty", "holds no .txt file"),
-        ("a.ann", "is not a .txt file"),
+        ("a.ann", "is no corpus by its name"),
     ],
 )
 def test_what_is_no_corpus_is_refused_with_what_was_expected(tmp_path: Path, name: str, found: str) -> None:
@@ -314,10 +314,13 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(tmp_path: Path, m
     def replace(*_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    out = tmp_path / "out"
+    out.mkdir()
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OutputError, match=r"a\.ann: cannot be written \(No space left on device\); free some space"):
-        write_corpus([Document("a", TEXT)], tmp_path)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\); free some space"):
+        write_corpus([Document("a", TEXT)], out)
+    assert not list(out.iterdir())
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_hidden_files_are_counted_and_not_read(tmp_path: Path) -> None:

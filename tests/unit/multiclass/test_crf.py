@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 
 import pytest
 import torch
@@ -339,3 +340,114 @@ def test_gradients_under_autocast_are_those_of_full_precision(dtype: torch.dtype
     for under, outside in zip(*gradients, strict=True):
         assert under.isfinite().all()
         assert torch.equal(under, outside)
+
+
+@pytest.mark.parametrize("tags", [BIO, ["O", "B-X", "I-X", "E-X", "S-X"]], ids=["BIO", "BIOES"])
+@pytest.mark.parametrize("scale", [10.0, 30.0, 100.0, 300.0, 1e4])
+@pytest.mark.parametrize("pieces", [1, 6])
+def test_no_emissions_are_counted_wrong_in_silence(
+    tags: list[str], scale: float, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modeling, "_piece_count", lambda steps, *_: min(pieces, steps))
+    for seed in range(40):
+        torch.manual_seed(seed)
+        legal = legal_transitions(tags) if seed % 3 else None
+        crf = CRF(5, batch_first=True, legal=legal).requires_grad_(False)
+        for parameter in crf.parameters():
+            parameter.normal_(std=(0.0, 3.0, 25.0)[seed % 3])
+        emissions = torch.randn(3, 30, 5)
+        emissions, kept, _, _ = crf._arrange(
+            (emissions.sign() if seed % 2 else emissions) * scale, torch.rand(3, 30) > 0.1
+        )
+        wide = [part.double() for part in crf._parameters_for(emissions)]
+        found = modeling._counts(emissions, kept, *crf._parameters_for(emissions))
+        expected = modeling._log_counts(emissions.double(), kept, *wide)
+        for ours, log_space in zip(found[1:], expected[1:], strict=True):
+            torch.testing.assert_close(ours.double(), log_space, atol=2e-4 + scale * 1e-6, rtol=1e-3)
+        torch.testing.assert_close(found[0].double(), expected[0], atol=1e-3, rtol=1e-5)
+
+
+def test_a_path_that_vanishes_beside_a_peak_it_does_not_use_is_still_counted() -> None:
+    emissions = torch.full((1, 3, 5), -300.0)
+    emissions[0, 0, :2] = torch.tensor([0.0, -46.0])
+    emissions[0, 1, 2:4] = torch.tensor([0.0, -106.0])
+    emissions[0, 2] = -67.0
+    emissions[0, 2, 4] = 0.0
+    crf, tags = CRF(5, batch_first=True, legal=legal_transitions(BIO)), torch.tensor([[0, 3, 4]])
+    assert crf.decode(emissions) == tags.tolist()
+    assert crf(emissions, tags).tolist() == pytest.approx(-0.0036, abs=1e-4)
+    assert crf.marginals(emissions)[0, range(3), tags[0]].tolist() == pytest.approx([0.996] * 3, abs=1e-3)
+
+
+def test_long_notes_with_extreme_emissions_have_probabilities_that_sum_to_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    emissions = torch.randn(2, 700, 5, generator=generator).sign() * 1e4
+    emissions[1] /= 1e4
+    sums = CRF(5, batch_first=True, legal=legal_transitions(BIO)).marginals(emissions).sum(2)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+
+
+@pytest.mark.parametrize("scale", [400.0, 500.0, 600.0, 650.0, 700.0, 1e4])
+def test_gradients_of_marginals_hold_where_the_imaginary_step_would_vanish(scale: float) -> None:
+    crf = CRF(3, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X"])).double()
+    given = torch.tensor([[[scale, 0, 0], [0, 0, scale], [scale, 0, 0]]]).double().requires_grad_()
+    weights = torch.tensor([[[1.0, -2, 0.5], [0.3, 0.2, -1], [2, 1, 1]]])
+    emissions, kept, _, _ = crf._arrange(given)
+    _, exact, _ = modeling._log_counts(emissions, kept, *crf._parameters_for(emissions))
+    (expected,) = torch.autograd.grad((exact * weights).sum(), given)
+    (found,) = torch.autograd.grad((crf.marginals(given) * weights).sum(), given)
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(found, expected)
+
+
+def test_spans_beside_what_is_certain_are_impossible_and_not_undefined() -> None:
+    crf, emissions = CRF(5, batch_first=True, legal=legal_transitions(BIO)), torch.full((1, 2, 5), -1e4)
+    emissions[0, 0, 3] = emissions[0, 1, 4] = 1e4
+    assert crf.span_log_probabilities(emissions, [(0, 0, [1])]).tolist() == [-torch.inf]
+    unlikely = torch.zeros(1, 2, 5)
+    unlikely[0, 1, 2] = 60.0
+    assert float(crf.span_log_probabilities(unlikely, [(0, 0, [1])])) == pytest.approx(
+        log(3) - 60
+    )  # before O, B-X and B-Y
+
+
+@pytest.mark.parametrize("what", ["log_partition", "marginals"])
+def test_a_second_derivative_is_refused(what: str) -> None:
+    emissions = batch().requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(getattr(bio_field(), what)(emissions).square().sum(), emissions, create_graph=True)
+
+
+def test_a_batch_of_nothing_gives_nothing() -> None:
+    crf, emissions = bio_field(), torch.randn(0, 4, 5)
+    assert crf(emissions, torch.zeros(0, 4).long()).tolist() == 0.0
+    assert crf.decode(emissions) == []
+    assert crf.marginals(emissions).shape == (0, 4, 5)
+
+
+def test_a_mask_beside_a_boolean_second_argument_counts_too() -> None:
+    crf, emissions = bio_field(), batch()
+    mask = torch.tensor([[1, 1, 0, 0, 1, 1]] * 3)
+    found = crf(emissions, torch.ones(3, 6, dtype=torch.bool), mask)
+    assert torch.equal(found, crf(emissions, mask.bool()))
+
+
+def test_tags_that_are_forbidden_by_minus_infinity_leave_entropy_defined() -> None:
+    emissions = torch.zeros(1, 3, 5)
+    emissions[0, 1, 4] = -torch.inf
+    assert CRF(5, batch_first=True).entropy(emissions).tolist() == pytest.approx([float(torch.tensor(100.0).log())])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: CRF(3, legal=legal_transitions(BIO)), "legality of 3 tags, found that of 5"),
+        (lambda: bio_field().sample(batch(), 0), "count must be at least 1"),
+        (lambda: bio_field().span_log_probabilities(batch(), [], temperature=0.0), "temperature must be above 0"),
+        (lambda: bio_field()(batch(), torch.zeros(3, 6)), "whole numbers"),
+        (lambda: bio_field().decode(torch.zeros(2, 0, 5)), "at least one position"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_at_once(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

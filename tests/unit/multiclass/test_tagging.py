@@ -101,6 +101,7 @@ def test_a_note_without_sub_tokens_or_spans_has_nothing_to_say() -> None:
         (["B-X", "I-X", "E-X", "S-X"], [Run(0, 3, "X"), Run(3, 4, "X")]),
         (["B-X", "E-X", "I-X", "E-X"], [Run(0, 2, "X"), Run(2, 4, "X")]),
         (["E-X", "S-X", "I-X", "S-X"], [Run(0, 1, "X"), Run(1, 2, "X"), Run(2, 3, "X"), Run(3, 4, "X")]),
+        (["I-", "B-X", "O", "I-"], [Run(0, 1, ""), Run(1, 2, "X"), Run(3, 4, "")]),
         (["B-X", "O", "B-X", "E-Y"], [Run(0, 1, "X"), Run(2, 3, "X"), Run(3, 4, "Y")]),
         ([], []),
     ],

@@ -1,0 +1,234 @@
+"""`cardioner check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cardioner.cli.console import loss_table, notices, output, print_json, quieten, table, tell
+from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, TextsOption, parse_mapping
+from cardioner.errors import DataError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cardioner.checking import CheckReport
+    from cardioner.checking.findings import FlatTags, Part, SimilarTexts, Source, Spread
+
+_SHOWN = 10
+_SPREAD = ("least", "median", "mean", "95th percentile", "most")
+_BACKBONE = (
+    "Encoder whose sub-tokens get the tags: a folder, a model directory or a Hugging Face name; "
+    "default is the embedded MiniLM-L6. Without it words get them."
+)
+
+
+def check(  # noqa: PLR0913 - one parameter an option
+    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS...", help="Annotated notes: folders or files.")],
+    backbone: Annotated[str | None, typer.Option(metavar="NAME_OR_DIR", help=_BACKBONE)] = None,
+    splits: Annotated[
+        Path | None, typer.Option("--splits", metavar="FILE", help="JSON that divides the one CORPUS into parts.")
+    ] = None,
+    format: FormatOption = None,  # noqa: A002 - the option's name
+    encoding: EncodingOption = "utf-8",
+    texts: TextsOption = None,
+    mapping: MapOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and ten notes too.")
+    ] = None,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="Leave the notes' text out of the page.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+) -> None:
+    """Look at corpora before training: what is there, what is malformed, what flat tags lose, what leaks.
+
+    Every corpus is read to its end; the exit code is 3 if anything in them is malformed.
+
+    Example: cardioner check notes/train notes/test --html check.html
+    """
+    names = parse_mapping(mapping)
+    if html is not None:
+        _check_page(html, corpora, overwrite=overwrite)
+    form = format.value if format else None
+    wishes = {"format": form, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
+    report = _read(corpora, wishes, backbone)
+    if json:
+        print_json(report.to_dict())
+    else:
+        _show(report)
+    if html is not None:
+        _write_page(report, html, ids_only=ids_only, overwrite=overwrite)
+    if report.malformed:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _read(corpora: Sequence[Path], request: dict[str, Any], backbone: str | None) -> CheckReport:
+    """Check the corpora, and tell how far it is."""
+    with notices.status("loading") as status:
+        quieten()
+        from cardioner.checking import Request, check_corpora  # noqa: PLC0415 - imports torch when it counts
+
+        tokens = _tokens(backbone)
+        read = 0
+
+        def advance() -> None:
+            nonlocal read
+            read += 1
+            if read % 50 == 0:
+                status.update(f"{read} documents read")
+
+        return check_corpora(corpora, Request(**request), tokens=tokens, advance=advance)
+
+
+def _tokens(backbone: str | None) -> Any:
+    """What gets the tags."""
+    from cardioner.checking import sub_tokens, words  # noqa: PLC0415
+
+    if backbone is None:
+        return words()
+    if backbone == "default" and not Path(backbone).exists():
+        from cardioner.multiclass.encoder import DEFAULT_PACKAGE, default_encoder  # noqa: PLC0415 - imports torch
+
+        return sub_tokens(default_encoder())._replace(unit=f"sub-tokens of {DEFAULT_PACKAGE}")
+    return sub_tokens(backbone)
+
+
+def _check_page(html: Path, corpora: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse, before the work, a page that could not be written at its end."""
+    from cardioner.checking.report import check_installed  # noqa: PLC0415
+
+    check_installed()
+    place = html.resolve()
+    if any(corpus.resolve() in (place, *place.parents) for corpus in corpora):
+        raise UsageError(f"--html {html} is a corpus or lies in one: choose another place")
+    if html.is_dir():
+        raise OutputError(f"{html} is a folder; expected a file, or a place for a new one")
+    if html.exists() and not overwrite:
+        raise OutputError(f"{html} exists; choose another name, or replace it with --overwrite")
+
+
+def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: bool) -> None:
+    from cardioner.checking.report import write_report  # noqa: PLC0415
+
+    with notices.status("drawing the page"):
+        write_report(report, html, ids_only=ids_only, overwrite=overwrite)
+    private = not ids_only and bool(report.examples)
+    tell(f"Page: {html}" + (", which holds the text of notes: keep it private" if private else ""))
+
+
+# Tables --------------------------------------------------------------------------------------------------------------
+
+
+def _show(report: CheckReport) -> None:
+    """Everything as tables on standard output; sections that found nothing get a line."""
+    for made in _tables(report):
+        output.print(made, markup=False)
+
+
+def _tables(report: CheckReport) -> Iterator[Table | str]:
+    parts = [*report.parts, report.total] if len(report.parts) > 1 else [*report.parts]
+    yield _part_table(parts)
+    yield _type_table(parts, report.short_names)
+    yield _spread_table(report)
+    for source in report.sources:
+        yield from _source_tables(source)
+    yield from _flat_tables(report.flat_tags)
+    yield from _similar_tables(report)
+    yield from _label_tables(report)
+    found = f"{report.malformed} malformed" if report.malformed else "nothing malformed"
+    yield f"{report.total.documents} documents, {report.total.entities} entities: {found}"
+
+
+def _part_table(parts: Sequence[Part]) -> Table:
+    rows = [(part.name, part.documents, part.without_entities, part.characters, part.entities) for part in parts]
+    return table("Parts", ("part", "documents", "without entities", "characters", "entities"), rows)
+
+
+def _type_table(parts: Sequence[Part], short: Mapping[str, str]) -> Table:
+    labels = sorted({label for part in parts for label in part.lengths})
+    rows = [(label, *(part.per_type.get(label, 0) for part in parts)) for label in labels]
+    return table("Entities per type", ("type", *(short.get(part.name, part.name) for part in parts)), rows)
+
+
+def _spread_table(report: CheckReport) -> Table:
+    from cardioner.checking.findings import spread_of  # noqa: PLC0415
+
+    total = report.total
+    counted = [(label, "characters of an entity", total.lengths[label]) for label in total.per_type]
+    counted.append(("all types", "characters of an entity", total.all_lengths))
+    counted += [(report.short_names[part.name], "entities of a document", part.per_document) for part in report.parts]
+    rows = [(name, what, *_figures(spread_of(counts))) for name, what, counts in counted]
+    return table("Sizes", ("of", "what", *_SPREAD), rows, left=2)
+
+
+def _figures(spread: Spread | None) -> tuple[Any, ...]:
+    """A row's figures."""
+    if spread is None:
+        return ("",) * len(_SPREAD)
+    return spread.least, f"{spread.median:g}", f"{spread.mean:.1f}", spread.p95, spread.most
+
+
+def _source_tables(source: Source) -> Iterator[Table | str]:
+    if source.remarks:
+        rows = [(remark.kind, remark.where, remark.count) for remark in source.remarks]
+        yield table(f"Set aside in {source.path}", ("what", "first", "count"), rows, left=2)
+    if source.malformed:
+        yield table(f"Malformed in {source.path}: {source.malformed}", ("the first",), zip(source.problems))
+
+
+def _flat_tables(flat: FlatTags) -> Iterator[Table | str]:
+    yield f"Flat tags: one tag for each of the {flat.unit}"
+    rows = [(label, flat.gold[label], flat.exact.get(label, 0), _share(flat.ceiling(label))) for label in flat.gold]
+    rows.append(("all", sum(flat.gold.values()), sum(flat.exact.values()), _share(flat.ceiling())))
+    yield table("Best recall of a tagger", ("type", "spans", "exact", "best recall"), rows)
+    beyond = {
+        (f"longer than a window of {flat.window}, yet tagged", label): n for label, n in flat.beyond_window.items()
+    }
+    if flat.losses or beyond:
+        yield loss_table({**flat.losses, **beyond})
+
+
+def _share(value: float | None) -> str:
+    """A recall in four figures, so that one lost of thousands shows."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def _similar_tables(report: CheckReport) -> Iterator[Table | str]:
+    if report.leaks:
+        yield _group_table(f"Groups of similar texts in different parts (leakage): {len(report.leaks)}", report.leaks)
+    inside = [group for group in report.similar if not group.is_leak]
+    if inside:
+        yield _group_table(f"Groups of similar texts in one part: {len(inside)}", inside)
+    if not report.similar:
+        yield "No two texts are the same, or nearly so"
+    if report.first_repeated:
+        rows = [
+            (one.label, one.member.part, one.member.id, f"{one.start} to {one.end}", one.times)
+            for one in report.first_repeated[:_SHOWN]
+        ]
+        title = f"Spans that repeat another one of their document: {sum(report.repeated.values())}"
+        yield table(title, ("type", "part", "document", "characters", "times"), rows, left=4)
+
+
+def _group_table(title: str, groups: Sequence[SimilarTexts]) -> Table:
+    """The first groups, a row each."""
+    rows = []
+    for group in groups[:_SHOWN]:
+        members = [f"{member.part}: {member.id}" for member in group.members]
+        more = [f"and {len(members) - _SHOWN} more"] if len(members) > _SHOWN else []
+        rows.append(("equal" if group.identical else "nearly equal", "\n".join([*members[:_SHOWN], *more])))
+    if len(groups) > _SHOWN:
+        rows.append((f"and {len(groups) - _SHOWN} more groups", "(--json lists all)"))
+    return table(title, ("texts", "documents"), rows, left=2)
+
+
+def _label_tables(report: CheckReport) -> Iterator[Table | str]:
+    if report.alike:
+        rows = [(*pair.names, pair.why) for pair in report.alike]
+        yield table("Types whose names look alike", ("name", "and name", "why"), rows, left=3)
+    if report.missing_types:
+        missing = [(name, ", ".join(labels)) for name, labels in report.missing_types.items()]
+        yield table("Types that another part has", ("part", "lacks"), missing, left=2)

@@ -1,0 +1,162 @@
+"""`cardioner split`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cardioner.cli.console import notices, table, tell
+from cardioner.cli.inputs import (
+    EncodingOption,
+    FormatOption,
+    MapOption,
+    OnError,
+    OnErrorOption,
+    TextsOption,
+    UnannotatedOption,
+    Wishes,
+    parse_mapping,
+    read_parts,
+)
+from cardioner.documents import Document
+from cardioner.errors import OutputError, UsageError
+from cardioner.formats.files import staging
+from cardioner.similar import Group, group_similar
+from cardioner.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
+
+_RATIOS = "80,10,10"
+_MEASURES = ("notes", "notes without entities", "characters")
+_FOLD = re.compile(r"fold-\d+\.json")
+
+
+def split(  # noqa: PLR0913 - one parameter an option
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Annotated notes: a folder or a file.")],
+    output: Annotated[Path, typer.Option(metavar="PATH", help="The JSON file to write; with --folds a folder.")],
+    ratios: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,N", help=f"Shares of train, validation and test. Default: {_RATIOS}."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Write fold-1.json to fold-N.json, for cross-validation.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another one gives other parts.")] = 0,
+    older: Annotated[
+        str | None,
+        typer.Option("--older", metavar="LANGUAGE", help="Write the older form, by language and entity type."),
+    ] = None,
+    format: FormatOption = None,  # noqa: A002 - the name of the option
+    encoding: EncodingOption = "utf-8",
+    texts: TextsOption = None,
+    on_error: OnErrorOption = OnError.stop,
+    allow_unannotated: UnannotatedOption = False,
+    mapping: MapOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the splits that PATH holds.")] = False,
+) -> None:
+    """Divide a corpus into parts for `cardioner train --splits`, each with its share of every entity type.
+
+    Whole notes are dealt, and near-identical ones go to the same part. Equal notes and seeds give equal parts.
+
+    Example: cardioner split notes --output splits.json --ratios 80,10,10
+    """
+    if folds is not None and ratios is not None:
+        raise UsageError("--folds makes equal parts: give either --folds or --ratios")
+    if older is not None and not older.strip():
+        raise UsageError("--older takes the name of a language, such as en")
+    shares, names = _parse_ratios(ratios or _RATIOS), parse_mapping(mapping)
+    try:
+        _check_target(output, corpus, folder=folds is not None, overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be read ({error.strerror})") from error
+    (documents,) = read_parts([corpus], names, Wishes(format, encoding, texts, on_error, allow_unannotated))
+    groups = group_similar((document.id, document.text) for document in documents)
+    if folds is None:
+        made: tuple[Splits, ...] = (make_splits(documents, shares, seed=seed, groups=groups),)
+        parts = dict(zip(("train", "validation", "test"), apply_splits(documents, made[0]), strict=True))
+    else:
+        made = make_folds(documents, folds, seed=seed, groups=groups)
+        parts = {f"fold {number}": apply_splits(documents, fold)[1] for number, fold in enumerate(made, start=1)}
+    _write(made, documents, output, language=older, folder=folds is not None)
+    _show(parts, groups)
+    tell(f"Splits: {output}")
+
+
+def _parse_ratios(text: str) -> tuple[float, float, float]:
+    """`80,10,10` as numbers; whether they can be shares is for `make_splits` to say."""
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--ratios takes the shares of train, validation and test, such as {_RATIOS}; found {text!r}"
+        ) from None
+    return train, validation, test
+
+
+def _check_target(output: Path, corpus: Path, *, folder: bool, overwrite: bool) -> None:
+    """Refuse, before the corpus is read, a place that could not be written in the end.
+
+    Raises:
+        OutputError: Naming the place.
+    """
+    if output.resolve() == corpus.resolve():
+        raise OutputError(f"{output} is the corpus: choose another place for the splits")
+    if folder and output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file; expected a folder for the folds, or a place for a new one")
+    if not folder and output.is_dir():
+        raise OutputError(f"{output} is a folder; expected a file, or a place for a new one")
+    if not overwrite and (any(output.iterdir()) if output.is_dir() else output.exists()):
+        raise OutputError(f"{output} exists; choose another name, or ask to overwrite it (--overwrite)")
+
+
+def _write(
+    made: Sequence[Splits], documents: Sequence[Document], output: Path, *, language: str | None, folder: bool
+) -> None:
+    """Write all files aside, then move them to their places.
+
+    Folds of another time that lie there go away: they would pass for some of these. Other files stay.
+    """
+    with staging(output) as stage:
+        for number, splits in enumerate(made, start=1):
+            path = stage / f"fold-{number}.json"
+            if language is None:
+                write_splits(splits, path)
+            else:
+                write_older_splits(splits, documents, path, language=language)
+        if not folder:
+            (stage / "fold-1.json").replace(output)
+            return
+        output.mkdir(exist_ok=True)
+        for path in output.iterdir():
+            if _FOLD.fullmatch(path.name):
+                path.unlink()
+        for path in stage.iterdir():
+            path.replace(output / path.name)
+
+
+def _show(parts: Mapping[str, Sequence[Document]], groups: Sequence[Group]) -> None:
+    """What each part holds, as numbers and as shares of the whole."""
+    counts = {name: _count(part) for name, part in parts.items()}
+    total = sum(counts.values(), Counter[str]())
+    rows = [
+        (what, *(f"{count[what]} ({count[what] / total[what]:.1%})" for count in counts.values()), total[what])
+        for what in sorted(total, key=lambda what: (what not in _MEASURES, what))
+    ]
+    notices.print(table("Parts", ("", *parts, "all"), rows))
+    together, identical = sum(len(group.ids) for group in groups), sum(group.identical for group in groups)
+    tell(
+        f"{len(groups)} groups of near-identical notes were kept together: {together} notes; "
+        f"in {identical} of the groups all notes are the same"
+    )
+
+
+def _count(documents: Sequence[Document]) -> Counter[str]:
+    """Measures of some notes, and their entities of each type."""
+    counts = Counter(f"entities: {span.label}" for document in documents for span in document.spans)
+    counts["notes"] = len(documents)
+    counts["notes without entities"] = sum(not document.spans for document in documents)
+    counts["characters"] = sum(len(document.text) for document in documents)
+    return counts
