@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, OutputError, listed
-from cardioner.formats.files import FileNames, read_text, staging
+from cardioner.formats.files import FileNames, check_folder, publish, read_text, staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cardioner.formats.corpus import Reading, Remark
 
@@ -82,8 +82,10 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_bytes(text)
             _annotations_of(note).write_bytes(marked)
-        _check_place(path, {path / f"{name}.txt": stage / f"{name}.txt" for name in names}, overwrite=overwrite)
-        _move(stage, path, names)
+        notes = {path / f"{name}.txt": stage / f"{name}.txt" for name in names}
+        check_folder(path, notes, suffixes=[".ann"], overwrite=overwrite)
+        # .ann first: a note without one would count as a note without spans
+        publish(stage, path, (f"{name}{suffix}" for name in names for suffix in (".ann", ".txt")))
     return ()
 
 
@@ -99,7 +101,7 @@ def check_brat_target(documents: Iterable[Document], path: Path, *, overwrite: b
         _encode(document)
     notes = {path / f"{document.id}.txt": document.text.encode() for document in documents}
     try:
-        _check_place(path, notes, overwrite=overwrite)
+        check_folder(path, notes, suffixes=[".ann"], overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -310,31 +312,3 @@ def _lines(document: Document, span: Span, number: int) -> list[str]:
     if span.score is not None:
         lines.append(f"#{number}\tAnnotatorNotes T{number}\tscore {span.score!r}\n")
     return lines
-
-
-def _check_place(path: Path, notes: Mapping[Path, Path | bytes], *, overwrite: bool) -> None:
-    """Refuse a folder with annotations in it, and one where a note's file holds something else."""
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; expected a folder, or a place for a new one")
-    if overwrite:
-        return
-    if any(path.rglob("*.ann")):
-        raise OutputError(f"{path} already holds .ann files; choose another folder, or ask to overwrite them")
-    for note, made in notes.items():
-        if note.exists() and not (note.is_file() and note.read_bytes() == _bytes_of(made)):
-            raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
-
-
-def _bytes_of(made: Path | bytes) -> bytes:
-    return made if isinstance(made, bytes) else made.read_bytes()
-
-
-def _move(stage: Path, path: Path, ids: Iterable[str]) -> None:
-    """Move files from one folder to another; where there is no other, rename the one."""
-    if not path.exists():
-        stage.rename(path)
-        return
-    for name in ids:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".ann", ".txt"):  # a note without its .ann would count as one without spans
-            (stage / f"{name}{suffix}").replace(path / f"{name}{suffix}")

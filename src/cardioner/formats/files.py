@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cardioner.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from io import BufferedWriter
 
 UTF8 = "utf-8"
@@ -129,6 +129,44 @@ def staging(path: Path) -> Iterator[Path]:
             yield stage
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_folder(path: Path, notes: Mapping[Path, Path | bytes], *, suffixes: Sequence[str], overwrite: bool) -> None:
+    """Refuse a folder with annotations in it, and one where a note's file holds something else.
+
+    Args:
+        path: The folder to write to.
+        notes: Per note's file there, what would stand in it: bytes, or a file that holds them.
+        suffixes: Of files with annotations.
+        overwrite: Whether anything goes but a file in the folder's place.
+
+    Raises:
+        OutputError: Naming what is in the way.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; expected a folder, or a place for a new one")
+    if overwrite:
+        return
+    if any(any(path.rglob(f"*{suffix}")) for suffix in suffixes):
+        kinds = " or ".join(suffixes)
+        raise OutputError(f"{path} already holds {kinds} files; choose another folder, or ask to overwrite them")
+    for note, made in notes.items():
+        if note.exists() and not (note.is_file() and note.read_bytes() == _bytes_of(made)):
+            raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
+
+
+def publish(stage: Path, path: Path, files: Iterable[str]) -> None:
+    """Move files, in this order, from one folder to another; where there is no other, rename the one."""
+    if not path.exists():
+        stage.rename(path)
+        return
+    for name in files:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(path / name)
+
+
+def _bytes_of(made: Path | bytes) -> bytes:
+    return made if isinstance(made, bytes) else made.read_bytes()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, OutputError
 from cardioner.formats.corpus import Tally
-from cardioner.formats.files import FileNames, read_text, staging, writing
+from cardioner.formats.files import FileNames, check_folder, publish, read_text, staging, writing
 from cardioner.formats.tables import HEADER, Row, read_rows, row_text
 
 if TYPE_CHECKING:
@@ -246,8 +246,10 @@ def _write_folder(documents: Iterable[Document], path: Path, *, overwrite: bool,
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_bytes(document.text.encode())
                 table.write(_encode_rows(document, tally))
-        _check_place(path, stage, names=names, overwrite=overwrite)
-        _move(stage, path, names)
+        notes = {path / f"{name}.txt": stage / f"{name}.txt" for name in names}
+        check_folder(path, notes, suffixes=[".tsv", ".ann"], overwrite=overwrite)
+        # the table first: rows without notes are noticed, notes without rows are not
+        publish(stage, path, (_TABLE, *(f"{name}.txt" for name in names)))
 
 
 def _refuse_table_name(name: str) -> None:
@@ -274,28 +276,3 @@ def _encode_rows(document: Document, tally: Tally) -> bytes:
     except UnicodeEncodeError as error:
         problem = f"document {document.id!r}: its id or a label holds half of a pair, no text ({error.reason})"
     raise OutputError(problem)
-
-
-def _check_place(path: Path, stage: Path, *, names: Iterable[str], overwrite: bool) -> None:
-    """Refuse a folder with annotations in it, and one where a note's file holds something else."""
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; expected a folder, a name with .tsv, or a place for a new one")
-    if overwrite:
-        return
-    if any(any(path.rglob(pattern)) for pattern in ("*.tsv", "*.ann")):
-        raise OutputError(f"{path} already holds .tsv or .ann files; choose another folder, or ask to overwrite them")
-    for name in names:
-        note = path / f"{name}.txt"
-        if note.exists() and not (note.is_file() and note.read_bytes() == (stage / f"{name}.txt").read_bytes()):
-            raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
-
-
-def _move(stage: Path, path: Path, names: Iterable[str]) -> None:
-    """Move files from one folder to another; where there is no other, rename the one."""
-    if not path.exists():
-        stage.rename(path)
-        return
-    (stage / _TABLE).replace(path / _TABLE)  # first: rows without notes are noticed, notes without rows are not
-    for name in names:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (stage / f"{name}.txt").replace(path / f"{name}.txt")
