@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +27,11 @@ NOTES = Path(__file__).parents[1] / "examples" / "corpus" / "train"
 PLACES = {"brat": "brat", "tsv": "tsv", "jsonl": "notes.jsonl", "conll": "notes.conll", "datasets": "saved"}
 
 
-def many_notes(count: int) -> list[Document]:
+def many_notes(number_of_notes: int) -> list[Document]:
     """The notes of the bundled corpus over and over, five of them joined to one of a case report's length."""
     notes = read_corpus(NOTES).documents
     joined = []
-    for number in range(count):
+    for number in range(number_of_notes):
         five = [notes[(5 * number + index) % len(notes)] for index in range(5)]
         text, spans = "", []
         for note in five:
@@ -58,7 +59,7 @@ def read_with_bratly(folder: Path) -> list[tuple[str, list[EntityAnnotation]]]:
 
 def write_with_bratly(notes: list[tuple[str, list[EntityAnnotation]]], folder: Path) -> None:
     """Notes and their entities, by the peer."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True)
     for number, (text, entities) in enumerate(notes):
         (folder / f"{number}.txt").write_text(text, encoding="utf-8")
         (folder / f"{number}.ann").write_text("".join(f"{entity}\n" for entity in entities), encoding="utf-8")
@@ -67,6 +68,12 @@ def write_with_bratly(notes: list[tuple[str, list[EntityAnnotation]]], folder: P
 def write(documents: list[Document], place: Path, name: str) -> None:
     """Write a corpus over what is there."""
     write_corpus(documents, place, name, overwrite=True)
+
+
+def afresh(write_to: Callable[[Path], object], home: Path) -> Callable[[], object]:
+    """Writing to a new folder each time."""
+    numbers = count()
+    return lambda: write_to(home / f"new-{next(numbers)}")
 
 
 def convert(source: Path, target: Path) -> Callable[[], object]:
@@ -98,9 +105,9 @@ def main(
         size = megabytes(brat)
         pair = in_turn(partial(read_corpus, brat, "brat"), partial(read_with_bratly, brat), rounds)
         print(f"brat, bratly in turn: read {size / pair.second * 1e3:.1f} MB/s, ours {pair.ratio:.2f} times as fast")
-        pair = in_turn(
-            partial(write, documents, home / "mine", "brat"), partial(write_with_bratly, theirs, home / "its"), rounds
-        )
+        ours = afresh(lambda place: write_corpus(documents, place, "brat"), home / "ours")
+        peer = afresh(lambda place: write_with_bratly(theirs, place), home / "theirs")
+        pair = in_turn(ours, peer, rounds)
         print(f"brat, bratly in turn: write {size / pair.second * 1e3:.1f} MB/s, ours {pair.ratio:.2f} times as fast")
         write(documents * 1, home / "one.jsonl", "jsonl")
         write(
