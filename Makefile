@@ -52,7 +52,7 @@ bench: setup ## Measure against the stock recipe (needs CARDIONER_DATA; takes ab
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it
 	rm -rf $(WHEELHOUSE)
-	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) .
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[report]'
 	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) --no-deps $(ENCODER)
 	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
 
