@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import os
 import secrets
@@ -28,7 +27,6 @@ def check_encoding(name: str) -> str:
         UsageError: If there is none.
     """
     try:
-        codecs.lookup(name).incrementaldecoder  # noqa: B018 - a codec such as rot13 has none for bytes
         "".encode(name)
     except (LookupError, ValueError, TypeError):
         raise UsageError(f"there is no encoding {name!r}: expected a name such as utf-8, latin-1 or cp1252") from None
@@ -79,16 +77,6 @@ def _not_in(encoding: str, path: Path, offset: int) -> str:
 
 def _hint(encoding: str) -> str:
     return f"convert the file to {encoding.upper()}, or name its encoding (--encoding)"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file and the folders it needs: the whole file, or nothing.
-
-    Raises:
-        OutputError: If it cannot be written, for example because the disk is full.
-    """
-    with writing(path, overwrite=True) as file:
-        file.write(content)
 
 
 @contextmanager
