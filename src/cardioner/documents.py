@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import total_ordering
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cardioner.errors import DataError
 
@@ -11,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True)
 class Span:
-    """An entity mention.
+    """An entity mention. Spans sort by their attributes in this order; one without a score comes first.
 
     Attributes:
         start: Offset of its first character: code points into `Document.text`.
@@ -40,10 +42,17 @@ class Span:
         if self.fragments:
             _check_fragments(self)
 
+    def __lt__(self, other: object) -> bool:
+        return _sort_key(self) < _sort_key(other) if isinstance(other, Span) else NotImplemented
+
     @property
     def length(self) -> int:
         """Number of characters from `start` to `end`."""
         return self.end - self.start
+
+
+def _sort_key(span: Span) -> tuple[object, ...]:
+    return span.start, span.end, span.label, span.score is not None, span.score or 0.0, span.fragments
 
 
 def _check_fragments(span: Span) -> None:
@@ -97,18 +106,69 @@ class Document:
         return " ".join(self.text[start:end] for start, end in pieces)
 
 
-def rename_labels(documents: Iterable[Document], mapping: dict[str, str]) -> list[Document]:
+class ImpossibleSpan(NamedTuple):
+    """What a file marks as a span although it does not end behind its start: as a prediction it is wrong.
+
+    Attributes:
+        start: Offset of its first character, as the file says.
+        end: Offset behind its last character, as the file says; not more than `start`.
+        label: Its entity type.
+        mention: What it reads, as the file says; `None` where the file does not.
+    """
+
+    start: int
+    end: int
+    label: str
+    mention: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """The spans of a note whose text is not at hand: enough for every score that needs no text.
+
+    Attributes:
+        id: The name of the note, unique in a corpus.
+        spans: The mentions marked in it.
+        mentions: What each span reads, as its file says; `None` where the file does not.
+        impossible: What is marked and can be no span: a prediction may hold some, and they count as wrong.
+
+    Raises:
+        DataError: If there is not one mention for each span.
+    """
+
+    id: str
+    spans: tuple[Span, ...] = ()
+    mentions: tuple[str | None, ...] = ()
+    impossible: tuple[ImpossibleSpan, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.mentions) != len(self.spans):
+            raise DataError(f"document {self.id}: {len(self.spans)} spans, but {len(self.mentions)} mentions")
+
+
+Note = TypeVar("Note", bound=Document | Annotations)
+"""A note, with its text or without: what takes one kind gives the same kind back."""
+
+
+def rename_labels(documents: Iterable[Note], mapping: dict[str, str]) -> list[Note]:
     """Rename entity types, or drop those whose new name is empty.
 
     Args:
-        documents: The notes.
+        documents: The notes, with their texts or without.
         mapping: Old name to new name; a type that it lacks stays as it is.
 
     Returns:
-        The notes, in order, with the renamed spans.
+        The notes, in order, with the renamed spans, and the mentions of those that stay.
     """
-    renamed = []
-    for document in documents:
-        named = [(span, mapping.get(span.label, span.label)) for span in document.spans]
-        renamed.append(document.with_spans(replace(span, label=label) for span, label in named if label))
-    return renamed
+    return [_renamed(document, mapping) for document in documents]
+
+
+def _renamed(document: Note, mapping: dict[str, str]) -> Note:
+    named = [mapping.get(span.label, span.label) for span in document.spans]
+    spans = tuple(replace(span, label=label) for span, label in zip(document.spans, named, strict=True) if label)
+    if isinstance(document, Annotations):
+        mentions = tuple(mention for mention, label in zip(document.mentions, named, strict=True) if label)
+        labelled = [(span, mapping.get(span.label, span.label)) for span in document.impossible]
+        impossible = tuple(span._replace(label=label) for span, label in labelled if label)
+        return replace(document, spans=spans, mentions=mentions, impossible=impossible)
+    return replace(document, spans=spans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Document, Span, rename_labels
+from cardioner.documents import Annotations, Document, Span, rename_labels
 from cardioner.errors import DataError
 
 TEXT = "Severe mitral and aortic stenosis."
@@ -58,6 +58,40 @@ def test_labels_are_renamed_dropped_or_kept() -> None:
     spans = (Span(0, 6, "A"), Span(7, 13, "B", 0.5), Span(18, 24, "C"))
     renamed = rename_labels([Document("note", TEXT, spans)], {"A": "", "B": "X"})
     assert renamed == [Document("note", TEXT, (Span(7, 13, "X", 0.5), Span(18, 24, "C")))]
+
+
+def test_mentions_follow_the_spans_that_stay_when_labels_are_renamed() -> None:
+    spans = (Span(0, 6, "A"), Span(7, 13, "B", 0.5), Span(18, 24, "C"))
+    renamed = rename_labels([Annotations("note", spans, ("Severe", "mitral", None))], {"A": "", "B": "X"})
+    assert renamed == [Annotations("note", (Span(7, 13, "X", 0.5), Span(18, 24, "C")), ("mitral", None))]
+
+
+def test_notes_with_text_and_without_are_renamed_together() -> None:
+    whole, alone = Document("a", TEXT, (Span(0, 6, "A"),)), Annotations("b", (Span(0, 6, "A"),), ("Severe",))
+    notes: list[Document | Annotations] = [whole, alone]
+    assert rename_labels(notes, {"A": "B"}) == [
+        Document("a", TEXT, (Span(0, 6, "B"),)),
+        Annotations("b", (Span(0, 6, "B"),), ("Severe",)),
+    ]
+    assert notes == [whole, alone]
+
+
+def test_annotations_need_one_mention_for_each_span() -> None:
+    with pytest.raises(DataError, match="document a: 1 spans, but 2 mentions"):
+        Annotations("a", (Span(0, 6, "A"),), (None, "mitral"))
+
+
+def test_spans_with_and_without_score_sort_and_differ() -> None:
+    bare, nought, half = Span(0, 6, "A"), Span(0, 6, "A", 0.0), Span(0, 6, "A", 0.5)
+    assert sorted([half, nought, bare]) == [bare, nought, half]
+    assert len({bare, nought, half}) == 3
+    assert bare != nought
+    assert bare < nought <= half > bare
+
+
+def test_a_span_is_not_compared_with_anything_else() -> None:
+    with pytest.raises(TypeError, match="not supported"):
+        assert Span(0, 6, "A") < (0, 6, "A")
 
 
 def test_lone_surrogates_are_refused_by_place_and_not_by_text() -> None:

@@ -12,12 +12,12 @@ from cardioner.formats.corpus import Corpus, Reading, Remark
 from cardioner.formats.files import check_encoding
 from cardioner.formats.hub import is_dataset, read_dataset, write_dataset
 from cardioner.formats.jsonl import is_jsonl, read_jsonl, write_jsonl
-from cardioner.formats.tsv import is_tsv, read_tsv, write_tsv
+from cardioner.formats.tsv import is_tsv, read_tsv, read_tsv_spans, write_tsv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cardioner.documents import Document
+    from cardioner.documents import Annotations, Document, Note
 
 __all__ = [
     "FORMATS",
@@ -29,6 +29,7 @@ __all__ = [
     "read_corpus",
     "read_texts",
     "stream_corpus",
+    "stream_spans",
     "write_corpus",
 ]
 
@@ -46,18 +47,21 @@ class Format(NamedTuple):
         matches: Whether what lies at a path looks like it.
         read: The documents at a path, one at a time; what is set aside is reported to the `Reading`.
         write: Write documents to a path, one at a time, atomically; returns what the format cannot hold, counted.
+        read_spans: As `read`, but a note whose text is not at hand gives `Annotations`; `None` for a format that always
+            holds the texts.
     """
 
     matches: Callable[[Path], bool]
     read: Callable[[Path, Reading], Iterator[Document]]
     write: Callable[..., tuple[Remark, ...]]
+    read_spans: Callable[[Path, Reading], Iterator[Document | Annotations]] | None = None
 
 
 FORMATS: dict[str, Format] = {
     "datasets": Format(is_dataset, read_dataset, write_dataset),
     "jsonl": Format(is_jsonl, read_jsonl, write_jsonl),
     "conll": Format(is_conll, read_conll, write_conll),
-    "tsv": Format(is_tsv, read_tsv, write_tsv),
+    "tsv": Format(is_tsv, read_tsv, write_tsv, read_tsv_spans),
     "brat": Format(is_brat, read_brat, write_brat),
 }
 """In the order in which what lies at a path is compared with them."""
@@ -95,9 +99,40 @@ def stream_corpus(path: Path, format: str | None = None, *, reading: Reading | N
         UsageError: For an unknown format or encoding.
     """
     reading = Reading() if reading is None else reading
+    form = _format_at(path, format, reading)
+    yield from _each_once(form.read(path, reading), path, reading)
+
+
+def stream_spans(
+    path: Path,
+    format: str | None = None,  # noqa: A002
+    *,
+    reading: Reading,
+) -> Iterator[Document | Annotations]:
+    """The documents at a path as `stream_corpus` gives them, or of a table without its notes the spans alone.
+
+    Args:
+        path: A folder or a file.
+        format: A name in `FORMATS`; found by content without.
+        reading: What is wanted; holds what was set aside when the last document is out, and how many texts are missing.
+
+    Raises:
+        DataError: At the end, if files or lines cannot be used; all of them are named together.
+        UsageError: For an unknown format or encoding.
+    """
+    form = _format_at(path, format, reading)
+    yield from _each_once((form.read_spans or form.read)(path, reading), path, reading)
+
+
+def _format_at(path: Path, name: str | None, reading: Reading) -> Format:
     check_encoding(reading.encoding)
+    return _format(detect_format(path) if name is None else name)
+
+
+def _each_once(documents: Iterator[Note], path: Path, reading: Reading) -> Iterator[Note]:
+    """The documents, but of those with the same id only the first; in the end what was gathered is raised."""
     ids = set[str]()
-    for document in _format(detect_format(path) if format is None else format).read(path, reading):
+    for document in documents:
         with reading.guarded(path):
             if document.id in ids:
                 raise DataError(f"{path}: the document id {document.id!r} occurs more than once")

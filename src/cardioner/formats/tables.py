@@ -41,7 +41,7 @@ class Row(NamedTuple):
     Attributes:
         document: The id of its note, without `.txt`.
         start: Offset of its first character in the note: code points.
-        end: Offset behind its last character; more than `start`.
+        end: Offset behind its last character; nothing is said yet of which one is greater.
         label: Its entity type.
         mention: What the table says that it reads; `None` without such a column.
         path: The table.
@@ -167,8 +167,6 @@ def _row(fields: Sequence[str], columns: _Columns, *, place: tuple[Path, int]) -
     if not all(map(_WHOLE_NUMBER.fullmatch, offsets)):
         raise DataError("expected whole numbers in the columns of the start and the end")
     start, end = map(int, offsets)
-    if start >= end:
-        raise DataError(f"a span needs start < end, found {start} to {end}")
     if not fields[columns.label]:
         raise DataError(f"the span {start} to {end} has no label")
     label = sys.intern(fields[columns.label])

@@ -1,16 +1,16 @@
 """TSV: a table holds one span a row, the notes are `.txt` files beside it or elsewhere.
 
 The header names the columns; the usual one is that of the MultiCardioNER task (https://temu.bsc.es/multicardioner/):
-`filename`, `label`, `start_span`, `end_span`, `text`.
+`filename`, `label`, `start_span`, `end_span`, `text`. The notes may be missing where the spans are enough.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from cardioner.documents import Document, Span
+from cardioner.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.errors import DataError, OutputError
 from cardioner.formats.corpus import Tally
 from cardioner.formats.files import FileNames, check_folder, publish, read_text, staging, writing
@@ -25,6 +25,8 @@ _SUFFIXES = (".tsv", ".tab")
 _TABLE = "annotations.tsv"
 _TEXT_FOLDERS = ("txt", "text", "texts", "text_files", "brat")
 _EXPECTED = "expected a .tsv file of spans, or a folder with one and the .txt files of its notes"
+_ALONE = "notes without text, spans alone"
+_IMPOSSIBLE = "rows that are no span, as they do not end behind their start"
 _NEARBY = (-1, 1, -2, 2, -3, 3)
 _BREAKS_AS_SPACES = str.maketrans("\r\n\t", "   ")
 
@@ -50,25 +52,31 @@ def read_tsv(path: Path, reading: Reading) -> Iterator[Document]:
     Raises:
         DataError: If there is no table, header or note, or annotations that are required are missing.
     """
-    tables = _find_tables(path)
-    rows: dict[str, list[Row]] = {}
-    for row in read_rows(tables, reading):
-        rows.setdefault(row.document, []).append(row)
-    notes = _find_notes(path, set(rows), reading.texts)
-    _remark_on_files(path, {*tables, *notes.values()}, reading)
-    stopped = reading.on_error == "stop" and reading.problems
-    if reading.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
-        raise DataError(
-            f"{path}: expected annotations, but no row names any of the {len(notes)} notes; "
-            "compare the names, or give the folder of the notes (--texts DIR)"
-        )
-    _refuse_rows_without_note(rows, notes, reading)
-    for name in sorted(notes):
-        document = None
-        with reading.guarded(notes[name]):
-            document = _read_document(name, notes[name], rows=rows.pop(name, []), reading=reading)
-        if document is not None:
-            yield document
+    yield from _read_documents(path, _find(path, reading), reading)
+
+
+def read_tsv_spans(path: Path, reading: Reading) -> Iterator[Document | Annotations]:
+    """Read the notes of a table as `read_tsv` does, or its spans alone if none of the notes that it names is found.
+
+    Spans alone come one note at a time, sorted by id, in text order, duplicates too, each with its mention, which may
+    be cleaned and is compared with nothing; rows that can be no span come apart from the others. If some of the notes
+    are found, or `reading.texts` is given, every note must be there. A single table without rows names no note and
+    gives nothing; in a folder its notes have no spans.
+
+    Args:
+        path: A table, or a folder whose tables are read in sorted order.
+        reading: What is wanted; each note whose text is missing is counted there.
+
+    Raises:
+        DataError: If there is no table or header; or as `read_tsv`, if notes are found.
+    """
+    found = _find(path, reading)
+    named = not found.rows.keys().isdisjoint(found.notes)
+    of_folder = path.is_dir() and found.notes and not found.rows
+    if named or of_folder or reading.texts is not None:
+        yield from _read_documents(path, found, reading)
+    else:
+        yield from _read_spans_alone(path, found, reading)
 
 
 def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
@@ -95,6 +103,22 @@ def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = Fa
 
 
 # Finding files -------------------------------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """What lies at a path: tables, their rows by note, and the notes by id."""
+
+    tables: list[Path]
+    rows: dict[str, list[Row]]
+    notes: dict[str, Path]
+
+
+def _find(path: Path, reading: Reading) -> _Found:
+    tables = _find_tables(path)
+    rows: dict[str, list[Row]] = {}
+    for row in read_rows(tables, reading):
+        rows.setdefault(row.document, []).append(row)
+    return _Found(tables, rows, _find_notes(path, set(rows), reading.texts))
 
 
 def _find_tables(path: Path) -> list[Path]:
@@ -127,21 +151,14 @@ def _notes_below(folder: Path) -> dict[str, Path]:
 
 
 def _find_notes(path: Path, names: set[str], texts: Path | None) -> dict[str, Path]:
-    """The notes by id: of the first place that has all that the rows name, or else of the one that has most."""
+    """The notes by id: of the first place that has all that the rows name, or else of the one that has most, if any."""
     best: dict[str, Path] = {}
     for notes in _places(path, names) if texts is None else [_notes_below(texts)]:
         if notes and names <= notes.keys():
             return notes
         if not best or len(names & notes.keys()) > len(names & best.keys()):
             best = notes
-    if best:
-        return best
-    if texts is not None:
-        raise DataError(f"{texts}: expected the folder of the notes (--texts DIR), found no .txt file there")
-    raise DataError(
-        f"{path}: found no .txt file beside it, nor in a sub-folder {', '.join(_TEXT_FOLDERS)}; "
-        "give the folder of its notes (--texts DIR)"
-    )
+    return best
 
 
 def _places(path: Path, names: set[str]) -> Iterator[dict[str, Path]]:
@@ -159,7 +176,7 @@ def _places(path: Path, names: set[str]) -> Iterator[dict[str, Path]]:
     elif any("/" in name for name in names):
         # Beside a single table any corpus may lie: only what the rows name tells that it is theirs.
         below = _notes_below(folder)
-        yield below if names <= below.keys() else {}
+        yield below if names <= below.keys() else {name: note for name, note in below.items() if name in names}
 
 
 def _remark_on_files(path: Path, used: set[Path], reading: Reading) -> None:
@@ -174,6 +191,35 @@ def _remark_on_files(path: Path, used: set[Path], reading: Reading) -> None:
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
+
+
+def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Document]:
+    rows, notes = found.rows, found.notes
+    _refuse_no_notes(path, found, reading)
+    _remark_on_files(path, {*found.tables, *notes.values()}, reading)
+    stopped = reading.on_error == "stop" and reading.problems
+    if reading.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
+        raise DataError(
+            f"{path}: expected annotations, but no row names any of the {len(notes)} notes; "
+            "compare the names, or give the folder of the notes (--texts DIR)"
+        )
+    _refuse_rows_without_note(rows, notes, reading)
+    for name in sorted(notes):
+        document = None
+        with reading.guarded(notes[name]):
+            document = _read_document(name, notes[name], rows=rows.pop(name, []), reading=reading)
+        if document is not None:
+            yield document
+
+
+def _refuse_no_notes(path: Path, found: _Found, reading: Reading) -> None:
+    if not found.notes and reading.texts is not None:
+        raise DataError(f"{reading.texts}: expected the folder of the notes (--texts DIR), found no .txt file there")
+    if not found.notes:
+        raise DataError(
+            f"{path}: found no .txt file beside it, nor in a sub-folder {', '.join(_TEXT_FOLDERS)}; "
+            "give the folder of its notes (--texts DIR)"
+        )
 
 
 def _refuse_rows_without_note(rows: Mapping[str, Sequence[Row]], notes: Mapping[str, Path], reading: Reading) -> None:
@@ -193,11 +239,38 @@ def _read_document(name: str, note: Path, *, rows: Sequence[Row], reading: Readi
         with reading.guarded(row.path, row.line):
             _check_row(row, text)
             spans.append(Span(row.start, row.end, row.label))
-    return Document(name, text, tuple(sorted(spans, key=lambda span: (span.start, span.end, span.label))))
+    return Document(name, text, tuple(sorted(spans, key=_in_text_order)))
+
+
+def _in_text_order(marked: Span | Row) -> tuple[int, int, str]:
+    return marked.start, marked.end, marked.label
+
+
+def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[Annotations]:
+    _remark_on_files(path, set(found.tables), reading)
+    for row in found.rows.pop("", []):
+        with reading.guarded(row.path, row.line):
+            raise DataError("expected the name of a note in the column of the document, found none")
+    for name in sorted(found.rows):
+        rows = found.rows.pop(name)
+        reading.aside(_ALONE, rows[0].path, rows[0].line)
+        rows.sort(key=_in_text_order)
+        possible = [row for row in rows if row.start < row.end]
+        impossible = [row for row in rows if row.start >= row.end]
+        for row in impossible:
+            reading.aside(_IMPOSSIBLE, row.path, row.line)
+        yield Annotations(
+            name,
+            tuple(Span(row.start, row.end, row.label) for row in possible),
+            tuple(row.mention for row in possible),
+            tuple(ImpossibleSpan(row.start, row.end, row.label, row.mention) for row in impossible),
+        )
 
 
 def _check_row(row: Row, text: str) -> None:
     """Refuse a mention that is not what the text holds; the message says where it would be, and never what it is."""
+    if row.start >= row.end:
+        raise DataError(f"a span needs start < end, found {row.start} to {row.end}")
     if row.end > len(text):
         raise DataError(f"the span {row.start} to {row.end} ends behind the text, which has {len(text)} characters")
     if row.mention is None or _matches(row, text):
