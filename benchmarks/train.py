@@ -29,7 +29,7 @@ CORPORA = {
 
 def run(name: str, corpus: str, *, epochs: int, seed: int, output: Path) -> dict[str, Any]:
     """One training and its score."""
-    from cardioner.evaluation import score_strict  # noqa: PLC0415 - torch belongs into the measured process alone
+    from cardioner.evaluation import score  # noqa: PLC0415 - torch belongs into the measured process alone
     from cardioner.formats import read_corpus  # noqa: PLC0415
     from cardioner.labels import LabelSet  # noqa: PLC0415
     from cardioner.multiclass.encoder import default_encoder  # noqa: PLC0415
@@ -45,13 +45,13 @@ def run(name: str, corpus: str, *, epochs: int, seed: int, output: Path) -> dict
         model, tokenizer, seconds = train_stock(
             train, labels.tags, encoder=encoder, output=output, epochs=epochs, seed=seed
         )
-        scores = score_strict(held_out, tag_stock(model, tokenizer, held_out))
+        scores = score(held_out, tag_stock(model, tokenizer, held_out))
     else:
         scores, seconds = _train_ours(
             train, held_out, labels, epochs=epochs, seed=seed, output=output, crf=name == "crf"
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    micro = scores.micro
+    micro = scores.strict.micro
     figures = {
         "precision": micro.precision,
         "recall": micro.recall,

@@ -36,3 +36,12 @@ def test_the_page_on_the_crf_alone_runs_as_it_stands() -> None:
     }
     assert [len(row) for row in names["best"]] == [7, 4]
     assert all(0 <= probability <= 1 for probability in names["probabilities"].tolist())
+
+
+def test_the_worked_example_of_scores_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "reference" / "scores.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "scores.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("strict 1 0")
+    assert f"```\n{printed}```" in text

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from cardioner.formats import Corpus, read_corpus, write_corpus
+from cardioner.cli import main
+from cardioner.evaluation import Counts, score
+from cardioner.formats import Corpus, Reading, read_corpus, stream_spans, write_corpus
 
 pytestmark = pytest.mark.corpus
 
@@ -75,3 +79,38 @@ def test_a_real_corpus_loses_nothing_uncounted_in_any_format(name: str, tmp_path
     assert entities(again) + left_out == entities(corpus)
     if name in {"jsonl", "tsv"}:
         assert sorted(again.documents, key=lambda document: document.id) == list(corpus.documents)
+
+
+OFFICIAL = ("all_correct", "all_correct+files_not_in_gs", "all_correct+repeated", "all_incorrect", "some_correct",
+            "some_correct+incorrect_span", "some_correct+incorrect_text")  # fmt: skip
+
+
+def official_file(folder: str, name: str, suffix: str = "tsv") -> Path:
+    (found,) = Path(os.environ["CARDIONER_DATA"], "multicardioner-scorer", folder).glob(f"*task1_{name}.{suffix}")
+    return found
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_official_figures_are_reproduced_digit_for_digit(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gold, predicted = official_file("ref", "toy"), official_file("pred", name)
+    arguments = ["cardioner", "evaluate", str(gold), str(predicted), "--official", "multicardioner"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    printed = official_file("pred/results", name, "txt").read_text(encoding="utf-8")
+    figures = printed[printed.index("Micro-average precision") :]
+    assert figures in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_published_predictions_score_as_a_few_lines_count_them(name: str) -> None:
+    def rows(path: Path) -> Counter[tuple[str, ...]]:
+        return Counter(tuple(line.split("\t")[:4]) for line in path.read_text(encoding="utf-8").splitlines()[1:])
+
+    paths = official_file("ref", "toy"), official_file("pred", name)
+    wanted, found = map(rows, paths)
+    micro = score(*(list(stream_spans(path, reading=Reading())) for path in paths)).strict.micro
+    assert micro == Counts((wanted & found).total(), (found - wanted).total(), (wanted - found).total())

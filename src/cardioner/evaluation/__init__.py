@@ -1,6 +1,27 @@
 """How good predicted spans are: integer counts first, shares of them second."""
 
-from cardioner.evaluation.matching import Counts, match_strict
-from cardioner.evaluation.scores import Averages, Scores, score_strict
+from cardioner.evaluation.calibration import Calibration, calibrate
+from cardioner.evaluation.error_analysis import Analysis, analyse
+from cardioner.evaluation.evaluate import Evaluation, evaluate
+from cardioner.evaluation.matching import CRITERIA
+from cardioner.evaluation.pairing import Pair, Pairing, pair_documents
+from cardioner.evaluation.scores import Averages, Counts, Scores, TypeCounts, score, score_pairs
 
-__all__ = ["Averages", "Counts", "Scores", "match_strict", "score_strict"]
+__all__ = [
+    "CRITERIA",
+    "Analysis",
+    "Averages",
+    "Calibration",
+    "Counts",
+    "Evaluation",
+    "Pair",
+    "Pairing",
+    "Scores",
+    "TypeCounts",
+    "analyse",
+    "calibrate",
+    "evaluate",
+    "pair_documents",
+    "score",
+    "score_pairs",
+]

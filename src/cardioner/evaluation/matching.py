@@ -1,87 +1,277 @@
-"""Which predicted spans are gold spans, counted."""
+"""Which predicted spans answer which gold spans of one note, by five criteria.
+
+A match is one-to-one: a gold span is answered by at most one predicted span, and a predicted one answers at most one.
+Neither the order of spans nor their scores decide which figures come out. Nested and crossing spans are spans like any
+others; a span that is there twice is two spans, to be found twice. The criteria follow SemEval-2013 task 9.1
+(https://aclanthology.org/S13-2056/) and MUC-5 (https://aclanthology.org/M93-1007/); each takes the matching of most
+credit, not the first one found.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import deque
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from cardioner.documents import Span
 
+Pairs = list[tuple[int, int]]
+"""Matched spans: index of the gold one, index of the predicted one."""
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Integer counts, which add up over documents and types.
+
+class Match(NamedTuple):
+    """The matches of a note's spans by one criterion.
 
     Attributes:
-        true_positives: Predicted spans that are gold spans.
-        false_positives: Predicted spans that are not.
-        false_negatives: Gold spans that were not predicted.
+        whole: Pairs of full credit.
+        half: Pairs of half credit; only `partial` has any.
     """
 
-    true_positives: int = 0
-    false_positives: int = 0
-    false_negatives: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.false_negatives + other.false_negatives,
-        )
-
-    @property
-    def precision(self) -> float:
-        """Share of the predicted spans that are right; 0.0 if nothing was predicted."""
-        return _share(self.true_positives, self.true_positives + self.false_positives)
-
-    @property
-    def recall(self) -> float:
-        """Share of the gold spans that were found; 0.0 if there are none."""
-        return _share(self.true_positives, self.true_positives + self.false_negatives)
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall; 0.0 if there is nothing to find and nothing was predicted."""
-        return _share(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
+    whole: Pairs
+    half: Pairs
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+class Sides:
+    """The gold and the predicted spans of a note, ready to be matched.
 
-
-def match_strict(gold: Iterable[Span], predicted: Iterable[Span]) -> dict[str, Counts]:
-    """Count the spans of one document that agree in every offset and in the label.
-
-    A gold span is matched by at most one predicted span, and a predicted one by at most one gold span, so duplicates
-    count as often as they appear on both sides. Neither order nor scores matter.
-
-    Args:
+    Attributes:
         gold: The annotated spans.
         predicted: The predicted spans.
-
-    Returns:
-        The counts of every label that either side has, sorted by label.
+        gold_order: Their indices in the order of the text.
+        predicted_order: Their indices in the order of the text; of equal spans, the highest score first.
+        strict: Pairs of the same offsets and label.
+        exact: Those, and of the others the pairs of the same offsets.
     """
-    wanted, found = Counter(map(_key, gold)), Counter(map(_key, predicted))
-    hits = _per_label(wanted & found)
-    missed, wrong = _per_label(wanted - found), _per_label(found - wanted)
-    labels = sorted(hits.keys() | missed.keys() | wrong.keys())
-    return {label: Counts(hits[label], wrong[label], missed[label]) for label in labels}
+
+    def __init__(self, gold: Sequence[Span], predicted: Sequence[Span]) -> None:
+        self.gold, self.predicted = gold, predicted
+        gold_keys, predicted_keys = list(map(_key, gold)), list(map(_key, predicted))
+        self.gold_order = sorted(range(len(gold)), key=gold_keys.__getitem__)
+        by_score: Sequence[int] = range(len(predicted))
+        if len(set(predicted_keys)) < len(predicted):
+            by_score = sorted(by_score, key=lambda index: -_score(predicted[index]))
+        self.predicted_order = sorted(by_score, key=predicted_keys.__getitem__)
+        self.strict = _pair_equal(gold_keys, predicted_keys, self.gold_order, self.predicted_order)
+        left, right = self.unmatched(self.strict)
+        places = [key[:-1] for key in gold_keys], [key[:-1] for key in predicted_keys]
+        self.exact = self.strict + _pair_equal(*places, left, right) if left and right else self.strict
+
+    def unmatched(self, pairs: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """The indices on both sides that are in no pair, in the order of the text."""
+        left, right = set(), set()
+        for index, other in pairs:
+            left.add(index)
+            right.add(other)
+        return (
+            [index for index in self.gold_order if index not in left],
+            [index for index in self.predicted_order if index not in right],
+        )
 
 
-_Key = tuple[str, int, int, tuple[tuple[int, int], ...]]
+def overlap(left: Span, right: Span) -> bool:
+    """Whether two spans share a character; a discontinuous one has those of its fragments alone."""
+    return any(
+        start < stop and first < end
+        for start, end in left.fragments or ((left.start, left.end),)
+        for first, stop in right.fragments or ((right.start, right.end),)
+    )
+
+
+def match_strict(sides: Sides) -> Match:
+    """Same offsets and same label. Of equal predicted spans, those with the highest scores are matched first."""
+    return Match(sides.strict, [])
+
+
+def match_exact(sides: Sides) -> Match:
+    """Same offsets, whatever the label; where there is a choice, spans of the same label are matched."""
+    return Match(sides.exact, [])
+
+
+def match_partial(sides: Sides) -> Match:
+    """Same offsets for full credit, a shared character for half of it, whatever the label.
+
+    Spans of the same offsets are matched first. That loses no credit: whoever overlaps one of them overlaps the other.
+    """
+    return Match(sides.exact, pair_overlapping(sides, *sides.unmatched(sides.exact)))
+
+
+def match_type(sides: Sides) -> Match:
+    """Same label and a shared character; as many pairs as can be."""
+    return Match(pair_same_label(sides, sides.gold_order, sides.predicted_order), [])
+
+
+def match_relaxed(sides: Sides) -> Match:
+    """Same label, and a shared or a neighbouring character: what the first CardioNER printed.
+
+    Repeated spans are left out. Each gold span, in text order, takes the first predicted span in text order that is
+    still free: not always the matching with most pairs.
+    """
+    gold, predicted = sides.gold, sides.predicted
+    whole: Pairs = []
+    for left, right in _by_label(sides, _distinct(gold, sides.gold_order), _distinct(predicted, sides.predicted_order)):
+        waiting: list[int] = []
+        at = 0
+        for index in left:
+            while at < len(right) and predicted[right[at]].start <= gold[index].end:
+                waiting.append(right[at])
+                at += 1
+            waiting = [other for other in waiting if predicted[other].end >= gold[index].start]
+            if waiting and predicted[waiting[0]].start <= gold[index].end:
+                whole.append((index, waiting.pop(0)))
+    return Match(whole, [])
+
+
+CRITERIA: dict[str, Callable[[Sides], Match]] = {
+    "strict": match_strict,
+    "exact": match_exact,
+    "partial": match_partial,
+    "type": match_type,
+    "relaxed": match_relaxed,
+}
+"""By name, the headline first."""
+
+
+def counted(sides: Sides, criterion: str) -> tuple[Sequence[int], Sequence[int]]:
+    """The gold and predicted spans that a criterion counts: all, but for `relaxed`, which leaves out repeated ones."""
+    if criterion == "relaxed":
+        return _distinct(sides.gold, sides.gold_order), _distinct(sides.predicted, sides.predicted_order)
+    return sides.gold_order, sides.predicted_order
+
+
+# Pairs of equal spans ------------------------------------------------------------------------------------------------
+
+_Key = tuple[Any, ...]
 
 
 def _key(span: Span) -> _Key:
-    return span.label, span.start, span.end, span.fragments
+    """Where a span is, and last its label; equal for spans that no criterion tells apart."""
+    return span.start, span.end, span.fragments if len(span.fragments) > 1 else (), span.label
 
 
-def _per_label(keys: Counter[_Key]) -> Counter[str]:
-    totals: Counter[str] = Counter()
-    for key, count in keys.items():
-        totals[key[0]] += count
-    return totals
+def _score(span: Span) -> float:
+    return -1.0 if span.score is None else span.score
+
+
+def _pair_equal(gold: Sequence[_Key], predicted: Sequence[_Key], left: Sequence[int], right: Sequence[int]) -> Pairs:
+    """Pairs with the same key; those of a key are taken in the order given."""
+    waiting: dict[_Key, list[int]] = {}
+    for index in reversed(left):
+        waiting.setdefault(gold[index], []).append(index)
+    pairs = []
+    for index in right:
+        found = waiting.get(predicted[index])
+        if found:
+            pairs.append((found.pop(), index))
+    return pairs
+
+
+def _distinct(spans: Sequence[Span], order: Iterable[int]) -> list[int]:
+    """Indices in the order given; of spans with the same edges and label the first."""
+    first: dict[tuple[int, int, str], int] = {}
+    for index in order:
+        span = spans[index]
+        first.setdefault((span.start, span.end, span.label), index)
+    return list(first.values())
+
+
+# Pairs of overlapping spans ------------------------------------------------------------------------------------------
+
+
+def pair_same_label(sides: Sides, left: Sequence[int], right: Sequence[int]) -> Pairs:
+    """As many pairs as can be of spans that overlap and have the same label: see `pair_overlapping`."""
+    pairs: Pairs = []
+    for same_left, same_right in _by_label(sides, left, right):
+        pairs += pair_overlapping(sides, same_left, same_right)
+    return pairs
+
+
+def pair_overlapping(sides: Sides, left: Sequence[int], right: Sequence[int]) -> Pairs:
+    """As many pairs as can be of spans that overlap.
+
+    Args:
+        sides: The spans.
+        left: The indices of the gold spans that may be paired, in the order of the text.
+        right: The indices of the predicted spans that may be paired, in the order of the text.
+    """
+    if not left or not right:
+        return []
+    gold, predicted = sides.gold, sides.predicted
+    if any(len(gold[i].fragments) > 1 for i in left) or any(len(predicted[i].fragments) > 1 for i in right):
+        return _augment(left, {i: [j for j in right if overlap(gold[i], predicted[j])] for i in left})
+    return _sweep(gold, predicted, left, right)
+
+
+def _by_label(sides: Sides, left: Iterable[int], right: Iterable[int]) -> list[tuple[list[int], list[int]]]:
+    """The indices on both sides, apart for each label that both have; their order is kept."""
+    labelled: dict[str, tuple[list[int], list[int]]] = {}
+    for index in left:
+        labelled.setdefault(sides.gold[index].label, ([], []))[0].append(index)
+    for index in right:
+        labelled.setdefault(sides.predicted[index].label, ([], []))[1].append(index)
+    return [labelled[label] for label in sorted(labelled) if all(labelled[label])]
+
+
+def _sweep(gold: Sequence[Span], predicted: Sequence[Span], left: Sequence[int], right: Sequence[int]) -> Pairs:
+    """A largest matching of overlapping intervals.
+
+    The interval that ends first takes, of those of the other side that overlap it, the one that ends first. All of
+    them hold its last character, so that the one taken overlaps nothing that another of them does not.
+    """
+    sides = [(gold, left), (predicted, right)]
+    spans = sorted(
+        (side[index].end, side[index].start, number, rank)
+        for number, (side, ids) in enumerate(sides)
+        for rank, index in enumerate(ids)
+    )
+    opening = [sorted((span for span in spans if span[2] == number), key=lambda span: span[1]) for number in (0, 1)]
+    opened, at = ([], []), [0, 0]  # type: tuple[list[Any], list[Any]], list[int]
+    done = set[tuple[int, int]]()
+    pairs = []
+    for end, _, side, rank in spans:
+        if (side, rank) in done:
+            continue
+        done.add((side, rank))
+        other = 1 - side
+        while at[other] < len(opening[other]) and opening[other][at[other]][1] < end:
+            heappush(opened[other], opening[other][at[other]])
+            at[other] += 1
+        while opened[other] and opened[other][0][2:] in done:
+            heappop(opened[other])
+        if opened[other]:
+            partner = heappop(opened[other])[3]
+            done.add((other, partner))
+            pairs.append((rank, partner) if side == 0 else (partner, rank))
+    return [(left[rank], right[partner]) for rank, partner in pairs]
+
+
+def _augment(left: Sequence[int], neighbours: dict[int, list[int]]) -> Pairs:
+    """A largest matching of any bipartite graph, by augmenting paths."""
+    partner: dict[int, int] = {}
+    for root in left:
+        came_from: dict[int, int] = {}
+        queue = deque([root])
+        end = None
+        while queue and end is None:
+            node = queue.popleft()
+            for other in neighbours[node]:
+                if other in came_from:
+                    continue
+                came_from[other] = node
+                if other not in partner:
+                    end = other
+                    break
+                queue.append(partner[other])
+        _flip(end, came_from, partner, root)
+    return [(index, other) for other, index in partner.items()]
+
+
+def _flip(end: int | None, came_from: dict[int, int], partner: dict[int, int], root: int) -> None:
+    """Swap the matched and the free edges of a path from a free right node back to its free left node."""
+    mates = {index: other for other, index in partner.items()}
+    while end is not None:
+        node = came_from[end]
+        partner[end] = node
+        end = None if node == root else mates[node]

@@ -1,20 +1,90 @@
-"""Strict scores of predicted documents: character spans, never tokens."""
+"""Scores of predicted spans: integer counts that add up, and what follows from them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
 
-from cardioner.errors import DataError, listed
-from cardioner.evaluation.matching import Counts, match_strict
+from cardioner.evaluation.matching import CRITERIA, Sides, counted
+from cardioner.evaluation.pairing import pair_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cardioner.documents import Document
+    from cardioner.documents import Annotations, Document
+    from cardioner.evaluation.pairing import Pair
 
-JsonValue: TypeAlias = "int | float | dict[str, JsonValue]"
+JsonValue: TypeAlias = "int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+FIGURES = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Integer counts, which add up over documents and types.
+
+    Attributes:
+        true_positives: Predicted spans that answer a gold span, for full credit.
+        false_positives: Predicted spans that answer none.
+        false_negatives: Gold spans that are not answered.
+        partial: Predicted spans that answer a gold span for half credit; only the criterion `partial` has any.
+    """
+
+    true_positives: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+    partial: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.false_negatives + other.false_negatives,
+            self.partial + other.partial,
+        )
+
+    @property
+    def gold(self) -> int:
+        """Gold spans that were counted."""
+        return self.true_positives + self.partial + self.false_negatives
+
+    @property
+    def predicted(self) -> int:
+        """Predicted spans that were counted; of one type, those that answer a gold span of it, and the wrong ones."""
+        return self.true_positives + self.partial + self.false_positives
+
+    @property
+    def precision(self) -> float:
+        """Credit for each predicted span; 0.0 if nothing was predicted."""
+        return _share(self._credit, self.predicted)
+
+    @property
+    def recall(self) -> float:
+        """Credit for each gold span; 0.0 if there are none."""
+        return _share(self._credit, self.gold)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 0.0 if there is nothing to find and nothing was predicted."""
+        return _share(2 * self._credit, self.gold + self.predicted)
+
+    @property
+    def _credit(self) -> float:
+        return self.true_positives + self.partial / 2
+
+    def to_dict(self, *, half_credit: bool = False) -> dict[str, JsonValue]:
+        """Figures and counts, ready for JSON; `partial` among them on request."""
+        return {
+            **{name: getattr(self, name) for name in FIGURES},
+            "tp": self.true_positives,
+            "fp": self.false_positives,
+            "fn": self.false_negatives,
+            **({"partial": self.partial} if half_credit else {}),
+        }
+
+
+def _share(part: float, whole: int) -> float:
+    return part / whole if whole else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +103,25 @@ class Averages:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """The scores of a set of documents; they add up over disjoint sets.
+class TypeCounts:
+    """The counts of one criterion.
 
     Attributes:
-        per_type: The counts of every entity type that is in the gold or in the predicted spans, sorted by type.
-        documents: How many documents were compared, those without entities included.
+        per_type: By entity type, sorted: every type that is in the gold or in the predicted spans. Where the label
+            plays no part (exact and partial), a match counts for the type of the gold span.
     """
 
     per_type: Mapping[str, Counts]
-    documents: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "per_type", dict(sorted(self.per_type.items())))
 
-    def __add__(self, other: Scores) -> Scores:
-        return Scores(_add(self.per_type, other.per_type), self.documents + other.documents)
+    def __add__(self, other: TypeCounts) -> TypeCounts:
+        nothing = Counts()
+        labels = self.per_type.keys() | other.per_type.keys()
+        return TypeCounts(
+            {label: self.per_type.get(label, nothing) + other.per_type.get(label, nothing) for label in labels}
+        )
 
     @property
     def micro(self) -> Counts:
@@ -59,82 +132,114 @@ class Scores:
     def macro(self) -> Averages:
         """The means over all types, one that was only predicted included; 0.0 if there is none."""
         counts = self.per_type.values()
-        return Averages(
-            precision=_mean([count.precision for count in counts]),
-            recall=_mean([count.recall for count in counts]),
-            f1=_mean([count.f1 for count in counts]),
-        )
+        return Averages(*(_mean([getattr(count, name) for count in counts]) for name in FIGURES))
 
-    def to_dict(self) -> dict[str, JsonValue]:
-        """The scores as plain dictionaries, always in the same order, ready for JSON."""
+    def to_dict(self, *, half_credit: bool = False) -> dict[str, JsonValue]:
+        """Micro, macro and every type, ready for JSON."""
         macro = self.macro
         return {
-            "documents": self.documents,
-            "strict": {
-                "macro": {"precision": macro.precision, "recall": macro.recall, "f1": macro.f1},
-                "micro": _counts_to_dict(self.micro),
-                "per_type": {label: _counts_to_dict(counts) for label, counts in self.per_type.items()},
-            },
+            "macro": {name: getattr(macro, name) for name in FIGURES},
+            "micro": self.micro.to_dict(half_credit=half_credit),
+            "per_type": {label: counts.to_dict(half_credit=half_credit) for label, counts in self.per_type.items()},
         }
-
-
-def score_strict(gold: Iterable[Document], predicted: Iterable[Document]) -> Scores:
-    """Score predicted spans: right only with every offset and the label of a gold span.
-
-    Args:
-        gold: The annotated documents.
-        predicted: The same documents, in any order, with predicted spans.
-
-    Returns:
-        The counts of every entity type over all documents.
-
-    Raises:
-        DataError: If the two sides do not have the same ids, each once, or if the texts of an id differ.
-    """
-    gold, predicted = list(gold), list(predicted)
-    _check_pairs(gold, predicted)
-    by_id = {document.id: document for document in predicted}
-    per_type: dict[str, Counts] = {}
-    for document in gold:
-        per_type = _add(per_type, match_strict(document.spans, by_id[document.id].spans))
-    return Scores(per_type, documents=len(gold))
-
-
-def _check_pairs(gold: Sequence[Document], predicted: Sequence[Document]) -> None:
-    """Refuse documents that cannot be paired, naming all of them together."""
-    wanted, found = {document.id: document.text for document in gold}, {d.id: d.text for d in predicted}
-    differing = [name for name in wanted.keys() & found.keys() if wanted[name] != found[name]]
-    problems = {
-        "gold documents appear more than once": _repeated(gold),
-        "predicted documents appear more than once": _repeated(predicted),
-        "gold documents have no prediction": wanted.keys() - found.keys(),
-        "predicted documents have no gold document": found.keys() - wanted.keys(),
-        "documents have another text in the prediction, so their offsets cannot be compared": differing,
-    }
-    named = [f"{len(ids)} {problem} ({listed(ids)})" for problem, ids in problems.items() if ids]
-    if named:
-        raise DataError("expected each gold document once with one prediction of the same text: " + "; ".join(named))
-
-
-def _repeated(documents: Sequence[Document]) -> list[str]:
-    return [name for name, count in Counter(document.id for document in documents).items() if count > 1]
-
-
-def _add(left: Mapping[str, Counts], right: Mapping[str, Counts]) -> dict[str, Counts]:
-    nothing = Counts()
-    return {label: left.get(label, nothing) + right.get(label, nothing) for label in left.keys() | right.keys()}
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _counts_to_dict(counts: Counts) -> dict[str, JsonValue]:
-    return {
-        "precision": counts.precision,
-        "recall": counts.recall,
-        "f1": counts.f1,
-        "tp": counts.true_positives,
-        "fp": counts.false_positives,
-        "fn": counts.false_negatives,
-    }
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of a set of documents; they add up over disjoint sets.
+
+    Attributes:
+        documents: How many documents were compared, those without entities included.
+        strict: Same offsets and label: the headline.
+        exact: Same offsets.
+        partial: A shared character, for half credit unless the offsets are the same.
+        type: A shared character and the same label.
+        relaxed: A shared or neighbouring character and the same label, repeated spans left out.
+    """
+
+    documents: int
+    strict: TypeCounts
+    exact: TypeCounts
+    partial: TypeCounts
+    type: TypeCounts
+    relaxed: TypeCounts
+
+    def __add__(self, other: Scores) -> Scores:
+        sums = (self.by(name) + other.by(name) for name in CRITERIA)
+        return Scores(self.documents + other.documents, *sums)
+
+    def by(self, criterion: str) -> TypeCounts:
+        """The counts of a criterion by its name."""
+        found: TypeCounts = getattr(self, criterion)
+        return found
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """The scores as plain dictionaries, always in the same order, ready for JSON."""
+        return {
+            "documents": self.documents,
+            **{name: self.by(name).to_dict(half_credit=name == "partial") for name in CRITERIA},
+        }
+
+
+assert [field.name for field in fields(Scores)] == ["documents", *CRITERIA]
+
+
+def score(gold: Iterable[Document | Annotations], predicted: Iterable[Document | Annotations]) -> Scores:
+    """Score predicted spans by every criterion.
+
+    Args:
+        gold: The annotated documents.
+        predicted: The same documents, in any order, with predicted spans.
+
+    Raises:
+        DataError: If the two sides cannot be paired: see `pair_documents`.
+    """
+    return score_pairs(pair_documents(gold, predicted).pairs)
+
+
+def score_pairs(pairs: Sequence[Pair]) -> Scores:
+    """Score documents that are paired already."""
+    sums: dict[str, dict[str, Counts]] = {name: {} for name in CRITERIA}
+    for pair in pairs:
+        for name, counted_spans in count(pair).items():
+            for label, counts in counted_spans.items():
+                known = sums[name].get(label)
+                sums[name][label] = counts if known is None else known + counts
+    return Scores(len(pairs), *(TypeCounts(sums[name]) for name in CRITERIA))
+
+
+def count(pair: Pair, criteria: Iterable[str] = tuple(CRITERIA)) -> dict[str, dict[str, Counts]]:
+    """The counts of one document, by criterion and for every type that either side has.
+
+    Args:
+        pair: The document.
+        criteria: Names in `CRITERIA`.
+    """
+    sides = Sides(pair.gold.spans, pair.predicted.spans)
+    return {name: _count(pair, sides, name) for name in criteria}
+
+
+def _count(pair: Pair, sides: Sides, criterion: str) -> dict[str, Counts]:
+    whole, half = CRITERIA[criterion](sides)
+    gold, predicted = sides.gold, sides.predicted
+    pairs = [*whole, *half] if half else whole
+    left, right = {index for index, _ in pairs}, {index for _, index in pairs}
+    wanted, found = counted(sides, criterion)
+    columns = (
+        [gold[index].label for index, _ in whole],
+        [predicted[index].label for index in found if index not in right],
+        [gold[index].label for index in wanted if index not in left],
+        [gold[index].label for index, _ in half],
+    )
+    # A type may be there only as the prediction that answers a gold span of another type: it has a row all the same.
+    rows = {span.label: [0, 0, 0, 0] for span in pair.marked}
+    for column, labels in enumerate(columns):
+        for label in labels:
+            rows[label][column] += 1
+    for span in pair.impossible:
+        rows[span.label][1] += 1
+    return {label: Counts(*row) for label, row in rows.items()}

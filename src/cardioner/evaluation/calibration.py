@@ -1,0 +1,172 @@
+"""Whether the scores of predicted spans can be believed, and what accepting only high ones would mean.
+
+A span is right if it is strictly matched. Expected calibration error as in Guo et al., On Calibration of Modern Neural
+Networks (https://arxiv.org/abs/1706.04599): ten bins of equal width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cardioner.evaluation.matching import Sides
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cardioner.evaluation.pairing import Pair
+    from cardioner.evaluation.scores import JsonValue
+
+BINS = 10
+THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The spans whose score is from `low` to `high`, the upper edge belonging to the next bin.
+
+    Attributes:
+        low: The lower edge.
+        high: The upper edge.
+        spans: How many spans.
+        mean_score: The mean of their scores; what they claim.
+        right: The share that is right; what is true.
+    """
+
+    low: float
+    high: float
+    spans: int
+    mean_score: float
+    right: float
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What comes of accepting spans with at least this score, and giving the others to people.
+
+    Attributes:
+        score: The least score that is accepted.
+        accepted: How many spans have it.
+        precision: The share of them that is right.
+        recall: The share of gold spans among them.
+        review: The share of predicted spans that is left to people.
+    """
+
+    score: float
+    accepted: int
+    precision: float
+    recall: float
+    review: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How scores and truth agree.
+
+    Attributes:
+        spans: Predicted spans that have a score.
+        without_score: Predicted spans that have none, which are in nothing below.
+        error: The expected calibration error: the mean distance between score and truth over the bins.
+        brier: The mean of the squared distance between a span's score and 1 or 0.
+        bins: Those that hold spans, in order.
+        thresholds: In order.
+    """
+
+    spans: int
+    without_score: int
+    error: float
+    brier: float
+    bins: tuple[Bin, ...]
+    thresholds: tuple[Threshold, ...]
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Ready for JSON."""
+        return {
+            "bins": [
+                {
+                    "high": found.high,
+                    "low": found.low,
+                    "mean_score": found.mean_score,
+                    "right": found.right,
+                    "spans": found.spans,
+                }
+                for found in self.bins
+            ],
+            "brier": self.brier,
+            "expected_calibration_error": self.error,
+            "spans": self.spans,
+            "thresholds": [
+                {
+                    "accepted": found.accepted,
+                    "precision": found.precision,
+                    "recall": found.recall,
+                    "review": found.review,
+                    "score": found.score,
+                }
+                for found in self.thresholds
+            ],
+            "without_score": self.without_score,
+        }
+
+
+def judged_scores(pairs: Iterable[Pair]) -> list[tuple[float, bool]]:
+    """The score of every predicted span that has one, and whether the span is right."""
+    found = []
+    for pair in pairs:
+        right = {index for _, index in Sides(pair.gold.spans, pair.predicted.spans).strict}
+        for index, span in enumerate(pair.predicted.spans):
+            if span.score is not None:
+                found.append((span.score, index in right))
+    return found
+
+
+def calibrate(pairs: Sequence[Pair]) -> Calibration | None:
+    """Compare scores with truth; `None` if no predicted span has a score.
+
+    Raises:
+        DataError: If a score is no probability.
+    """
+    found = sorted(judged_scores(pairs))
+    if not found:
+        return None
+    gold = sum(len(pair.gold.spans) for pair in pairs)
+    predicted = sum(len(pair.predicted.spans) + len(pair.impossible) for pair in pairs)
+    bins = _bins(found)
+    return Calibration(
+        spans=len(found),
+        without_score=predicted - len(found),
+        error=sum(part.spans * abs(part.mean_score - part.right) for part in bins) / len(found),
+        brier=sum((score - right) ** 2 for score, right in found) / len(found),
+        bins=bins,
+        thresholds=tuple(_threshold(found, score, gold) for score in THRESHOLDS),
+    )
+
+
+def _bins(found: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+    """Bins of equal width over sorted scores."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for score, right in found:
+        members[min(BINS - 1, int(score * BINS))].append((score, right))
+    return tuple(
+        Bin(
+            low=index / BINS,
+            high=(index + 1) / BINS,
+            spans=len(own),
+            mean_score=sum(score for score, _ in own) / len(own),
+            right=sum(right for _, right in own) / len(own),
+        )
+        for index, own in enumerate(members)
+        if own
+    )
+
+
+def _threshold(found: Sequence[tuple[float, bool]], least: float, gold: int) -> Threshold:
+    accepted = [right for score, right in found if score >= least]
+    hits = sum(accepted)
+    return Threshold(
+        score=least,
+        accepted=len(accepted),
+        precision=hits / len(accepted) if accepted else 0.0,
+        recall=hits / gold if gold else 0.0,
+        review=1 - len(accepted) / len(found),
+    )

@@ -1,0 +1,294 @@
+"""What went wrong, sorted: what became of every span, counted by what may explain it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from cardioner.evaluation.matching import Sides, pair_overlapping, pair_same_label
+from cardioner.evaluation.scores import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from cardioner.documents import Span
+    from cardioner.evaluation.pairing import Annotated, Pair
+    from cardioner.evaluation.scores import JsonValue
+
+Kind = Literal["correct", "boundary", "type", "both", "missed", "spurious"]
+
+KINDS: tuple[Kind, ...] = ("correct", "boundary", "type", "both", "missed", "spurious")
+"""Of outcomes: right; other offsets; another label; both, yet overlapping; not predicted; not there."""
+
+ERRORS = KINDS[1:]
+
+LENGTHS = (5, 10, 20, 40, 80)
+"""The greatest lengths of the groups, in characters; the last group has none."""
+
+POSITIONS = 10
+"""Parts of equal length that a note is divided into."""
+
+_SHOWN = 10
+
+
+class Outcome(NamedTuple):
+    """What became of a gold span, or of a predicted one that answers none.
+
+    Attributes:
+        kind: One of `KINDS`.
+        gold: The gold span; `None` if spurious.
+        predicted: The predicted span; `None` if missed.
+    """
+
+    kind: Kind
+    gold: Span | None
+    predicted: Span | None
+
+
+class Place(NamedTuple):
+    """Where an error is.
+
+    Attributes:
+        document: The id of the note.
+        outcome: The spans.
+    """
+
+    document: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Errors of one kind between the same types.
+
+    Attributes:
+        kind: One of `ERRORS`.
+        gold: The gold spans' label; `None` if spurious.
+        predicted: The predicted spans' label; `None` if missed.
+        count: How many there are.
+        first: The first of them, in the order of ids and of the text.
+    """
+
+    kind: Kind
+    gold: str | None
+    predicted: str | None
+    count: int
+    first: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The errors of a set of documents.
+
+    Attributes:
+        outcomes: Per document id, in the order of the text.
+        kinds: How many outcomes of each kind each type has: the gold span's type, or of a spurious span its own.
+        matrix: How many outcomes there are by gold label and predicted label; `None` where there is no span.
+        by_length: Strict counts by the length of spans in characters.
+        by_mention: Strict counts of spans whose text is, and is not, that of a training span; `None` if unknown.
+        by_position: Strict counts by the tenth of the note in which a span begins; `None` without texts.
+        confusions: The most frequent errors first.
+    """
+
+    outcomes: Mapping[str, tuple[Outcome, ...]]
+    kinds: Mapping[str, Mapping[str, int]]
+    matrix: Mapping[tuple[str | None, str | None], int]
+    by_length: Mapping[str, Counts]
+    by_mention: Mapping[str, Counts] | None
+    by_position: Mapping[str, Counts] | None
+    confusions: tuple[Confusion, ...]
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Ready for JSON: labels, offsets and counts, never text."""
+        return {
+            "by_length": _to_dict(self.by_length),
+            "by_mention": None if self.by_mention is None else _to_dict(self.by_mention),
+            "by_position": None if self.by_position is None else _to_dict(self.by_position),
+            "confusions": [_confusion_to_dict(confusion) for confusion in self.confusions],
+            "kinds": {label: {**kinds} for label, kinds in self.kinds.items()},
+            "matrix": [
+                {"count": count, "gold": gold, "predicted": predicted}
+                for (gold, predicted), count in self.matrix.items()
+            ],
+        }
+
+
+def analyse(pairs: Sequence[Pair], *, known: Collection[str] | None = None) -> Analysis:
+    """Sort every span of every document into what became of it.
+
+    Args:
+        pairs: Documents and their predictions.
+        known: The mentions of the training notes, as `mention_key` has them.
+    """
+    outcomes = {pair.id: outcomes_of(pair.gold.spans, pair.predicted.spans) for pair in pairs}
+    every = [Place(name, outcome) for name, found in outcomes.items() for outcome in found]
+    return Analysis(
+        outcomes=outcomes,
+        kinds=_kinds(every),
+        matrix=_matrix(every),
+        by_length=_by_length(pairs),
+        by_mention=None if known is None else _by_mention(pairs, known),
+        by_position=_by_position(pairs),
+        confusions=_confusions(every),
+    )
+
+
+def outcomes_of(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[Outcome, ...]:
+    """What became of the spans of one document, in the order of the text.
+
+    Spans are paired one-to-one: those that are right first, then those with the same offsets, then overlapping ones of
+    the same label, then overlapping ones; of what is left nothing overlaps.
+    """
+    sides = Sides(gold, predicted)
+    kinds: dict[tuple[int, int], Kind] = dict.fromkeys(sides.strict, "correct")
+    for pair in sides.exact:
+        kinds.setdefault(pair, "type")
+    kinds |= dict.fromkeys(pair_same_label(sides, *sides.unmatched(kinds)), "boundary")
+    kinds |= dict.fromkeys(pair_overlapping(sides, *sides.unmatched(kinds)), "both")
+    missed, spurious = sides.unmatched(kinds)
+    found = [Outcome(kind, gold[index], predicted[other]) for (index, other), kind in kinds.items()]
+    found += [Outcome("missed", gold[index], None) for index in missed]
+    found += [Outcome("spurious", None, predicted[index]) for index in spurious]
+    return tuple(sorted(found, key=_order))
+
+
+def mention_key(mention: str) -> str:
+    """A mention without regard to case and white space."""
+    return " ".join(mention.casefold().split())
+
+
+def _order(outcome: Outcome) -> tuple[int, int, str, str]:
+    span = outcome.gold or outcome.predicted
+    assert span is not None, "an outcome is of a span"
+    return span.start, span.end, span.label, outcome.kind
+
+
+# Counting ------------------------------------------------------------------------------------------------------------
+
+
+def _kinds(every: Iterable[Place]) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for _, outcome in every:
+        span = outcome.gold or outcome.predicted
+        assert span is not None
+        found[span.label][outcome.kind] += 1
+    return {label: {kind: found[label][kind] for kind in KINDS} for label in sorted(found)}
+
+
+def _matrix(every: Iterable[Place]) -> dict[tuple[str | None, str | None], int]:
+    counts = Counter(_labels(outcome) for _, outcome in every)
+    return dict(sorted(counts.items(), key=lambda item: _sortable(*item[0])))
+
+
+def _labels(outcome: Outcome) -> tuple[str | None, str | None]:
+    gold, predicted = (None if span is None else span.label for span in outcome[1:])
+    return gold, predicted
+
+
+def _sortable(*labels: str | None) -> tuple[tuple[bool, str], ...]:
+    """Labels in order, the missing one last."""
+    return tuple((label is None, label or "") for label in labels)
+
+
+def _confusions(every: Iterable[Place]) -> tuple[Confusion, ...]:
+    groups: dict[tuple[Kind, str | None, str | None], list[Place]] = {}
+    for place in every:
+        if place.outcome.kind != "correct":
+            groups.setdefault((place.outcome.kind, *_labels(place.outcome)), []).append(place)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0][0], _sortable(*item[0][1:])))
+    return tuple(Confusion(*key, len(places), tuple(places[:_SHOWN])) for key, places in ordered)
+
+
+# Groups --------------------------------------------------------------------------------------------------------------
+
+
+def _grouped(
+    pairs: Sequence[Pair], groups: Callable[[Pair], tuple[list[str], list[str]]], names: Sequence[str]
+) -> dict[str, Counts]:
+    """Strict counts by group: `groups` tells those of a pair's gold and of its predicted spans."""
+    columns: dict[str, list[int]] = {name: [0, 0, 0] for name in names}
+    for pair in pairs:
+        wanted, found = groups(pair)
+        hits = Sides(pair.gold.spans, pair.predicted.spans).strict
+        for name in wanted:
+            columns[name][2] += 1
+        for name in found:
+            columns[name][1] += 1
+        for index, other in hits:
+            columns[wanted[index]][0] += 1
+            columns[wanted[index]][2] -= 1
+            columns[found[other]][1] -= 1
+    return {name: Counts(*row) for name, row in columns.items()}
+
+
+def _by_length(pairs: Sequence[Pair]) -> dict[str, Counts]:
+    def groups(pair: Pair) -> tuple[list[str], list[str]]:
+        wanted, found = ([names[bisect_left(LENGTHS, span.length)] for span in side.spans] for side in _sides(pair))
+        return wanted, found
+
+    edges = [0, *LENGTHS]
+    names = [f"{low + 1} to {high}" for low, high in pairwise(edges)] + [f"{edges[-1] + 1} and more"]
+    return _grouped(pairs, groups, names)
+
+
+def _by_mention(pairs: Sequence[Pair], known: Collection[str]) -> dict[str, Counts]:
+    def name(mention: str | None) -> str:
+        if mention is None:
+            return "text not at hand"
+        return "seen in training" if mention_key(mention) in known else "not seen in training"
+
+    def groups(pair: Pair) -> tuple[list[str], list[str]]:
+        return list(map(name, pair.gold_mentions)), list(map(name, pair.predicted_mentions))
+
+    found = _grouped(pairs, groups, ["seen in training", "not seen in training", "text not at hand"])
+    return {name: counts for name, counts in found.items() if name != "text not at hand" or counts != Counts()}
+
+
+def _by_position(pairs: Sequence[Pair]) -> dict[str, Counts] | None:
+    """By the tenth of the note that a span begins in; notes without text are left out."""
+    width = 100 // POSITIONS
+    names = [f"{part * width} to {(part + 1) * width} %" for part in range(POSITIONS)]
+
+    def groups(pair: Pair) -> tuple[list[str], list[str]]:
+        length = len(pair.text or "")
+        wanted, found = ([names[span.start * POSITIONS // length] for span in side.spans] for side in _sides(pair))
+        return wanted, found
+
+    with_text = [pair for pair in pairs if pair.text is not None]
+    return _grouped(with_text, groups, names) if with_text else None
+
+
+def _sides(pair: Pair) -> tuple[Annotated, Annotated]:
+    return pair.gold, pair.predicted
+
+
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def _to_dict(groups: Mapping[str, Counts]) -> list[JsonValue]:
+    """A list, as the groups have an order that a dictionary with sorted keys would lose."""
+    return [{"group": name, **counts.to_dict()} for name, counts in groups.items()]
+
+
+def _confusion_to_dict(confusion: Confusion) -> dict[str, JsonValue]:
+    return {
+        "count": confusion.count,
+        "first": [
+            {
+                "document": place.document,
+                "gold": _offsets(place.outcome.gold),
+                "predicted": _offsets(place.outcome.predicted),
+            }
+            for place in confusion.first
+        ],
+        "gold": confusion.gold,
+        "kind": confusion.kind,
+        "predicted": confusion.predicted,
+    }
+
+
+def _offsets(span: Span | None) -> JsonValue:
+    return None if span is None else [span.start, span.end]

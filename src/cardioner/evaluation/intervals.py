@@ -1,0 +1,295 @@
+"""How sure a score is: intervals by resampling documents, and tests of a difference by swapping predictions.
+
+Documents are resampled, not spans: spans of one note succeed and fail together. Counts are resampled, and figures are
+taken of the sums, so that every figure has its interval from the same samples.
+
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals); Yeh, More
+accurate tests for the statistical significance of result differences (https://aclanthology.org/C00-2137/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cardioner.errors import UsageError
+from cardioner.evaluation.matching import CRITERIA
+from cardioner.evaluation.scores import FIGURES, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cardioner.evaluation.pairing import Pair
+    from cardioner.evaluation.scores import JsonValue
+
+LEVEL = 0.95
+"""The share of samples inside an interval."""
+
+MICRO, MACRO = "micro", "macro"
+_CELLS = 1 << 24
+"""Most numbers that are held at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where 95 of 100 resampled figures lie: from `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a figure of A differs from that of B.
+
+    Attributes:
+        first: The figure of A.
+        second: The figure of B.
+        interval: Of `first - second`, over resampled documents.
+        p_value: How often predictions swapped at random between A and B, document by document, differ at least as
+            much; never 0.
+    """
+
+    first: float
+    second: float
+    interval: Interval
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """The interval of every figure.
+
+    Attributes:
+        samples: How many samples were drawn.
+        seed: Of the random numbers.
+        found: By criterion, row (`micro`, `macro`, `per_type/TYPE`) and figure.
+    """
+
+    samples: int
+    seed: int
+    found: Mapping[tuple[str, str, str], Interval]
+
+    def of(self, criterion: str, row: str, figure: str) -> Interval:
+        """One interval; a type's row is `per_type/TYPE`."""
+        return self.found[criterion, row, figure]
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Nested as the scores are, `[low, high]` for each figure; ready for JSON."""
+        content: dict[str, Any] = {"level": LEVEL, "samples": self.samples, "seed": self.seed}
+        return content | nested({place: [found.low, found.high] for place, found in self.found.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The difference of every figure of two predictions of the same documents.
+
+    Attributes:
+        documents: How many documents were compared.
+        samples: How many samples and swaps were drawn.
+        seed: Of the random numbers.
+        found: By criterion, row (`micro`, `macro`, `per_type/TYPE`) and figure.
+    """
+
+    documents: int
+    samples: int
+    seed: int
+    found: Mapping[tuple[str, str, str], Difference]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The entity types, sorted."""
+        rows = {row for _, row, _ in self.found}
+        return tuple(sorted(row.partition("/")[2] for row in rows if "/" in row))
+
+    def of(self, criterion: str, row: str, figure: str) -> Difference:
+        """One difference; a type's row is `per_type/TYPE`."""
+        return self.found[criterion, row, figure]
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Nested as the scores are, ready for JSON."""
+        content: dict[str, Any] = {
+            "documents": self.documents,
+            "level": LEVEL,
+            "samples": self.samples,
+            "seed": self.seed,
+        }
+        return content | nested({place: _difference_to_dict(found) for place, found in self.found.items()})
+
+
+def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> Intervals:
+    """Percentile intervals of every figure, over resampled documents.
+
+    Args:
+        pairs: Documents and their predictions.
+        samples: How many times as many documents are drawn, with repetition.
+        seed: The same seed gives the same intervals.
+
+    Raises:
+        UsageError: If there are no documents, or fewer than one sample.
+    """
+    _check(len(pairs), samples)
+    table, labels = _table([pairs])
+    flat = table[0].reshape(len(pairs), -1)
+    drawn = [_figures(sums, labels) for sums in _resampled(flat, samples=samples, seed=seed)]
+    return Intervals(samples, seed, {place: _interval(values) for place, values in _joined(drawn).items()})
+
+
+def compare(first: Sequence[Pair], second: Sequence[Pair], *, samples: int = 10_000, seed: int = 0) -> Comparison:
+    """Compare two predictions of the same documents.
+
+    Args:
+        first: Documents and the predictions of A.
+        second: The same documents, in the same order, and the predictions of B.
+        samples: How many samples and how many random swaps are drawn.
+        seed: The same seed gives the same figures.
+
+    Raises:
+        UsageError: If there are no documents, fewer than one sample, or the documents differ.
+    """
+    _check(len(first), samples)
+    if [pair.id for pair in first] != [pair.id for pair in second]:
+        raise UsageError("only predictions of the same documents can be compared")
+    table, labels = _table([first, second])
+    flat = table.reshape(2, len(first), -1)
+    here, there = (_joined([_figures(side.sum(0)[None], labels)]) for side in flat)
+    both = np.concatenate([flat[0], flat[1]], axis=1)
+    drawn = _joined([_differences(sums, labels) for sums in _resampled(both, samples=samples, seed=seed)])
+    swapped = _joined([_differences(sums, labels) for sums in _swapped(flat, samples=samples, seed=seed)])
+    found = {}
+    for place in here:
+        a, b = float(here[place][0]), float(there[place][0])
+        p_value = _p_value(abs(a - b), swapped[place])
+        found[place] = Difference(a, b, _interval(drawn[place]), p_value)
+    return Comparison(len(first), samples, seed, found)
+
+
+def nested(found: Mapping[tuple[str, str, str], Any]) -> dict[str, Any]:
+    """Figures by criterion, row and name as dictionaries in each other, as the scores have them."""
+    content: dict[str, Any] = {}
+    for (criterion, row, figure), value in found.items():
+        at = content.setdefault(criterion, {})
+        kind, _, label = row.partition("/")
+        at = at.setdefault(kind, {})
+        if label:
+            at = at.setdefault(label, {})
+        at[figure] = value
+    return content
+
+
+# Counts --------------------------------------------------------------------------------------------------------------
+
+
+def _check(documents: int, samples: int) -> None:
+    if not documents or samples < 1:
+        raise UsageError(f"expected documents and at least one sample, found {documents} and {samples}")
+
+
+def _table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], list[str]]:
+    """Counts `(sides, documents, criteria, types, 3)`: credit, gold and predicted spans; and the types."""
+    pairs = [pair for side in sides for pair in side]
+    labels = sorted({span.label for pair in pairs for span in pair.marked})
+    column = {label: index for index, label in enumerate(labels)}
+    table = np.zeros((len(sides), len(sides[0]), len(CRITERIA), len(labels), 3))
+    for number, side in enumerate(sides):
+        for row, pair in enumerate(side):
+            for place, found in enumerate(count(pair).values()):
+                for label, counts in found.items():
+                    credit = counts.true_positives + counts.partial / 2
+                    table[number, row, place, column[label]] = credit, counts.gold, counts.predicted
+    return table, labels
+
+
+def _resampled(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Sums `(some samples, columns)` over documents drawn with repetition."""
+    documents = len(flat)
+    generator = np.random.default_rng(seed)
+    for size in _chunks(samples, documents + flat.shape[1]):
+        weights = generator.multinomial(documents, np.full(documents, 1 / documents), size)
+        yield weights @ flat
+
+
+def _swapped(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Sums `(some samples, columns of both sides)` after swapping the predictions of random documents."""
+    documents = flat.shape[1]
+    generator = np.random.default_rng(seed)
+    sums, gaps = flat.sum(1), flat[1] - flat[0]
+    for size in _chunks(samples, documents + 2 * flat.shape[2]):
+        moved = generator.integers(0, 2, (size, documents)) @ gaps
+        yield np.concatenate([sums[0] + moved, sums[1] - moved], axis=1)
+
+
+def _chunks(samples: int, width: int) -> Iterator[int]:
+    """Sizes that add up to the samples, none of which needs too much memory."""
+    size = max(1, _CELLS // max(1, width))
+    for start in range(0, samples, size):
+        yield min(size, samples - start)
+
+
+# Figures -------------------------------------------------------------------------------------------------------------
+
+
+def _figures(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
+    """Every figure `(samples,)` of sums `(samples, criteria * types * 3)`."""
+    counts = sums.reshape(len(sums), len(CRITERIA), len(labels), 3)
+    found = {}
+    for place, criterion in enumerate(CRITERIA):
+        own = counts[:, place]
+        there = own[:, :, 1:].any(axis=2)  # a type without a span in a sample is none of its types
+        for name, figure in _FIGURES.items():
+            types = figure(own)
+            found[criterion, MICRO, name] = figure(own.sum(1))
+            found[criterion, MACRO, name] = _over(np.where(there, types, 0).sum(1), there.sum(1))
+            for index, label in enumerate(labels):
+                found[criterion, f"per_type/{label}", name] = types[:, index]
+    return found
+
+
+def _differences(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
+    """Every figure of the first half of the columns less that of the second."""
+    first, second = (_figures(half, labels) for half in np.split(sums, 2, axis=1))
+    return {place: first[place] - second[place] for place in first}
+
+
+def _over(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    return shares
+
+
+_FIGURES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "precision": lambda counts: _over(counts[..., 0], counts[..., 2]),
+    "recall": lambda counts: _over(counts[..., 0], counts[..., 1]),
+    "f1": lambda counts: _over(2 * counts[..., 0], counts[..., 1] + counts[..., 2]),
+}
+assert tuple(_FIGURES) == FIGURES
+
+
+def _joined(
+    parts: Sequence[dict[tuple[str, str, str], NDArray[np.float64]]],
+) -> dict[tuple[str, str, str], NDArray[np.float64]]:
+    return {place: np.concatenate([part[place] for part in parts]) for place in parts[0]}
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _p_value(found: float, swapped: NDArray[np.float64]) -> float:
+    """The share of swaps that differ at least as much, what was found counted as one of them."""
+    as_far = int((np.abs(swapped) >= found - 1e-12).sum())
+    return (as_far + 1) / (len(swapped) + 1)
+
+
+def _difference_to_dict(found: Difference) -> dict[str, JsonValue]:
+    return {
+        "a": found.first,
+        "b": found.second,
+        "difference": found.first - found.second,
+        "interval": [found.interval.low, found.interval.high],
+        "p": found.p_value,
+    }

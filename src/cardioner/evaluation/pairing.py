@@ -1,0 +1,199 @@
+"""Gold documents and their predictions, paired by id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from cardioner.documents import Annotations, Document
+from cardioner.errors import DataError, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cardioner.documents import ImpossibleSpan, Span
+
+Annotated: TypeAlias = "Document | Annotations"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A document and its prediction.
+
+    Attributes:
+        gold: What people annotated.
+        predicted: What is to be scored.
+    """
+
+    gold: Annotated
+    predicted: Annotated
+
+    @property
+    def id(self) -> str:
+        """The document's id."""
+        return self.gold.id
+
+    @property
+    def impossible(self) -> tuple[ImpossibleSpan, ...]:
+        """What the prediction marks although it can be no span: it answers nothing."""
+        return _impossible(self.predicted)
+
+    @property
+    def marked(self) -> tuple[Span | ImpossibleSpan, ...]:
+        """Everything that either side marks."""
+        return (*self.gold.spans, *self.predicted.spans, *self.impossible)
+
+    @property
+    def text(self) -> str | None:
+        """The text, where one of the sides has it."""
+        texts = (side.text for side in (self.gold, self.predicted) if isinstance(side, Document))
+        return next(texts, None)
+
+    @property
+    def gold_mentions(self) -> tuple[str | None, ...]:
+        """What each gold span reads, as far as that is known."""
+        return _mentions(self.gold, self.text)
+
+    @property
+    def predicted_mentions(self) -> tuple[str | None, ...]:
+        """What each predicted span reads, as far as that is known."""
+        return _mentions(self.predicted, self.text)
+
+
+def _mentions(side: Annotated, text: str | None) -> tuple[str | None, ...]:
+    if isinstance(side, Document):
+        return tuple(map(side.text_of, side.spans))
+    if text is None:
+        return side.mentions
+    whole = Document(side.id, text)
+    return tuple(
+        whole.text_of(span) if mention is None else mention
+        for span, mention in zip(side.spans, side.mentions, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Every gold document with its prediction.
+
+    Attributes:
+        pairs: Sorted by id.
+        without_prediction: Ids that a prediction of spans alone does not name: counted as nothing predicted.
+        without_gold: Ids that gold spans alone do not name: counted as nothing to find.
+        set_aside: Ids of predicted documents that the gold documents do not have, left out.
+        by_text: Whether documents were paired by their texts, as no id was on both sides.
+    """
+
+    pairs: tuple[Pair, ...]
+    without_prediction: tuple[str, ...] = ()
+    without_gold: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] = ()
+    by_text: bool = False
+
+
+def pair_documents(
+    gold: Iterable[Annotated], predicted: Iterable[Annotated], *, set_unknown_aside: bool = False
+) -> Pairing:
+    """Pair documents by id; where no id is on both sides, but the same texts are in the same order, by text.
+
+    Files without ids, such as token files, get ids from their names, which differ.
+    Spans whose texts are not at hand name only documents that have spans. So a document that they do not name has
+    none; everything else has to be on both sides.
+
+    Args:
+        gold: The annotated documents.
+        predicted: The same documents, in any order, with predicted spans.
+        set_unknown_aside: Leave predicted documents out that the gold documents do not have, and name them.
+
+    Raises:
+        DataError: If the two sides do not have the same ids, each once, or if the texts of an id differ.
+    """
+    gold, predicted = list(gold), list(predicted)
+    by_text = _same_texts(gold, predicted)
+    if by_text:
+        predicted = [replace(side, id=twin.id) for side, twin in zip(predicted, gold, strict=True)]
+    wanted, found = {side.id: side for side in gold}, {side.id: side for side in predicted}
+    unpredicted = sorted(wanted.keys() - found.keys())
+    unknown = sorted(found.keys() - wanted.keys())
+    gold_alone, predicted_alone = bool(gold) and _spans_alone(gold), _spans_alone(predicted)
+    aside = unknown if set_unknown_aside and not gold_alone else []
+    common = sorted(wanted.keys() & found.keys())
+    _refuse(
+        {
+            "gold documents appear more than once": _repeated(gold),
+            "predicted documents appear more than once": _repeated(predicted),
+            "gold documents have no prediction": [] if predicted_alone else unpredicted,
+            "predicted documents have no gold document": [] if gold_alone or aside else unknown,
+            "documents have another text in the prediction, so their offsets cannot be compared": [
+                name for name in common if _texts_differ(wanted[name], found[name])
+            ],
+            "documents have spans that end behind the text": [
+                name for name in common if _too_long(wanted[name], found[name])
+            ],
+            "gold documents mark what can be no span": [side.id for side in gold if _impossible(side)],
+        }
+    )
+    left_out = set(aside)
+    ids = sorted((wanted.keys() | found.keys()) - left_out)
+    return Pairing(
+        tuple(Pair(wanted.get(name, Annotations(name)), found.get(name, Annotations(name))) for name in ids),
+        without_prediction=tuple(unpredicted),
+        without_gold=() if left_out else tuple(unknown),
+        set_aside=tuple(aside),
+        by_text=by_text,
+    )
+
+
+def pair_with_each(gold: Iterable[Annotated], *predictions: Iterable[Annotated]) -> tuple[Pairing, ...]:
+    """Pair gold documents with each of several predictions, so that all have the same documents in the same order.
+
+    Raises:
+        DataError: If one of them cannot be paired: see `pair_documents`.
+    """
+    gold = list(gold)
+    found = [pair_documents(gold, predicted) for predicted in predictions]
+    nothing = {pair.id: Annotations(pair.id) for pairing in found for pair in pairing.pairs}
+    aligned = []
+    for pairing in found:
+        own = {pair.id: pair for pair in pairing.pairs}
+        pairs = tuple(own.get(name, Pair(nothing[name], nothing[name])) for name in sorted(nothing))
+        aligned.append(replace(pairing, pairs=pairs))
+    return tuple(aligned)
+
+
+def _refuse(problems: dict[str, Sequence[str]]) -> None:
+    """Refuse documents that cannot be paired, naming all of them together."""
+    named = [f"{len(ids)} {problem} ({listed(ids)})" for problem, ids in problems.items() if ids]
+    if named:
+        raise DataError("expected each gold document once with one prediction of the same text: " + "; ".join(named))
+
+
+def _same_texts(gold: Sequence[Annotated], predicted: Sequence[Annotated]) -> bool:
+    """Whether no id is on both sides, but all texts are, in the same order."""
+    texts = [[document.text for document in side if isinstance(document, Document)] for side in (gold, predicted)]
+    ids = [{document.id for document in side} for side in (gold, predicted)]
+    return bool(texts[0]) and ids[0].isdisjoint(ids[1]) and texts[0] == texts[1] and len(texts[0]) == len(gold)
+
+
+def _spans_alone(side: Sequence[Annotated]) -> bool:
+    return all(isinstance(document, Annotations) for document in side)
+
+
+def _impossible(side: Annotated) -> tuple[ImpossibleSpan, ...]:
+    return side.impossible if isinstance(side, Annotations) else ()
+
+
+def _repeated(side: Sequence[Annotated]) -> list[str]:
+    return [name for name, count in Counter(document.id for document in side).items() if count > 1]
+
+
+def _texts_differ(gold: Annotated, predicted: Annotated) -> bool:
+    return isinstance(gold, Document) and isinstance(predicted, Document) and gold.text != predicted.text
+
+
+def _too_long(*sides: Annotated) -> bool:
+    """Whether spans alone do not fit the text that the other side has."""
+    texts: Iterator[str] = (side.text for side in sides if isinstance(side, Document))
+    text = next(texts, None)
+    return text is not None and any(span.end > len(text) for side in sides for span in side.spans)

@@ -1,0 +1,106 @@
+"""Intervals and tests of differences, against plain resampling loops and exact enumeration."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+
+import numpy as np
+import pytest
+
+from cardioner.documents import Document, Span
+from cardioner.errors import UsageError
+from cardioner.evaluation import Pair, score_pairs
+from cardioner.evaluation.intervals import LEVEL, bootstrap, compare
+
+TEXT = "x" * 60
+
+
+def pairs_of(*hits: tuple[int, int, int], label: str = "A") -> list[Pair]:
+    """Documents with so many right, wrong and missed spans."""
+    pairs = []
+    for number, (right, wrong, missed) in enumerate(hits):
+        spans = [Span(place, place + 1, label) for place in range(right + wrong + missed)]
+        gold = Document(f"note{number}", TEXT, tuple(spans[:right] + spans[right + wrong :]))
+        pairs.append(Pair(gold, gold.with_spans(spans[: right + wrong])))
+    return pairs
+
+
+def drawn(seed: int, documents: int = 12) -> list[Pair]:
+    random = Random(seed)
+    hits = [(random.randint(0, 4), random.randint(0, 3), random.randint(0, 3)) for _ in range(documents)]
+    mixed = [random.choice("AB") for _ in hits]
+    return [
+        pairs_of(*[(0, 0, 0)] * number, hit, label=label)[number]
+        for number, (hit, label) in enumerate(zip(hits, mixed, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("criterion", ["strict", "partial"])
+def test_intervals_are_those_of_scoring_resampled_documents_one_by_one(criterion: str) -> None:
+    pairs, samples = drawn(1), 4000
+    found = bootstrap(pairs, samples=samples, seed=3)
+    random = Random(4)
+    figures = [score_pairs(random.choices(pairs, k=len(pairs))).by(criterion).micro.f1 for _ in range(samples)]
+    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    interval = found.of(criterion, "micro", "f1")
+    assert interval.low == pytest.approx(low, abs=0.02)
+    assert interval.high == pytest.approx(high, abs=0.02)
+
+
+def test_every_figure_of_a_sample_is_that_of_its_scores() -> None:
+    pairs = drawn(2, documents=1)  # one document can only be drawn as itself
+    found, scores = bootstrap(pairs, samples=5), score_pairs(pairs)
+    for criterion in ("strict", "exact", "partial", "type", "relaxed"):
+        own = scores.by(criterion)
+        rows = {"micro": own.micro, "macro": own.macro, **{f"per_type/{t}": c for t, c in own.per_type.items()}}
+        for row, figures in rows.items():
+            for figure in ("precision", "recall", "f1"):
+                interval = found.of(criterion, row, figure)
+                assert interval.low == interval.high == pytest.approx(getattr(figures, figure))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
+    pairs = drawn(5)
+    first, again, other = (bootstrap(pairs, samples=50, seed=seed).to_dict() for seed in (1, 1, 2))
+    assert str(first) == str(again)
+    assert first["strict"] != other["strict"]
+
+
+def test_the_p_value_is_that_of_all_swaps() -> None:
+    first = pairs_of((3, 0, 1), (2, 1, 0), (4, 0, 0), (1, 1, 1), (2, 0, 0), (3, 1, 0))
+    worse = [Pair(pair.gold, pair.predicted.with_spans(pair.predicted.spans[1:])) for pair in first[:5]] + first[5:]
+    found = compare(first, worse, samples=20_000, seed=0).of("strict", "micro", "f1")
+    gap = abs(score_pairs(first).strict.micro.f1 - score_pairs(worse).strict.micro.f1)
+    as_far = 0
+    for swaps in itertools.product((False, True), repeat=len(first)):
+        here = [b if swap else a for a, b, swap in zip(first, worse, swaps, strict=True)]
+        there = [a if swap else b for a, b, swap in zip(first, worse, swaps, strict=True)]
+        as_far += abs(score_pairs(here).strict.micro.f1 - score_pairs(there).strict.micro.f1) >= gap - 1e-12
+    assert found.p_value == pytest.approx(as_far / 2 ** len(first), abs=0.02)
+    assert found.first - found.second == pytest.approx(gap)
+    assert found.interval.low <= gap <= found.interval.high
+
+
+def test_a_prediction_does_not_differ_from_itself() -> None:
+    found = compare(drawn(6), drawn(6), samples=100)
+    assert {
+        (one.first - one.second, one.p_value, one.interval.low, one.interval.high) for one in found.found.values()
+    } == {(0.0, 1.0, 0.0, 0.0)}
+
+
+def test_comparing_the_other_way_round_changes_the_sign() -> None:
+    first, second = drawn(7), [Pair(pair.gold, pair.predicted.with_spans(())) for pair in drawn(7)]
+    there, back = (
+        compare(*sides, samples=200).of("strict", "micro", "recall") for sides in ((first, second), (second, first))
+    )
+    assert there.first - there.second == -(back.first - back.second) > 0
+    assert (there.interval.low, there.interval.high) == pytest.approx((-back.interval.high, -back.interval.low))
+    assert there.p_value < 0.05
+
+
+def test_what_cannot_be_resampled_is_refused() -> None:
+    with pytest.raises(UsageError, match="found 0 and 10"):
+        bootstrap([], samples=10)
+    with pytest.raises(UsageError, match="same documents"):
+        compare(drawn(1), drawn(1)[1:])
