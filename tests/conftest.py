@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,13 +48,16 @@ SAMPLE_TEXTS = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that need the real corpora, unless CARDIONER_DATA says where they are."""
-    if os.environ.get("CARDIONER_DATA"):
-        return
-    without_data = [item for item in items if item.get_closest_marker("corpus")]
-    if without_data:
-        config.hook.pytest_deselected(items=without_data)
-        items[:] = [item for item in items if item not in without_data]
+    """Deselect what cannot run here: tests of real corpora (CARDIONER_DATA says where they are) and in a browser."""
+    lacking = set[str]()
+    if not os.environ.get("CARDIONER_DATA"):
+        lacking.add("corpus")
+    if shutil.which("chromium") is None:
+        lacking.add("browser")
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in lacking)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def wordpiece_tokenizer() -> BertTokenizer:

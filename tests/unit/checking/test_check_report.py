@@ -6,16 +6,14 @@ import random
 import re
 from collections import Counter
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from cardioner.checking import CheckReport, check_corpora, report
-from cardioner.checking.highlight import cut
-from cardioner.checking.report import COLOURS, check_installed, render, write_report
+from cardioner.checking import CheckReport, check_corpora
+from cardioner.checking.report import render, write_report
 from cardioner.documents import Document, Span
-from cardioner.errors import OutputError, UsageError
+from cardioner.errors import OutputError
 from cardioner.formats import write_corpus
 
 HOSTILE = (
@@ -88,45 +86,6 @@ def random_note(seed: int) -> Document:
         fragments = ((start, start + 1), (end - 1, end)) if end - start > 3 and chance.random() < 0.3 else ()
         spans.append(Span(start, end, chance.choice(["A", "B&B", "C<"]), fragments=fragments))
     return Document(f"n{seed}", text, tuple(spans))
-
-
-# Segments ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_segments_cover_the_text_once_and_carry_the_spans_over_each_character(seed: int) -> None:
-    document = random_note(seed)
-    segments = cut(len(document.text), document.spans)
-    assert [segment.start for segment in segments] == [0, *(segment.end for segment in segments[:-1])]
-    assert segments[-1].end == len(document.text)
-    for segment in segments:
-        for offset in range(segment.start, segment.end):
-            over = [
-                span
-                for span in document.spans
-                if any(start <= offset < end for start, end in span.fragments or ((span.start, span.end),))
-            ]
-            assert Counter(mark.span for mark in segment.marks) == Counter(over)
-        assert all(one.lane > other.lane or one.lane == other.lane == 5 for one, other in pairwise(segment.marks))
-    closings = Counter(mark.span for segment in segments for mark in segment.marks if mark.closes)
-    assert closings == Counter(document.spans)
-
-
-def test_a_span_keeps_its_line_from_its_first_character_to_its_last() -> None:
-    spans = [Span(0, 10, "A"), Span(2, 20, "B"), Span(12, 30, "C"), Span(2, 4, "D")]
-    lanes: dict[Span, set[int]] = {}
-    for segment in cut(40, spans):
-        for mark in segment.marks:
-            lanes.setdefault(mark.span, set()).add(mark.lane)
-    assert lanes == {spans[0]: {0}, spans[1]: {1}, spans[2]: {0}, spans[3]: {2}}
-
-
-def test_a_text_without_spans_is_one_segment_and_an_empty_one_none() -> None:
-    assert [(segment.start, segment.end, segment.marks) for segment in cut(5, [])] == [(0, 5, ())]
-    assert cut(0, []) == []
-
-
-# The page ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_text_of_each_rendered_document_is_the_note(tmp_path: Path) -> None:
@@ -214,18 +173,6 @@ def test_a_corpus_without_entities_has_a_page_without_plots(tmp_path: Path) -> N
     assert (page.tags["svg"], page.notes) == (0, [])
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance, as WCAG 2 defines it (https://www.w3.org/TR/WCAG22/#dfn-relative-luminance)."""
-    shares = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("colour", COLOURS)
-def test_white_letters_can_be_read_on_every_colour(colour: str) -> None:
-    assert 1.05 / (luminance(colour) + 0.05) >= 4.5
-
-
 def test_a_page_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     found = check(tmp_path / "c", Document("n", "text", (Span(0, 4, "A"),)))
     place = tmp_path / "page.html"
@@ -235,9 +182,3 @@ def test_a_page_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert place.read_text() == "mine"
     write_report(found, place, overwrite=True)
     assert place.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-
-
-def test_what_is_missing_for_the_page_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "matplotlib" else object())
-    with pytest.raises(UsageError, match=r"needs matplotlib: pip install 'cardioner\[report\]'"):
-        check_installed()

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cardioner.documents import Span
 
@@ -18,11 +18,13 @@ class Mark(NamedTuple):
 
     Attributes:
         span: The span.
+        number: Which one of the given spans it is: counted from 0, so that equal ones can be told apart.
         lane: How far below the text its line is drawn, from 0.
         closes: Whether the span ends with this stretch.
     """
 
     span: Span
+    number: int
     lane: int
     closes: bool
 
@@ -41,47 +43,44 @@ class Segment(NamedTuple):
     marks: tuple[Mark, ...]
 
 
-def cut(length: int, spans: Sequence[Span]) -> list[Segment]:
+def cut(length: int, spans: Sequence[Span], *, breaks: Iterable[int] = ()) -> list[Segment]:
     """Cut a text at the borders of its spans; a discontinuous span covers its fragments alone.
 
     Args:
         length: Characters of the text.
         spans: Its spans, in any order.
+        breaks: Offsets to cut at as well, from 0 to `length`.
 
     Returns:
         Segments from 0 to `length` without a gap; none for an empty text.
     """
-    lanes = _lanes(spans)
     pieces = [
-        (start, end, span, lane)
-        for span, lane in zip(_ordered(spans), lanes, strict=True)
-        for start, end in span.fragments or ((span.start, span.end),)
+        (start, end, index, lane)
+        for index, lane in _lanes(spans)
+        for start, end in spans[index].fragments or ((spans[index].start, spans[index].end),)
     ]
-    opening: dict[int, list[tuple[int, Span, int]]] = {}
-    for start, end, span, lane in pieces:
-        opening.setdefault(start, []).append((end, span, lane))
-    edges = sorted({0, length, *(edge for start, end, *_ in pieces for edge in (start, end))})
+    opening: dict[int, list[tuple[int, int, int]]] = {}
+    for start, end, index, lane in pieces:
+        opening.setdefault(start, []).append((end, index, lane))
+    edges = sorted({0, length, *breaks, *(edge for start, end, *_ in pieces for edge in (start, end))})
     segments = []
-    active: list[tuple[int, Span, int]] = []
+    active: list[tuple[int, int, int]] = []
     for start, end in pairwise(edges):
         active = [piece for piece in active if piece[0] > start] + opening.get(start, [])
-        marks = [Mark(span, lane, span.end == end) for _, span, lane in active]
+        marks = [Mark(spans[index], index, lane, spans[index].end == end) for _, index, lane in active]
         segments.append(Segment(start, end, tuple(sorted(marks, key=lambda mark: -mark.lane))))
     return segments
 
 
-def _ordered(spans: Sequence[Span]) -> list[Span]:
-    return sorted(spans, key=lambda span: (span.start, -span.end, span.label, span.fragments))
-
-
-def _lanes(spans: Sequence[Span]) -> list[int]:
-    """A lane for each span in order, the lowest that no overlapping span has; beyond the last lane they share it."""
+def _lanes(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """Indices in order, each with the lowest lane that no overlapping span has; beyond the last one they share it."""
+    ordered = sorted(enumerate(spans), key=lambda item: (item[1].start, -item[1].end, item[1].label, item[1].fragments))
     free_from: list[int] = []
     lanes = []
-    for span in _ordered(spans):
-        lane = next((index for index, free in enumerate(free_from) if free <= span.start), len(free_from))
+    for index, span in ordered:
+        lane = next((lane for lane, free in enumerate(free_from) if free <= span.start), len(free_from))
         if lane == len(free_from):
             free_from.append(0)
         free_from[lane] = span.end
-        lanes.append(min(lane, _MOST_LANES - 1))
+        lanes.append((index, min(lane, _MOST_LANES - 1)))
     return lanes
