@@ -59,7 +59,7 @@ def model_card(config: Mapping[str, Any], training: Mapping[str, Any], *, head: 
         head=head,
         decoding=crf,
         version=training.get("versions", {}).get("cardioner", "not recorded"),
-        scores=_scores(training.get("scores", {})),
+        scores="\n\n".join([_scores(training.get("scores", {})), *_calibration(training.get("calibration"))]),
     )
 
 
@@ -75,3 +75,14 @@ def _scores(scores: Mapping[str, Any]) -> str:
             where = f"{part} ({found['documents']})"
             rows.append(f"| {where} | {name} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} |")
     return "\n".join(rows)
+
+
+def _calibration(found: Mapping[str, Any] | None) -> list[str]:
+    """What the scores of spans are worth."""
+    if not found or found["value"] == 1.0:
+        return ["The score of a span is the model's probability of exactly this span, not calibrated."]
+    return [
+        f"The score of a span is the model's probability of exactly this span at temperature {found['value']:.2f}, "
+        f"fitted to {found['spans']} spans of the evaluation notes (mean loss {found['before']:.3f} before, "
+        f"{found['after']:.3f} after). `cardioner evaluate` shows what accepting spans above a score would mean."
+    ]

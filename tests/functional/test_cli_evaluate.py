@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cardioner.documents import Document
+from cardioner.formats import read_corpus, write_corpus
+
+CANARY = "zyxwvcanary"
+"""A word of every note."""
 
 
 @pytest.fixture
@@ -46,3 +51,57 @@ def test_other_notes_than_the_gold_ones_are_refused(run: Callable[..., Any], cor
     done = run("evaluate", corpus / "dev", corpus / "train")
     assert done.code == 3
     assert done.error
+
+
+def test_everything_else_that_was_found_is_shown_and_is_in_the_json(
+    run: Callable[..., Any], corpus: Path, tagged: Path
+) -> None:
+    done = run("evaluate", corpus / "dev", tagged, "--bootstrap", "50", "--train", corpus / "train")
+    assert done.code == 0
+    for name in ("By every criterion", "relaxed", "What became of the spans", "spurious", "Most frequent errors"):
+        assert name in done.out
+    assert "F1, 95 %" in done.out
+    content = run("evaluate", corpus / "dev", tagged, "--json", "--bootstrap", "50", "--train", corpus / "train").json
+    assert {"strict", "exact", "partial", "type", "relaxed", "documents", "errors", "intervals"} <= content.keys()
+    assert content["intervals"]["samples"] == 50
+    assert content["errors"]["by_mention"] is not None
+
+
+def test_scores_of_spans_give_a_calibration_table(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    documents = [
+        document.with_spans(replace(span, score=0.75) for span in document.spans)
+        for document in read_corpus(corpus / "dev").documents
+    ]
+    write_corpus(documents, tmp_path / "scored.jsonl", "jsonl")
+    done = run("evaluate", corpus / "dev", tmp_path / "scored.jsonl")
+    assert "expected calibration error 0.250" in done.out
+    assert "left to review" in done.out
+
+
+def test_a_table_of_spans_alone_is_enough_and_the_official_figures_stand_beside_ours(
+    run: Callable[..., Any], corpus: Path, tmp_path: Path
+) -> None:
+    documents = read_corpus(corpus / "dev").documents
+    write_corpus(documents, tmp_path / "gold.tsv", "tsv")
+    write_corpus(documents[:1], tmp_path / "one.tsv", "tsv")
+    done = run("evaluate", tmp_path / "gold.tsv", tmp_path / "one.tsv", "--official", "multicardioner")
+    assert done.code == 0
+    assert "Micro-average precision: 1.0\nMicro-average recall: 0.6667\nMicro-average F-score: 0.8\n" in done.out
+    assert "1 documents are not in the prediction: counted as nothing found (d2 the first)" in done.err
+    content = run(
+        "evaluate", tmp_path / "gold.tsv", tmp_path / "one.tsv", "--official", "multicardioner", "--json"
+    ).json
+    assert content["official"]["recall"] == 0.6667
+    assert content["without_prediction"] == 1
+
+
+def test_the_page_is_written_and_never_over_another_one_unasked(
+    run: Callable[..., Any], corpus: Path, tagged: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "scores.html"
+    assert run("evaluate", corpus / "dev", tagged, "--html", page).code == 0
+    assert CANARY in page.read_text(encoding="utf-8")
+    assert "exists" in run("evaluate", corpus / "dev", tagged, "--html", page).error
+    assert run("evaluate", corpus / "dev", tagged, "--html", page, "--ids-only", "--overwrite").code == 0
+    assert CANARY not in page.read_text(encoding="utf-8")
+    assert run("evaluate", corpus / "dev", tagged, "--html", tagged / "x.html").code == 2

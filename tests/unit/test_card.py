@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cardioner.documents import Document
-from cardioner.evaluation import score_strict
+from cardioner.evaluation import score
 from cardioner.model_dir import write_model_dir
 from cardioner.multiclass import TokenClassificationModel
 
@@ -26,12 +26,15 @@ def test_card_names_types_head_and_scores(
     tmp_path: Path,
 ) -> None:
     model = make_model(use_crf=True, classifier_hidden_layers=(8,))
-    scores = score_strict(documents, documents).to_dict()
-    card = card_of(model, tokenizers["wordpiece"], tmp_path, {"model": "tiny", "scores": {"test": scores}})
+    scores = score(documents, documents).to_dict()
+    fit = {"value": 1.5, "spans": 80, "before": 0.4, "after": 0.3}
+    training = {"model": "tiny", "scores": {"test": scores}, "calibration": fit}
+    card = card_of(model, tokenizers["wordpiece"], tmp_path, training)
     assert "DISEASE, MEDICATION, SYMPTOM" in card
     assert "16 -> 8 -> 7" in card
     assert "A CRF picks" in card
     assert "| test (3) | DISEASE | 1.000 | 1.000 | 1.000 |" in card
+    assert "temperature 1.50, fitted to 80 spans" in card
     assert "| test (3) | all | 1.000 | 1.000 | 1.000 |" in card
 
 
@@ -40,6 +43,7 @@ def test_card_of_an_unscored_model_says_so(
 ) -> None:
     card = card_of(make_model(), tokenizers["wordpiece"], tmp_path, {})
     assert "Not scored yet" in card
+    assert "not calibrated" in card
     assert "Each sub-token's best tag counts." in card
 
 

@@ -10,6 +10,7 @@ import typer
 
 from cardioner import __version__
 from cardioner.cli.check import check
+from cardioner.cli.compare import compare
 from cardioner.cli.console import INTERRUPTED, complain
 from cardioner.cli.convert import convert
 from cardioner.cli.evaluate import evaluate
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (check, split, train, predict, evaluate, convert, inspect):
+for command in (check, split, train, predict, evaluate, compare, convert, inspect):
     app.command()(command)
 
 

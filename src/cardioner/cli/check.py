@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cardioner.cli.console import loss_table, notices, output, print_json, quieten, table, tell
+from cardioner.cli.console import loss_table, notices, output, print_json, quieten, table
 from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, TextsOption, parse_mapping
-from cardioner.errors import DataError, OutputError, UsageError
+from cardioner.cli.pages import check_page, tell_of_page
+from cardioner.errors import DataError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     """
     names = parse_mapping(mapping)
     if html is not None:
-        _check_page(html, corpora, overwrite=overwrite)
+        check_page(html, corpora, overwrite=overwrite)
     form = format.value if format else None
     wishes = {"format": form, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
     report = _read(corpora, wishes, backbone)
@@ -96,27 +97,12 @@ def _tokens(backbone: str | None) -> Any:
     return sub_tokens(backbone)
 
 
-def _check_page(html: Path, corpora: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse, before the work, a page that could not be written at its end."""
-    from cardioner.checking.report import check_installed  # noqa: PLC0415
-
-    check_installed()
-    place = html.resolve()
-    if any(corpus.resolve() in (place, *place.parents) for corpus in corpora):
-        raise UsageError(f"--html {html} is a corpus or lies in one: choose another place")
-    if html.is_dir():
-        raise OutputError(f"{html} is a folder; expected a file, or a place for a new one")
-    if html.exists() and not overwrite:
-        raise OutputError(f"{html} exists; choose another name, or replace it with --overwrite")
-
-
 def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: bool) -> None:
     from cardioner.checking.report import write_report  # noqa: PLC0415
 
     with notices.status("drawing the page"):
         write_report(report, html, ids_only=ids_only, overwrite=overwrite)
-    private = not ids_only and bool(report.examples)
-    tell(f"Page: {html}" + (", which holds the text of notes: keep it private" if private else ""))
+    tell_of_page(html, private=not ids_only and bool(report.examples))
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

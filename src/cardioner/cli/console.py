@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cardioner.evaluation import Counts, Scores
+
+if TYPE_CHECKING:
+    from cardioner.evaluation.intervals import Interval, Intervals
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
@@ -49,13 +52,24 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     return made
 
 
-def score_table(title: str, scores: Scores) -> Table:
-    """Strict precision, recall and F1 per type, micro and macro."""
-    columns = ("type", "precision", "recall", "F1", "gold", "predicted", "correct")
-    rows: list[Sequence[Any]] = [(name, *_figures(counts)) for name, counts in scores.per_type.items()]
-    macro = scores.macro
-    rows += [("micro", *_figures(scores.micro)), ("macro", macro.precision, macro.recall, macro.f1, "", "", "")]
+def score_table(title: str, scores: Scores, intervals: Intervals | None = None) -> Table:
+    """Strict precision, recall and F1 per type, micro and macro; with the interval of F1 if there is one."""
+    strict = scores.strict
+    rows: list[list[Any]] = [[name, *_figures(counts)] for name, counts in strict.per_type.items()]
+    macro = strict.macro
+    rows += [["micro", *_figures(strict.micro)], ["macro", macro.precision, macro.recall, macro.f1, "", "", ""]]
+    columns = ["type", "precision", "recall", "F1", "gold", "predicted", "correct"]
+    if intervals is not None:
+        columns[4:] = ["F1, 95 %", "gold", "predicted"]  # one column less: 80 characters are soon full
+        places = [f"per_type/{name}" for name in strict.per_type] + ["micro", "macro"]
+        for row, place in zip(rows, places, strict=True):
+            row[4:] = [interval_text(intervals.of("strict", place, "f1")), *row[4:6]]
     return table(title, columns, rows)
+
+
+def interval_text(interval: Interval) -> str:
+    """An interval as its edges."""
+    return f"{interval.low:.3f}–{interval.high:.3f}"
 
 
 def loss_table(losses: Mapping[tuple[str, str], int]) -> Table:
@@ -71,9 +85,7 @@ def count_table(title: str, counts: Counter[str]) -> Table:
 
 def _figures(counts: Counts) -> tuple[Any, ...]:
     """A row's figures."""
-    gold = counts.true_positives + counts.false_negatives
-    predicted = counts.true_positives + counts.false_positives
-    return counts.precision, counts.recall, counts.f1, gold, predicted, counts.true_positives
+    return counts.precision, counts.recall, counts.f1, counts.gold, counts.predicted, counts.true_positives
 
 
 @contextmanager
@@ -83,6 +95,7 @@ def progress_bars() -> Iterator[Stages]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=notices, transient=False) as progress:
@@ -96,19 +109,19 @@ class Stages:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Show how far a stage is; of one without a total, how much is done."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
+    def __call__(self, stage: str, done: int, total: int | None, *, speed: str = "") -> None:
+        """Show how far a stage is; of one without a total, how much is done; and in words how fast it goes."""
+        if stage not in self._tasks:  # what is done by now is not counted for the speed
+            self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done, speed=speed)
         task = self._tasks[stage]
         if done < self._progress.tasks[self._progress.task_ids.index(task)].completed:
             self._progress.reset(task, total=total)
-        self._progress.update(task, completed=done, total=total)
+        self._progress.update(task, completed=done, total=total, speed=speed)
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Show that something without steps goes on."""
-        task = self._progress.add_task(what, total=None)
+        task = self._progress.add_task(what, total=None, speed="")
         try:
             yield
         finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cardioner.cli.console import output, print_json, score_table
+from cardioner.cli.console import interval_text, notices, output, print_json, score_table, table, tell
 from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
@@ -17,27 +19,192 @@ from cardioner.cli.inputs import (
     Wishes,
     parse_mapping,
     read_parts,
+    read_spans,
 )
-from cardioner.evaluation import score_strict
+from cardioner.cli.pages import check_page, tell_of_page
+from cardioner.evaluation import CRITERIA, Evaluation, Pairing
+from cardioner.evaluation import evaluate as evaluate_documents
+from cardioner.evaluation.error_analysis import KINDS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cardioner.documents import Document
+    from cardioner.evaluation.calibration import Calibration
+    from cardioner.evaluation.error_analysis import Outcome
+
+_SHOWN = 10
+
+
+class Official(str, Enum):
+    """Scorers of shared tasks."""
+
+    multicardioner = "multicardioner"
+
+
+BootstrapOption = Annotated[
+    int, typer.Option("--bootstrap", min=0, metavar="N", help="Samples of documents for 95 % intervals; 0 for none.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="Of the samples; the same seed, the same figures.")]
 
 
 def evaluate(  # noqa: PLR0913 - one parameter an option
     gold: Annotated[Path, typer.Argument(metavar="GOLD", help="The annotated notes, in any format.")],
     predicted: Annotated[Path, typer.Argument(metavar="PREDICTED", help="The same notes, as tagged.")],
+    bootstrap: BootstrapOption = 0,
+    seed: SeedOption = 0,
+    official: Annotated[
+        Official | None, typer.Option(metavar="TASK", help="Its own figures beside ours: multicardioner.")
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Training notes: tells mentions they have from new ones.")
+    ] = None,
     mapping: MapOption = None,
     format: FormatOption = None,  # noqa: A002 - the name of the option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
     allow_unannotated: UnannotatedOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and all notes too.")
+    ] = None,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="Leave the notes' text out of the page.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
 ) -> None:
     """Score predicted spans: a hit has the same first and last character and the same type.
 
-    Example: cardioner evaluate notes/test tagged
+    Takes a TSV of spans without its notes too. Exact, partial, type and relaxed scores, the errors by kind, and what
+    the scores of spans are worth are shown below the strict ones.
+
+    Example: cardioner evaluate notes/test tagged --bootstrap 1000 --html scores.html
     """
+    if html is not None:
+        check_page(html, [path for path in (gold, predicted, train) if path], overwrite=overwrite)
     wishes = Wishes(format, encoding, texts, allow_unannotated=allow_unannotated)
-    scores = score_strict(*read_parts([gold, predicted], parse_mapping(mapping), wishes))
+    sides = read_spans([gold, predicted], parse_mapping(mapping), wishes)
+    with notices.status("scoring"):
+        found = evaluate_documents(
+            *sides,
+            samples=bootstrap,
+            seed=seed,
+            official=official.value if official else None,
+            training=_training(train, wishes),
+        )
+    _tell_of_pairing(found.pairing)
+    if impossible := sum(len(pair.impossible) for pair in found.pairing.pairs):
+        tell(f"{impossible} predicted rows are no spans: they count as wrong, and are in no list of errors")
     if json:
-        print_json(scores.to_dict())
+        print_json(found.to_dict())
     else:
-        output.print(score_table(f"Strict spans, {scores.documents} notes", scores))
+        for part in _tables(found):
+            output.print(part, markup=False)
+    if html is not None:
+        with notices.status("drawing the page"):
+            from cardioner.evaluation.report import write_report  # noqa: PLC0415 - draws plots
+
+            names = (gold.name, predicted.name)
+            write_report(found, html, ids_only=ids_only, names=names, overwrite=overwrite)
+        tell_of_page(html, private=not ids_only and any(pair.text for pair in found.pairing.pairs))
+
+
+def _training(path: Path | None, wishes: Wishes) -> list[Document] | None:
+    """The training notes, whose types play no part."""
+    if path is None:
+        return None
+    (documents,) = read_parts([path], {}, wishes._replace(format=None, texts=None, allow_unannotated=True))
+    return documents
+
+
+def _tell_of_pairing(pairing: Pairing) -> None:
+    """What one side of the documents lacks."""
+    if pairing.by_text:
+        tell("No id is on both sides: documents are paired by their texts, which are the same in the same order")
+    for ids, problem in (
+        (pairing.without_prediction, "documents are not in the prediction: counted as nothing found"),
+        (pairing.without_gold, "documents are not in the gold table: counted as nothing to find"),
+        (pairing.set_aside, "predicted documents have no gold document: left out"),
+    ):
+        if ids:
+            tell(f"{len(ids)} {problem} ({ids[0]} the first)")
+
+
+# Tables --------------------------------------------------------------------------------------------------------------
+
+
+def _tables(found: Evaluation) -> Iterator[Table | str]:
+    """Everything as tables on standard output."""
+    yield score_table(f"Strict spans, {found.scores.documents} notes", found.scores, found.intervals)
+    yield _criterion_table(found)
+    if found.official is not None:
+        yield f"As the scorer of {found.official.name} has it ({_dropped(found)}):"
+        yield "\n".join(found.official.lines())
+    yield from _error_tables(found)
+    if found.calibration is not None:
+        yield from _calibration_tables(found.calibration)
+
+
+def _criterion_table(found: Evaluation) -> Table:
+    rows = []
+    for name in CRITERIA:
+        micro, macro = found.scores.by(name).micro, found.scores.by(name).macro
+        row = [name, micro.precision, micro.recall, micro.f1, macro.f1]
+        if found.intervals is not None:
+            row.insert(4, interval_text(found.intervals.of(name, "micro", "f1")))
+        rows.append(row)
+    columns = ["criterion", "precision", "recall", "F1", "macro F1"]
+    if found.intervals is not None:
+        columns.insert(4, "F1, 95 %")
+    return table("By every criterion, micro", columns, rows)
+
+
+def _dropped(found: Evaluation) -> str:
+    assert found.official is not None
+    return f"{found.official.repeated} repeated spans dropped, {found.official.ignored} of unknown files ignored"
+
+
+def _error_tables(found: Evaluation) -> Iterator[Table]:
+    analysis = found.analysis
+    rows = [(label, *kinds.values()) for label, kinds in analysis.kinds.items()]
+    yield table("What became of the spans", ("type", *KINDS), rows)
+    groups = {"length in characters": analysis.by_length, "place in the note": analysis.by_position}
+    groups["mention"] = analysis.by_mention
+    for name, counts in groups.items():
+        if counts is not None:
+            listed = [
+                (group, count.precision, count.recall, count.f1, count.gold, count.predicted)
+                for group, count in counts.items()
+                if count.gold or count.predicted
+            ]
+            yield table(f"Strict, by {name}", (name, "precision", "recall", "F1", "gold", "predicted"), listed)
+    if analysis.confusions:
+        confusions = [
+            (
+                one.kind,
+                one.gold or "",
+                one.predicted or "",
+                f"{one.first[0].document} {_offsets(one.first[0].outcome)}",
+                one.count,
+            )
+            for one in analysis.confusions[:_SHOWN]
+        ]
+        yield table("Most frequent errors", ("error", "gold", "predicted", "first", "count"), confusions, left=4)
+
+
+def _offsets(outcome: Outcome) -> str:
+    """The characters of the span that is there, of the gold one first."""
+    spans = [span for span in (outcome.gold, outcome.predicted) if span is not None]
+    return " / ".join(f"{span.start} to {span.end}" for span in spans)
+
+
+def _calibration_tables(calibration: Calibration) -> Iterator[Table | str]:
+    unscored = f"; {calibration.without_score} without a score are left out" if calibration.without_score else ""
+    yield (
+        f"Scores of {calibration.spans} spans: expected calibration error {calibration.error:.3f}, "
+        f"Brier score {calibration.brier:.3f}{unscored}"
+    )
+    rows = [
+        (f"{one.score:.2f}", one.precision, one.recall, f"{one.review:.1%}", one.accepted)
+        for one in calibration.thresholds
+    ]
+    columns = ("accept from", "precision", "recall", "left to review", "accepted")
+    yield table("Accept spans from this score up, review the others", columns, rows)

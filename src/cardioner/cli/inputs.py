@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -10,9 +10,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from cardioner.cli.console import notices, table
-from cardioner.documents import Document, rename_labels
+from cardioner.documents import Annotations, Document, Note, rename_labels
 from cardioner.errors import DataError, UsageError
-from cardioner.formats import Reading, Remark, stream_corpus
+from cardioner.formats import Reading, Remark, stream_corpus, stream_spans
 
 MapOption = Annotated[
     list[str] | None,
@@ -86,13 +86,21 @@ class Wishes(NamedTuple):
 
     def stream(self, path: Path) -> tuple[Iterator[Document], Reading]:
         """The documents at a path, one at a time, and what will hold what was set aside when the last one is out."""
-        reading = Reading(
+        reading = self._reading()
+        return stream_corpus(path, self.format.value if self.format else None, reading=reading), reading
+
+    def stream_spans(self, path: Path) -> tuple[Iterator[Document | Annotations], Reading]:
+        """As `stream`, but of a table without its notes the spans alone."""
+        reading = self._reading()
+        return stream_spans(path, self.format.value if self.format else None, reading=reading), reading
+
+    def _reading(self) -> Reading:
+        return Reading(
             encoding=self.encoding,
             require_annotations=not self.allow_unannotated,
             texts=self.texts,
             on_error=self.on_error.value,
         )
-        return stream_corpus(path, self.format.value if self.format else None, reading=reading), reading
 
 
 BY_DEFAULT = Wishes()
@@ -104,13 +112,30 @@ def read_parts(paths: Sequence[Path], mapping: dict[str, str], wishes: Wishes = 
     Raises:
         DataError: If one cannot be used, or `mapping` names a type that none of them has.
     """
+    return _read(paths, mapping, wishes.stream)
+
+
+def read_spans(
+    paths: Sequence[Path], mapping: dict[str, str], wishes: Wishes = BY_DEFAULT
+) -> list[list[Document | Annotations]]:
+    """As `read_parts`, for what needs no text: a table without its notes gives the spans alone, one of them per note.
+
+    Raises:
+        DataError: If one cannot be used, or `mapping` names a type that none of them has.
+    """
+    return _read(paths, mapping, wishes.stream_spans)
+
+
+def _read(
+    paths: Sequence[Path], mapping: dict[str, str], stream: Callable[[Path], tuple[Iterator[Note], Reading]]
+) -> list[list[Note]]:
     parts = []
     for path in paths:
-        documents, reading = wishes.stream(path)
+        documents, reading = stream(path)
         parts.append(list(documents))
         show_remarks(f"Set aside in {path}", reading.tally.remarks())
     check_mapping(mapping, {span.label for part in parts for document in part for span in document.spans})
-    return [list(rename_labels(part, mapping)) for part in parts]
+    return [rename_labels(part, mapping) for part in parts]
 
 
 def check_mapping(mapping: dict[str, str], found: set[str]) -> None:

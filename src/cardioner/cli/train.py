@@ -41,7 +41,8 @@ from cardioner.splits import apply_splits, read_splits
 
 if TYPE_CHECKING:
     from cardioner.multiclass.initial import Start
-    from cardioner.multiclass.trainer import ModelTrainer, TrainingResult
+    from cardioner.multiclass.record import TrainingResult
+    from cardioner.multiclass.trainer import ModelTrainer
 
 
 _Read = Callable[[Sequence[Path]], list[list[Document]]]
@@ -233,7 +234,7 @@ def _show_result(result: TrainingResult) -> None:
     if result.epochs:
         rows = [
             (f"{number}{' (saved)' if number == result.best_epoch else ''}", micro.precision, micro.recall, micro.f1)
-            for number, micro in enumerate((scores.micro for scores in result.epochs), 1)
+            for number, micro in enumerate((scores.strict.micro for scores in result.epochs), 1)
         ]
         notices.print(
             table("Strict spans, per epoch, on the evaluation notes", ("epoch", "precision", "recall", "F1"), rows)
@@ -242,5 +243,10 @@ def _show_result(result: TrainingResult) -> None:
         notices.print(score_table("Evaluation notes", result.evaluation))
     if result.test is not None:
         notices.print(score_table("Test notes", result.test))
+    if result.temperature is not None:
+        tell(
+            f"Scores of spans: temperature {result.temperature.value:.2f}, fitted to {result.temperature.spans} spans "
+            f"(mean loss {result.temperature.before:.3f} before, {result.temperature.after:.3f} after)"
+        )
     tell(f"{result.windows} windows, {result.sub_tokens} sub-tokens, trained in {result.seconds:.0f} s")
     tell(f"Model: {result.output_dir}")

@@ -54,7 +54,7 @@ class SpanTrainer(Trainer):
         assert self.hooks.score is not None
         scores = self.hooks.score()
         self.hooks.scores.append(scores)
-        micro = scores.micro
+        micro = scores.strict.micro
         metrics = {"eval_precision": micro.precision, "eval_recall": micro.recall, "eval_f1": micro.f1}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import set_seed
 
 from cardioner.errors import DataError, OutputError
 from cardioner.evaluation import Scores
-from cardioner.model_dir import check_output, installed_versions, write_model_dir, writing_to
+from cardioner.model_dir import check_output, write_model_dir, writing_to
 from cardioner.multiclass.arguments import (
     BALANCED,
     Arguments,
@@ -25,6 +24,7 @@ from cardioner.multiclass.arguments import (
     pick_learning_rate,
     pick_window_length,
 )
+from cardioner.multiclass.calibrating import Temperature, fit_temperature
 from cardioner.multiclass.encoder import DEFAULT_PACKAGE, load_tokenizer, max_positions
 from cardioner.multiclass.features import (
     Collator,
@@ -48,39 +48,11 @@ from cardioner.multiclass.loop import (
 )
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.pipeline import plan_windows
+from cardioner.multiclass.record import TrainingResult, training_record
 from cardioner.multiclass.scoring import score
 
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What training did.
-
-    Attributes:
-        output_dir: The model directory.
-        epochs: Strict span scores on `eval_data` after each epoch.
-        best_epoch: The epoch, counted from 1, whose model is saved; 0 if training ended without one.
-        evaluation: The saved model's scores on `eval_data`.
-        test: The saved model's scores on `test_data`.
-        losses: Training spans that tags cannot carry as they are, by kind and entity type.
-        remarks: What had to be repaired in the data, counted.
-        windows: Windows in the training data.
-        sub_tokens: Sub-tokens in the training data, each counted once.
-        seconds: Time of the training loop, the scoring between epochs included.
-    """
-
-    output_dir: Path
-    epochs: tuple[Scores, ...]
-    best_epoch: int
-    evaluation: Scores | None
-    test: Scores | None
-    losses: Counter[tuple[str, str]]
-    remarks: Counter[str]
-    windows: int
-    sub_tokens: int
-    seconds: float
 
 
 class ModelTrainer:
@@ -203,12 +175,14 @@ class ModelTrainer:
         began = time.perf_counter()
         epochs, best = self._fit(prepared, evaluation)
         seconds = time.perf_counter() - began
+        temperature = self._fit_temperature(evaluation)
         result = TrainingResult(
             output_dir=self.output_dir,
             epochs=epochs,
             best_epoch=best,
             evaluation=epochs[best - 1] if epochs else None,
             test=None if test is None else self._score(test),
+            temperature=temperature,
             losses=prepared.losses,
             remarks=training.remarks,
             windows=len(prepared.features),
@@ -240,7 +214,9 @@ class ModelTrainer:
             self.model,
             self.tokenizer,
             Path(directory),
-            training_args=self._training_args(self.result),
+            training_args=training_record(
+                self.model.config, self.settings, self.options, self.labels.tags, self.result
+            ),
             also_bin=self.options.also_bin,
         )
 
@@ -306,8 +282,17 @@ class ModelTrainer:
             ).train()
         self.model.eval()
         epochs = tuple(hooks.scores)
-        best = max(range(len(epochs)), key=lambda index: epochs[index].micro.f1, default=-1)
+        best = max(range(len(epochs)), key=lambda index: epochs[index].strict.micro.f1, default=-1)
         return epochs, best + 1
+
+    def _fit_temperature(self, evaluation: Dataset | None) -> Temperature | None:
+        """Make the scores of spans mean what they say; ready features have no text whose spans could be scored."""
+        self.model.config.score_temperature = 1.0
+        if evaluation is None or evaluation.features is not None:
+            return None
+        found = fit_temperature(self.model, self.tokenizer, evaluation.documents, progress=self.options.progress)
+        self.model.config.score_temperature = found.value
+        return found
 
     def _score(self, data: Dataset) -> Scores:
         """Strict span scores of the model as it is now."""
@@ -318,28 +303,3 @@ class ModelTrainer:
             batch_size=self.settings["batch_size"],
             progress=self.options.progress,
         )
-
-    def _training_args(self, result: TrainingResult | None) -> dict[str, Any]:
-        """What `training_args.json` records: no secret, no path of this machine."""
-        config = self.model.config
-        left_out = ("progress", "overwrite")
-        options = {part.name: getattr(self.options, part.name) for part in fields(self.options)}
-        options = {name: value for name, value in options.items() if name not in left_out}
-        record: dict[str, Any] = {
-            **self.settings,
-            "classifier_dropout": config.classifier_dropout,
-            "classifier_hidden_layers": config.classifier_hidden_layers,
-            "class_weights": config.class_weights,
-            "freeze_backbone": config.freeze_backbone,
-            "use_crf": config.use_crf,
-            "labels": list(self.labels.tags),
-            "options": options,
-            "versions": installed_versions(),
-        }
-        if result is not None:
-            scores = {"evaluation": result.evaluation, "test": result.test}
-            record["scores"] = {name: value.to_dict() for name, value in scores.items() if value is not None}
-            record["best_epoch"] = result.best_epoch
-            record["epochs"] = [value.to_dict() for value in result.epochs]
-            record["training_data"] = {"windows": result.windows, "sub_tokens": result.sub_tokens}
-        return record

@@ -13,9 +13,10 @@ import torch
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, ModelError, OutputError, TrainingError, UsageError
-from cardioner.evaluation import score_strict
+from cardioner.evaluation import score as score_documents
 from cardioner.labels import LabelSet
 from cardioner.model_dir import read_model_dir, verify
+from cardioner.multiclass.calibrating import Temperature
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.trainer import ModelTrainer, TrainingResult
 from cardioner.predictor import Predictor
@@ -104,16 +105,16 @@ def test_what_is_saved_is_the_epoch_that_scored_best(
     result = make_trainer(use_crf=use_crf, num_train_epochs=10, learning_rate=2e-2, batch_size=1).train(
         documents, eval_data=documents
     )
-    micro = [scores.micro.f1 for scores in result.epochs]
+    micro = [scores.strict.micro.f1 for scores in result.epochs]
     assert len(micro) == 10
     assert max(micro) > 0
     assert micro[result.best_epoch - 1] == max(micro)
     assert result.best_epoch == micro.index(max(micro)) + 1
     predicted = list(Predictor.from_pretrained(result.output_dir, device="cpu").predict(documents))
-    assert score_strict(documents, predicted) == result.evaluation
+    assert score_documents(documents, predicted) == result.evaluation
     record = json.loads((result.output_dir / "training_args.json").read_text())
     assert record["best_epoch"] == result.best_epoch
-    assert record["scores"]["evaluation"] == score_strict(documents, predicted).to_dict()
+    assert record["scores"]["evaluation"] == score_documents(documents, predicted).to_dict()
 
 
 def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
@@ -122,8 +123,8 @@ def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
     """The third epoch's score is lowered on its way: the second's weights must come back from their checkpoint."""
     trainer = make_trainer(num_train_epochs=3)
     weights: list[dict[str, torch.Tensor]] = []
-    gold = score_strict(documents, documents)
-    nothing = score_strict(documents, [document.with_spans(()) for document in documents])
+    gold = score_documents(documents, documents)
+    nothing = score_documents(documents, [document.with_spans(()) for document in documents])
     planned = [nothing, gold, nothing]
 
     def score(_: Any) -> Any:
@@ -505,3 +506,23 @@ def test_a_tokenizer_may_be_named_by_its_folder(
 ) -> None:
     trainer = make_trainer(tokenizer=encoder_dir("electra"))
     assert trainer.tokenizer.get_vocab() == tokenizers["wordpiece"].get_vocab()
+
+
+def test_the_fitted_temperature_is_saved_and_moves_scores_but_no_span(
+    make_trainer: Make, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(use_crf=True, num_train_epochs=10, learning_rate=2e-2, batch_size=1)
+    fitted = Temperature(value=2.5, spans=40, before=0.5, after=0.4)
+    monkeypatch.setattr("cardioner.multiclass.trainer.fit_temperature", lambda *_, **__: fitted)
+    result = trainer.train(documents, eval_data=documents)
+    assert result.temperature == fitted
+    saved = json.loads((result.output_dir / "config.json").read_text())
+    record = json.loads((result.output_dir / "training_args.json").read_text())
+    assert (saved["temperature"], record["calibration"]["value"]) == (2.5, 2.5)
+    predictor = Predictor.from_pretrained(result.output_dir, device="cpu")
+    calibrated = [span for document in predictor.predict(documents) for span in document.spans]
+    predictor.model.config.score_temperature = 1.0
+    raw = [span for document in predictor.predict(documents) for span in document.spans]
+    assert [(span.start, span.end, span.label) for span in raw] == [(s.start, s.end, s.label) for s in calibrated]
+    assert raw
+    assert all(before.score != after.score for before, after in zip(raw, calibrated, strict=True))

@@ -1,0 +1,33 @@
+"""What commands that write a page share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cardioner.cli.console import tell
+from cardioner.errors import OutputError, UsageError
+
+
+def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse, before the work, a page that could not be written at its end.
+
+    Raises:
+        UsageError: If it would lie in what is read, or a package is missing.
+        OutputError: If it exists already.
+    """
+    from cardioner.pages import check_installed  # noqa: PLC0415
+
+    check_installed()
+    place = html.resolve()
+    if any(path.resolve() in (place, *place.parents) for path in inputs):
+        raise UsageError(f"--html {html} is a corpus or lies in one: choose another place")
+    if html.is_dir():
+        raise OutputError(f"{html} is a folder; expected a file, or a place for a new one")
+    if html.exists() and not overwrite:
+        raise OutputError(f"{html} exists; choose another name, or replace it with --overwrite")
+
+
+def tell_of_page(html: Path, *, private: bool) -> None:
+    """Say where the page is, and whether it holds the text of notes."""
+    tell(f"Page: {html}" + (", which holds the text of notes: keep it private" if private else ""))
