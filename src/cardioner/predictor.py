@@ -1,19 +1,26 @@
-"""Tag notes of any length with a saved model."""
+"""Tag notes of any length with a saved model, or with several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cardioner.documents import Document, Span
-from cardioner.errors import UsageError
+from cardioner.ensemble import Tagger, join
+from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir import read_model_dir
-from cardioner.multiclass.modeling import TokenClassificationModel
-from cardioner.multiclass.pipeline import BATCH_TOKENS, READ_AHEAD, tag_texts
+from cardioner.multiclass.encoder import max_positions
+from cardioner.multiclass.pipeline import BATCH_TOKENS, plan_windows, tag_texts
+from cardioner.multiclass.windows import Coverage, cut, in_groups
+
+__all__ = ["BATCH_TOKENS", "Coverage", "Predictions", "Predictor", "load"]
 
 DECODERS = ("viterbi", "argmax")
+DTYPES = ("auto", "float32", "bfloat16")
+
+Advance = Callable[[Coverage], None]
+_Tag = Callable[[list[Document], Advance], list[Document]]
 
 
 class Predictor:
@@ -23,62 +30,205 @@ class Predictor:
         model: A model of `cardioner.multiclass.modeling`.
         tokenizer: Its tokenizer.
         decoder: `viterbi`, or `argmax` to ignore a CRF; the same thing for a model without one.
+        others: Models of other entity types, each with its tokenizer: the spans of all are united.
 
     Raises:
         UsageError: For another decoder.
+        ModelError: If a tokenizer does not tell which characters a sub-token stands for, or windows have no room.
     """
 
-    def __init__(self, model: TokenClassificationModel, tokenizer: Any, *, decoder: str = "viterbi") -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, decoder: str = "viterbi", others: Sequence[Tagger] = ()) -> None:
         if decoder not in DECODERS:
             raise UsageError(f"the decoder must be one of {', '.join(DECODERS)}; found {decoder!r}")
         self.model = model
         self.tokenizer = tokenizer
         self.decoder = decoder
+        self.taggers = (Tagger(model, tokenizer), *others)
+        for tagger in self.taggers:
+            _check_readable(tagger)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, device: str = "auto", decoder: str = "viterbi") -> Predictor:
+    def from_pretrained(
+        cls,
+        directory: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int | None = None,
+        context: int | None = None,
+        decoder: str = "viterbi",
+    ) -> Predictor:
         """Load a saved directory with the installed classes; nothing in it is executed.
 
+        Args:
+            directory: The directory; or several. Models with the same tags and the same tokenizer become one, which
+                decodes the mean of their emissions; of models that have no entity type in common the spans are united.
+            device: `auto` takes the GPU where there is one; or a device as torch names it.
+            dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says.
+            max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
+            context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
+            decoder: `viterbi`, or `argmax` to ignore a CRF.
+
         Raises:
-            ModelError: If it is missing, incomplete, cut, or not one of ours.
-            UsageError: If the device or the decoder does not exist.
+            ModelError: If a directory is missing, incomplete, cut, or not one of ours, or they do not go together.
+            UsageError: If the device, the dtype or the decoder does not exist, or windows of that length do not fit.
         """
-        model, tokenizer, _ = read_model_dir(Path(directory), device=device)
-        return cls(model, tokenizer, decoder=decoder)
+        if dtype not in DTYPES:
+            raise UsageError(f"the dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
+        places = [directory] if isinstance(directory, (str, Path)) else directory
+        loaded = []
+        for place in map(Path, places):
+            model, tokenizer, _ = read_model_dir(place, device=device)
+            if dtype != "auto":
+                model.config.inference_dtype = dtype
+            _set_windows(model.config, tokenizer, max_length, context)
+            loaded.append((str(place), Tagger(model, tokenizer)))
+        first, *others = join(loaded)
+        return cls(*first, decoder=decoder, others=others)
 
     def predict(
-        self, documents: Iterable[Document], *, advance: Callable[[int], None] | None = None
-    ) -> Iterator[Document]:
-        """Yield each note, in order, with the model's spans in place of its own.
+        self, documents: Iterable[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None
+    ) -> Predictions:
+        """Tag notes, in order, with the model's spans in place of their own.
 
         Args:
-            documents: The notes; at most `READ_AHEAD` are held at a time.
-            advance: Called with the number of characters each time some are done.
+            documents: The notes. At most `READ_AHEAD` of them are held at a time, and no further one is taken once
+                they have `READ_AHEAD_CHARACTERS` (see `cardioner.multiclass.windows`).
+            batch_tokens: Most sub-tokens that the encoder reads at a time, padding included.
+            advance: Called with all that is covered so far, each time a batch is done.
+
+        Raises:
+            UsageError: If a batch has no room for a sub-token.
         """
-        remaining = iter(documents)
-        while group := list(islice(remaining, READ_AHEAD)):
-            yield from self._tag(group, advance)
+        if batch_tokens < 1:
+            raise UsageError(f"a batch needs room for 1 sub-token or more; found {batch_tokens}")
+
+        def tag(group: list[Document], count: Advance) -> list[Document]:
+            return self._tag(group, batch_tokens=batch_tokens, advance=count)
+
+        return Predictions(documents, tag, advance)
 
     def predict_text(self, text: str) -> tuple[Span, ...]:
         """The spans of one text."""
-        return self._tag([Document("text", text)], None)[0].spans
+        return self._tag([Document("text", text)])[0].spans
 
-    def _tag(self, documents: list[Document], advance: Callable[[int], None] | None) -> list[Document]:
+    def _tag(
+        self, documents: list[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None
+    ) -> list[Document]:
         """Tag a group of notes together, so that their windows share batches."""
-        tagged = tag_texts(
-            self.model,
-            self.tokenizer,
-            [document.text for document in documents],
-            viterbi=self.decoder == "viterbi",
-            batch_tokens=BATCH_TOKENS,
-            advance=advance,
-        )
+        texts = [document.text for document in documents]
+        spans: list[list[Span]] = [[] for _ in documents]
+        for tagger in self.taggers:
+            counted = advance if tagger is self.taggers[-1] else _reading_only(advance)
+            found = tag_texts(
+                *tagger, texts, viterbi=self.decoder == "viterbi", batch_tokens=batch_tokens, advance=counted
+            )
+            for own, entities in zip(spans, found, strict=True):
+                own += [Span(entity.start, entity.end, entity.label, entity.score) for entity in entities]
         return [
-            document.with_spans(Span(entity.start, entity.end, entity.label, entity.score) for entity in entities)
-            for document, entities in zip(documents, tagged, strict=True)
+            document.with_spans(sorted(own, key=lambda span: (span.start, span.end, span.label)))
+            for document, own in zip(documents, spans, strict=True)
         ]
+
+
+class Predictions:
+    """Tagged notes in the order in which they come, made as they are asked for.
+
+    A note that cannot be tagged is left out, and the others go on.
+
+    Attributes:
+        coverage: What the notes so far came to; of models whose spans are united, the windows and sub-tokens of all.
+    """
+
+    def __init__(self, documents: Iterable[Document], tag: _Tag, advance: Advance | None) -> None:
+        self.coverage = Coverage()
+        self._tag = tag
+        self._advance = advance
+        self._problems: list[tuple[str, str]] = []
+        self._tagged = self._run(documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        return self
+
+    def __next__(self) -> Document:
+        return next(self._tagged)
+
+    @property
+    def problems(self) -> tuple[tuple[str, str], ...]:
+        """The notes that could not be tagged so far: the id, and the reason without a word of the text."""
+        return tuple(self._problems)
+
+    def _run(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for group in in_groups(documents, lambda document: len(document.text)):
+            yield from self._tag_apart(group)
+
+    def _tag_apart(self, group: list[Document]) -> list[Document]:
+        """Tag a group together or, if that fails, each note by itself, to find the one that it is due to."""
+        before = self.coverage
+        try:
+            return self._tag(group, self._count)
+        except Exception as error:  # noqa: BLE001 - whatever one note does to a library, the others go on
+            reason = type(error).__name__  # its message may quote the note
+        self.coverage = before
+        if len(group) > 1:
+            return [document for single in group for document in self._tag_apart([single])]
+        self._problems.append((group[0].id, f"its {len(group[0].text)} characters could not be tagged ({reason})"))
+        return []
+
+    def _count(self, more: Coverage) -> None:
+        self.coverage = self.coverage.plus(more)
+        if self._advance is not None:
+            self._advance(self.coverage)
 
 
 def load(directory: str | Path, *, device: str = "auto") -> Predictor:
     """Load a saved directory: `Predictor.from_pretrained` under a short name."""
     return Predictor.from_pretrained(directory, device=device)
+
+
+def _reading_only(advance: Advance | None) -> Advance | None:
+    """A function that counts windows and sub-tokens alone: other models have yet to read the same notes."""
+    return advance and (lambda more: advance(more._replace(documents=0, characters=0)))
+
+
+def _set_windows(config: Any, tokenizer: Any, max_length: int | None, context: int | None) -> None:
+    """Put the caller's windows in place of those that the model was trained with.
+
+    Raises:
+        UsageError: If the encoder cannot read them, or contexts leave no room for a sub-token of their own.
+    """
+    if max_length is None and context is None:
+        return
+    special = config.window_length - plan_windows(config, tokenizer).length
+    length = config.window_length if max_length is None else max_length
+    shared = config.window_context if context is None else context
+    limit = max_positions(config.encoder_config)
+    if shared < 0:
+        raise UsageError(f"context must be 0 or more; found {shared}")
+    if limit is not None and length > limit:
+        raise UsageError(f"max_length must be at most {limit}, what the encoder reads at a time; found {length}")
+    if length - special <= 2 * shared:
+        raise UsageError(
+            f"a window of {length} sub-tokens, {special} special ones among them, has no room between two contexts of "
+            f"{shared}: give a context of {max(0, (length - special - 1) // 2)} or less, or a max_length of "
+            f"{special + 2 * shared + 1} or more"
+        )
+    config.window_length, config.window_context = length, shared
+
+
+def _check_readable(tagger: Tagger) -> None:
+    """Refuse what would fail on every note.
+
+    Raises:
+        ModelError: If the tokenizer is a slow one, or the windows have no room.
+    """
+    if not getattr(tagger.tokenizer, "is_fast", False):
+        raise ModelError(
+            f"{type(tagger.tokenizer).__name__} cannot tell which characters a sub-token stands for: "
+            "a fast tokenizer (tokenizer.json) is needed"
+        )
+    plan = plan_windows(tagger.model.config, tagger.tokenizer)
+    try:
+        cut(0, length=plan.length, context=plan.context)
+    except ValueError as error:
+        raise ModelError(f"the model's windows cannot be cut: {error}") from error

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cardioner.cli import main
 from cardioner.cli.console import notices, output
 from cardioner.documents import Document, Span
 from cardioner.formats import write_corpus
+from cardioner.model_dir import write_model_dir
 
 CANARY = "zyxwvcanary"
 """A word of every note: no output may hold it."""
@@ -139,3 +141,21 @@ def saved(corpus: Path, encoder_dir: Callable[[str], Path], tmp_path_factory: py
             main()
     assert not caught.value.code
     return place
+
+
+@pytest.fixture
+def opinionated(
+    make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """A model directory with weights large enough to find spans everywhere, made as asked."""
+
+    def build(*, scale: float = 1.0, **settings: Any) -> Path:
+        model = make_model("bert", **settings)
+        with torch.no_grad():
+            for parameter in model.classifier.parameters():
+                parameter.mul_(scale)
+        place = tmp_path_factory.mktemp("opinionated") / "model"
+        write_model_dir(model, tokenizers["wordpiece"], place)
+        return place
+
+    return build

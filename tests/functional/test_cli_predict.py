@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cardioner.formats import read_corpus
+from cardioner import predictor
+from cardioner.documents import Document
+from cardioner.formats import FORMATS, read_corpus, write_corpus
 from cardioner.predictor import Predictor
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def model(opinionated: Callable[..., Path]) -> Path:
+    """A model that finds spans in every note."""
+    return opinionated(use_crf=True)
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Puts bytes on standard input."""
+
+    def pipe(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+
+    return pipe
+
+
+def tagged(model: Path, documents: Sequence[Document], **choices: Any) -> list[Document]:
+    """What the library finds."""
+    return list(Predictor.from_pretrained(model, device="cpu", **choices).predict(documents))
 
 
 @pytest.mark.parametrize("decode", ["viterbi", "argmax"])
@@ -74,3 +102,252 @@ def test_annotations_beside_the_notes_need_not_be_right(
     for path in notes.glob("*.ann"):
         path.write_text("no annotation\n")
     assert run("predict", saved, notes, "--output", tmp_path / "tagged").code == 0
+
+
+# Inputs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_notes_of_any_format_are_tagged_and_their_own_spans_put_aside(
+    form: str, run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / f"notes.{form}" if form in {"jsonl", "conll"} else tmp_path / "notes"
+    write_corpus(read_corpus(corpus / "train").documents, source, form)
+    documents = read_corpus(source).documents
+    done = run("predict", model, source, "--output", tmp_path / "out.jsonl")
+    assert done.code == 0
+    found = read_corpus(tmp_path / "out.jsonl").documents
+    assert list(found) == tagged(model, documents)
+    assert ("spans that were there" in done.err) == (form != "brat")
+
+
+@pytest.mark.parametrize("form", ["brat", "tsv", "jsonl", "conll"])
+@pytest.mark.parametrize("by", ["suffix", "option"])
+def test_the_output_has_the_format_that_was_asked_for(
+    form: str, by: str, run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / (f"out.{form}" if by == "suffix" and form != "brat" else "out")
+    chosen = ("--format", form) if by == "option" else ()
+    done = run("predict", model, corpus / "dev", "--output", place, *chosen)
+    assert done.code == 0
+    write_corpus(tagged(model, read_corpus(corpus / "dev").documents), tmp_path / f"b{place.suffix}", form)
+    made, expected = (
+        {path.relative_to(top): path.read_bytes() for path in ([top] if top.is_file() else top.rglob("*.*"))}
+        for top in (place, tmp_path / f"b{place.suffix}")
+    )
+    assert made == expected
+    assert {path.name for path in tmp_path.iterdir()} == {place.name, f"b{place.suffix}"}
+
+
+def test_a_note_on_standard_input_is_tagged_to_the_last_character(
+    run: Run, model: Path, piped: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    text = "\ufeff \r\nSyncope\r\n[not JSON] 🫀\u200b heart failure "
+    piped(text.encode())
+    done = run("predict", model, "-", "--output", tmp_path / "out.jsonl")
+    assert done.code == 0
+    found = read_corpus(tmp_path / "out.jsonl").documents
+    assert list(found) == tagged(model, [Document("stdin", text)])
+    assert found[0].spans
+    assert "1 notes" in done.err
+
+
+@pytest.mark.parametrize("blank", ["", "\ufeff", "\n \r\n" * 40_000])
+def test_json_lines_on_standard_input_are_a_stream_of_notes(
+    blank: str, run: Run, model: Path, piped: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    notes = [{"id": f"n{number}", "text": f"heart failure {number}, syncope"} for number in range(150)]
+    notes.append({"text": "without an id"})
+    piped((blank + "\n".join(map(json.dumps, notes))).encode())
+    done = run("predict", model, "-", "--output", tmp_path / "out.jsonl")
+    assert done.code == 0
+    found = read_corpus(tmp_path / "out.jsonl").documents
+    assert [note.id for note in found] == [
+        *(f"n{number}" for number in range(150)),
+        f"stdin-{151 + blank.count(chr(10))}",
+    ]
+    assert list(found) == tagged(model, found)
+
+
+def test_standard_input_cannot_be_read_again(
+    run: Run, model: Path, piped: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    piped(b"syncope")
+    for arguments in (("-", "--resume"), ("-", "-")):
+        done = run("predict", model, *arguments, "--output", tmp_path / "out")
+        assert done.code == 2
+        assert "standard input" in done.error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"bisoprolol \xff", b'{"id": "a"}\n'])
+def test_where_no_note_can_be_read_nothing_is_written(
+    content: bytes, run: Run, model: Path, piped: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    piped(content)
+    done = run("predict", model, "-", "--output", tmp_path / "out")
+    assert done.code == (3 if content else 0)  # an empty note is a note
+    if content:
+        assert "stdin" in done.error
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_note_that_cannot_be_read_is_named_and_the_others_are_tagged(
+    run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus / "train", tmp_path / "notes")
+    (tmp_path / "notes" / "t2.txt").write_bytes(b"bisoprolol \xff")
+    lines = ['{"id": "j1", "text": "syncope"}', '{"id": "j2"}', '{"id": "j3", "text": "heart failure"}']
+    (tmp_path / "more.jsonl").write_text("\n".join(lines))
+    done = run("predict", model, tmp_path / "notes", tmp_path / "more.jsonl", "--output", tmp_path / "out")
+    assert done.code == 3
+    assert "2 notes could not be read or tagged" in done.error
+    assert "the other 5 are in" in done.error
+    assert "notes/t2.txt: expected UTF-8" in done.err
+    assert "more.jsonl:2: expected a string" in done.err
+    documents = [note for note in read_corpus(corpus / "train").documents if note.id != "t2"]
+    documents += [Document("j1", "syncope"), Document("j3", "heart failure")]
+    found = read_corpus(tmp_path / "out").documents
+    assert list(found) == sorted(tagged(model, documents), key=lambda note: note.id)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "more.jsonl", "out"}
+
+
+def test_a_note_that_cannot_be_tagged_is_named_and_the_others_are_tagged(
+    run: Run, model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = predictor.tag_texts
+
+    def refuse(model: Any, tokenizer: Any, texts: Sequence[str], **others: Any) -> Any:
+        if any("chest pain" in text for text in texts):
+            raise RuntimeError(f"no memory for {texts}")
+        return tag(model, tokenizer, texts, **others)
+
+    monkeypatch.setattr(predictor, "tag_texts", refuse)
+    done = run("predict", model, corpus / "train", "--output", tmp_path / "out")
+    assert done.code == 3
+    assert "1 notes could not be read or tagged" in done.error
+    assert "not tagged: t1: its " in done.err
+    assert {path.name for path in (tmp_path / "out").glob("*.txt")} == {"t2.txt", "t3.txt", "t4.txt"}
+
+
+def test_annotations_that_are_no_text_at_all_do_not_cost_a_note(
+    run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus / "dev", tmp_path / "notes")
+    for path in (tmp_path / "notes").glob("*.ann"):
+        path.write_bytes(b"\xff\xfe\x00")
+    assert run("predict", model, tmp_path / "notes", "--output", tmp_path / "out").code == 0
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 2
+
+
+def test_rows_of_a_table_that_are_wrong_do_not_cost_a_note(run: Run, model: Path, corpus: Path, tmp_path: Path) -> None:
+    write_corpus(read_corpus(corpus / "dev").documents, tmp_path / "notes", "tsv")
+    with (tmp_path / "notes" / "annotations.tsv").open("a") as table:
+        table.write("d1\tDRUG\t5\t2\tx\nnowhere\tDRUG\t0\t1\tx\n")
+    done = run("predict", model, tmp_path / "notes", "--output", tmp_path / "out")
+    assert done.code == 0
+    assert "rows that are malformed, or lack their note" in done.err
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 2
+
+
+def test_notes_in_another_encoding_are_read_as_told(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("insuficiencia cardíaca\r\n".encode("latin-1"))
+    assert run("predict", model, tmp_path / "a.txt", "--output", tmp_path / "o.jsonl").code == 3
+    assert not (tmp_path / "o.jsonl").exists()
+    done = run("predict", model, tmp_path / "a.txt", "--output", tmp_path / "o.jsonl", "--encoding", "latin-1")
+    assert done.code == 0
+    assert read_corpus(tmp_path / "o.jsonl").documents[0].text == "insuficiencia cardíaca\r\n"
+
+
+# Outputs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["../a"], "cannot be the name of a file"),
+        (["/etc/a"], "cannot be the name of a file"),
+        (["c:\\a"], "cannot be the name of a file"),
+        ([".."], "cannot be the name of a file"),
+        (["A", "a"], "give the same file names"),
+        (["e\u0301", "\u00e9"], "give the same file names"),
+        (["a.txt/b", "a"], "needs a folder where a file"),
+    ],
+)
+@pytest.mark.parametrize("source", ["a file", "standard input"])
+def test_ids_that_would_leave_the_folder_or_collide_in_it_are_refused(
+    source: str,
+    names: list[str],
+    said: str,
+    run: Run,
+    model: Path,
+    piped: Callable[[bytes], None],
+    tmp_path: Path,
+) -> None:
+    content = "".join(json.dumps({"id": name, "text": "syncope"}) + "\n" for name in names)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.jsonl").write_text(content)
+    piped(content.encode())
+    place = tmp_path / "deep" / "er" / "out"
+    done = run("predict", model, "-" if source == "standard input" else tmp_path / "in", "--output", place)
+    assert done.code == 5
+    assert said in done.error
+    assert {path.name for path in tmp_path.rglob("*")} <= {"in", "notes.jsonl", "deep", "er"}
+    assert run("predict", model, tmp_path / "in", "--output", tmp_path / "o.jsonl").code == 0
+
+
+def test_the_input_itself_is_never_replaced(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text('{"id": "a", "text": "syncope"}\n')
+    done = run("predict", model, tmp_path / "notes.jsonl", "--output", tmp_path / "notes.jsonl", "--overwrite")
+    assert done.code == 5
+    assert (tmp_path / "notes.jsonl").read_text() == '{"id": "a", "text": "syncope"}\n'
+
+
+def test_spans_with_a_low_score_are_left_out_and_counted(run: Run, model: Path, corpus: Path, tmp_path: Path) -> None:
+    every = tagged(model, read_corpus(corpus / "train").documents)
+    scores = sorted(span.score or 0 for note in every for span in note.spans)
+    least = scores[len(scores) // 2]
+    place = tmp_path / "o.jsonl"
+    done = run("predict", model, corpus / "train", "--output", place, "--min-score", repr(least))
+    assert done.code == 0
+    kept = [note.with_spans(span for span in note.spans if (span.score or 0) >= least) for note in every]
+    assert list(read_corpus(place).documents) == kept
+    left_out = sum(score < least for score in scores)
+    assert left_out
+    assert f"{len(scores) - left_out} spans, {left_out} below {least:g} left out" in done.err
+    assert run("predict", model, corpus / "train", "--output", tmp_path / "o", "--min-score", "1.5").code == 2
+
+
+def test_the_closing_line_says_what_was_covered(run: Run, model: Path, corpus: Path, tmp_path: Path) -> None:
+    predictions = Predictor.from_pretrained(model, device="cpu").predict(read_corpus(corpus / "train").documents)
+    spans = sum(len(note.spans) for note in predictions)
+    done = run("predict", model, corpus / "train", "--output", tmp_path / "out")
+    notes, windows, tokens, characters = predictions.coverage
+    assert (notes, characters) == (4, sum(len(note.text) for note in read_corpus(corpus / "train").documents))
+    said = f"{notes} notes, {windows} windows, {tokens} sub-tokens, {characters} characters, {spans} spans, in"
+    assert said in done.err
+
+
+# Ensembles -----------------------------------------------------------------------------------------------------------
+
+
+def test_models_given_together_are_averaged(
+    run: Run, opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
+) -> None:
+    first, second = opinionated(use_crf=True), opinionated(use_crf=True, scale=-1.0)
+    done = run("predict", first, corpus / "dev", "--ensemble", second, "--output", tmp_path / "o.jsonl")
+    assert done.code == 0
+    documents = read_corpus(corpus / "dev").documents
+    found = list(read_corpus(tmp_path / "o.jsonl").documents)
+    assert found == list(Predictor.from_pretrained([first, second], device="cpu").predict(documents))
+    assert found != tagged(first, documents)
+
+
+def test_models_that_do_not_go_together_are_refused(
+    run: Run, opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
+) -> None:
+    first, second = opinionated(use_crf=True), opinionated()
+    done = run("predict", first, corpus / "dev", "--ensemble", second, "--output", tmp_path / "o.jsonl")
+    assert done.code == 4
+    assert "all have a CRF, or none" in done.error
+    assert list(tmp_path.iterdir()) == []

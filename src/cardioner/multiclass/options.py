@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from cardioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from cardioner.multiclass.windows import Coverage
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage (`training`, `scoring`), what is done and what there is in all (steps; characters)."""
@@ -16,16 +19,13 @@ Progress = Callable[[str, int, int], None]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def counted(progress: Progress | None, stage: str, total: int) -> Callable[[int], None] | None:
-    """A function that takes how much more is done, and reports how much that makes of the total."""
+def counted(progress: Progress | None, stage: str, total: int) -> Callable[[Coverage], None] | None:
+    """A function that takes what is covered so far, and reports its characters of the total."""
     if progress is None:
         return None
-    done = 0
 
-    def advance(amount: int) -> None:
-        nonlocal done
-        done += amount
-        progress(stage, done, total)
+    def advance(coverage: Coverage) -> None:
+        progress(stage, coverage.characters, total)
 
     return advance
 

@@ -7,7 +7,7 @@ This file travels with every saved model and imports only the three files that t
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import TokenClassificationPipeline
 
 from .tagging import Run, run_offsets, to_runs, trim_offsets
-from .windows import Window, cut
+from .windows import Coverage, Window, cut, in_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +27,6 @@ BATCH_TOKENS = 4096
 
 BATCH_SCORES = 1 << 21
 """Emissions, one a sub-token and tag, that are decoded or scored at a time, padding included."""
-
-READ_AHEAD = 64
-"""Notes that are held at a time when they come from an iterator."""
 
 
 class EncodedNote(NamedTuple):
@@ -128,7 +125,7 @@ def emissions_of(
     notes: Sequence[EncodedNote],
     *,
     batch_tokens: int = BATCH_TOKENS,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[Coverage], None] | None = None,
 ) -> list[Tensor]:
     """The stitched emissions of each note.
 
@@ -137,7 +134,7 @@ def emissions_of(
         tokenizer: Its tokenizer.
         notes: The tokenised notes.
         batch_tokens: Most sub-tokens the encoder reads at a time, padding included.
-        advance: Called with the number of characters that a batch finished; together they are those of the texts.
+        advance: Called with what a batch covered beyond those before it; together that is all of the notes.
 
     Returns:
         Per note `(opening + sub-tokens + closing, tags)`: the opening special rows of the first window, one row per
@@ -147,9 +144,13 @@ def emissions_of(
     cuts = [plan.cut(note) for note in notes]
     jobs = [(index, window) for index, windows in enumerate(cuts) for window in windows]
     jobs = [job for job in jobs if plan.ids(notes[job[0]], job[1])]  # nothing to read in an empty note without specials
+    left = Counter(index for index, _ in jobs)
     jobs.sort(key=lambda job: job[1].stop - job[1].start)
     extra = len(plan.special.opening) + len(plan.special.closing)
     stitched = [torch.empty(len(note.ids) + extra, model.config.num_labels) for note in notes]
+    if advance is not None and len(left) < len(notes):
+        unread = [len(note.text) for index, note in enumerate(notes) if index not in left]
+        advance(Coverage(documents=len(unread), characters=sum(unread)))
     model.eval()
     reduced = model.config.inference_dtype == "bfloat16"
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=reduced):
@@ -158,7 +159,7 @@ def emissions_of(
             for (index, window), rows in zip(batch, logits, strict=True):
                 _stitch(stitched[index], rows, window, plan.special)
             if advance is not None:
-                advance(sum(_characters(notes[index], window) for index, window in batch))
+                advance(_covered(batch, notes, left))
     return stitched
 
 
@@ -181,6 +182,17 @@ def _logits(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]) -> Tensor
     output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
     logits: Tensor = output.logits.float().cpu()
     return logits
+
+
+def _covered(batch: Sequence[tuple[int, Window]], notes: Sequence[EncodedNote], left: Counter[int]) -> Coverage:
+    """What a batch of windows covers; `left` holds how many windows each note still waits for."""
+    left.subtract(index for index, _ in batch)
+    return Coverage(
+        documents=sum(left[index] == 0 for index in {index for index, _ in batch}),
+        windows=len(batch),
+        tokens=sum(window.own_stop - window.own_start for _, window in batch),
+        characters=sum(_characters(notes[index], window) for index, window in batch),
+    )
 
 
 def _characters(note: EncodedNote, window: Window) -> int:
@@ -271,7 +283,7 @@ def tag_texts(
     *,
     viterbi: bool = True,
     batch_tokens: int = BATCH_TOKENS,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[Coverage], None] | None = None,
 ) -> list[list[Entity]]:
     """The spans of each text: see `emissions_of` and `decode_notes` for the arguments."""
     notes = encode_notes(tokenizer, texts)
@@ -291,7 +303,7 @@ def tag_texts(
 class CardioNERPipeline(TokenClassificationPipeline):
     """`pipeline("token-classification")` for notes of any length, decoded as the model was trained.
 
-    Takes a text, a list of texts, or an iterator of them (read `READ_AHEAD` at a time). Spans are always grouped, and
+    Takes a text, a list of texts, or an iterator of them (read as `in_groups` says). Spans are always grouped, and
     windows are those of the model, so the stock pipeline's `aggregation_strategy` and `stride` change nothing.
     """
 
@@ -300,13 +312,12 @@ class CardioNERPipeline(TokenClassificationPipeline):
         if isinstance(inputs, str):
             return self._tag([inputs])[0]
         if isinstance(inputs, (list, tuple)):
-            return self._tag(inputs)
+            return list(self._stream(inputs))
         return self._stream(inputs)
 
     def _stream(self, texts: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
         """Tag an iterator's texts in groups."""
-        remaining = iter(texts)
-        while group := list(islice(remaining, READ_AHEAD)):
+        for group in in_groups(texts, len):
             yield from self._tag(group)
 
     def _tag(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from cardioner.documents import Document, Span
-from cardioner.evaluation import Scores, score_strict
+from cardioner.evaluation import Scores
+from cardioner.evaluation import score as score_documents
 from cardioner.multiclass.features import Collator, Dataset
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.options import Progress, counted
@@ -28,9 +29,9 @@ def score(
         progress: Told how many characters of the notes are done.
     """
     if data.features is not None:
-        return score_strict(data.documents, _tag_features(model, tokenizer, data, batch_size))
+        return score_documents(data.documents, _tag_features(model, tokenizer, data, batch_size))
     advance = counted(progress, "scoring", sum(len(document.text) for document in data.documents))
-    return score_strict(data.documents, Predictor(model, tokenizer).predict(data.documents, advance=advance))
+    return score_documents(data.documents, Predictor(model, tokenizer).predict(data.documents, advance=advance))
 
 
 def _tag_features(model: Any, tokenizer: Any, data: Dataset, batch_size: int) -> list[Document]:

@@ -1,4 +1,4 @@
-"""Cut a note of any length into overlapping windows in which every sub-token has exactly one owner.
+"""Cut notes of any length into overlapping windows in which every sub-token has exactly one owner.
 
     |<------- window ------->|
     | left |   OWNED  | right |
@@ -10,7 +10,38 @@ it owns, each of which lies where it is most central. Standard library only: thi
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
+
+READ_AHEAD = 64
+"""Most notes that are held at a time."""
+
+READ_AHEAD_CHARACTERS = 1 << 19
+"""No further note is taken to those that are held once they have so many characters."""
+
+
+class Coverage(NamedTuple):
+    """What the encoder has read and answered for.
+
+    Attributes:
+        documents: Whole notes.
+        windows: Windows.
+        tokens: Sub-tokens, each counted once, special ones not among them.
+        characters: Characters of the notes, those that no sub-token stands for among them.
+    """
+
+    documents: int = 0
+    windows: int = 0
+    tokens: int = 0
+    characters: int = 0
+
+    def plus(self, other: Coverage) -> Coverage:
+        """Both together."""
+        return Coverage(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class Window(NamedTuple):
@@ -53,3 +84,25 @@ def cut(count: int, *, length: int, context: int) -> list[Window]:
     starts = [index * (count - size) // (pieces - 1) for index in range(pieces)]
     borders = [0, *((before + size + after) // 2 for before, after in pairwise(starts)), count]
     return [Window(start, start + size, *own) for start, own in zip(starts, pairwise(borders), strict=True)]
+
+
+def in_groups(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Group notes in the order they come: what is read ahead, and what shares batches.
+
+    Where a group ends depends on nothing but the items since the last one ended, so whoever begins at such a border
+    gets the same groups, and with them the same batches and the very same scores.
+
+    Args:
+        items: The notes.
+        size: The number of characters of one.
+    """
+    group: list[T] = []
+    characters = 0
+    for item in items:
+        group.append(item)
+        characters += size(item)
+        if len(group) == READ_AHEAD or characters >= READ_AHEAD_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
