@@ -29,8 +29,9 @@ tagger = pipeline("token-classification", model="path/to/this/directory", trust_
 tagger("No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg.")
 ```
 
-`trust_remote_code=True` runs `modeling.py`, `windows.py`, `tagging.py` and `pipeline.py` of this directory: read them
-first, or use `cardioner.load("path/to/this/directory")`, which runs nothing from it. Notes may have any length.
+`trust_remote_code=True` runs `modeling.py`, `windows.py`, `tagging.py`, `inference.py` and `pipeline.py` of this
+directory: read them first, or use `cardioner.load("path/to/this/directory")`, which runs nothing from it. Notes may
+have any length.
 
 ## Scores
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from cardioner.errors import ModelError
+from cardioner.multiclass.inference import reader_of
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import plan_windows
 from cardioner.multiclass.tagging import OUTSIDE, split_tag
@@ -52,7 +53,8 @@ class AveragedModel(nn.Module):
         self.config.window_length, self.config.window_context = shortest.window_length, shortest.window_context
         self.config.score_temperature = sum(model.config.score_temperature for model in models) / len(models)
         reduced = all(model.config.inference_dtype == "bfloat16" for model in models)
-        self.config.inference_dtype = "bfloat16" if reduced else "float32"
+        for config in (self.config, *(model.config for model in models)):
+            config.inference_dtype = "bfloat16" if reduced else "float32"
         if first.uses_crf:
             own = [dict(model.crf.named_parameters()) for model in models]
             with torch.no_grad():
@@ -68,7 +70,7 @@ class AveragedModel(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> TokenClassifierOutput:
         """The mean emissions, `(batch, length, tags)`, of ids and a mask, both `(batch, length)`."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return TokenClassifierOutput(logits=_mean([model(**given).logits for model in self.members]))
+        return TokenClassifierOutput(logits=_mean([reader_of(model)(**given).logits for model in self.members]))
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
         """As one of the models does, with the mean parameters."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -130,13 +131,27 @@ def verify(directory: Path) -> None:
         hint = f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
         raise ModelError(f"{directory} is no model directory: it has no {CONFIG}; {hint}")
     _check_config(directory, read_config(directory))
-    if missing := [name for name in (*CODE, *_TOKENIZER) if not (directory / name).is_file()]:
+    if missing := [name for name in (*_code_of(directory), *_TOKENIZER) if not (directory / name).is_file()]:
         raise ModelError(
             f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
         )
     for name in _TOKENIZER:
         _read_object(directory / name)
     _check_weights(directory)
+
+
+def _code_of(directory: Path) -> list[str]:
+    """The code files that a directory needs: those that every one has, and what these import from beside them.
+
+    An older release wrote fewer files, which need no others.
+    """
+    needed = ["modeling.py", "windows.py", "tagging.py", "pipeline.py"]
+    for name in needed:  # grows on the way
+        if (directory / name).is_file():
+            text = (directory / name).read_text(encoding="utf-8", errors="replace")
+            found = (f"{module}.py" for module in re.findall(r"^from \.(\w+) import", text, re.MULTILINE))
+            needed += [other for other in found if other not in needed]
+    return needed
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cardioner.ensemble import Tagger, join
 from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir import read_model_dir
 from cardioner.multiclass.encoder import max_positions
+from cardioner.multiclass.inference import settle_precision
 from cardioner.multiclass.pipeline import BATCH_TOKENS, plan_windows, tag_texts
 from cardioner.multiclass.windows import Coverage, cut, in_groups
 
@@ -64,7 +65,8 @@ class Predictor:
             directory: The directory; or several. Models with the same tags and the same tokenizer become one, which
                 decodes the mean of their emissions; of models that have no entity type in common the spans are united.
             device: `auto` takes the GPU where there is one; or a device as torch names it.
-            dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says.
+            dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says, but takes
+                `float32` where the device has no instructions for bfloat16.
             max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
             context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
             decoder: `viterbi`, or `argmax` to ignore a CRF.
@@ -79,7 +81,9 @@ class Predictor:
         loaded = []
         for place in map(Path, places):
             model, tokenizer, _ = read_model_dir(place, device=device)
-            if dtype != "auto":
+            if dtype == "auto":
+                settle_precision(model)
+            else:
                 model.config.inference_dtype = dtype
             _set_windows(model.config, tokenizer, max_length, context)
             loaded.append((str(place), Tagger(model, tokenizer)))

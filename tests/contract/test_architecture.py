@@ -21,7 +21,7 @@ from cardioner.cli import app
 
 SOURCE = Path(cardioner.__file__).parent
 README = SOURCE.parents[1] / "README.md"
-TRAVELLING = ("modeling", "windows", "tagging", "pipeline")
+TRAVELLING = ("modeling", "windows", "tagging", "inference", "pipeline")
 EXAMPLE = "cardioner.multiclass.load_custom_model_example"
 MAY_PRINT = ("cardioner.cli", EXAMPLE)
 
@@ -29,7 +29,7 @@ LAYERS = (
     ("errors", "documents", "similar"),
     ("labels", "splits", "stratify"),
     ("formats", "evaluation", "pages", "notes", "journal"),
-    ("multiclass.modeling", "multiclass.windows", "multiclass.tagging", "multiclass.pipeline"),
+    ("multiclass.modeling", "multiclass.windows", "multiclass.tagging", "multiclass.inference", "multiclass.pipeline"),
     ("multiclass.features", "multiclass.encoder"),
     ("multiclass", "predictor", "ensemble", "bulk", "model_dir", "description", "card", "checking"),
     ("cli", "__main__"),
@@ -133,7 +133,7 @@ def test_travelling_file_imports_only_what_travels_with_it(name: str) -> None:
         for statement in imports_of(module, modules()[module])
         if not own_targets(statement)
     }
-    beyond = {"torch", "transformers"} if name in {"modeling", "pipeline"} else set()
+    beyond = {"torch", "transformers"} if name in {"modeling", "inference", "pipeline"} else set()
     assert foreign - sys.stdlib_module_names <= beyond
 
 

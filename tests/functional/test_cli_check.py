@@ -187,3 +187,21 @@ def test_the_page_is_the_same_in_another_process_with_no_home_to_write_to(
         f"Page: {there}, which holds the text of notes: keep it private"
     ]
     assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_page_has_the_name_of_one_and_does_not_lie_among_the_texts(run: Run, corpus: Path, tmp_path: Path) -> None:
+    place = tmp_path / "page.txt"
+    refused = run("check", corpus / "train", "--html", place)
+    assert refused.code == 2
+    assert "end in .html" in refused.error
+    texts = tmp_path / "texts"
+    assert run("check", corpus / "train", "--texts", texts, "--html", texts / "x.html").code == 2
+
+
+def test_documents_are_listed_a_line_each_whatever_their_ids(run: Run, tmp_path: Path) -> None:
+    text = f"The {CANARY} has chest pain and syncope today."
+    write_corpus([Document("a\nb", text), Document("c", text)], tmp_path / "c.jsonl", "jsonl")
+    lines = run("check", tmp_path / "c.jsonl").out.splitlines()
+    (first,) = [place for place, line in enumerate(lines) if r"c.jsonl: a\nb" in line]
+    assert "c.jsonl: c " in lines[first + 1]
+    assert "2 documents, 0 entities: nothing malformed" in lines

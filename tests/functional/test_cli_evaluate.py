@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document
+from cardioner.documents import Document, Span
 from cardioner.formats import read_corpus, write_corpus
 
 CANARY = "zyxwvcanary"
@@ -87,7 +87,7 @@ def test_a_table_of_spans_alone_is_enough_and_the_official_figures_stand_beside_
     done = run("evaluate", tmp_path / "gold.tsv", tmp_path / "one.tsv", "--official", "multicardioner")
     assert done.code == 0
     assert "Micro-average precision: 1.0\nMicro-average recall: 0.6667\nMicro-average F-score: 0.8\n" in done.out
-    assert "1 documents are not in the prediction: counted as nothing found (d2 the first)" in done.err
+    assert "1 document not in the prediction: counted as nothing found (d2 the first)" in done.err
     content = run(
         "evaluate", tmp_path / "gold.tsv", tmp_path / "one.tsv", "--official", "multicardioner", "--json"
     ).json
@@ -105,3 +105,33 @@ def test_the_page_is_written_and_never_over_another_one_unasked(
     assert run("evaluate", corpus / "dev", tagged, "--html", page, "--ids-only", "--overwrite").code == 0
     assert CANARY not in page.read_text(encoding="utf-8")
     assert run("evaluate", corpus / "dev", tagged, "--html", tagged / "x.html").code == 2
+
+
+def test_a_page_has_the_name_of_one_and_does_not_lie_in_what_is_read(
+    run: Callable[..., Any], corpus: Path, tagged: Path, tmp_path: Path
+) -> None:
+    dev = corpus / "dev"
+    refused = run("evaluate", dev, tagged, "--html", tmp_path / "note.txt", "--overwrite")
+    assert refused.code == 2
+    assert "end in .html" in refused.error
+    assert (
+        run("evaluate", dev, tagged, "--texts", tmp_path / "texts", "--html", tmp_path / "texts" / "x.html").code == 2
+    )
+    assert run("evaluate", dev, tagged, "--html", tmp_path / "PAGE.HTM").code == 0
+
+
+def test_rows_that_can_be_no_span_are_counted(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    table = tmp_path / "one.tsv"
+    table.write_text("filename\tlabel\tstart_span\tend_span\ttext\nd1\tDISEASE\t9\t4\tx\n", encoding="utf-8")
+    done = run("evaluate", corpus / "dev", table, "--json")
+    assert done.json["impossible"] == 1
+    assert "1 row of the prediction can be no span: counted as wrong" in done.err
+
+
+def test_control_characters_in_an_id_do_not_break_a_table(run: Callable[..., Any], tmp_path: Path) -> None:
+    gold = Document("one\nid\x1b[31m", "syncope", (Span(0, 7, "SYMPTOM"),))
+    write_corpus([gold], tmp_path / "gold.jsonl", "jsonl")
+    write_corpus([gold.with_spans(())], tmp_path / "tagged.jsonl", "jsonl")
+    done = run("evaluate", tmp_path / "gold.jsonl", tmp_path / "tagged.jsonl")
+    assert r"one\nid\x1b[31m 0 to 7" in done.out
+    assert "Strict spans, 1 note\n" in done.out

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from cardioner.documents import Document, Span
 from cardioner.evaluation import CRITERIA, Counts, Pair, analyse, pair_documents, score
+from cardioner.evaluation.matching import Sides, _neighbours
 from cardioner.evaluation.scores import count
 
 TEXT = "abcdefghij"
-FRAGMENTS = st.sampled_from([(), ((0, 2), (5, 9)), ((0, 4), (7, 9))])
+FRAGMENTS = st.sampled_from([(), ((0, 2), (5, 9)), ((0, 4), (7, 9)), ((0, 4), (4, 9)), ((0, 2), (2, 4), (7, 9))])
 PLAIN = st.builds(
     lambda start, size, label: Span(start, start + size, label),
     st.integers(0, 6),
@@ -168,3 +169,26 @@ def _same_place(one: Span, other: Span) -> bool:
 
 def _overlap(one: Span, other: Span) -> bool:
     return bool(_characters(one) & _characters(other))
+
+
+@given(PAIRS)
+def test_relaxed_takes_for_each_gold_span_the_first_free_one_that_touches(pairs: Drawn) -> None:
+    gold, predicted = as_documents(pairs)
+    for pair in pair_documents(gold, predicted).pairs:
+        counts = sum(count(pair, ["relaxed"])["relaxed"].values(), Counts())
+        wanted, free = ({(s.start, s.end, s.label) for s in side.spans} for side in (pair.gold, pair.predicted))
+        hits = 0
+        for start, end, label in sorted(wanted):
+            touching = (one for one in sorted(free) if one[2] == label and one[0] <= end and one[1] >= start)
+            first = next(touching, None)
+            if first is not None:
+                free.remove(first)
+                hits += 1
+        assert counts == Counts(hits, len(free), len(wanted) - hits)
+
+
+@given(st.lists(SPANS, max_size=6), st.lists(SPANS, max_size=6))
+def test_comparing_nearby_spans_alone_finds_every_pair_that_overlaps(gold: list[Span], predicted: list[Span]) -> None:
+    sides = Sides(gold, predicted)
+    expected = {i: [j for j in sides.predicted_order if _overlap(gold[i], predicted[j])] for i in sides.gold_order}
+    assert _neighbours(gold, predicted, sides.gold_order, sides.predicted_order) == expected

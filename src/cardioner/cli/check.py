@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cardioner.cli.console import loss_table, notices, output, print_json, quieten, table
+from cardioner.cli.console import loss_table, many, notices, output, plain, print_json, quieten, table
 from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, TextsOption, parse_mapping
 from cardioner.cli.pages import check_page, tell_of_page
 from cardioner.errors import DataError
@@ -41,8 +41,8 @@ def check(  # noqa: PLR0913 - one parameter an option
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and ten notes too.")
     ] = None,
-    ids_only: Annotated[bool, typer.Option("--ids-only", help="Leave the notes' text out of the page.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="With --html: leave the notes' text out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")] = False,
 ) -> None:
     """Look at corpora before training: what is there, what is malformed, what flat tags lose, what leaks.
 
@@ -52,7 +52,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     """
     names = parse_mapping(mapping)
     if html is not None:
-        check_page(html, corpora, overwrite=overwrite)
+        check_page(html, [*corpora, *(path for path in (texts, splits) if path)], overwrite=overwrite)
     form = format.value if format else None
     wishes = {"format": form, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
     report = _read(corpora, wishes, backbone)
@@ -79,7 +79,7 @@ def _read(corpora: Sequence[Path], request: dict[str, Any], backbone: str | None
             nonlocal read
             read += 1
             if read % 50 == 0:
-                status.update(f"{read} documents read")
+                status.update(f"{many(read, 'document')} read")
 
         return check_corpora(corpora, Request(**request), tokens=tokens, advance=advance)
 
@@ -125,7 +125,8 @@ def _tables(report: CheckReport) -> Iterator[Table | str]:
     yield from _similar_tables(report)
     yield from _label_tables(report)
     found = f"{report.malformed} malformed" if report.malformed else "nothing malformed"
-    yield f"{report.total.documents} documents, {report.total.entities} entities: {found}"
+    total = report.total
+    yield f"{many(total.documents, 'document')}, {many(total.entities, 'entity', 'entities')}: {found}"
 
 
 def _part_table(parts: Sequence[Part]) -> Table:
@@ -159,7 +160,7 @@ def _figures(spread: Spread | None) -> tuple[Any, ...]:
 
 def _source_tables(source: Source) -> Iterator[Table | str]:
     if source.remarks:
-        rows = [(remark.kind, remark.where, remark.count) for remark in source.remarks]
+        rows = [(remark.kind, plain(remark.where), remark.count) for remark in source.remarks]
         yield table(f"Set aside in {source.path}", ("what", "first", "count"), rows, left=2)
     if source.malformed:
         yield table(f"Malformed in {source.path}: {source.malformed}", ("the first",), zip(source.problems))
@@ -192,7 +193,7 @@ def _similar_tables(report: CheckReport) -> Iterator[Table | str]:
         yield "No two texts are the same, or nearly so"
     if report.first_repeated:
         rows = [
-            (one.label, one.member.part, one.member.id, f"{one.start} to {one.end}", one.times)
+            (one.label, one.member.part, plain(one.member.id), f"{one.start} to {one.end}", one.times)
             for one in report.first_repeated[:_SHOWN]
         ]
         title = f"Spans that repeat another one of their document: {sum(report.repeated.values())}"
@@ -203,7 +204,7 @@ def _group_table(title: str, groups: Sequence[SimilarTexts]) -> Table:
     """The first groups, a row each."""
     rows = []
     for group in groups[:_SHOWN]:
-        members = [f"{member.part}: {member.id}" for member in group.members]
+        members = [plain(f"{member.part}: {member.id}") for member in group.members]
         more = [f"and {len(members) - _SHOWN} more"] if len(members) > _SHOWN else []
         rows.append(("equal" if group.identical else "nearly equal", "\n".join([*members[:_SHOWN], *more])))
     if len(groups) > _SHOWN:
@@ -213,8 +214,8 @@ def _group_table(title: str, groups: Sequence[SimilarTexts]) -> Table:
 
 def _label_tables(report: CheckReport) -> Iterator[Table | str]:
     if report.alike:
-        rows = [(*pair.names, pair.why) for pair in report.alike]
+        rows = [(*map(plain, pair.names), pair.why) for pair in report.alike]
         yield table("Types whose names look alike", ("name", "and name", "why"), rows, left=3)
     if report.missing_types:
-        missing = [(name, ", ".join(labels)) for name, labels in report.missing_types.items()]
+        missing = [(name, plain(", ".join(labels))) for name, labels in report.missing_types.items()]
         yield table("Types that another part has", ("part", "lacks"), missing, left=2)

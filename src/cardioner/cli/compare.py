@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cardioner.cli.console import interval_text, notices, output, print_json, table, tell
-from cardioner.cli.evaluate import SeedOption
+from cardioner.cli.console import interval_text, many, notices, output, print_json, table
+from cardioner.cli.evaluate import SeedOption, tell_of_pairing
 from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
@@ -70,9 +70,8 @@ def compare(  # noqa: PLR0913 - one parameter an option
 
         here, there = pair_with_each(wanted, *sides)
         found = compare_pairs(here.pairs, there.pairs, samples=bootstrap, seed=seed)
-    for name, pairing in (("A", here), ("B", there)):
-        if pairing.without_prediction:
-            tell(f"{len(pairing.without_prediction)} documents are not in {name}: counted as nothing found")
+    tell_of_pairing(here, "A")
+    tell_of_pairing(there, "B")
     if json:
         print_json(found.to_dict())
     else:
@@ -82,9 +81,10 @@ def compare(  # noqa: PLR0913 - one parameter an option
 def _table(found: Comparison, criterion: str) -> Table:
     """A row for each of micro, macro and the types: F1 of both, and their difference."""
     rows = []
-    for name in ("micro", "macro", *found.types):
-        one = found.of(criterion, name if name in ("micro", "macro") else f"per_type/{name}", "f1")
+    places = {f"per_type/{name}": name for name in found.types} | {"micro": "micro", "macro": "macro"}
+    for place, name in places.items():
+        one = found.of(criterion, place, "f1")
         difference = f"{one.first - one.second:+.3f}"
         rows.append((name, one.first, one.second, difference, interval_text(one.interval), f"{one.p_value:.4f}"))
     columns = ("type", "F1 of A", "F1 of B", "A - B", "A - B, 95 %", "p")
-    return table(f"A against B, {criterion} spans, {found.documents} notes", columns, rows)
+    return table(f"A against B, {criterion} spans, {many(found.documents, 'note')}", columns, rows, totals=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
+
+_BREAKING = ("Cc", "Zl", "Zp")
 
 output = Console(soft_wrap=True, highlight=False, emoji=False)
 notices = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -42,14 +45,41 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1) -> Table:
-    """A table whose first `left` columns are text and whose others are figures; cells are never read as markup."""
-    made = Table(title=Text(title), title_justify="left", title_style="bold")
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1, totals: int = 0
+) -> Table:
+    """A table whose first `left` columns are text and whose others are figures; cells are never read as markup.
+
+    Control characters are shown as escapes. Only behind the first column a newline begins a new line of its cell: ids
+    and names there go through `plain`. The last `totals` rows stand below a line.
+    """
+    made = Table(title=Text(plain(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index < left else "right", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
+        made.add_column(plain(column), justify="left" if index < left else "right", overflow="fold")
+    cells = [[Text(_shown(cell, place)) for place, cell in enumerate(row)] for row in rows]
+    for number, row in enumerate(cells, 1):
+        made.add_row(*row, end_section=bool(totals) and number == len(cells) - totals)
     return made
+
+
+def _shown(cell: Any, place: int) -> str:
+    """A cell of a column, counted from 0."""
+    if isinstance(cell, float):
+        return f"{cell:.3f}"
+    return "\n".join(map(plain, str(cell).split("\n"))) if place else plain(str(cell))
+
+
+def plain(text: str) -> str:
+    """A text on one line: control characters and breaks of lines as escapes."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _BREAKING else character
+        for character in text
+    )
+
+
+def many(count: int, one: str, several: str = "") -> str:
+    """A count and its noun: `1 note`, `2 notes`."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def score_table(title: str, scores: Scores, intervals: Intervals | None = None) -> Table:
@@ -64,7 +94,7 @@ def score_table(title: str, scores: Scores, intervals: Intervals | None = None) 
         places = [f"per_type/{name}" for name in strict.per_type] + ["micro", "macro"]
         for row, place in zip(rows, places, strict=True):
             row[4:] = [interval_text(intervals.of("strict", place, "f1")), *row[4:6]]
-    return table(title, columns, rows)
+    return table(title, columns, rows, totals=2)
 
 
 def interval_text(interval: Interval) -> str:
@@ -74,7 +104,7 @@ def interval_text(interval: Interval) -> str:
 
 def loss_table(losses: Mapping[tuple[str, str], int]) -> Table:
     """Training spans that tags cannot carry as they are."""
-    rows = [(kind, label, count) for (kind, label), count in sorted(losses.items())]
+    rows = [(kind, plain(label), count) for (kind, label), count in sorted(losses.items())]
     return table("Spans that flat tags do not carry as they are", ("why", "type", "spans"), rows, left=2)
 
 

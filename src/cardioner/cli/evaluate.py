@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cardioner.cli.console import interval_text, notices, output, print_json, score_table, table, tell
+from cardioner.cli.console import interval_text, many, notices, output, plain, print_json, score_table, table, tell
 from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
@@ -68,18 +68,19 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and all notes too.")
     ] = None,
-    ids_only: Annotated[bool, typer.Option("--ids-only", help="Leave the notes' text out of the page.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="With --html: leave the notes' text out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")] = False,
 ) -> None:
     """Score predicted spans: a hit has the same first and last character and the same type.
 
     Takes a TSV of spans without its notes too. Exact, partial, type and relaxed scores, the errors by kind, and what
-    the scores of spans are worth are shown below the strict ones.
+    the scores of spans are worth are shown below the strict ones. Intervals in the tables are those of F1; the page
+    and JSON have all.
 
     Example: cardioner evaluate notes/test tagged --bootstrap 1000 --html scores.html
     """
     if html is not None:
-        check_page(html, [path for path in (gold, predicted, train) if path], overwrite=overwrite)
+        check_page(html, [path for path in (gold, predicted, train, texts) if path], overwrite=overwrite)
     wishes = Wishes(format, encoding, texts, allow_unannotated=allow_unannotated)
     sides = read_spans([gold, predicted], parse_mapping(mapping), wishes)
     with notices.status("scoring"):
@@ -90,9 +91,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
             official=official.value if official else None,
             training=_training(train, wishes),
         )
-    _tell_of_pairing(found.pairing)
-    if impossible := sum(len(pair.impossible) for pair in found.pairing.pairs):
-        tell(f"{impossible} predicted rows are no spans: they count as wrong, and are in no list of errors")
+    tell_of_pairing(found.pairing, "the prediction")
     if json:
         print_json(found.to_dict())
     else:
@@ -115,17 +114,20 @@ def _training(path: Path | None, wishes: Wishes) -> list[Document] | None:
     return documents
 
 
-def _tell_of_pairing(pairing: Pairing) -> None:
-    """What one side of the documents lacks."""
+def tell_of_pairing(pairing: Pairing, name: str) -> None:
+    """What one side of the documents lacks, and what of a prediction of that name can be no span."""
     if pairing.by_text:
-        tell("No id is on both sides: documents are paired by their texts, which are the same in the same order")
+        tell(f"No id of {name} is a gold one: documents are paired by their texts, the same in the same order")
     for ids, problem in (
-        (pairing.without_prediction, "documents are not in the prediction: counted as nothing found"),
-        (pairing.without_gold, "documents are not in the gold table: counted as nothing to find"),
-        (pairing.set_aside, "predicted documents have no gold document: left out"),
+        (pairing.without_prediction, f"not in {name}: counted as nothing found"),
+        (pairing.without_gold, f"in {name}, but not in the gold table: counted as nothing to find"),
+        (pairing.set_aside, f"in {name}, but not among the gold documents: left out"),
     ):
         if ids:
-            tell(f"{len(ids)} {problem} ({ids[0]} the first)")
+            tell(f"{many(len(ids), 'document')} {problem} ({plain(ids[0])} the first)")
+    if pairing.impossible:
+        rows = many(pairing.impossible, "row")
+        tell(f"{rows} of {name} can be no span: counted as wrong, and in no list of errors")
 
 
 # Tables --------------------------------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def _tell_of_pairing(pairing: Pairing) -> None:
 
 def _tables(found: Evaluation) -> Iterator[Table | str]:
     """Everything as tables on standard output."""
-    yield score_table(f"Strict spans, {found.scores.documents} notes", found.scores, found.intervals)
+    yield score_table(f"Strict spans, {many(found.scores.documents, 'note')}", found.scores, found.intervals)
     yield _criterion_table(found)
     if found.official is not None:
         yield f"As the scorer of {found.official.name} has it ({_dropped(found)}):"
@@ -159,7 +161,8 @@ def _criterion_table(found: Evaluation) -> Table:
 
 def _dropped(found: Evaluation) -> str:
     assert found.official is not None
-    return f"{found.official.repeated} repeated spans dropped, {found.official.ignored} of unknown files ignored"
+    repeated = many(found.official.repeated, "repeated span")
+    return f"{repeated} dropped, {found.official.ignored} of unknown files ignored"
 
 
 def _error_tables(found: Evaluation) -> Iterator[Table]:
@@ -180,9 +183,9 @@ def _error_tables(found: Evaluation) -> Iterator[Table]:
         confusions = [
             (
                 one.kind,
-                one.gold or "",
-                one.predicted or "",
-                f"{one.first[0].document} {_offsets(one.first[0].outcome)}",
+                plain(one.gold or ""),
+                plain(one.predicted or ""),
+                plain(f"{one.first[0].document} {_offsets(one.first[0].outcome)}"),
                 one.count,
             )
             for one in analysis.confusions[:_SHOWN]
@@ -197,9 +200,9 @@ def _offsets(outcome: Outcome) -> str:
 
 
 def _calibration_tables(calibration: Calibration) -> Iterator[Table | str]:
-    unscored = f"; {calibration.without_score} without a score are left out" if calibration.without_score else ""
+    unscored = f"; {calibration.without_score} without a score left out" if calibration.without_score else ""
     yield (
-        f"Scores of {calibration.spans} spans: expected calibration error {calibration.error:.3f}, "
+        f"Scores of {many(calibration.spans, 'span')}: expected calibration error {calibration.error:.3f}, "
         f"Brier score {calibration.brier:.3f}{unscored}"
     )
     rows = [
@@ -207,4 +210,4 @@ def _calibration_tables(calibration: Calibration) -> Iterator[Table | str]:
         for one in calibration.thresholds
     ]
     columns = ("accept from", "precision", "recall", "left to review", "accepted")
-    yield table("Accept spans from this score up, review the others", columns, rows)
+    yield table("Of spans with a score: accept those from this one up, review the others", columns, rows)

@@ -13,12 +13,14 @@ def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse, before the work, a page that could not be written at its end.
 
     Raises:
-        UsageError: If it would lie in what is read, or a package is missing.
+        UsageError: If it has no name of a page, would lie in what is read, or a package is missing.
         OutputError: If it exists already.
     """
     from cardioner.pages import check_installed  # noqa: PLC0415
 
     check_installed()
+    if html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html {html}: expected the name of a page to end in .html, so that no note is replaced")
     place = html.resolve()
     if any(path.resolve() in (place, *place.parents) for path in inputs):
         raise UsageError(f"--html {html} is a corpus or lies in one: choose another place")

@@ -243,6 +243,11 @@ def _show_result(result: TrainingResult) -> None:
         notices.print(score_table("Evaluation notes", result.evaluation))
     if result.test is not None:
         notices.print(score_table("Test notes", result.test))
+    if result.precision is not None:
+        tell(
+            f"Inference in {result.precision.dtype}: strict F1 {result.precision.float32:.4f} in float32, "
+            f"{result.precision.bfloat16:.4f} in bfloat16, {result.precision.agreement:.1%} of the spans are the same"
+        )
     if result.temperature is not None:
         tell(
             f"Scores of spans: temperature {result.temperature.value:.2f}, fitted to {result.temperature.spans} spans "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cardioner.errors import DataError
 from cardioner.evaluation.matching import Sides
 
 if TYPE_CHECKING:
@@ -110,12 +111,21 @@ class Calibration:
 
 
 def judged_scores(pairs: Iterable[Pair]) -> list[tuple[float, bool]]:
-    """The score of every predicted span that has one, and whether the span is right."""
+    """The score of every predicted span that has one, and whether the span is right.
+
+    Raises:
+        DataError: If a score is no probability.
+    """
     found = []
     for pair in pairs:
         right = {index for _, index in Sides(pair.gold.spans, pair.predicted.spans).strict}
         for index, span in enumerate(pair.predicted.spans):
             if span.score is not None:
+                if not 0 <= span.score <= 1:
+                    raise DataError(
+                        f"document {pair.id}: the score of the span {span.start} to {span.end} is {span.score}, "
+                        "no probability"
+                    )
                 found.append((span.score, index in right))
     return found
 

@@ -47,6 +47,7 @@ class Evaluation:
             found = getattr(self, name)
             if found is not None:
                 content[name] = found.to_dict()
+        content["impossible"] = self.pairing.impossible
         for name in ("without_prediction", "without_gold", "set_aside"):
             content[name] = len(getattr(self.pairing, name))
         return content

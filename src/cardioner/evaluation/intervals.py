@@ -185,22 +185,26 @@ def nested(found: Mapping[tuple[str, str, str], Any]) -> dict[str, Any]:
 
 
 def _check(documents: int, samples: int) -> None:
-    if not documents or samples < 1:
-        raise UsageError(f"expected documents and at least one sample, found {documents} and {samples}")
+    if not documents:
+        raise UsageError("there are no documents to draw samples of: both sides are empty")
+    if samples < 1:
+        raise UsageError(f"expected at least one sample, found {samples}")
 
 
 def _table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], list[str]]:
-    """Counts `(sides, documents, criteria, types, 3)`: credit, gold and predicted spans; and the types."""
+    """Counts `(sides, documents, criteria, types, 4)`: credit, gold, predicted and all spans marked; and the types."""
     pairs = [pair for side in sides for pair in side]
     labels = sorted({span.label for pair in pairs for span in pair.marked})
     column = {label: index for index, label in enumerate(labels)}
-    table = np.zeros((len(sides), len(sides[0]), len(CRITERIA), len(labels), 3))
+    table = np.zeros((len(sides), len(sides[0]), len(CRITERIA), len(labels), 4))
     for number, side in enumerate(sides):
         for row, pair in enumerate(side):
+            for span in pair.marked:
+                table[number, row, :, column[span.label], 3] += 1
             for place, found in enumerate(count(pair).values()):
                 for label, counts in found.items():
                     credit = counts.true_positives + counts.partial / 2
-                    table[number, row, place, column[label]] = credit, counts.gold, counts.predicted
+                    table[number, row, place, column[label], :3] = credit, counts.gold, counts.predicted
     return table, labels
 
 
@@ -234,12 +238,12 @@ def _chunks(samples: int, width: int) -> Iterator[int]:
 
 
 def _figures(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
-    """Every figure `(samples,)` of sums `(samples, criteria * types * 3)`."""
-    counts = sums.reshape(len(sums), len(CRITERIA), len(labels), 3)
+    """Every figure `(samples,)` of sums `(samples, criteria * types * 4)`."""
+    counts = sums.reshape(len(sums), len(CRITERIA), len(labels), 4)
     found = {}
     for place, criterion in enumerate(CRITERIA):
         own = counts[:, place]
-        there = own[:, :, 1:].any(axis=2)  # a type without a span in a sample is none of its types
+        there = own[:, :, 3] > 0  # a type that neither side has in a sample is none of its types
         for name, figure in _FIGURES.items():
             types = figure(own)
             found[criterion, MICRO, name] = figure(own.sum(1))

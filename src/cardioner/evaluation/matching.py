@@ -111,16 +111,15 @@ def match_relaxed(sides: Sides) -> Match:
     """
     gold, predicted = sides.gold, sides.predicted
     whole: Pairs = []
+    # A predicted span that ends before a gold span begins is out of reach of all later ones; behind the first that is
+    # in reach they may wait: none of them is taken before it.
     for left, right in _by_label(sides, _distinct(gold, sides.gold_order), _distinct(predicted, sides.predicted_order)):
-        waiting: list[int] = []
-        at = 0
+        waiting = deque(right)
         for index in left:
-            while at < len(right) and predicted[right[at]].start <= gold[index].end:
-                waiting.append(right[at])
-                at += 1
-            waiting = [other for other in waiting if predicted[other].end >= gold[index].start]
+            while waiting and predicted[waiting[0]].end < gold[index].start:
+                waiting.popleft()
             if waiting and predicted[waiting[0]].start <= gold[index].end:
-                whole.append((index, waiting.pop(0)))
+                whole.append((index, waiting.popleft()))
     return Match(whole, [])
 
 
@@ -148,7 +147,20 @@ _Key = tuple[Any, ...]
 
 def _key(span: Span) -> _Key:
     """Where a span is, and last its label; equal for spans that no criterion tells apart."""
-    return span.start, span.end, span.fragments if len(span.fragments) > 1 else (), span.label
+    return span.start, span.end, _pieces(span), span.label
+
+
+def _pieces(span: Span) -> tuple[tuple[int, int], ...]:
+    """The fragments of a span, those that touch joined; empty if it is one piece."""
+    if len(span.fragments) < 2:
+        return ()
+    pieces = [span.fragments[0]]
+    for start, end in span.fragments[1:]:
+        if start == pieces[-1][1]:
+            pieces[-1] = (pieces[-1][0], end)
+        else:
+            pieces.append((start, end))
+    return tuple(pieces) if len(pieces) > 1 else ()
 
 
 def _score(span: Span) -> float:
@@ -199,9 +211,31 @@ def pair_overlapping(sides: Sides, left: Sequence[int], right: Sequence[int]) ->
     if not left or not right:
         return []
     gold, predicted = sides.gold, sides.predicted
-    if any(len(gold[i].fragments) > 1 for i in left) or any(len(predicted[i].fragments) > 1 for i in right):
-        return _augment(left, {i: [j for j in right if overlap(gold[i], predicted[j])] for i in left})
+    if any(_pieces(spans[index]) for spans, ids in ((gold, left), (predicted, right)) for index in ids):
+        return _augment(left, _neighbours(gold, predicted, left, right))
     return _sweep(gold, predicted, left, right)
+
+
+def _neighbours(
+    gold: Sequence[Span], predicted: Sequence[Span], left: Sequence[int], right: Sequence[int]
+) -> dict[int, list[int]]:
+    """The predicted spans that overlap each gold span, in the order of the text.
+
+    A span is compared with those of the other side alone that have begun and not ended where it begins.
+    """
+    found: dict[int, list[int]] = {index: [] for index in left}
+    spans = [(gold[index], 0, index) for index in left] + [(predicted[index], 1, index) for index in right]
+    spans.sort(key=lambda entry: entry[0].start)  # stable: spans that begin together keep the order of the text
+    opened: list[list[tuple[Span, int]]] = [[], []]
+    for span, side, index in spans:
+        other = 1 - side
+        opened[other] = [entry for entry in opened[other] if entry[0].end > span.start]
+        for one, place in opened[other]:
+            if overlap(one, span):
+                left_one, right_one = (index, place) if side == 0 else (place, index)
+                found[left_one].append(right_one)
+        opened[side].append((span, index))
+    return found
 
 
 def _by_label(sides: Sides, left: Iterable[int], right: Iterable[int]) -> list[tuple[list[int], list[int]]]:
@@ -250,6 +284,7 @@ def _sweep(gold: Sequence[Span], predicted: Sequence[Span], left: Sequence[int],
 def _augment(left: Sequence[int], neighbours: dict[int, list[int]]) -> Pairs:
     """A largest matching of any bipartite graph, by augmenting paths."""
     partner: dict[int, int] = {}
+    mates: dict[int, int] = {}
     for root in left:
         came_from: dict[int, int] = {}
         queue = deque([root])
@@ -264,14 +299,7 @@ def _augment(left: Sequence[int], neighbours: dict[int, list[int]]) -> Pairs:
                     end = other
                     break
                 queue.append(partner[other])
-        _flip(end, came_from, partner, root)
+        while end is not None:  # swap matched and free edges on the way back to the root
+            node = came_from[end]
+            partner[end], mates[node], end = node, end, mates.get(node)
     return [(index, other) for other, index in partner.items()]
-
-
-def _flip(end: int | None, came_from: dict[int, int], partner: dict[int, int], root: int) -> None:
-    """Swap the matched and the free edges of a path from a free right node back to its free left node."""
-    mates = {index: other for other, index in partner.items()}
-    while end is not None:
-        node = came_from[end]
-        partner[end] = node
-        end = None if node == root else mates[node]

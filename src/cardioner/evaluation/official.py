@@ -2,7 +2,8 @@
 
 MultiCardioNER 2024 (https://github.com/nlp4bia-bsc/multicardioner_evaluation_library): predicted spans with the file,
 label, start and end of an earlier one are dropped, gold ones are not; a hit needs equal file, label, start, end and
-text; predictions for files without gold spans count for nothing; figures are rounded to four digits.
+text; predictions for files without gold spans count for nothing; figures are rounded to four digits. Rows are compared
+as sets, so that a row from 5 to 0 answers one from 0 to 5, although it can be no span.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def score_multicardioner(pairs: Iterable[Pair]) -> OfficialScores:
     """
     hits = wrong = missed = repeated = ignored = 0
     for pair in pairs:
-        gold = Counter(_rows(pair, pair.gold.spans, pair.gold_mentions))
+        gold = Counter(map(frozenset, _rows(pair, pair.gold.spans, pair.gold_mentions)))
         rows = _rows(pair, pair.predicted.spans, pair.predicted_mentions)
         rows += _rows(pair, pair.impossible, [span.mention for span in pair.impossible])
         predicted = list({row[:3]: row for row in reversed(rows)}.values())  # the first of its place stays
@@ -109,7 +110,7 @@ def score_multicardioner(pairs: Iterable[Pair]) -> OfficialScores:
         if not gold:
             ignored += len(predicted)
             continue
-        found = (gold & Counter(predicted)).total()
+        found = (gold & Counter(map(frozenset, predicted))).total()  # sets, as in the scorer: 5 to 0 is 0 to 5
         hits, wrong, missed = hits + found, wrong + len(predicted) - found, missed + gold.total() - found
     return OfficialScores("multicardioner", hits, wrong, missed, repeated, ignored)
 

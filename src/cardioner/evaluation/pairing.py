@@ -10,7 +10,7 @@ from cardioner.documents import Annotations, Document
 from cardioner.errors import DataError, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from cardioner.documents import ImpossibleSpan, Span
 
@@ -90,6 +90,11 @@ class Pairing:
     without_gold: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
     by_text: bool = False
+
+    @property
+    def impossible(self) -> int:
+        """How many rows of the predictions can be no span."""
+        return sum(len(pair.impossible) for pair in self.pairs)
 
 
 def pair_documents(
@@ -193,7 +198,8 @@ def _texts_differ(gold: Annotated, predicted: Annotated) -> bool:
 
 
 def _too_long(*sides: Annotated) -> bool:
-    """Whether spans alone do not fit the text that the other side has."""
-    texts: Iterator[str] = (side.text for side in sides if isinstance(side, Document))
-    text = next(texts, None)
-    return text is not None and any(span.end > len(text) for side in sides for span in side.spans)
+    """Whether spans alone do not fit the text that the other side has; a document's own spans fit its text."""
+    lengths = [len(side.text) for side in sides if isinstance(side, Document)]
+    if len(lengths) != 1:
+        return False
+    return any(span.end > lengths[0] for side in sides for span in side.spans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _ROW = 400
 """Least characters of a row but the last: both columns begin anew with each, and so stay level."""
+
+_MOST_MARKS = 20_000
+"""Of both sides of a note, over all stretches of its text: with more, its spans are listed."""
 
 Pieces = list[tuple[str, "tuple[Mark, ...]"]]
 """Stretches of text and the spans over each."""
@@ -65,7 +69,8 @@ class Sheet:
         gold: How many gold spans it has.
         predicted: How many predicted ones.
         kinds: How many outcomes of each kind.
-        rows: Its text, cut into rows; `None` where the text is not at hand or left out.
+        rows: Its text, cut into rows; `None` where the text is not at hand, left out, or crowded.
+        crowded: Whether too many spans lie over each other for the text to be shown.
         gold_details: Of each gold span.
         predicted_details: Of each predicted span.
         depth: The greatest lane on either side: with one height of line for both they stay level.
@@ -77,6 +82,7 @@ class Sheet:
     predicted: int
     kinds: Mapping[Kind, int]
     rows: tuple[Row, ...] | None
+    crowded: bool
     gold_details: tuple[Detail, ...]
     predicted_details: tuple[Detail, ...]
     depth: int
@@ -102,6 +108,8 @@ def lay_out(
     counts = Counter(outcome.kind for outcome in outcomes)
     text = pair.text if with_text else None
     breaks = [] if text is None else _breaks(text)
+    crowded = sum(_marks(side.spans, breaks) for side in (pair.gold, pair.predicted)) > _MOST_MARKS
+    text = None if crowded else text
     sides = [] if text is None else [cut(len(text), side.spans, breaks=breaks) for side in (pair.gold, pair.predicted)]
     return Sheet(
         id=pair.id,
@@ -109,6 +117,7 @@ def lay_out(
         predicted=len(pair.predicted.spans),
         kinds={kind: counts[kind] for kind in KINDS},
         rows=None if text is None else _rows(text, breaks, sides[0], sides[1]),
+        crowded=crowded,
         gold_details=_details(pair.gold.spans, [(o.gold, o.predicted, o.kind) for o in outcomes], "predicted", styles),
         predicted_details=_details(
             pair.predicted.spans, [(o.predicted, o.gold, o.kind) for o in outcomes], "gold", styles
@@ -126,6 +135,15 @@ def _breaks(text: str) -> list[int]:
         breaks.append(at)
         at = text.find("\n", at + _ROW - 1) + 1
     return breaks if breaks[-1] == len(text) else [*breaks, len(text)]
+
+
+def _marks(spans: Sequence[Span], breaks: Sequence[int]) -> int:
+    """How many marks a side takes: one for each stretch under each span; none without a text."""
+    if not breaks:
+        return 0
+    pieces = [piece for span in spans for piece in span.fragments or ((span.start, span.end),)]
+    edges = sorted({*breaks, *(edge for piece in pieces for edge in piece)})
+    return sum(bisect_left(edges, end) - bisect_left(edges, start) for start, end in pieces)
 
 
 def _rows(text: str, breaks: Sequence[int], gold: Sequence[Segment], predicted: Sequence[Segment]) -> tuple[Row, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 from torch import Tensor
@@ -60,7 +60,7 @@ def fit_temperature(
         model: A model of `modeling.py`.
         tokenizer: Its tokenizer.
         documents: Annotated notes that it did not learn from.
-        progress: Told how many notes are read.
+        progress: Told how many notes are read, and how many temperatures are tried.
     """
     notes = _predicted(model, tokenizer, documents, progress)
     right = [hit for note in notes for hit in note.right]
@@ -75,7 +75,7 @@ def fit_temperature(
         before = loss(0.0) if right else 0.0
         if min(sum(right), len(right) - sum(right)) < LEAST_SPANS:
             return Temperature(1.0, len(right), before, before)
-        best = _least(loss)
+        best = _least(_told(loss, progress))
         after = loss(best)
     finally:
         model.config.score_temperature = own
@@ -122,6 +122,19 @@ def _mean_loss(scores: Sequence[float], right: Sequence[bool]) -> float:
     kept = (min(1 - _EDGE, max(_EDGE, score)) for score in scores)
     losses = [-math.log(score if hit else 1 - score) for score, hit in zip(kept, right, strict=True)]
     return sum(losses) / len(losses)
+
+
+def _told(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
+    """The same function, which tells how often it was called in a search."""
+    called = count(1)
+
+    def counted(logarithm: float) -> float:
+        found = loss(logarithm)
+        if progress is not None:
+            progress("calibrating (temperatures)", next(called), _STEPS + 2)
+        return found
+
+    return counted
 
 
 def _least(loss: Callable[[float], float]) -> float:

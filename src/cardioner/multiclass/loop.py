@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from cardioner.errors import TrainingError, UsageError
 from cardioner.evaluation import Scores
+from cardioner.multiclass.inference import computes_bfloat16
 from cardioner.multiclass.options import Progress, TrainingOptions
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -181,7 +182,5 @@ def reduced_precision(options: TrainingOptions) -> bool:
     """Whether to compute in bfloat16: where the device has instructions for it, unless told otherwise."""
     if options.precision != "auto":
         return options.precision == "bfloat16"
-    if torch.cuda.is_available() and options.device != "cpu":
-        return bool(torch.cuda.is_bf16_supported())
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in probes)
+    on_gpu = torch.cuda.is_available() and options.device != "cpu"
+    return computes_bfloat16(torch.device("cuda" if on_gpu else "cpu"))

@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import shutil
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a position that neither loss nor decoding looks at."""
 
-COMPANIONS = ("windows.py", "tagging.py", "pipeline.py")
+COMPANIONS = ("windows.py", "tagging.py", "inference.py", "pipeline.py")
 """The files that a directory needs beside this one for `pipeline("token-classification")`."""
 
 _PIPELINE = {"impl": "pipeline.CardioNERPipeline", "pt": ["AutoModelForTokenClassification"], "type": "text"}
@@ -1021,10 +1021,17 @@ class TokenClassificationModel(PreTrainedModel):
         """
         scores = F.log_softmax(_widened(logits) / self.config.score_temperature, dim=-1)
         kept = torch.ones_like(scores[:, :, 0]) if attention_mask is None else attention_mask
-        rows = [row[mask] for row, mask in zip(scores, kept.bool(), strict=True)]
-        check_spans(spans, [len(row) for row in rows], self.num_labels)
-        tokens = [rows[row][range(first, first + len(tags)), tags] for row, first, tags in spans]
-        return [float(token.sum().exp()) for token in tokens]
+        lengths = kept.bool().sum(1).tolist()
+        check_spans(spans, lengths, self.num_labels)
+        before = [0, *accumulate(lengths)]  # attended positions of the rows above
+        sizes = torch.tensor([len(tags) for *_, tags in spans], dtype=torch.long)
+        owner = torch.arange(len(spans)).repeat_interleave(sizes)
+        starts = torch.tensor([before[row] + first for row, first, _ in spans], dtype=torch.long)
+        at = torch.arange(len(owner)) + (starts - sizes.cumsum(0) + sizes)[owner]
+        ids = torch.tensor([tag for *_, tags in spans for tag in tags], dtype=torch.long)
+        tokens = scores[kept.bool()][at.to(scores.device), ids.to(scores.device)].cpu().double()
+        found: list[float] = tokens.new_zeros(len(spans)).index_add_(0, owner, tokens).exp().tolist()
+        return found
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As inherited, with the code files; without those of the pipeline `config.json` does not promise one."""

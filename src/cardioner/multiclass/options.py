@@ -63,7 +63,9 @@ class TrainingOptions(Checked):
 
     Attributes:
         seed: Of weights that start fresh, of dropout, and of the order of the data.
-        window_context: Sub-tokens that neighbouring windows share on either side of their border.
+        window_context: Sub-tokens that neighbouring windows share on either side of their border when notes are tagged;
+            stored with the model.
+        training_context: The same for the windows that are learned from, which may share more: see ADR 9.
         warmup: Share of all steps over which the learning rate rises; it falls linearly from there.
         crf_learning_rate: Of the CRF's transitions, which are few and start at 0.
         max_gradient_norm: Longer gradients are scaled down to this norm.
@@ -79,7 +81,8 @@ class TrainingOptions(Checked):
     """
 
     seed: int = Field(default=0, ge=0, lt=2**32)
-    window_context: int = Field(default=16, ge=0)
+    window_context: int = Field(default=4, ge=0)
+    training_context: int = Field(default=16, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     crf_learning_rate: float = Field(default=1e-2, gt=0, le=1)
     max_gradient_norm: float = Field(default=1.0, gt=0)

@@ -2,7 +2,7 @@
 
 A note is tokenised once, whole; cut into windows; the windows of many notes are batched by length; the emissions of
 the sub-tokens that each window owns are stitched to one row per sub-token; one decoding runs over the whole note.
-This file travels with every saved model and imports only the three files that travel with it.
+This file travels with every saved model and imports only the files that travel with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import TokenClassificationPipeline
 
+from .inference import reader_of, settle_precision
 from .tagging import Run, run_offsets, to_runs, trim_offsets
 from .windows import Coverage, Window, cut, in_groups
 
@@ -152,10 +153,10 @@ def emissions_of(
         unread = [len(note.text) for index, note in enumerate(notes) if index not in left]
         advance(Coverage(documents=len(unread), characters=sum(unread)))
     model.eval()
-    reduced = model.config.inference_dtype == "bfloat16"
-    with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=reduced):
+    reader = reader_of(model)
+    with torch.inference_mode():
         for batch in _batches(jobs, lambda job: job[1].stop - job[1].start + extra, batch_tokens):
-            logits = _logits(model, tokenizer, [plan.ids(notes[index], window) for index, window in batch])
+            logits = _logits(reader, tokenizer, [plan.ids(notes[index], window) for index, window in batch])
             for (index, window), rows in zip(batch, logits, strict=True):
                 _stitch(stitched[index], rows, window, plan.special)
             if advance is not None:
@@ -258,7 +259,8 @@ def _padded(model: Any, emissions: Sequence[Tensor]) -> Iterator[tuple[list[int]
 def runs_of(model: Any, note: EncodedNote, tags: list[int], special: SpecialIds) -> list[tuple[Run, tuple[int, int]]]:
     """A note's entities in decoded tags: their sub-tokens, and the characters these cover, at least one."""
     opening = len(special.opening)
-    names = [model.config.id2label[tag] for tag in tags[opening : opening + len(note.ids)]]
+    names_of = model.config.id2label  # looked up once: a configuration is slow to ask
+    names = [names_of[tag] for tag in tags[opening : opening + len(note.ids)]]
     runs = [(run, run_offsets(run, note.offsets)) for run in to_runs(names)]
     return [(run, offsets) for run, offsets in runs if offsets[0] < offsets[1]]
 
@@ -306,6 +308,10 @@ class CardioNERPipeline(TokenClassificationPipeline):
     Takes a text, a list of texts, or an iterator of them (read as `in_groups` says). Spans are always grouped, and
     windows are those of the model, so the stock pipeline's `aggregation_strategy` and `stride` change nothing.
     """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        settle_precision(self.model)
 
     def __call__(self, inputs: str | Iterable[str], **_: Any) -> Any:
         """Per text a list of `{"entity_group", "score", "word", "start", "end"}`; for one text that list alone."""

@@ -12,6 +12,7 @@ from cardioner.evaluation import Scores
 from cardioner.model_dir import installed_versions
 from cardioner.multiclass.calibrating import Temperature
 from cardioner.multiclass.options import TrainingOptions
+from cardioner.multiclass.precision import Precision
 
 _LEFT_OUT = ("progress", "overwrite")
 """Options that say nothing about the model."""
@@ -27,6 +28,8 @@ class TrainingResult:
         best_epoch: The epoch, counted from 1, whose model is saved; 0 if training ended without one.
         evaluation: The saved model's scores on `eval_data`.
         test: The saved model's scores on `test_data`.
+        precision: What running the model in bfloat16 costs on the notes of `eval_data`; `None` if there are none, or
+            the device has no instructions for it.
         temperature: What makes the scores of spans mean what they say, fitted on the notes of `eval_data`; `None`
             if there are none.
         losses: Training spans that tags cannot carry as they are, by kind and entity type.
@@ -41,6 +44,7 @@ class TrainingResult:
     best_epoch: int
     evaluation: Scores | None
     test: Scores | None
+    precision: Precision | None
     temperature: Temperature | None
     losses: Counter[tuple[str, str]]
     remarks: Counter[str]
@@ -85,6 +89,11 @@ def _outcome(result: TrainingResult) -> dict[str, Any]:
         "scores": {name: value.to_dict() for name, value in scores.items() if value is not None},
         "best_epoch": result.best_epoch,
         "calibration": None if result.temperature is None else asdict(result.temperature),
+        "inference": None if result.precision is None else _precision(result.precision),
         "epochs": [value.to_dict() for value in result.epochs],
         "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens},
     }
+
+
+def _precision(found: Precision) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("dtype", "float32", "bfloat16", "agreement")}

@@ -48,6 +48,7 @@ from cardioner.multiclass.loop import (
 )
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.pipeline import plan_windows
+from cardioner.multiclass.precision import Precision, choose_precision
 from cardioner.multiclass.record import TrainingResult, training_record
 from cardioner.multiclass.scoring import score
 
@@ -123,7 +124,8 @@ class ModelTrainer:
         self.class_weights = class_weights_by_id(class_weights, self.labels)
         self.output_dir = Path(output_dir)
         source = read_source(model, token=hf_token)
-        length = pick_window_length(given.max_length, max_positions(source.config), context=self.options.window_context)
+        context = max(self.options.window_context, self.options.training_context)
+        length = pick_window_length(given.max_length, max_positions(source.config), context=context)
         set_seed(self.options.seed)
         self.start = build(
             source,
@@ -166,6 +168,7 @@ class ModelTrainer:
         """
         self.check_output()
         self.result = None
+        self.model.config.inference_dtype = "float32"  # until it is settled, in the end, what bfloat16 would cost
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
         test = self._held_out(test_data)
@@ -175,13 +178,15 @@ class ModelTrainer:
         began = time.perf_counter()
         epochs, best = self._fit(prepared, evaluation)
         seconds = time.perf_counter() - began
-        temperature = self._fit_temperature(evaluation)
+        precision, temperature = self._settle(evaluation)
+        scored = epochs[best - 1] if epochs else None
         result = TrainingResult(
             output_dir=self.output_dir,
             epochs=epochs,
             best_epoch=best,
-            evaluation=epochs[best - 1] if epochs else None,
+            evaluation=scored if precision is None else precision.scores,
             test=None if test is None else self._score(test),
+            precision=precision,
             temperature=temperature,
             losses=prepared.losses,
             remarks=training.remarks,
@@ -235,7 +240,7 @@ class ModelTrainer:
         if training.features is not None:
             prepared = FeatureSet(training.features, Counter(), sum(len(row["input_ids"]) for row in training.features))
         else:
-            plan = plan_windows(self.model.config, self.tokenizer)
+            plan = plan_windows(self.model.config, self.tokenizer)._replace(context=self.options.training_context)
             prepared = build_features(training.documents, self.tokenizer, plan, labels=self.labels)
         if not prepared.sub_tokens:
             raise DataError("the training data is empty: expected at least one document with text")
@@ -285,14 +290,21 @@ class ModelTrainer:
         best = max(range(len(epochs)), key=lambda index: epochs[index].strict.micro.f1, default=-1)
         return epochs, best + 1
 
-    def _fit_temperature(self, evaluation: Dataset | None) -> Temperature | None:
-        """Make the scores of spans mean what they say; ready features have no text whose spans could be scored."""
-        self.model.config.score_temperature = 1.0
+    def _settle(self, evaluation: Dataset | None) -> tuple[Precision | None, Temperature | None]:
+        """Choose what the model is run in, and make its scores of spans mean what they say.
+
+        Both need the text of notes: with ready features the model stays in float32, uncalibrated.
+        """
+        config, progress = self.model.config, self.options.progress
+        config.score_temperature = 1.0
         if evaluation is None or evaluation.features is not None:
-            return None
-        found = fit_temperature(self.model, self.tokenizer, evaluation.documents, progress=self.options.progress)
-        self.model.config.score_temperature = found.value
-        return found
+            return None, None
+        notes = evaluation.documents
+        precision = choose_precision(self.model, self.tokenizer, notes, progress=progress)
+        config.inference_dtype = "float32" if precision is None else precision.dtype
+        temperature = fit_temperature(self.model, self.tokenizer, notes, progress=progress)
+        config.score_temperature = temperature.value
+        return precision, temperature
 
     def _score(self, data: Dataset) -> Scores:
         """Strict span scores of the model as it is now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cardioner.documents import Document, Span
+from cardioner.errors import DataError
 from cardioner.evaluation import Pair, calibrate
 
 TEXT = "x" * 100
@@ -55,3 +56,9 @@ def test_of_equal_spans_the_one_with_the_highest_score_is_the_right_one() -> Non
     found = calibrate([Pair(gold, twice)])
     assert found is not None
     assert [(part.low, part.right) for part in found.bins] == [(0.2, 0.0), (0.9, 1.0)]
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.5, float("nan"), float("inf")])
+def test_a_score_that_is_no_probability_is_refused(score: float) -> None:
+    with pytest.raises(DataError, match=r"document note: the score of the span 1 to 2 is .*, no probability"):
+        calibrate(pairs_of((0.5, True), (score, False)))

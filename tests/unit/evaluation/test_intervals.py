@@ -100,7 +100,19 @@ def test_comparing_the_other_way_round_changes_the_sign() -> None:
 
 
 def test_what_cannot_be_resampled_is_refused() -> None:
-    with pytest.raises(UsageError, match="found 0 and 10"):
+    with pytest.raises(UsageError, match="no documents"):
         bootstrap([], samples=10)
+    with pytest.raises(UsageError, match="at least one sample, found 0"):
+        bootstrap(drawn(1), samples=0)
     with pytest.raises(UsageError, match="same documents"):
         compare(drawn(1), drawn(1)[1:])
+
+
+def test_a_type_that_only_answers_gold_spans_of_another_one_is_in_every_macro() -> None:
+    gold = Document("note", TEXT, (Span(0, 5, "A"),))
+    pairs = [Pair(gold, gold.with_spans([Span(0, 5, "B")]))]
+    for criterion in ("exact", "partial"):
+        interval = bootstrap(pairs, samples=3).of(criterion, "macro", "f1")
+        compared = compare(pairs, pairs, samples=3).of(criterion, "macro", "f1")
+        found = {score_pairs(pairs).by(criterion).macro.f1, interval.low, interval.high}
+        assert found | {compared.first, compared.second} == {0.5}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Annotations, Document, Span
+from cardioner.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.errors import UsageError
 from cardioner.evaluation import evaluate, pair_documents
 from cardioner.evaluation.official import score_multicardioner
@@ -64,3 +64,13 @@ def test_unknown_text_and_unknown_scorers_are_refused() -> None:
         evaluate(silent, silent, official="multicardioner")
     with pytest.raises(UsageError, match="no official scorer 'other'"):
         evaluate(silent, silent, official="other")
+
+
+def test_a_row_written_backwards_is_a_hit_officially_and_wrong_honestly() -> None:
+    backwards = Annotations("a", impossible=(ImpossibleSpan(5, 0, "X", "HTA"),))
+    found = evaluate([note("a", Span(0, 5, "X"))], [backwards], official="multicardioner")
+    assert found.official is not None
+    assert (found.official.true_positives, found.official.false_positives) == (1, 0)
+    micro = found.scores.strict.micro
+    assert (micro.true_positives, micro.false_positives, micro.false_negatives) == (0, 1, 1)
+    assert found.to_dict()["impossible"] == found.pairing.impossible == 1

@@ -63,3 +63,11 @@ def test_several_predictions_get_the_same_documents() -> None:
     first, second = pair_with_each([alone("a", SPAN)], [alone("b", SPAN)], [alone("a", SPAN), alone("c", SPAN)])
     assert [pair.id for pair in first.pairs] == [pair.id for pair in second.pairs] == ["a", "b", "c"]
     assert [len(pair.predicted.spans) for pair in first.pairs] == [0, 1, 0]
+
+
+def test_a_document_with_another_text_is_reported_once() -> None:
+    gold, predicted = [Document("a", "HTA")], [Document("a", "HTA leve", (Span(0, 8, "A"),))]
+    with pytest.raises(DataError) as caught:
+        pair_documents(gold, predicted)
+    assert "another text" in str(caught.value)
+    assert "behind the text" not in str(caught.value)

@@ -125,3 +125,17 @@ def test_too_few_spans_leave_the_temperature_alone(
     assert found.value == 1.0
     assert found.before == found.after
     assert fit_temperature(model, tokenizers["wordpiece"], []).spans == 0
+
+
+def test_progress_tells_of_notes_and_of_every_temperature(
+    model: TokenClassificationModel, tokenizers: dict[str, Any]
+) -> None:
+    told: dict[str, list[tuple[int, int | None]]] = {}
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        told.setdefault(stage, []).append((done, total))
+
+    fit_temperature(model, tokenizers["wordpiece"], judged(model, tokenizers["wordpiece"], 0.8), progress=progress)
+    assert told["calibrating (notes)"][-1] == (12, 12)
+    tried = told["calibrating (temperatures)"]
+    assert tried == [(number, len(tried)) for number in range(1, len(tried) + 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -579,3 +580,26 @@ def test_an_old_pickle_of_weights_is_read_where_it_is_all_there_is(
     again, _, _ = load_custom_cardioner_multiclass_model(tmp_path, device="cpu")
     inputs = batch(model)
     assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+
+
+def test_span_scores_of_many_spans_are_those_of_a_plain_loop(make_model: MakeModel) -> None:
+    model, chance = make_model(temperature=1.5), random.Random(3)
+    logits = torch.randn(6, 40, 7, generator=torch.Generator().manual_seed(5)) * 3
+    mask = torch.tensor([[int(chance.random() < 0.7) for _ in range(40)] for _ in range(6)])
+    mask[2] = 0  # a row without positions
+    lengths = mask.sum(1).tolist()
+    spans = []
+    for _ in range(300):
+        row = chance.choice([0, 1, 3, 4, 5])
+        first = chance.randrange(lengths[row])
+        size = chance.randrange(1, min(9, lengths[row] - first) + 1)
+        spans.append((row, first, [chance.randrange(7) for _ in range(size)]))
+    shares = F.log_softmax(logits / 1.5, dim=-1)
+    rows = [row[kept] for row, kept in zip(shares, mask.bool(), strict=True)]
+    expected = [
+        float(sum(rows[row][first + place, tag] for place, tag in enumerate(tags)).exp()) for row, first, tags in spans
+    ]
+    found = model.span_scores(logits, spans, mask)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert {type(score) for score in found} == {float}
+    assert model.span_scores(logits.bfloat16(), spans[:1], mask) == pytest.approx(expected[:1], abs=0.02)

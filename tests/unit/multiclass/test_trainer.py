@@ -26,7 +26,7 @@ Make = Callable[..., ModelTrainer]
 
 def options(**given: Any) -> TrainingOptions:
     """Options that every test trains with: windows as small as the tiny encoders, no rounding."""
-    return TrainingOptions(**{"window_context": 4, "precision": "float32", "device": "cpu", **given})
+    return TrainingOptions(**{"window_context": 4, "training_context": 4, "precision": "float32", "device": "cpu", **given})
 
 
 @pytest.fixture
@@ -369,6 +369,7 @@ def test_an_argument_that_cannot_work_is_named(given: dict[str, Any], named: str
         {"crf_learning_rate": 0.0},
         {"max_gradient_norm": float("inf")},
         {"window_context": -1},
+        {"training_context": -1},
         {"progress": 3},
         {"sed": 1},
     ],

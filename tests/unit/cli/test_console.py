@@ -1,0 +1,36 @@
+"""Words and tables of the command line."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from cardioner.cli.console import many, plain, table
+
+
+def drawn(*rows: tuple[object, ...]) -> list[str]:
+    console = Console(width=60, color_system=None)
+    with console.capture() as caught:
+        console.print(table("a title", ("name", "value"), rows, left=2))
+    return caught.get().splitlines()
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x1b", "\x00", "\x85", "\u2028"])
+def test_a_name_stays_on_one_line(character: str) -> None:
+    assert len(drawn((f"one{character}two", 1))) == len(drawn(("one", 1)))
+    assert plain(f"one{character}two") == "one" + character.encode("unicode_escape").decode() + "two"
+
+
+def test_lines_of_a_cell_stay_lines_and_hold_no_other_control_characters() -> None:
+    lines = drawn(("one", "first\nsec\x1bond"))
+    assert [line.split()[1] for line in lines if "first" in line] == ["one"]
+    assert any("sec\\x1bond" in line for line in lines)
+
+
+def test_other_scripts_are_shown_as_they_are() -> None:
+    assert plain("心\u200d é قصور") == "心\u200d é قصور"
+
+
+def test_one_thing_is_no_plural() -> None:
+    assert [many(count, "note") for count in (0, 1, 2)] == ["0 notes", "1 note", "2 notes"]
+    assert [many(count, "entity", "entities") for count in (1, 2)] == ["1 entity", "2 entities"]

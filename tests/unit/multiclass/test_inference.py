@@ -1,0 +1,97 @@
+"""The twin in bfloat16: close to the model, made anew when weights change, and never saved or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from cardioner.multiclass import TokenClassificationModel, inference
+from cardioner.multiclass.inference import reader_of
+
+MakeModel = Callable[..., TokenClassificationModel]
+IDS = torch.arange(5, 29).reshape(2, 12)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "electra"])
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "plain"])
+def test_the_twin_of_every_family_agrees_with_the_model_up_to_rounding(
+    family: str, packs: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not packs:
+        monkeypatch.setattr(inference, "_packed", _refuse)
+    model = make_model(family, use_crf=True).eval()
+    model.config.inference_dtype = "bfloat16"
+    reader = reader_of(model)
+    with torch.inference_mode():
+        exact, rounded = model(input_ids=IDS).logits, reader(input_ids=IDS).logits
+    assert reader is not model
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
+
+
+def _refuse(_: nn.Module) -> nn.Module:
+    raise RuntimeError("no such operator")
+
+
+def test_linear_layers_are_packed_where_the_operator_is_there(make_model: MakeModel) -> None:
+    model = make_model()
+    model.config.inference_dtype = "bfloat16"
+    kinds = {type(module) for module in reader_of(model).backbone.modules()}
+    assert inference._PackedLinear in kinds
+    assert nn.Linear not in kinds
+
+
+def test_in_float32_the_model_itself_is_called(make_model: MakeModel) -> None:
+    model = make_model()
+    assert reader_of(model) is model
+
+
+def test_the_twin_is_kept_until_a_weight_changes(make_model: MakeModel) -> None:
+    model = make_model()
+    model.config.inference_dtype = "bfloat16"
+    first = reader_of(model)
+    assert reader_of(model) is first
+    with torch.no_grad():
+        next(model.backbone.parameters()).add_(0.5)
+    second = reader_of(model)
+    assert second is not first
+    with torch.inference_mode():
+        assert not torch.equal(first(input_ids=IDS).logits, second(input_ids=IDS).logits)
+    model.load_state_dict(make_model().state_dict())
+    assert reader_of(model) is not second
+
+
+def test_an_optimizer_step_is_a_change(make_model: MakeModel) -> None:
+    model = make_model()
+    model.config.inference_dtype = "bfloat16"
+    first = reader_of(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    model(input_ids=IDS, labels=torch.ones_like(IDS)).loss.backward()
+    optimizer.step()
+    assert reader_of(model) is not first
+
+
+def test_the_model_keeps_its_weights_its_precision_and_its_gradients(make_model: MakeModel) -> None:
+    model = make_model(use_crf=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.config.inference_dtype = "bfloat16"
+    with torch.inference_mode():
+        reader_of(model)(input_ids=IDS)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and after[name].dtype == torch.float32 for name in before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_loaded_model_stays_in_float32_where_bfloat16_has_no_instructions(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    for computes, expected in ((True, "bfloat16"), (False, "float32")):
+        model.config.inference_dtype = "bfloat16"
+        monkeypatch.setattr(inference, "computes_bfloat16", lambda _, answer=computes: answer)
+        inference.settle_precision(model)
+        assert model.config.inference_dtype == expected
