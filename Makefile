@@ -48,6 +48,7 @@ check: lint test ## Everything that must pass before a change goes in
 bench: setup ## Measure against the stock recipe (needs CARDIONER_DATA; takes about half an hour)
 	$(BIN)/python benchmarks/crf.py
 	$(BIN)/python benchmarks/formats.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/train.py
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Sub-tokens that the encoder reads at a time, padding included."""
 
 BATCH_SCORES = 1 << 21
@@ -69,7 +69,8 @@ class WindowPlan(NamedTuple):
 
     def cut(self, note: EncodedNote) -> list[Window]:
         """The note's windows."""
-        return cut(len(note.ids), length=self.length, context=self.context)
+        special = len(self.special.opening) + len(self.special.closing)
+        return cut(len(note.ids), length=self.length, context=self.context, special=special)
 
     def ids(self, note: EncodedNote, window: Window) -> list[int]:
         """A window's input ids, special ones included."""

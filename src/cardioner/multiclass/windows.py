@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ALIGNED = 32
+"""Positions that windows of a long note have a multiple of."""
+
 READ_AHEAD = 64
 """Most notes that are held at a time."""
 
@@ -60,13 +63,17 @@ class Window(NamedTuple):
     own_stop: int
 
 
-def cut(count: int, *, length: int, context: int) -> list[Window]:
-    """Cut `count` sub-tokens into windows of equal length, as few and as short as the context allows.
+def cut(count: int, *, length: int, context: int, special: int = 0) -> list[Window]:
+    """Cut `count` sub-tokens into windows of equal length, as few as the context allows, and no longer than needed.
+
+    What is needed is rounded up to `ALIGNED` positions where `length` allows it: processors read rows of that length
+    faster, attention in bfloat16 by a fifth, and windows of many notes then need no padding beside each other.
 
     Args:
         count: Sub-tokens of the note.
         length: Most sub-tokens in a window, special ones not counted.
         context: Least sub-tokens that neighbouring windows share on each side of the border between what they own.
+        special: Positions that every window has beside its sub-tokens.
 
     Returns:
         The windows in order. Together they own 0 to `count`, each index once. A note without sub-tokens has one empty
@@ -81,6 +88,7 @@ def cut(count: int, *, length: int, context: int) -> list[Window]:
         return [Window(0, count, 0, count)]
     pieces = -(-(count - 2 * context) // (length - 2 * context))
     size = -(-(count + 2 * context * (pieces - 1)) // pieces)
+    size = min(length, -(-(size + special) // ALIGNED) * ALIGNED - special)
     starts = [index * (count - size) // (pieces - 1) for index in range(pieces)]
     borders = [0, *((before + size + after) // 2 for before, after in pairwise(starts)), count]
     return [Window(start, start + size, *own) for start, own in zip(starts, pairwise(borders), strict=True)]

@@ -32,11 +32,11 @@ WORDS = (
 )
 
 
-def judged(model: TokenClassificationModel, tokenizer: Any, share: float) -> list[Document]:
+def judged(model: TokenClassificationModel, tokenizer: Any, share: float, notes: int = 12) -> list[Document]:
     """Notes whose gold spans are the model's own, but for some that are taken away: the less probable, the likelier."""
     random = Random(0)
-    notes = [Document(f"note{n}", " ".join(random.choices(WORDS, k=40))) for n in range(12)]
-    tagged = Predictor(model, tokenizer).predict(notes)
+    texts = [Document(f"note{n}", " ".join(random.choices(WORDS, k=40))) for n in range(notes)]
+    tagged = Predictor(model, tokenizer).predict(texts)
     return [
         document.with_spans(span for span in document.spans if random.random() < share * (span.score or 0) + 0.2)
         for document in tagged
@@ -105,17 +105,19 @@ def test_the_scores_of_other_notes_are_better_calibrated_too(
     make_model: Callable[..., TokenClassificationModel], tokenizers: dict[str, Any]
 ) -> None:
     model, tokenizer = sharpened(make_model(use_crf=True), 4.0), tokenizers["wordpiece"]
-    documents = judged(model, tokenizer, 0.5)
-    held_out = documents[6:]
+    documents = judged(model, tokenizer, 0.5, notes=80)
+    held_out = documents[40:]
 
-    def error() -> float:
+    def quality() -> tuple[float, float]:
         found = calibrate(pair_documents(held_out, list(Predictor(model, tokenizer).predict(held_out))).pairs)
         assert found is not None
-        return found.error
+        return found.error, found.brier
 
-    raw = error()
-    model.config.score_temperature = fit_temperature(model, tokenizer, documents[:6]).value
-    assert error() < raw
+    raw = quality()
+    model.config.score_temperature = fit_temperature(model, tokenizer, documents[:40]).value
+    calibrated = quality()
+    assert calibrated[0] < raw[0]
+    assert calibrated[1] < raw[1]
 
 
 def test_too_few_spans_leave_the_temperature_alone(
