@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cardioner.errors import DataError, UsageError
-from cardioner.formats.brat import check_brat_target, is_brat, read_brat, read_brat_texts, write_brat
+from cardioner.formats.brat import is_brat, read_brat, write_brat
 from cardioner.formats.conll import is_conll, read_conll, write_conll
 from cardioner.formats.corpus import Corpus, Reading, Remark
 from cardioner.formats.files import check_encoding
@@ -24,10 +24,8 @@ __all__ = [
     "Corpus",
     "Reading",
     "Remark",
-    "check_target",
     "detect_format",
     "read_corpus",
-    "read_texts",
     "stream_corpus",
     "stream_spans",
     "write_corpus",
@@ -173,15 +171,6 @@ def read_corpus(
     return Corpus(documents, reading.tally.remarks())
 
 
-def read_texts(path: Path) -> tuple[Document, ...]:
-    """Read the notes of a brat folder without their annotations, which need not be there, or be right.
-
-    Raises:
-        DataError: If there is no note, or a note cannot be read.
-    """
-    return read_brat_texts(path)
-
-
 def write_corpus(
     documents: Iterable[Document],
     path: Path,
@@ -205,15 +194,6 @@ def write_corpus(
         UsageError: For an unknown format.
     """
     return _format(format).write(documents, path, overwrite=overwrite)
-
-
-def check_target(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
-    """Check whether `write_corpus` could write the documents there as brat, before the work that would end in it.
-
-    Raises:
-        OutputError: As `write_corpus` does.
-    """
-    check_brat_target(documents, path, overwrite=overwrite)
 
 
 def _format(name: str) -> Format:

@@ -88,32 +88,6 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
     return ()
 
 
-def check_brat_target(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> None:
-    """Check what `write_brat` would, and write nothing: long work should not end at a full folder.
-
-    Raises:
-        OutputError: As `write_brat` does.
-    """
-    documents, names = list(documents), FileNames(".txt", ".ann")
-    for document in documents:
-        names.add(document.id)
-        _encode(document)
-    notes = {path / f"{document.id}.txt": document.text.encode() for document in documents}
-    try:
-        check_folder(path, notes, suffixes=[".ann"], overwrite=overwrite)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def read_brat_texts(path: Path) -> tuple[Document, ...]:
-    """Read the notes alone, whatever annotations lie beside them.
-
-    Raises:
-        DataError: If there is no note, or a note is not UTF-8.
-    """
-    return tuple(Document(name, read_text(note)) for name, note in sorted(_find_files(path).notes.items()))
-
-
 def is_brat(path: Path) -> bool:
     """Whether a folder holds annotations of brat, or a path is a note."""
     return any(path.rglob("*.ann")) if path.is_dir() else path.suffix == ".txt"

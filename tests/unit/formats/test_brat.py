@@ -9,7 +9,7 @@ import pytest
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, FormatError, OutputError
-from cardioner.formats import Remark, read_corpus, read_texts, write_corpus
+from cardioner.formats import Remark, read_corpus, write_corpus
 
 TEXT = "Severe mitral and aortic stenosis.\n"
 
@@ -330,12 +330,6 @@ def test_hidden_files_are_counted_and_not_read(tmp_path: Path) -> None:
     corpus = read_corpus(tmp_path)
     assert [document.id for document in corpus.documents] == ["a"]
     assert [(remark.kind, remark.count) for remark in corpus.remarks] == [("hidden files", 1)]
-
-
-def test_texts_are_read_whatever_stands_in_their_annotations(tmp_path: Path) -> None:
-    write_corpus([Document("a", TEXT)], tmp_path)
-    (tmp_path / "a.ann").write_text("T1\tX 0 3\twrong\n")
-    assert read_texts(tmp_path) == (Document("a", TEXT),)
 
 
 @pytest.mark.parametrize("score", ["1.2.3e-5", "1.9", "high"])
