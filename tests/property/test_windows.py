@@ -85,3 +85,20 @@ def test_context_without_room_between_is_refused(count: int, length: int, contex
         ValueError, match=f"window of {length} sub-tokens has no room between two contexts of {context}"
     ):
         cut(count, length=length, context=context)
+
+
+@given(COUNTS, sizes(), st.integers(0, 4), st.sampled_from([1, 8, 32]))
+def test_aligned_windows_are_as_few_and_only_as_much_longer_as_alignment_needs(
+    count: int, size: tuple[int, int], special: int, aligned: int
+) -> None:
+    length, context = size
+    plain = cut(count, length=length, context=context)
+    rounded = cut(count, length=length, context=context, special=special, aligned=aligned)
+    (needed,) = {window.stop - window.start for window in plain}
+    (taken,) = {window.stop - window.start for window in rounded}
+    assert len(rounded) == len(plain)
+    if len(plain) > 1:
+        assert taken == length or (taken + special) % aligned == 0
+        assert needed <= taken < needed + aligned
+    assert [window.own_start for window in rounded[1:]] == [window.own_stop for window in rounded[:-1]]
+    assert all(window.start <= window.own_start < window.own_stop <= window.stop for window in rounded[1:])

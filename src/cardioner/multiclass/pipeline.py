@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ALIGNED = 32
+"""Positions that windows of a long note have a multiple of when it is tagged."""
+
 BATCH_TOKENS = 2048
 """Sub-tokens that the encoder reads at a time, padding included."""
 
@@ -61,16 +64,24 @@ class SpecialIds(NamedTuple):
 
 
 class WindowPlan(NamedTuple):
-    """How notes are cut: the special ids, and the window's length and context in sub-tokens without them."""
+    """How notes are cut.
+
+    Attributes:
+        special: The special ids around every window.
+        length: Most sub-tokens in a window, special ones not counted.
+        context: Sub-tokens that neighbouring windows share on either side of their border, at least.
+        aligned: What the positions of a window are a multiple of, the special ones among them.
+    """
 
     special: SpecialIds
     length: int
     context: int
+    aligned: int = ALIGNED
 
     def cut(self, note: EncodedNote) -> list[Window]:
         """The note's windows."""
         special = len(self.special.opening) + len(self.special.closing)
-        return cut(len(note.ids), length=self.length, context=self.context, special=special)
+        return cut(len(note.ids), length=self.length, context=self.context, special=special, aligned=self.aligned)
 
     def ids(self, note: EncodedNote, window: Window) -> list[int]:
         """A window's input ids, special ones included."""

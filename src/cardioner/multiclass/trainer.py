@@ -240,7 +240,9 @@ class ModelTrainer:
         if training.features is not None:
             prepared = FeatureSet(training.features, Counter(), sum(len(row["input_ids"]) for row in training.features))
         else:
-            plan = plan_windows(self.model.config, self.tokenizer)._replace(context=self.options.training_context)
+            plan = plan_windows(self.model.config, self.tokenizer)._replace(
+                context=self.options.training_context, aligned=1
+            )
             prepared = build_features(training.documents, self.tokenizer, plan, labels=self.labels)
         if not prepared.sub_tokens:
             raise DataError("the training data is empty: expected at least one document with text")

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ALIGNED = 32
-"""Positions that windows of a long note have a multiple of."""
-
 READ_AHEAD = 64
 """Most notes that are held at a time."""
 
@@ -63,17 +60,18 @@ class Window(NamedTuple):
     own_stop: int
 
 
-def cut(count: int, *, length: int, context: int, special: int = 0) -> list[Window]:
+def cut(count: int, *, length: int, context: int, special: int = 0, aligned: int = 1) -> list[Window]:
     """Cut `count` sub-tokens into windows of equal length, as few as the context allows, and no longer than needed.
 
-    What is needed is rounded up to `ALIGNED` positions where `length` allows it: processors read rows of that length
-    faster, attention in bfloat16 by a fifth, and windows of many notes then need no padding beside each other.
+    What is needed may be rounded up to a multiple of positions, where `length` allows it: processors read rows of some
+    lengths faster, attention in bfloat16 by a fifth, and windows of many notes need no padding beside each other.
 
     Args:
         count: Sub-tokens of the note.
         length: Most sub-tokens in a window, special ones not counted.
         context: Least sub-tokens that neighbouring windows share on each side of the border between what they own.
         special: Positions that every window has beside its sub-tokens.
+        aligned: What the positions of a window are a multiple of, the special ones among them.
 
     Returns:
         The windows in order. Together they own 0 to `count`, each index once. A note without sub-tokens has one empty
@@ -88,7 +86,7 @@ def cut(count: int, *, length: int, context: int, special: int = 0) -> list[Wind
         return [Window(0, count, 0, count)]
     pieces = -(-(count - 2 * context) // (length - 2 * context))
     size = -(-(count + 2 * context * (pieces - 1)) // pieces)
-    size = min(length, -(-(size + special) // ALIGNED) * ALIGNED - special)
+    size = min(length, -(-(size + special) // aligned) * aligned - special)
     starts = [index * (count - size) // (pieces - 1) for index in range(pieces)]
     borders = [0, *((before + size + after) // 2 for before, after in pairwise(starts)), count]
     return [Window(start, start + size, *own) for start, own in zip(starts, pairwise(borders), strict=True)]

@@ -26,7 +26,9 @@ Make = Callable[..., ModelTrainer]
 
 def options(**given: Any) -> TrainingOptions:
     """Options that every test trains with: windows as small as the tiny encoders, no rounding."""
-    return TrainingOptions(**{"window_context": 4, "training_context": 4, "precision": "float32", "device": "cpu", **given})
+    return TrainingOptions(
+        **{"window_context": 4, "training_context": 4, "precision": "float32", "device": "cpu", **given}
+    )
 
 
 @pytest.fixture
