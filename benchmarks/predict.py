@@ -98,9 +98,8 @@ def main(
     predictor = Predictor.from_pretrained(model, device="cpu")
     count = sum(len(ids) for ids in predictor.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
     config = predictor.model.config
-    print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {transformers.__version__}"
-    )
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}")
     print(f"{len(gold)} notes, {count} sub-tokens; ours in {config.inference_dtype}, windows of {config.window_length}")
     with tempfile.TemporaryDirectory() as place:
         as_stock(model, Path(place))
