@@ -255,8 +255,7 @@ def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[A
         rows = found.rows.pop(name)
         reading.aside(_ALONE, rows[0].path, rows[0].line)
         rows.sort(key=_in_text_order)
-        possible = [row for row in rows if row.start < row.end]
-        impossible = [row for row in rows if row.start >= row.end]
+        possible, impossible = ([row for row in rows if (row.start < row.end) is kind] for kind in (True, False))
         for row in impossible:
             reading.aside(_IMPOSSIBLE, row.path, row.line)
         yield Annotations(

@@ -64,14 +64,7 @@ class SpecialIds(NamedTuple):
 
 
 class WindowPlan(NamedTuple):
-    """How notes are cut.
-
-    Attributes:
-        special: The special ids around every window.
-        length: Most sub-tokens in a window, special ones not counted.
-        context: Sub-tokens that neighbouring windows share on either side of their border, at least.
-        aligned: What the positions of a window are a multiple of, the special ones among them.
-    """
+    """How notes are cut: the special ids, and what `cut` takes."""
 
     special: SpecialIds
     length: int

@@ -61,11 +61,13 @@ def choose_precision(
         for dtype in ("float32", "bfloat16"):
             model.config.inference_dtype = dtype
             advance = counted(progress, f"scoring in {dtype}", sum(len(document.text) for document in documents))
-            tagged[dtype] = list(Predictor(model, tokenizer).predict(documents, advance=advance))
+            found = {one.id: one for one in Predictor(model, tokenizer).predict(documents, advance=advance)}
+            # An encoder that cannot be run in bfloat16 tags nothing: that is no agreement, and no reason to stop.
+            tagged[dtype] = [found.get(document.id, document.with_spans(())) for document in documents]
     finally:
         model.config.inference_dtype = own
-    scores = {dtype: score(documents, found) for dtype, found in tagged.items()}
-    f1 = {dtype: found.strict.micro.f1 for dtype, found in scores.items()}
+    scores = {dtype: score(documents, side) for dtype, side in tagged.items()}
+    f1 = {dtype: side.strict.micro.f1 for dtype, side in scores.items()}
     agreement = _agreement(*tagged.values())
     allowed = f1["float32"] - f1["bfloat16"] <= MOST_LOSS and agreement >= LEAST_AGREEMENT
     dtype = "bfloat16" if allowed else "float32"

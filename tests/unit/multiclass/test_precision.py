@@ -58,6 +58,15 @@ def test_spans_that_move_forbid_it_though_the_score_stays(
     assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 0.0, 0.0, 0.0)
 
 
+def test_an_encoder_that_cannot_be_run_in_bfloat16_stays_in_float32(
+    model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": []})
+    found = choose_precision(model, tokenizers["wordpiece"], notes_with(400))
+    assert found is not None
+    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 1.0, 0.0, 0.0)
+
+
 def test_the_real_model_is_measured_and_left_as_it_was(
     model: Any, tokenizers: dict[str, Any], documents: list[Document]
 ) -> None:
