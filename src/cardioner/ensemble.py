@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +14,14 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from cardioner.errors import ModelError
+from cardioner.model_dir import CONFIG, read_json
 from cardioner.multiclass.inference import reader_of
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import plan_windows
 from cardioner.multiclass.tagging import OUTSIDE, split_tag
+
+SUMMARY = "summary.json"
+"""What lies beside the models of a repeated training, and names them."""
 
 _EXPECTED = (
     "expected models with the same tags and the same tokenizer, to be averaged, or models without an entity type in "
@@ -81,6 +86,38 @@ class AveragedModel(nn.Module):
     ) -> list[float]:
         """As one of the models does, with the mean parameters."""
         return self.decoder.span_scores(logits, spans, attention_mask)
+
+
+def model_directories(places: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The model directories at some places; a folder of repeated trainings stands for all models in it.
+
+    Args:
+        places: Model directories, and folders in which `summary.json` names some.
+
+    Raises:
+        ModelError: If not all models of a folder are finished, or its summary names none.
+    """
+    given = [places] if isinstance(places, (str, Path)) else places
+    return [directory for place in map(Path, given) for directory in _members(place)]
+
+
+def _members(place: Path) -> list[Path]:
+    """The models in a folder of repeated trainings, or the place itself."""
+    if (place / CONFIG).is_file() or not (place / SUMMARY).is_file():
+        return [place]
+    content = read_json(place / SUMMARY)
+    listed = content.get("members")
+    members = [member for member in listed if isinstance(member, dict)] if isinstance(listed, list) else []
+    names = [str(member.get("name")) for member in members]
+    if not names or any(name == ".." or Path(name).name != name for name in names):
+        raise ModelError(f"{place / SUMMARY} names no models in this folder: expected what cardioner train wrote there")
+    if not content.get("complete"):
+        finished = sum(member.get("scores") is not None for member in members)
+        raise ModelError(
+            f"{place}: {finished} of {len(names)} models are finished: train the others, as before but with --resume, "
+            "or name one of the model directories"
+        )
+    return [place / name for name in names]
 
 
 def join(taggers: Sequence[tuple[str, Tagger]]) -> list[Tagger]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from cardioner.multiclass.modeling import (
     TokenClassificationModel,
     load_custom_cardioner_multiclass_model,
 )
+from cardioner.multiclass.subclasses import adopt, check_class, check_place, needed_code
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -42,13 +42,19 @@ _OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json")
 _SECRETS = ("hf_token", "token", "_name_or_path", "name_or_path")
 
 
-def check_output(directory: Path, *, overwrite: bool) -> None:
+def check_output(directory: Path, *, overwrite: bool, model_class: type = TokenClassificationModel) -> None:
     """Refuse a place that cannot become a model directory.
+
+    Args:
+        directory: The place.
+        overwrite: Whether a model there may be replaced.
+        model_class: The class of the model that is to be written there.
 
     Raises:
         OutputError: If it is a file, holds a model or files named like a model's and `overwrite` is off, holds
-            another program's model, or cannot be written.
+            another program's model or the user's own file of the model's class, or cannot be written.
     """
+    check_place(model_class, directory)
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
@@ -87,7 +93,12 @@ def write_model_dir(
 
     Raises:
         OutputError: If it cannot be written, a full disk among the reasons.
+        UsageError: If the model's class is a user's and its file cannot travel: see `subclasses`.
     """
+    kind = type(model)
+    if issubclass(kind, TokenClassificationModel):
+        adopt(kind)
+        check_place(kind, directory)
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as name:
@@ -96,17 +107,20 @@ def write_model_dir(
             _publish(staging, directory)
 
 
-def read_model_dir(directory: Path, *, device: str = "auto") -> tuple[TokenClassificationModel, Any, CardioNERConfig]:
-    """Load a directory with the installed classes; nothing in it is executed.
+def read_model_dir(
+    directory: Path, *, device: str = "auto", model_class: type[TokenClassificationModel] | None = None
+) -> tuple[TokenClassificationModel, Any, CardioNERConfig]:
+    """Load a directory with the installed classes, or with a given one; nothing in it is executed.
 
     Raises:
-        ModelError: If it is missing, incomplete, cut, or not one of ours.
+        ModelError: If it is missing, incomplete, cut, not one of ours, or the work of a class that is not given.
     """
     verify(directory)
+    check_class(directory, read_config(directory), model_class)
     if device != "auto":
         _check_device(device)
     try:
-        return load_custom_cardioner_multiclass_model(directory, device)
+        return load_custom_cardioner_multiclass_model(directory, device, model_class=model_class)
     except UnpicklingError as error:
         raise ModelError(refused_pickle(directory)) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
@@ -130,28 +144,15 @@ def verify(directory: Path) -> None:
         checkpoints = sorted(str(path.parent) for path in directory.glob(f"checkpoints/*/{CONFIG}"))
         hint = f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
         raise ModelError(f"{directory} is no model directory: it has no {CONFIG}; {hint}")
-    _check_config(directory, read_config(directory))
-    if missing := [name for name in (*_code_of(directory), *_TOKENIZER) if not (directory / name).is_file()]:
+    config = read_config(directory)
+    _check_config(directory, config)
+    if missing := [name for name in (*needed_code(directory, config), *_TOKENIZER) if not (directory / name).is_file()]:
         raise ModelError(
             f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
         )
     for name in _TOKENIZER:
         _read_object(directory / name)
     _check_weights(directory)
-
-
-def _code_of(directory: Path) -> list[str]:
-    """The code files that a directory needs: those that every one has, and what these import from beside them.
-
-    An older release wrote fewer files, which need no others.
-    """
-    needed = ["modeling.py", "windows.py", "tagging.py", "pipeline.py"]
-    for name in needed:  # grows on the way
-        if (directory / name).is_file():
-            text = (directory / name).read_text(encoding="utf-8", errors="replace")
-            found = (f"{module}.py" for module in re.findall(r"^from \.(\w+) import", text, re.MULTILINE))
-            needed += [other for other in found if other not in needed]
-    return needed
 
 
 def read_config(directory: Path) -> dict[str, Any]:

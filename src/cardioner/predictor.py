@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cardioner.documents import Document, Span
-from cardioner.ensemble import Tagger, join
+from cardioner.ensemble import Tagger, join, model_directories
 from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir import read_model_dir
 from cardioner.multiclass.encoder import max_positions
@@ -62,8 +62,9 @@ class Predictor:
         """Load a saved directory with the installed classes; nothing in it is executed.
 
         Args:
-            directory: The directory; or several. Models with the same tags and the same tokenizer become one, which
-                decodes the mean of their emissions; of models that have no entity type in common the spans are united.
+            directory: The directory; or several; or a folder of repeated trainings, which stands for all its models.
+                Models with the same tags and the same tokenizer become one, which decodes the mean of their emissions;
+                of models that have no entity type in common the spans are united.
             device: `auto` takes the GPU where there is one; or a device as torch names it.
             dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says, but takes
                 `float32` where the device has no instructions for bfloat16.
@@ -77,9 +78,8 @@ class Predictor:
         """
         if dtype not in DTYPES:
             raise UsageError(f"the dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
-        places = [directory] if isinstance(directory, (str, Path)) else directory
         loaded = []
-        for place in map(Path, places):
+        for place in model_directories(directory):
             model, tokenizer, _ = read_model_dir(place, device=device)
             if dtype == "auto":
                 settle_precision(model)

@@ -28,10 +28,10 @@ MAY_PRINT = ("cardioner.cli", EXAMPLE)
 LAYERS = (
     ("errors", "documents", "similar"),
     ("labels", "splits", "stratify"),
-    ("formats", "evaluation", "pages", "notes", "journal"),
+    ("formats", "evaluation", "pages", "notes", "journal", "training_report"),
     ("multiclass.modeling", "multiclass.windows", "multiclass.tagging", "multiclass.inference", "multiclass.pipeline"),
     ("multiclass.features", "multiclass.encoder"),
-    ("multiclass", "predictor", "ensemble", "bulk", "model_dir", "description", "card", "checking"),
+    ("multiclass", "predictor", "ensemble", "bulk", "model_dir", "description", "card", "checking", "ablation"),
     ("cli", "__main__"),
 )
 """Each may import its own layer and those before it; the longest name that fits a module decides."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from cardioner import __version__
 from cardioner.cli import app
 
-COMMANDS = ("check", "split", "train", "predict", "evaluate", "compare", "convert", "inspect")
+COMMANDS = ("check", "split", "train", "ablate", "predict", "evaluate", "compare", "convert", "inspect")
 
 
 def test_json_describes_labels_head_encoder_files_and_versions(run: Callable[..., Any], saved: Path) -> None:

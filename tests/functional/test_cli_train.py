@@ -24,7 +24,7 @@ def test_folders_train_to_a_directory_with_every_option_in_it(
 ) -> None:
     done = train(
         *("--test", corpus / "dev", "--crf", "--hidden-layers", "12,8", "--classifier-dropout", "0.2"),
-        *("--freeze-backbone", "--class-weights", "balanced", "--seed", "7", "--also-bin", "--tensorboard"),
+        *("--freeze-backbone", "--class-weights", "balanced", "--seed", "7", "--also-bin", "--tracking", "tensorboard"),
         *("--gradient-accumulation", "2", "--weight-decay", "0.05"),
     )
     assert (done.code, done.out) == (0, "")
@@ -39,6 +39,66 @@ def test_folders_train_to_a_directory_with_every_option_in_it(
     assert record["options"]["seed"] == 7
     assert (tmp_path / "model" / "pytorch_model.bin").is_file()
     assert list((tmp_path / "model" / "logs").iterdir())
+
+
+def test_every_option_of_training_reaches_the_record(train: Callable[..., Any], tmp_path: Path) -> None:
+    wishes = {
+        "window-context": 3,
+        "training-context": 5,
+        "seed": 2,
+        "warmup": 0.25,
+        "schedule": "constant",
+        "head-learning-rate": 0.004,
+        "crf-learning-rate": 0.02,
+        "layer-decay": 0.8,
+        "thawed-per-epoch": 1,
+        "early-stopping": 2,
+        "label-smoothing": 0.05,
+        "max-gradient-norm": 0.5,
+        "precision": "float32",
+        "device": "cpu",
+        "checkpoint-steps": 7,
+        "tracking": "none",
+    }
+    done = train(*(str(part) for name, value in wishes.items() for part in (f"--{name}", value)), "--also-bin")
+    assert done.code == 0, done.err
+    options = json.loads((tmp_path / "model" / "training_args.json").read_text())["options"]
+    assert options == {**{name.replace("-", "_"): value for name, value in wishes.items()}, "also_bin": True}
+
+
+def test_json_is_the_record_alone(train: Callable[..., Any], tmp_path: Path) -> None:
+    done = train("--json")
+    assert done.json == json.loads((tmp_path / "model" / "training_args.json").read_text())
+
+
+def test_a_page_of_the_training_is_written_beside_it(train: Callable[..., Any], tmp_path: Path) -> None:
+    page = tmp_path / "training.html"
+    done = train("--html", page)
+    assert done.code == 0, done.err
+    assert f"Page: {page}" in done.err
+    assert "<svg" in page.read_text(encoding="utf-8") or "<img" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "code"), [("page.txt", 2), ("old.html", 5), ("train/page.html", 2)])
+def test_a_page_that_could_not_be_written_is_refused_before_training(
+    name: str, code: int, train: Callable[..., Any], corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "old.html").write_text("mine")
+    place = corpus / name if "/" in name else tmp_path / name
+    done = train("--html", place)
+    assert done.code == code
+    assert str(place) in done.error
+    assert not (tmp_path / "model").exists()
+    assert (tmp_path / "old.html").read_text() == "mine"
+
+
+def test_only_the_first_of_several_processes_speaks(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ModelTrainer, "train", lambda *_, **__: pytest.fail("no training"))
+    monkeypatch.setenv("RANK", "1")
+    done = train(folders=("--train", tmp_path / "none"))
+    assert [line for line in done.err.splitlines() if line] == [done.error]
 
 
 def test_a_splits_file_divides_one_corpus(train: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
@@ -124,6 +184,7 @@ def test_an_interruption_says_where_the_last_whole_checkpoint_is(
         verify(Path(told.partition("checkpoint is ")[2]))
     else:
         assert told == "Interrupted: no checkpoint was finished"
+    assert ("--resume" in done.err) == bool(epochs)
     assert not (tmp_path / "model" / "config.json").exists()
 
 

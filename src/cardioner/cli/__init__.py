@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from cardioner import __version__
+from cardioner.cli.ablate import ablate
 from cardioner.cli.check import check
 from cardioner.cli.compare import compare
 from cardioner.cli.console import INTERRUPTED, complain
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (check, split, train, predict, evaluate, compare, convert, inspect):
+for command in (check, split, train, ablate, predict, evaluate, compare, convert, inspect):
     app.command()(command)
 
 

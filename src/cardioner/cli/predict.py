@@ -87,7 +87,12 @@ class _Outcome:
 
 
 def predict(  # noqa: PLR0913 - one parameter an option
-    model: Annotated[Path, typer.Argument(metavar="DIR", help="The model directory.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The model directory, or a folder of several that --folds or --seeds trained."
+        ),
+    ],
     inputs: Annotated[
         list[Path],
         typer.Argument(metavar="INPUT...", help="Notes: .txt files, folders of them, corpora of any format; or -."),
@@ -228,10 +233,12 @@ def _survey(notes: Notes, form: str, ledger: Ledger, stages: Stages) -> None:
 
 def _request(predictor: Predictor, wishes: _Wishes, batch_tokens: int) -> dict[str, Any]:
     """All that decides what is found in a note."""
+    from cardioner.ensemble import model_directories  # noqa: PLC0415 - imports torch
+
     configs = [tagger.model.config for tagger in predictor.taggers]
     return {
         "version": __version__,
-        "model": fingerprint(wishes.models),
+        "model": fingerprint(model_directories(wishes.models)),
         "decoder": wishes.decoder,
         "device": predictor.model.device.type,
         "dtype": [config.inference_dtype for config in configs],

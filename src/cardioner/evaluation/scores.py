@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cardioner.evaluation.matching import CRITERIA, Sides, counted
 from cardioner.evaluation.pairing import pair_documents
@@ -82,6 +82,11 @@ class Counts:
             **({"partial": self.partial} if half_credit else {}),
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Counts:
+        """The counts that `to_dict` wrote."""
+        return cls(content["tp"], content["fp"], content["fn"], content.get("partial", 0))
+
 
 def _share(part: float, whole: int) -> float:
     return part / whole if whole else 0.0
@@ -143,6 +148,11 @@ class TypeCounts:
             "per_type": {label: counts.to_dict(half_credit=half_credit) for label, counts in self.per_type.items()},
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> TypeCounts:
+        """The counts that `to_dict` wrote."""
+        return cls({label: Counts.from_dict(counts) for label, counts in content["per_type"].items()})
+
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
@@ -183,6 +193,15 @@ class Scores:
             "documents": self.documents,
             **{name: self.by(name).to_dict(half_credit=name == "partial") for name in CRITERIA},
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Scores:
+        """The scores that `to_dict` wrote.
+
+        Raises:
+            KeyError: If they are another version's.
+        """
+        return cls(content["documents"], *(TypeCounts.from_dict(content[name]) for name in CRITERIA))
 
 
 assert [field.name for field in fields(Scores)] == ["documents", *CRITERIA]

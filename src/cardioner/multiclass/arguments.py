@@ -105,11 +105,19 @@ def class_weights_by_id(weights: ClassWeights | None, labels: LabelSet) -> list[
     return [by_id.get(index, 1.0) for index in range(len(labels.tags))]
 
 
-def check_device(options: TrainingOptions) -> None:
-    """Refuse a GPU that is not there, in place of training on the CPU unasked.
+def check_options(options: TrainingOptions, arguments: Arguments) -> None:
+    """Refuse what cannot work, or contradicts itself.
 
     Raises:
-        UsageError: If `cuda` was asked for and torch has none.
+        UsageError: If `cuda` was asked for and torch has none, or two wishes exclude each other.
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("the device 'cuda' is not available here: use auto or cpu")
+    if options.resume and options.overwrite:
+        raise UsageError("resume and overwrite exclude each other: go on with what is there, or replace it")
+    if options.label_smoothing and arguments.use_crf:
+        raise UsageError(
+            "label_smoothing is for models without a CRF, whose loss is of whole sequences: leave one of them out"
+        )
+    if options.thawed_per_epoch is not None and arguments.freeze_backbone:
+        raise UsageError("freeze_backbone and thawed_per_epoch exclude each other: the encoder stays frozen, or thaws")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cardioner.documents import Document, Span
@@ -49,11 +50,13 @@ class FeatureSet:
         features: The windows.
         losses: Spans that the tags cannot carry as they are, by kind and entity type.
         sub_tokens: Sub-tokens of all notes, each counted once.
+        names: What each window is called in a message: its note's id, and its number there from 1.
     """
 
     features: tuple[Feature, ...]
     losses: Counter[tuple[str, str]]
     sub_tokens: int
+    names: tuple[str, ...]
 
 
 def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Dataset:
@@ -92,15 +95,17 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     tags in the label set (BIOES) whatever lacks its own at the right edge.
     """
     notes = encode_notes(tokenizer, [document.text for document in documents])
-    losses, features = Counter[tuple[str, str]](), []
+    losses, features, names = Counter[tuple[str, str]](), [], []
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_tags(document.spans, note.offsets, labels.tags)
         losses.update((loss.kind, loss.label) for loss in lost)
         windows = [
             _window_feature(note, tags, window, plan=plan, label2id=labels.label2id) for window in plan.cut(note)
         ]
-        features += [window for window in windows if window["input_ids"]]
-    return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes))
+        kept = [window for window in windows if window["input_ids"]]
+        features += kept
+        names += [f"{document.id} (window {number})" for number in range(1, len(kept) + 1)]
+    return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes), tuple(names))
 
 
 def _window_feature(
@@ -117,6 +122,41 @@ def _window_feature(
     return {"input_ids": plan.ids(note, window), "labels": [*opening, *inner, *closing]}
 
 
+def training_features(data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
+    """Windows of data of any accepted form.
+
+    Raises:
+        DataError: If there is nothing to learn from.
+    """
+    if data.features is None:
+        prepared = build_features(data.documents, tokenizer, plan, labels=labels)
+    else:
+        size = sum(len(row["input_ids"]) for row in data.features)
+        prepared = FeatureSet(data.features, Counter(), size, tuple(document.id for document in data.documents))
+    if not prepared.sub_tokens:
+        raise DataError("the training data is empty: expected at least one document with text")
+    return prepared
+
+
+def check_features(features: Sequence[Feature], model: Any, max_length: int) -> None:
+    """Refuse windows that the encoder cannot read.
+
+    Raises:
+        DataError: If there are sub-token ids that it lacks, or windows that are too long.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    if max(max(feature["input_ids"], default=0) for feature in features) >= known:
+        raise DataError(
+            f"the data has sub-token ids from {known} up, which the encoder lacks: it needs its own tokenizer"
+        )
+    longest = max(len(feature["input_ids"]) for feature in features)
+    if longest > max_length:
+        raise DataError(
+            f"a ready feature has {longest} sub-tokens, max_length is {max_length}: "
+            "raise max_length, or give Documents, which are cut into windows without loss"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Collator:
     """Pad features to the longest of their batch, on the right.
@@ -128,8 +168,15 @@ class Collator:
     padding_id: int
 
     def __call__(self, features: Sequence[Feature]) -> dict[str, Tensor]:
-        """Tensors `(batch, length)`: `input_ids`, `attention_mask` and `labels`, `IGNORED` on padding."""
+        """Tensors `(batch, length)`: `input_ids`, `attention_mask` and `labels`, `IGNORED` on padding.
+
+        Where features carry their number under `window`, these come along as `windows` `(batch)`.
+        """
+        numbers = (
+            {"windows": torch.tensor([feature["window"][0] for feature in features])} if "window" in features[0] else {}
+        )
         return {
+            **numbers,
             "input_ids": pad([feature["input_ids"] for feature in features], self.padding_id),
             "attention_mask": pad([[1] * len(feature["input_ids"]) for feature in features], 0),
             "labels": pad([feature["labels"] for feature in features], IGNORED),

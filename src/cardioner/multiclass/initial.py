@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cardioner.errors import ModelError
+from cardioner.errors import ModelError, UsageError
 from cardioner.labels import LabelSet
 from cardioner.model_dir import CONFIG, read_config, read_model_dir
 from cardioner.multiclass.encoder import default_encoder, load_encoder, load_tokenizer
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+from cardioner.multiclass.subclasses import adopt, tags_in_its_own_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +54,26 @@ class Source:
     name: str
 
 
-def read_source(name: str | Path | None, *, token: str | None = None) -> Source:
+def read_source(
+    name: str | Path | None,
+    *,
+    token: str | None = None,
+    model_class: type[TokenClassificationModel] | None = None,
+) -> Source:
     """Read an encoder or an earlier model directory.
 
     Args:
         name: A folder, a Hugging Face name, or `None` for the embedded default encoder.
         token: For a private name.
+        model_class: The user's class that is to be trained, which an earlier directory may have been saved by.
 
     Raises:
         ModelError: If it cannot be read.
     """
     chosen = default_encoder() if name is None else Path(name)
     if _is_ours(chosen):
-        model, _, config = read_model_dir(chosen, device="cpu")
+        own = model_class if tags_in_its_own_way(read_config(chosen)) else None
+        model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
         return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
     if not chosen.exists() and str(name).startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
@@ -75,28 +83,53 @@ def read_source(name: str | Path | None, *, token: str | None = None) -> Source:
 
 
 def build(
-    source: Source, labels: LabelSet, *, use_crf: bool, tokenizer: Any = None, token: str | None = None, **settings: Any
+    source: Source,
+    labels: LabelSet,
+    *,
+    use_crf: bool,
+    tokenizer: Any = None,
+    token: str | None = None,
+    model_class: type[TokenClassificationModel] | None = None,
+    **settings: Any,
 ) -> Start:
     """A model with the source's weights wherever name and shape agree, and, of label-sized ones, the tags too.
 
     Args:
         source: Where weights come from.
         labels: The tags of the new model.
-        use_crf: Whether it has a CRF.
+        use_crf: Whether it has a CRF; of a user's class, its base decides.
         tokenizer: In place of the source's own.
         token: For a private name.
+        model_class: A user's subclass of one of our models.
         **settings: For `CardioNERConfig`.
+
+    Raises:
+        UsageError: If the class cannot be saved so that it loads anywhere, or has no CRF and one is asked for.
     """
+    kind = _class_for(model_class, use_crf=use_crf)
     config = CardioNERConfig(
         encoder_config=source.config, id2label=labels.id2label, label2id=labels.label2id, **settings
     )
-    model = (TokenClassificationModelCRF if use_crf else TokenClassificationModel)(config)
+    model = kind(config)
     _freeze_unreached(model)
     taken = _matching(model, source, labels)
     model.load_state_dict({name: source.weights[name] for name in taken}, strict=False)
     fresh = tuple(name for name, _ in model.named_parameters() if name not in taken)
     chosen = tokenizer if tokenizer is not None else load_tokenizer(source.name, token=token)
     return Start(model, chosen, source.name, taken, fresh)
+
+
+def _class_for(model_class: type[TokenClassificationModel] | None, *, use_crf: bool) -> type[TokenClassificationModel]:
+    """The class of a new model."""
+    if model_class is None:
+        return TokenClassificationModelCRF if use_crf else TokenClassificationModel
+    adopt(model_class)
+    if use_crf and not model_class.uses_crf:
+        raise UsageError(
+            f"{model_class.__name__} has no CRF, and use_crf asks for one: build it on TokenClassificationModelCRF, or "
+            "leave use_crf out"
+        )
+    return model_class
 
 
 def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, ...]:
@@ -113,13 +146,19 @@ def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, 
 
 
 def _freeze_unreached(model: TokenClassificationModel) -> None:
-    """Take out of training what no token's loss reaches (entity embeddings, contact heads): it would break DDP."""
+    """Take out of training what of an encoder no token's loss reaches (entity embeddings, contact heads).
+
+    It would break DDP. A class of the user's own may have parts that learn in training mode alone: they are left.
+    """
     ids = torch.full((1, 9), 1)
     model.eval()
-    model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros_like(ids)).loss.backward()
-    for parameter in model.parameters():
+    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros_like(ids)).loss
+    if loss is None:
+        raise UsageError(f"forward of {type(model).__name__} gives no loss when it is given labels: set outputs.loss")
+    loss.backward()
+    for parameter in model.backbone.parameters():
         parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
+    model.zero_grad()
 
 
 def _is_label_sized(name: str, model: nn.Module) -> bool:

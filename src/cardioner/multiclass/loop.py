@@ -3,58 +3,141 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from cardioner.errors import TrainingError, UsageError
+from cardioner.errors import TrainingError, listed
 from cardioner.evaluation import Scores
+from cardioner.model_dir import writing_to
+from cardioner.multiclass.batches import Batches
+from cardioner.multiclass.checkpoints import Checkpoint, checkpoint_at, seal
+from cardioner.multiclass.features import Feature
 from cardioner.multiclass.inference import computes_bfloat16
-from cardioner.multiclass.options import Progress, TrainingOptions
+from cardioner.multiclass.layers import thaw
+from cardioner.multiclass.modeling import IGNORED
+from cardioner.multiclass.options import TrainingOptions
+from cardioner.multiclass.processes import process, processes, together
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """The numbers that malloc.h gives to these parameters."""
 
 
 @dataclass(slots=True)
-class Hooks:
-    """What the loop calls: how to score and save, whether to learn in bfloat16, and the scores so far."""
+class Run:
+    """What the loop calls, and what it has come to.
+
+    Attributes:
+        score: Scores the evaluation data; `None` if there are none.
+        save: Writes a model directory.
+        output_dir: Where checkpoints are kept.
+        asked: What identifies this training.
+        names: What each window is called in a message.
+        reduced: Whether to learn in bfloat16.
+        scores: After each epoch so far.
+        best_step: The step of the best of them; 0 before the first.
+        seconds: That training took before it was interrupted.
+        remarks: What went wrong beside training, counted.
+    """
 
     score: Callable[[], Scores] | None
     save: Callable[[Path], None]
+    output_dir: Path
+    asked: Mapping[str, Any]
+    names: Sequence[str]
     reduced: bool
     scores: list[Scores] = field(default_factory=list)
+    best_step: int = 0
+    seconds: float = 0.0
+    remarks: Counter[str] = field(default_factory=Counter)
+    began: float = field(default_factory=time.perf_counter)
+
+    def go_on(self, left: Checkpoint) -> None:
+        """Take up what an interrupted training came to."""
+        self.scores, self.best_step, self.seconds = list(left.scores), left.best_step, left.seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far."""
+        return self.seconds + time.perf_counter() - self.began
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, counted from 1, with the best strict F1; the first of equals; 0 before the first."""
+        figures = [scores.strict.micro.f1 for scores in self.scores]
+        return 1 + figures.index(max(figures)) if figures else 0
 
 
 class SpanTrainer(Trainer):
     """The Hugging Face Trainer, scoring spans of whole notes and saving whole model directories."""
 
-    def __init__(self, *, hooks: Hooks, **arguments: Any) -> None:
-        self.hooks = hooks
+    def __init__(self, *, run: Run, batch_size: int, **arguments: Any) -> None:
+        self.run = run
+        self.batch_size = batch_size
         self.control: Any
         super().__init__(**arguments)
         self.remove_callback(PrinterCallback)
+        # Has the labelled positions of all windows of a step counted: compute_loss weighs by them.
+        self.model_accepts_loss_kwargs = True
 
-    def compute_loss(self, *arguments: Any, **keywords: Any) -> Any:
-        """As inherited, in reduced precision where that was chosen.
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of similar length, the same ones for any number of processes, a share of each for this one."""
+        windows: Sequence[Feature] = self.train_dataset
+        batches = Batches(
+            [len(window["input_ids"]) for window in windows],
+            self.batch_size,
+            self.args.seed,
+            epoch=lambda: int(self.state.epoch or 0),
+            process=process(),
+            processes=processes(),
+        )
+        return DataLoader(
+            windows,  # type: ignore[arg-type]
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
-        The `bf16` argument of the Hugging Face Trainer would do so for scoring too, and what is scored would not be
-        what the saved model does.
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The model's own loss, each share of a step weighed by its labelled positions.
+
+        So accumulated batches, and processes, learn what one batch would have. Reduced precision is chosen here: the
+        `bf16` argument of the Hugging Face Trainer would have scoring in it too, and what is scored would not be what
+        the saved model does.
+
+        Raises:
+            TrainingError: If the loss is not a number.
         """
-        with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.hooks.reduced):
-            return super().compute_loss(*arguments, **keywords)
+        windows = inputs.pop("windows").tolist()
+        with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.run.reduced):
+            outputs = model(**inputs)
+        loss = outputs.loss.mean()  # of one number a device, under DataParallel
+        if not loss.isfinite():
+            named = listed(self.run.names[index] for index in windows)
+            raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, f", in a batch of {named}")
+        if num_items_in_batch is not None:
+            share = inputs["labels"].ne(IGNORED).sum() / num_items_in_batch.reshape(-1)[0].clamp(min=1)
+            loss = loss * share * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Strict span precision, recall and F1, as the saved model would reach them."""
-        assert self.hooks.score is not None
-        scores = self.hooks.score()
-        self.hooks.scores.append(scores)
+        assert self.run.score is not None
+        scores = self.run.score()
+        self.run.scores.append(scores)
+        if self.run.best_epoch == len(self.run.scores):
+            self.run.best_step = self.state.global_step
         micro = scores.strict.micro
         metrics = {"eval_precision": micro.precision, "eval_recall": micro.recall, "eval_f1": micro.f1}
         self.log(metrics)
@@ -62,108 +145,105 @@ class SpanTrainer(Trainer):
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - inherited
-        """Save a checkpoint: a model directory that loads by itself, with no pickle in it."""
-        self.hooks.save(Path(output_dir or self.args.output_dir))
+        """Save a model directory that loads by itself, with no pickle in it; called in every process."""
+        if process() == 0:
+            self.run.save(Path(output_dir or self.args.output_dir))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As inherited, and sealed once every process has written its part."""
+        with writing_to(self.run.output_dir):
+            super()._save_checkpoint(model, trial)
+            together()
+            if process() == 0:
+                seal(self._checkpoint())
+            together()
+
+    def _checkpoint(self) -> Checkpoint:
+        """What the seal of a checkpoint says."""
+        step = self.state.global_step
+        return Checkpoint(
+            folder=checkpoint_at(self.run.output_dir, step),
+            step=step,
+            finished=step >= self.state.max_steps or self.control.should_training_stop,
+            run=dict(self.run.asked),
+            scores=tuple(self.run.scores),
+            best_step=self.run.best_step,
+            seconds=self.run.elapsed,
+        )
 
 
 class Watch(TrainerCallback):
-    """Reports progress, and stops a training whose loss or weights are no numbers any more."""
+    """Reports progress, thaws layers, asks for checkpoints, and ends a training that gains nothing any more."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
+    def __init__(self, run: Run, options: TrainingOptions, model: nn.Module) -> None:
+        self.run = run
+        self.options = options
+        self.trainable = frozenset(name for name, value in model.named_parameters() if value.requires_grad)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - inherited
-        """Report the step."""
-        if self.progress is not None:
-            self.progress("training", state.global_step, state.max_steps)
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
+        """Let more layers learn, where they thaw step by step."""
+        if self.options.thawed_per_epoch is not None:
+            # Not before the loop has begun: DistributedDataParallel knows only what was trainable when it was made.
+            thaw(model, self.trainable, int(state.epoch or 0) * self.options.thawed_per_epoch)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report the step; within an epoch, have every so many of them saved."""
+        if self.options.progress is not None:
+            self.options.progress("training", state.global_step, state.max_steps)
+        ends_epoch = state.global_step % (state.max_steps // int(args.num_train_epochs)) == 0
+        if state.global_step % self.options.checkpoint_steps == 0 and not ends_epoch:
+            control.should_save = True
+            control.should_log = True  # what is logged later must not depend on whether training was interrupted here
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
         """Look at the weights before they are scored and saved; have the loss logged, however short the epoch."""
         control.should_log = True
         for name, value in model.named_parameters():
             if not value.isfinite().all():
-                raise _diverged(f"{name} holds values that are no numbers", state.global_step)
+                raise diverged(f"{name} holds values that are no numbers", state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, *, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """Look at the loss."""
-        loss = (logs or {}).get("loss", 0.0)
-        if not -float("inf") < loss < float("inf"):
-            raise _diverged(f"the loss is {loss}", state.global_step)
-
-
-class TensorBoard(TrainerCallback):
-    """Writes the figures of training for TensorBoard, and nothing about this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise UsageError("TensorBoard logs need the package tensorboard: pip install tensorboard") from error
-        self.writer = SummaryWriter(str(folder))
-
-    def on_log(self, args: Any, state: Any, control: Any, *, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """Write every number."""
-        for name, value in (logs or {}).items():
-            if isinstance(value, (int, float)):
-                place = f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}"
-                self.writer.add_scalar(place, value, state.global_step)
-        self.writer.flush()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - inherited
-        """Close the file."""
-        self.writer.close()
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - inherited
+        """Stop early, where that was asked for."""
+        patience = self.options.early_stopping
+        if patience is not None and len(self.run.scores) - self.run.best_epoch >= patience:
+            control.should_training_stop = True
 
 
-def _diverged(what: str, step: int) -> TrainingError:
+def diverged(what: str, step: int, where: str = "") -> TrainingError:
     """What to tell of a training that cannot go on."""
-    return TrainingError(f"{what} at step {step}: try a lower learning rate, or precision float32 if it was bfloat16")
+    return TrainingError(
+        f"{what} at step {step}{where}: try a lower learning rate, or precision float32 if it was bfloat16; "
+        "what was learned until the last checkpoint is kept"
+    )
 
 
 def trainer_arguments(
     place: Path, settings: Mapping[str, Any], options: TrainingOptions, *, scored: bool
 ) -> TrainingArguments:
     """What the Hugging Face Trainer is told; checkpoints go to `place`."""
+    on_cpu = options.device == "cpu" or not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(place),
         per_device_train_batch_size=settings["batch_size"],
         gradient_accumulation_steps=settings["gradient_accumulation_steps"],
         learning_rate=settings["learning_rate"],
         num_train_epochs=settings["num_train_epochs"],
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(options.schedule, options.schedule),
         warmup_steps=options.warmup,
         max_grad_norm=options.max_gradient_norm,
-        use_cpu=options.device == "cpu" or not torch.cuda.is_available(),
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and processes() > 1 else None,
+        ddp_timeout=24 * 3600,  # the others wait while the first process settles precision and temperature
         seed=options.seed,
-        data_seed=options.seed,
-        train_sampling_strategy="group_by_length",
         eval_strategy="epoch" if scored else "no",
         save_strategy="epoch",
-        save_total_limit=1,
-        save_only_model=True,
-        load_best_model_at_end=scored,
-        metric_for_best_model="f1" if scored else None,
-        greater_is_better=True if scored else None,
         logging_steps=10,
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=not on_cpu,
         disable_tqdm=True,
         report_to="none",
     )
-
-
-def optimizer(model: nn.Module, settings: Mapping[str, Any], options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW with weight decay for matrices, and a rate of its own for the CRF."""
-    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    crf = [value for name, value in named if name.startswith("crf.")]
-    decayed = [value for name, value in named if value.ndim >= 2 and not name.startswith("crf.")]
-    plain = [value for name, value in named if value.ndim < 2 and not name.startswith("crf.")]
-    groups = [
-        {"params": decayed, "weight_decay": settings["weight_decay"]},
-        {"params": plain, "weight_decay": 0.0},
-        {"params": crf, "weight_decay": 0.0, "lr": options.crf_learning_rate},
-    ]
-    kept = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=settings["learning_rate"], fused=True)
 
 
 def keep_freed_memory() -> None:

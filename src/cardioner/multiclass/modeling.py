@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import shutil
-from itertools import accumulate, chain
+import sys
+from itertools import accumulate, chain, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_outputs import TokenClassifierOutput
 
 if TYPE_CHECKING:
@@ -32,12 +35,34 @@ COMPANIONS = ("windows.py", "tagging.py", "inference.py", "pipeline.py")
 _PIPELINE = {"impl": "pipeline.CardioNERPipeline", "pt": ["AutoModelForTokenClassification"], "type": "text"}
 _PIPELINES = {"token-classification": _PIPELINE}
 _FOREIGN_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version")
+_PLACE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+"""Arguments of `from_pretrained` that say where files come from."""
 _FORBIDDEN = -1e30
 """The score of an illegal transition: in float32 no sum of real scores reaches it, and no sum of it overflows."""
 _LEAST = 1e-30
 """The least probability that a loss takes the logarithm of; in float32 no gradient of it overflows."""
 _PIECES_PAY = 16384
 """Up to how many sums a step, `kinds * batch * tags ** 3`, a long recursion on a CPU is faster in pieces: `_scan`."""
+
+
+_TRAINING_ALONE = {"loss", "accepts_loss_kwargs", "own_code", "_auto_class"}
+"""What a subclass may have of its own and still tag as its base does; so it may what every class has."""
+_EVERY_CLASS_HAS = {"__module__", "__qualname__", "__doc__", "__annotations__", "__static_attributes__"}
+_EVERY_CLASS_HAS |= {"__firstlineno__", "__annotate__", "__annotate_func__", "__annotations_cache__"}
+
+_log = logging.getLogger(__name__)
+
+
+class OwnCode(NamedTuple):
+    """The file that a subclass is saved with.
+
+    Attributes:
+        name: Its name in the directory, such as `focal.py`.
+        content: What it holds there; it imports this file as `.modeling`.
+    """
+
+    name: str
+    content: bytes
 
 
 class Legality(NamedTuple):
@@ -95,6 +120,7 @@ class CardioNERConfig(PretrainedConfig):
         window_context: Sub-tokens that neighbouring windows share on either side of their border.
         temperature: Divides every score before probabilities are taken.
         inference_dtype: `float32` or `bfloat16`: what prediction computes the encoder in.
+        label_smoothing: Share of each label that the cross-entropy spreads over all tags; 0 with a CRF.
         **kwargs: For `PretrainedConfig`: `id2label`, `label2id` and the like.
     """
 
@@ -112,6 +138,7 @@ class CardioNERConfig(PretrainedConfig):
         window_context: int = 16,
         temperature: float = 1.0,
         inference_dtype: str = "float32",
+        label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
         self.encoder_config = {key: value for key, value in (encoder_config or {}).items() if key not in _FOREIGN_KEYS}
@@ -124,6 +151,7 @@ class CardioNERConfig(PretrainedConfig):
         self.window_context = window_context
         self.score_temperature = temperature  # transformers reserves the name `temperature` for text generation
         self.inference_dtype = inference_dtype
+        self.label_smoothing = label_smoothing
         self.requires_trust_remote_code = True
         kwargs.setdefault("custom_pipelines", _PIPELINES)
         super().__init__(**kwargs)
@@ -880,8 +908,30 @@ def _build_head(config: CardioNERConfig, width: int) -> nn.Module:
     return nn.Sequential(*layers, last) if layers else last
 
 
+def _file_of(kind: type) -> Path | None:
+    """The file that a class stands in, if it stands in one."""
+    name = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return Path(name) if name else None
+
+
+def _own_code(kind: type) -> OwnCode | None:
+    """The code of a subclass: what was prepared for it, or its file where it came with a directory, beside this one."""
+    prepared: OwnCode | None = vars(kind).get("own_code")
+    file, here = _file_of(kind), Path(__file__)
+    if prepared or kind.__module__ == __name__ or file is None or kind.__qualname__ != kind.__name__:
+        return prepared
+    return OwnCode(file.name, file.read_bytes()) if file.parent == here.parent and file.is_file() else None
+
+
 class TokenClassificationModel(PreTrainedModel):
-    """Encoder, dropout, classifier head; token-wise cross-entropy and argmax."""
+    """Encoder, dropout, classifier head; token-wise cross-entropy and argmax.
+
+    A subclass is saved with its own file if that has been prepared (`own_code`), as `ModelTrainer` does, or came with a
+    directory; else as the class here that it builds on.
+    """
+
+    own_code: ClassVar[OwnCode | None] = None
+    """The file of this very class, not of those it builds on."""
 
     config_class = CardioNERConfig
     base_model_prefix = "backbone"
@@ -890,11 +940,11 @@ class TokenClassificationModel(PreTrainedModel):
 
     def __init__(self, config: CardioNERConfig) -> None:
         super().__init__(config)
-        home = next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__)
+        if not 0 <= config.label_smoothing <= (0 if self.uses_crf else 1):
+            allowed = "0 with a CRF, whose likelihood has no label to smooth" if self.uses_crf else "from 0 to 1"
+            raise ValueError(f"label_smoothing must be {allowed}; found {config.label_smoothing}")
+        self._saved_type: str | None = getattr(config, "custom_model_type", None)
         config.use_crf = self.uses_crf
-        config.custom_model_type = home
-        config.auto_map = {"AutoConfig": f"modeling.{CardioNERConfig.__name__}"}
-        config.auto_map["AutoModelForTokenClassification"] = f"modeling.{home}"
         self.num_labels = config.num_labels
         encoder_config = config.build_encoder_config()
         self.backbone = _build_encoder(encoder_config)
@@ -904,8 +954,28 @@ class TokenClassificationModel(PreTrainedModel):
             self.crf = CRF(config.num_labels, batch_first=True, legal=legal_transitions(config.tags))
         asked = {"output_attentions", "output_hidden_states"}  # every encoder takes them, some unnamed
         self._encoder_inputs = asked.union(inspect.signature(self.backbone.forward).parameters)
+        self._name_class()
         self.post_init()
         self._freeze()
+
+    def _name_class(self) -> None:
+        """Tell in the configuration which class this is, where its code is, and which class tags as it does."""
+        kind, config = type(self), self.config
+        home = next(base for base in kind.__mro__ if base.__module__ == __name__)
+        own = _own_code(kind)
+        module, named = (own.name.removesuffix(".py"), kind) if own else ("modeling", home)
+        config.custom_model_type = home.__name__ if self._tags_as(home) else named.__name__
+        config.auto_map = {"AutoConfig": f"modeling.{CardioNERConfig.__name__}"}
+        config.auto_map["AutoModelForTokenClassification"] = f"{module}.{named.__name__}"
+
+    def _tags_as(self, home: type) -> bool:
+        """Whether only training can tell this class from one that it builds on."""
+        known = {*dir(home), *vars(self), *self._modules, "training"} - _EVERY_CLASS_HAS - _TRAINING_ALONE
+        return not any(
+            name in known and value is not getattr(home, name, None)
+            for kind in takewhile(lambda base: base is not home, type(self).__mro__)
+            for name, value in vars(kind).items()
+        )
 
     def _freeze(self) -> None:
         """Keep from learning what should not: a pooler, which no loss reaches, and a frozen encoder."""
@@ -918,10 +988,21 @@ class TokenClassificationModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As inherited, but a missing, unexpected or misshapen weight is an error and not a random number.
 
+        Where these classes are registered, the Auto classes come here whatever `trust_remote_code` says: if it was
+        given, the class that the directory names in a file of its own is loaded, as it would be elsewhere.
+
         Raises:
-            ValueError: If the weights in the directory are not exactly this model's.
+            ValueError: If the weights in the directory are not exactly this model's, or another class, which tags in a
+                way of its own, saved them.
         """
         wants_report, place = kwargs.pop("output_loading_info", False), pretrained_model_name_or_path
+        trusted = kwargs.pop("trust_remote_code", False)
+        named = (getattr(kwargs.get("config"), "auto_map", None) or {}).get(
+            "AutoModelForTokenClassification", "modeling."
+        )
+        if trusted and cls.__module__ == __name__ and not named.rpartition("--")[2].startswith("modeling."):
+            kind = get_class_from_dynamic_module(named, place, **{key: kwargs[key] for key in _PLACE if key in kwargs})
+            return kind.from_pretrained(place, *args, output_loading_info=wants_report, **kwargs)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported here, and refused
         model, report = super().from_pretrained(place, *args, **kwargs)
         kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -931,6 +1012,11 @@ class TokenClassificationModel(PreTrainedModel):
             raise ValueError(
                 f"{place}: the weights are not those of {cls.__name__}: {counted}. The directory was saved as "
                 f"{model.config.architectures}: load it with that class, or save the model again"
+            )
+        if model._saved_type not in {None, *(kind.__name__ for kind in cls.__mro__)}:
+            raise ValueError(
+                f"{place}: saved by {model._saved_type}, which tags in a way of its own, not by {cls.__name__}: load "
+                "it with that class, or through AutoModelForTokenClassification with trust_remote_code=True"
             )
         model._freeze()  # loading makes every parameter trainable
         return (model, report) if wants_report else model
@@ -998,7 +1084,11 @@ class TokenClassificationModel(PreTrainedModel):
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over the positions whose label is not `IGNORED`, weighted by `class_weights`."""
+        """Cross-entropy over the positions whose label is not `IGNORED`, weighted by `class_weights`.
+
+        With `label_smoothing`, part of each label is spread over all tags (Szegedy et al. 2016), as in
+        `torch.nn.functional.cross_entropy`.
+        """
         check_labels(labels, self.num_labels)
         return self._weighted_loss(F.log_softmax(logits.float(), dim=-1), labels)
 
@@ -1034,10 +1124,20 @@ class TokenClassificationModel(PreTrainedModel):
         return found
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As inherited, with the code files; without those of the pipeline `config.json` does not promise one."""
+        """As inherited, with the code files; without those of the pipeline `config.json` does not promise one.
+
+        Raises:
+            ValueError: If the file of a subclass would be replaced by its own copy.
+        """
         target, here = Path(save_directory), Path(__file__)
         homes = (here.parent, Path(self.name_or_path or here.parent))
         home = next((folder for folder in homes if all((folder / name).is_file() for name in COMPANIONS)), None)
+        own = _own_code(type(self))
+        if own is None and type(self).__module__ != __name__:
+            _log.warning("%s has no file to travel in: saved as the class it builds on", type(self).__name__)
+        if own and (target / own.name).is_file() and (target / own.name).samefile(_file_of(type(self)) or here):
+            raise ValueError(f"{target / own.name} is the file of {type(self).__name__} itself: save somewhere else")
+        self._name_class()
         self.config.custom_pipelines = _PIPELINES if home else {}
         super().save_pretrained(save_directory, *args, **kwargs)
         if not kwargs.get("is_main_process", True):
@@ -1045,16 +1145,24 @@ class TokenClassificationModel(PreTrainedModel):
         for source in (here, *(home / name for name in COMPANIONS if home)):
             if source.resolve() != (target / source.name).resolve():
                 shutil.copyfile(source, target / source.name)
-        self.config.architectures = [self.config.custom_model_type]
+        if own:
+            (target / own.name).write_bytes(own.content)
+        named = self.config.auto_map["AutoModelForTokenClassification"].rpartition(".")[2]
+        self.config.architectures = list(dict.fromkeys([named, self.config.custom_model_type]))
         self.config.save_pretrained(target)
 
     def _weighted_loss(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
         """The mean of `-log p(label)` over labelled positions, each weighted by its label's class weight."""
         losses = -log_probabilities.gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)  # (batch, length)
-        weights = labels.ne(IGNORED).to(losses.dtype)
-        if self.config.class_weights is not None:
-            weights = weights * losses.new_tensor(self.config.class_weights)[labels.clamp(min=0)]
-        return (losses * weights).sum() / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+        given, smoothing = self.config.class_weights, self.config.label_smoothing
+        by_tag = losses.new_ones(self.num_labels) if given is None else losses.new_tensor(given)
+        kept = labels.ne(IGNORED).to(losses.dtype)
+        weights = kept * by_tag[labels.clamp(min=0)]
+        total = (losses * weights).sum()
+        if smoothing:
+            spread = -(log_probabilities @ by_tag) * kept / self.num_labels  # (batch, length)
+            total = (1 - smoothing) * total + smoothing * spread.sum()
+        return total / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 class TokenClassificationModelCRF(TokenClassificationModel):
@@ -1086,13 +1194,14 @@ class TokenClassificationModelCRF(TokenClassificationModel):
 
 
 def load_custom_cardioner_multiclass_model(
-    path: str | Path, device: str = "auto"
+    path: str | Path, device: str = "auto", *, model_class: type[TokenClassificationModel] | None = None
 ) -> tuple[TokenClassificationModel, Any, CardioNERConfig]:
     """Load a saved directory with the classes of this file; nothing in the directory is executed.
 
     Args:
         path: A directory that `ModelTrainer` or `save_pretrained` wrote.
         device: `auto` takes the GPU where there is one; or a device as torch names it.
+        model_class: The subclass that saved it, where one did that tags in a way of its own.
 
     Returns:
         The model in evaluation mode, its tokenizer, its configuration.
@@ -1112,7 +1221,7 @@ def load_custom_cardioner_multiclass_model(
     if found != CardioNERConfig.model_type:
         raise ValueError(f"{directory}: expected a model of type {CardioNERConfig.model_type!r}, found {found!r}")
     config = CardioNERConfig.from_pretrained(directory)
-    kind = TokenClassificationModelCRF if config.use_crf else TokenClassificationModel
+    kind = model_class or (TokenClassificationModelCRF if config.use_crf else TokenClassificationModel)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = kind.from_pretrained(directory, config=config).to(chosen).eval()
     return model, AutoTokenizer.from_pretrained(directory, config=config), config

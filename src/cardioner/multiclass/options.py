@@ -59,18 +59,28 @@ def _problem(found: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingOptions(Checked):
-    """Options of training.
+    """How to train.
 
     Attributes:
-        seed: Of weights that start fresh, of dropout, and of the order of the data.
+        seed: Of fresh weights, dropout and the order of the data.
         window_context: Sub-tokens that neighbouring windows share on either side of their border when notes are tagged;
             stored with the model.
         training_context: The same for the windows that are learned from, which may share more: see ADR 9.
-        warmup: Share of all steps over which the learning rate rises; it falls linearly from there.
+        warmup: Share of all steps over which the learning rate rises.
+        schedule: How it goes on from there: `linear` or `cosine` down to 0, or `constant`.
+        head_learning_rate: Of the classifier head; by default that of the encoder.
         crf_learning_rate: Of the CRF's transitions, which are few and start at 0.
+        layer_decay: Each layer of the encoder learns at this share of the rate of the layer above it.
+        thawed_per_epoch: Gradual unfreezing: the encoder starts frozen, and every epoch but the first lets this many
+            more of its layers learn, from the top, the embeddings last. By default all learn from the start.
+        early_stopping: Epochs without a better F1 on the evaluation data after which training ends.
+        label_smoothing: Share of each label that is spread over all labels; for models without a CRF.
         max_gradient_norm: Longer gradients are scaled down to this norm.
         precision: `auto` computes in bfloat16 where the device does so natively, else in float32.
-        tensorboard: Whether to write TensorBoard logs to `logs` in the output directory.
+        checkpoint_steps: A checkpoint is written after every epoch, and after this many steps within one.
+        resume: Whether to go on from the last whole checkpoint of an interrupted training, if there is one.
+        tracking: Where figures go beside the record: `tensorboard` (to `logs` in the output directory), `mlflow` (to
+            `MLFLOW_TRACKING_URI`, or `mlruns` in the output directory), or `none`.
         also_bin: Whether to write `pytorch_model.bin` beside `model.safetensors`.
         overwrite: Whether an output directory that holds a model, or checkpoints of one, may be replaced.
         device: `auto`, `cpu` or `cuda`.
@@ -84,10 +94,18 @@ class TrainingOptions(Checked):
     window_context: int = Field(default=4, ge=0)
     training_context: int = Field(default=16, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    head_learning_rate: float | None = Field(default=None, gt=0, le=1)
     crf_learning_rate: float = Field(default=1e-2, gt=0, le=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    thawed_per_epoch: int | None = Field(default=None, ge=1)
+    early_stopping: int | None = Field(default=None, ge=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     max_gradient_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    tensorboard: bool = False
+    checkpoint_steps: int = Field(default=500, ge=1)
+    resume: bool = False
+    tracking: Literal["none", "tensorboard", "mlflow"] = "none"
     also_bin: bool = False
     overwrite: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"

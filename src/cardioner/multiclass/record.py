@@ -13,9 +13,16 @@ from cardioner.model_dir import installed_versions
 from cardioner.multiclass.calibrating import Temperature
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.precision import Precision
+from cardioner.multiclass.processes import processes
 
-_LEFT_OUT = ("progress", "overwrite")
+History = tuple[dict[str, float], ...]
+"""What was logged: rows of the loss, and of the scores after an epoch, each with its `step` and `epoch`."""
+
+_LEFT_OUT = ("progress", "overwrite", "resume")
 """Options that say nothing about the model."""
+
+_WEIGHTLESS = ("tracking", "checkpoint_steps", "also_bin", "device")
+"""Options that may change while a training goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,8 @@ class TrainingResult:
         remarks: What had to be repaired in the data, counted.
         windows: Windows in the training data.
         sub_tokens: Sub-tokens in the training data, each counted once.
-        seconds: Time of the training loop, the scoring between epochs included.
+        seconds: Time of the training loop, the scoring between epochs included, and what came before an interruption.
+        history: Loss, learning rate and gradient norm by step, and precision, recall and F1 after each epoch.
     """
 
     output_dir: Path
@@ -51,6 +59,7 @@ class TrainingResult:
     windows: int
     sub_tokens: int
     seconds: float
+    history: History = ()
 
 
 def training_record(
@@ -69,18 +78,41 @@ def training_record(
         tags: In the order of their ids.
         result: What training did; `None` before it.
     """
-    record: dict[str, Any] = {
+    record = {**_wishes(config, settings, options), "labels": list(tags), "versions": installed_versions()}
+    return record if result is None else {**record, **_outcome(result)}
+
+
+def identity(config: Any, settings: Mapping[str, Any], options: TrainingOptions, *, data: str) -> dict[str, Any]:
+    """What an interrupted training must have in common with the one that goes on from it.
+
+    Args:
+        config: The model's configuration.
+        settings: The trainer's arguments, as they were used.
+        options: The newer ones.
+        data: A digest of what is learned from.
+    """
+    wishes = _wishes(config, settings, options)
+    kept = {name: value for name, value in wishes.pop("options").items() if name not in _WEIGHTLESS}
+    return {**wishes, **kept, "labels": list(config.tags), "data": data, "processes": processes()}
+
+
+def history_of(log: Sequence[Mapping[str, float]]) -> History:
+    """The rows of a Hugging Face Trainer's log that say something about the model."""
+    kept = (row for row in log if "loss" in row or "eval_f1" in row)
+    return tuple({name.removeprefix("eval_"): value for name, value in row.items()} for row in kept)
+
+
+def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
+    """What was asked for."""
+    return {
         **settings,
         "classifier_dropout": config.classifier_dropout,
         "classifier_hidden_layers": config.classifier_hidden_layers,
         "class_weights": config.class_weights,
         "freeze_backbone": config.freeze_backbone,
         "use_crf": config.use_crf,
-        "labels": list(tags),
         "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in _LEFT_OUT},
-        "versions": installed_versions(),
     }
-    return record if result is None else {**record, **_outcome(result)}
 
 
 def _outcome(result: TrainingResult) -> dict[str, Any]:
@@ -91,6 +123,8 @@ def _outcome(result: TrainingResult) -> dict[str, Any]:
         "calibration": None if result.temperature is None else asdict(result.temperature),
         "inference": None if result.precision is None else _precision(result.precision),
         "epochs": [value.to_dict() for value in result.epochs],
+        "history": list(result.history),
+        "seconds": result.seconds,
         "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens},
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from cardioner.evaluation import score as score_documents
 from cardioner.multiclass.features import Collator, Dataset
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.options import Progress, counted
+from cardioner.multiclass.processes import gather, process, processes
 from cardioner.multiclass.tagging import to_runs
 from cardioner.predictor import Predictor
 
@@ -19,7 +22,7 @@ from cardioner.predictor import Predictor
 def score(
     model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
 ) -> Scores:
-    """Tag the data as the saved model would, and count.
+    """Tag the data as the saved model would, and count; several processes share the work.
 
     Args:
         model: A model of `modeling.py`.
@@ -28,10 +31,20 @@ def score(
         batch_size: Ready features that are tagged at a time.
         progress: Told how many characters of the notes are done.
     """
-    if data.features is not None:
-        return score_documents(data.documents, _tag_features(model, tokenizer, data, batch_size))
-    advance = counted(progress, "scoring", sum(len(document.text) for document in data.documents))
-    return score_documents(data.documents, Predictor(model, tokenizer).predict(data.documents, advance=advance))
+    mine = _share(data)
+    if mine.features is not None:
+        scores = score_documents(mine.documents, _tag_features(model, tokenizer, mine, batch_size))
+    else:
+        advance = counted(progress, "scoring", sum(len(document.text) for document in mine.documents))
+        scores = score_documents(mine.documents, Predictor(model, tokenizer).predict(mine.documents, advance=advance))
+    return reduce(operator.add, gather(scores))
+
+
+def _share(data: Dataset) -> Dataset:
+    """What one of several processes scores; counts add up."""
+    first, step = process(), processes()
+    features = None if data.features is None else data.features[first::step]
+    return Dataset(data.documents[first::step], features)
 
 
 def _tag_features(model: Any, tokenizer: Any, data: Dataset, batch_size: int) -> list[Document]:

@@ -3,57 +3,67 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_model
 from transformers import set_seed
 
-from cardioner.errors import DataError, OutputError
+from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir import check_output, write_model_dir, writing_to
+from cardioner.model_dir import WEIGHTS, check_output, read_json, write_model_dir, writing_to
 from cardioner.multiclass.arguments import (
     BALANCED,
     Arguments,
     ClassWeights,
-    check_device,
+    check_options,
     class_weights_by_id,
     label_set,
     pick_learning_rate,
     pick_window_length,
 )
-from cardioner.multiclass.calibrating import Temperature, fit_temperature
+from cardioner.multiclass.batches import check_shares
+from cardioner.multiclass.checkpoints import (
+    CHECKPOINTS,
+    Checkpoint,
+    check_same_run,
+    checkpoint_at,
+    fingerprint,
+    last_checkpoint,
+    read_checkpoint,
+)
 from cardioner.multiclass.encoder import DEFAULT_PACKAGE, load_tokenizer, max_positions
 from cardioner.multiclass.features import (
     Collator,
     Dataset,
-    Feature,
     FeatureSet,
     balanced_weights,
-    build_features,
+    check_features,
     read_dataset,
+    training_features,
 )
 from cardioner.multiclass.initial import build, read_source
+from cardioner.multiclass.layers import optimizer
 from cardioner.multiclass.loop import (
-    Hooks,
+    Run,
     SpanTrainer,
-    TensorBoard,
     Watch,
     keep_freed_memory,
-    optimizer,
     reduced_precision,
     trainer_arguments,
 )
+from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.pipeline import plan_windows
-from cardioner.multiclass.precision import Precision, choose_precision
-from cardioner.multiclass.record import TrainingResult, training_record
+from cardioner.multiclass.processes import process, processes, together
+from cardioner.multiclass.record import History, TrainingResult, history_of, identity, training_record
 from cardioner.multiclass.scoring import score
-
-CHECKPOINTS = "checkpoints"
-LOGS = "logs"
+from cardioner.multiclass.settling import settle
+from cardioner.multiclass.subclasses import adopt
+from cardioner.multiclass.tracking import trackers
 
 
 class ModelTrainer:
@@ -66,7 +76,7 @@ class ModelTrainer:
         model: A Hugging Face name or a folder of an encoder, or an earlier model directory, which hands over its
             encoder and the head where shapes and tags agree; by default the embedded MiniLM-L6.
         use_crf: Whether a CRF stands on the head.
-        batch_size: Windows in a batch.
+        batch_size: Windows in a batch, over all processes.
         max_length: Most sub-tokens in a window, special ones included; by default 128, or what the encoder reads.
         learning_rate: Of encoder and head; by default 2e-4 for encoders of up to 512 hidden units, else 5e-5.
         weight_decay: Of all weights but biases, norms and the CRF.
@@ -78,10 +88,11 @@ class ModelTrainer:
         classifier_hidden_layers: Widths of the MLP head's hidden layers; `None` for the single linear layer.
         classifier_dropout: Dropout before and inside the head.
         class_weights: Weights of the loss by tag id or tag (others weigh 1), in the order of ids, or `balanced`.
+        model_class: A subclass of one of the two models, with a loss of its own; in place of `use_crf`.
         options: Everything newer.
 
     Raises:
-        UsageError: If an argument cannot work.
+        UsageError: If an argument cannot work, or `model_class` could not be saved so that it loads anywhere.
         ModelError: If the encoder or the tokenizer cannot be read.
     """
 
@@ -104,13 +115,17 @@ class ModelTrainer:
         classifier_hidden_layers: Sequence[int] | None = None,
         classifier_dropout: float = 0.1,
         class_weights: ClassWeights | None = None,
+        model_class: type[TokenClassificationModel] | None = None,
         options: TrainingOptions | None = None,
     ) -> None:
         self.labels = label_set(label2id, id2label)
         self.options = options or TrainingOptions()
-        check_device(self.options)
+        if process() > 0:  # the first process speaks for all
+            self.options = replace(self.options, progress=None)
+        if model_class is not None:
+            adopt(model_class)
         given = Arguments(
-            use_crf=use_crf,
+            use_crf=use_crf or (model_class is not None and model_class.uses_crf),
             batch_size=batch_size,
             max_length=max_length,
             learning_rate=learning_rate,
@@ -121,9 +136,10 @@ class ModelTrainer:
             classifier_hidden_layers=classifier_hidden_layers,
             classifier_dropout=classifier_dropout,
         )
+        check_options(self.options, given)
         self.class_weights = class_weights_by_id(class_weights, self.labels)
         self.output_dir = Path(output_dir)
-        source = read_source(model, token=hf_token)
+        source = read_source(model, token=hf_token, model_class=model_class)
         context = max(self.options.window_context, self.options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
         set_seed(self.options.seed)
@@ -131,12 +147,14 @@ class ModelTrainer:
             source,
             self.labels,
             use_crf=given.use_crf,
+            model_class=model_class,
             tokenizer=load_tokenizer(tokenizer, token=hf_token) if isinstance(tokenizer, (str, Path)) else tokenizer,
             token=hf_token,
             classifier_hidden_layers=given.classifier_hidden_layers,
             classifier_dropout=given.classifier_dropout,
             class_weights=None if self.class_weights == BALANCED else self.class_weights,
             freeze_backbone=given.freeze_backbone,
+            label_smoothing=self.options.label_smoothing,
             window_length=length,
             window_context=self.options.window_context,
         )
@@ -165,52 +183,60 @@ class ModelTrainer:
             DataError: If the data cannot be used.
             OutputError: If the output directory holds a model already, or cannot be written.
             TrainingError: If the loss is not a number.
+            UsageError: If an interrupted training was begun with other settings or data, or something that was asked
+                for cannot be had.
         """
         self.check_output()
         self.result = None
         self.model.config.inference_dtype = "float32"  # until it is settled, in the end, what bfloat16 would cost
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
+        if evaluation is None and self.options.early_stopping is not None:
+            raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
         test = self._held_out(test_data)
         prepared = self._features(training)
+        check_shares(len(prepared.features), self.settings["batch_size"], processes())
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
-        began = time.perf_counter()
-        epochs, best = self._fit(prepared, evaluation)
-        seconds = time.perf_counter() - began
-        precision, temperature = self._settle(evaluation)
-        scored = epochs[best - 1] if epochs else None
+        run, history = self._fit(prepared, evaluation)
+        precision, temperature = settle(self.model, self.tokenizer, evaluation, progress=self.options.progress)
+        scored = run.scores[run.best_epoch - 1] if run.scores else None
         result = TrainingResult(
             output_dir=self.output_dir,
-            epochs=epochs,
-            best_epoch=best,
+            epochs=tuple(run.scores),
+            best_epoch=run.best_epoch,
             evaluation=scored if precision is None else precision.scores,
             test=None if test is None else self._score(test),
             precision=precision,
             temperature=temperature,
             losses=prepared.losses,
-            remarks=training.remarks,
+            remarks=training.remarks + run.remarks,
             windows=len(prepared.features),
             sub_tokens=prepared.sub_tokens,
-            seconds=seconds,
+            seconds=run.seconds,
+            history=history,
         )
         self.result = result
-        self.save_model(self.output_dir)
-        shutil.rmtree(self.output_dir / CHECKPOINTS, ignore_errors=True)
+        if process() == 0:
+            self.save_model(self.output_dir)
+            shutil.rmtree(self.output_dir / CHECKPOINTS, ignore_errors=True)
+        together()
         return result
 
     def check_output(self) -> None:
-        """Refuse an output directory that holds a model, or whole checkpoints of an interrupted training.
+        """Refuse an output directory that holds a model, or checkpoints that nobody asked to go on from.
 
         Raises:
-            OutputError: If `overwrite` is off and there is something to lose, or if it cannot be written.
+            OutputError: If there is something to lose and neither `overwrite` nor `resume` is on, or if it cannot be
+                written.
         """
-        check_output(self.output_dir, overwrite=self.options.overwrite)
         left = self.output_dir / CHECKPOINTS
-        if not self.options.overwrite and any(left.glob("*/config.json")):
+        resumed = self.options.resume and left.is_dir()
+        check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
+        if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
             raise OutputError(
-                f"{left} holds what an interrupted training left: move it away, choose another directory, "
-                "or pass --overwrite (overwrite=True)"
+                f"{left} holds what an interrupted training left: go on with it with --resume (resume=True), choose "
+                "another directory, or pass --overwrite (overwrite=True)"
             )
 
     def save_model(self, directory: str | Path) -> None:
@@ -232,81 +258,85 @@ class ModelTrainer:
             return None
         held_out = read_dataset(rows, self.labels, self.tokenizer)
         if held_out.features:
-            self._check_features(held_out.features)
+            check_features(held_out.features, self.model, self.settings["max_length"])
         return held_out
 
     def _features(self, training: Dataset) -> FeatureSet:
         """Windows of the training data."""
-        if training.features is not None:
-            prepared = FeatureSet(training.features, Counter(), sum(len(row["input_ids"]) for row in training.features))
-        else:
-            plan = plan_windows(self.model.config, self.tokenizer)._replace(
-                context=self.options.training_context, aligned=1
-            )
-            prepared = build_features(training.documents, self.tokenizer, plan, labels=self.labels)
-        if not prepared.sub_tokens:
-            raise DataError("the training data is empty: expected at least one document with text")
-        self._check_features(prepared.features)
+        plan = plan_windows(self.model.config, self.tokenizer)._replace(
+            context=self.options.training_context, aligned=1
+        )
+        prepared = training_features(training, self.tokenizer, plan, labels=self.labels)
+        check_features(prepared.features, self.model, self.settings["max_length"])
         return prepared
 
-    def _check_features(self, features: Sequence[Feature]) -> None:
-        """Refuse windows that the encoder cannot read."""
-        known = self.model.get_input_embeddings().num_embeddings
-        if max(max(feature["input_ids"], default=0) for feature in features) >= known:
-            raise DataError(
-                f"the data has sub-token ids from {known} up, which the encoder lacks: it needs its own tokenizer"
-            )
-        longest = max(len(feature["input_ids"]) for feature in features)
-        if longest > self.settings["max_length"]:
-            raise DataError(
-                f"a ready feature has {longest} sub-tokens, max_length is {self.settings['max_length']}: "
-                "raise max_length, or give Documents, which are cut into windows without loss"
-            )
-
-    def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[tuple[Scores, ...], int]:
-        """Run the loop; the model ends with the weights of the best epoch."""
-        hooks = Hooks(
+    def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[Run, History]:
+        """Run the loop, or what is left of it; the model ends with the weights of the best epoch."""
+        held_out = [] if evaluation is None else [f"{one.text}{one.spans}" for one in evaluation.documents]
+        asked = identity(
+            self.model.config, self.settings, self.options, data=fingerprint(prepared.features, [held_out])
+        )
+        left = last_checkpoint(self.output_dir) if self.options.resume else None
+        if left is not None:
+            check_same_run(left, asked)
+        run = Run(
             score=None if evaluation is None else lambda: self._score(evaluation),
             save=self.save_model,
+            output_dir=self.output_dir,
+            asked=asked,
+            names=prepared.names,
             reduced=reduced_precision(self.options),
         )
-        place = self.output_dir / CHECKPOINTS
+        if left is not None:
+            run.go_on(left)
         with writing_to(self.output_dir):
-            shutil.rmtree(place, ignore_errors=True)
-            arguments = trainer_arguments(place, self.settings, self.options, scored=evaluation is not None)
-            if arguments.use_cpu:
-                keep_freed_memory()
-            logs = [TensorBoard(self.output_dir / LOGS)] if self.options.tensorboard else []
-            SpanTrainer(
-                model=self.model,
-                args=arguments,
-                train_dataset=list(prepared.features),
-                eval_dataset=[] if evaluation is None else list(evaluation.documents),
-                data_collator=Collator(self.tokenizer.pad_token_id or 0),
-                optimizers=(optimizer(self.model, self.settings, self.options), None),
-                callbacks=[Watch(self.options.progress), *logs],
-                hooks=hooks,
-            ).train()
+            self._clear(left)
+            if left is not None and left.finished:
+                history = read_json(left.folder / "trainer_state.json")["log_history"]
+            else:
+                history = self._loop(run, prepared, left, scored=evaluation is not None)
+                run.seconds = run.elapsed
+        kept = run.best_step or (left.step if left is not None and left.finished else 0)
+        if kept:
+            load_model(self.model, checkpoint_at(self.output_dir, kept) / WEIGHTS)
         self.model.eval()
-        epochs = tuple(hooks.scores)
-        best = max(range(len(epochs)), key=lambda index: epochs[index].strict.micro.f1, default=-1)
-        return epochs, best + 1
+        return run, history_of(history)
 
-    def _settle(self, evaluation: Dataset | None) -> tuple[Precision | None, Temperature | None]:
-        """Choose what the model is run in, and make its scores of spans mean what they say.
+    def _clear(self, left: Checkpoint | None) -> None:
+        """Delete what is no whole checkpoint, and all of them where training begins afresh."""
+        place = self.output_dir / CHECKPOINTS
+        if process() == 0 and place.is_dir():
+            for folder in place.iterdir():
+                if left is None or read_checkpoint(folder) is None:
+                    shutil.rmtree(folder, ignore_errors=True)
 
-        Both need the text of notes: with ready features the model stays in float32, uncalibrated.
-        """
-        config, progress = self.model.config, self.options.progress
-        config.score_temperature = 1.0
-        if evaluation is None or evaluation.features is not None:
-            return None, None
-        notes = evaluation.documents
-        precision = choose_precision(self.model, self.tokenizer, notes, progress=progress)
-        config.inference_dtype = "float32" if precision is None else precision.dtype
-        temperature = fit_temperature(self.model, self.tokenizer, notes, progress=progress)
-        config.score_temperature = temperature.value
-        return precision, temperature
+    def _loop(self, run: Run, prepared: FeatureSet, left: Checkpoint | None, *, scored: bool) -> list[dict[str, float]]:
+        """Train, and give what was logged."""
+        arguments = trainer_arguments(self.output_dir / CHECKPOINTS, self.settings, self.options, scored=scored)
+        tracking = trackers(self.options.tracking, self.output_dir, {k: v for k, v in run.asked.items() if k != "data"})
+        if arguments.use_cpu:
+            keep_freed_memory()
+        trainer = SpanTrainer(
+            run=run,
+            batch_size=self.settings["batch_size"],
+            model=self.model,
+            args=arguments,
+            train_dataset=[{**feature, "window": [number]} for number, feature in enumerate(prepared.features)],
+            eval_dataset=[],  # SpanTrainer.evaluate scores notes
+            data_collator=Collator(self.tokenizer.pad_token_id or 0),
+            optimizers=(optimizer(self.model, self.settings, self.options), None),
+            callbacks=[Watch(run, self.options, self.model), *tracking],
+        )
+        self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, and nothing to an encoder
+        torch.manual_seed(self.options.seed + process())  # every process drops out other units
+        try:
+            trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
+        finally:
+            for tracker in tracking:
+                tracker.break_off()  # nothing to one that has ended well
+                run.remarks.update(tracker.remarks)
+        log: list[dict[str, float]] = trainer.state.log_history
+        return log
 
     def _score(self, data: Dataset) -> Scores:
         """Strict span scores of the model as it is now."""

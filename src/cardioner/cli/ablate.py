@@ -1,0 +1,224 @@
+"""`cardioner ablate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+from rich.text import Text
+
+from cardioner.ablation import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
+from cardioner.ablation import ablate as ablate_recipes
+from cardioner.cli.console import (
+    INTERRUPTED,
+    complain,
+    interval_text,
+    many,
+    print_json,
+    progress_bars,
+    quieten,
+    table,
+    tell,
+)
+from cardioner.cli.console import output as results
+from cardioner.cli.inputs import Wishes, parse_mapping
+from cardioner.cli.option_groups import grouped
+from cardioner.cli.parts import Places, labels_of, parse_weights, parse_widths, warn_of_overlap
+from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_CAPTION = (
+    "trained: time of the training loop; speed: sub-tokens a second, tagging these notes; memory: peak of the process "
+    "that trained. Times depend on what else this machine does: compare those of one undisturbed run."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedArguments(ArgumentOptions):
+    """The arguments of `ModelTrainer` that no recipe decides, and the widths of the heads that are MLPs."""
+
+    output_dir: Annotated[
+        Path,
+        typer.Option(
+            "--output", metavar="DIR", rich_help_panel="Running", help="The folder for a model directory per recipe."
+        ),
+    ]
+    # No option any more: recipes decide.
+    use_crf: ClassVar[bool] = False  # type: ignore[misc]
+    classifier_hidden_layers: Annotated[
+        str | None,
+        typer.Option("--hidden-layers", rich_help_panel="Model", metavar="N,N,...", help="Widths of the MLP heads."),
+    ] = "256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedOptions(FurtherOptions):
+    """The fields of `TrainingOptions`; two of them are told in the words of an ablation."""
+
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel="Running",
+            help="Go on where an ablation was cut off; what was trained is only measured.",
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel="Running", help="Replace the models that DIR holds.")
+    ] = False
+
+
+def _as_given(context: typer.Context, values: dict[str, Any]) -> None:
+    """Leave the options as they are."""
+
+
+@grouped(_as_given)
+def ablate(
+    notes: NotesOptions,
+    arguments: SharedArguments,
+    further: SharedOptions,
+    recipes: Annotated[
+        str,
+        typer.Option(metavar="NAME,NAME,...", help="Some of simple, mlp, crf, mlp-crf; compared with the first."),
+    ] = ",".join(RECIPES),
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=1, metavar="N", help="Samples of documents, and swaps of predictions.")
+    ] = 10_000,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+) -> None:
+    """Train several recipes on the same notes, and show side by side what each costs and gives.
+
+    simple is a linear head, mlp an MLP; crf and mlp-crf have a CRF on top. Seed, notes and epochs are the same for all.
+    Each is trained in a process of its own, and its model kept in DIR, beside ablation.json with all figures.
+
+    Scores are those of the test notes, or of the evaluation notes where there are none. A recipe that fails is named,
+    the others go on, and the exit code is that of the first failure.
+
+    Example: cardioner ablate --corpus notes --splits splits.json --output recipes
+    """
+    chosen = recipes_named([name.strip() for name in recipes.split(",")])
+    plan = _plan(notes, arguments, further, samples=bootstrap)
+    found = _run(chosen, plan, resume=further.resume, overwrite=further.overwrite)
+    if json:
+        print_json(found.to_dict())
+    elif found.outcomes:
+        for made in _tables(found):
+            results.print(made)
+    _tell(found, plan)
+
+
+def _plan(notes: NotesOptions, arguments: SharedArguments, further: SharedOptions, *, samples: int) -> Plan:
+    """Read the notes, and check what can be checked before anything is trained."""
+    settings = vars(arguments).copy()
+    output, widths = settings.pop("output_dir"), parse_widths(settings.pop("classifier_hidden_layers"))
+    settings["class_weights"] = parse_weights(settings["class_weights"])
+    options = {name: value for name, value in vars(further).items() if name not in ("resume", "overwrite")}
+    wishes = Wishes(notes.format, notes.encoding, notes.texts, notes.on_error, notes.allow_unannotated)
+    places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
+    parts = places.read(parse_mapping(notes.mapping), wishes)
+    plan = Plan(
+        output=output,
+        **parts._asdict(),
+        labels=labels_of(parts.train, notes.scheme),
+        hidden_layers=widths or (256,),
+        settings=settings,
+        options=options,
+        samples=samples,
+    )
+    warn_of_overlap(parts)
+    return plan
+
+
+def _run(recipes: tuple[Recipe, ...], plan: Plan, *, resume: bool, overwrite: bool) -> Ablation:
+    """Train and measure, with progress."""
+    try:
+        with progress_bars() as stages:
+            return ablate_recipes(recipes, plan, resume=resume, overwrite=overwrite, progress=stages, prepare=quieten)
+    except KeyboardInterrupt:
+        tell("Interrupted: the same command with --resume goes on from the last whole checkpoint")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell(found: Ablation, plan: Plan) -> None:
+    """What is to know about the figures, and what went wrong.
+
+    Raises:
+        Exit: If a recipe failed.
+    """
+    if found.flatters:
+        tell(
+            "warning: the epoch of each recipe was picked on the very notes that are scored here, which flatters all "
+            "of them: give --test notes, or a test part in --splits"
+        )
+    for outcome in found.outcomes:
+        if outcome.untagged:
+            tell(f"{many(outcome.untagged, 'note')} could not be tagged by {outcome.recipe.name}: nothing found there")
+    tell(f"Models and {REPORT}: {plan.output}")
+    for failure in found.failures:
+        tell(f"{failure.recipe.name} failed: {failure.reason}")
+    if found.failures:
+        complain(f"{len(found.failures)} of {len(found.failures) + len(found.outcomes)} recipes failed, as said above")
+        raise typer.Exit(found.failures[0].exit_code)
+
+
+# Tables --------------------------------------------------------------------------------------------------------------
+
+
+def _tables(found: Ablation) -> Iterator[Table]:
+    """The recipes side by side, and how the others differ from the first."""
+    notes = many(found.documents, "evaluation note" if found.flatters else "test note")
+    columns = ["recipe", "argmax", "Viterbi", "trained", "speed", "memory", "disk"]  # 80 characters are soon full
+    rows = [_row(outcome) for outcome in found.outcomes]
+    if any(outcome.training.device_memory is not None for outcome in found.outcomes):
+        columns.insert(6, "GPU")
+        for row, outcome in zip(rows, found.outcomes, strict=True):
+            row.insert(6, _size(outcome.training.device_memory))
+    made = table(f"Strict F1 of {notes}, and its 95 % interval", columns, rows)
+    made.caption, made.caption_justify = Text(_CAPTION), "left"
+    yield made
+    first, *others = found.outcomes
+    if others:
+        name = first.recipe.name
+        yield table(
+            f"Strict F1 against {name}, each as its model decodes",
+            ("recipe", f"less {name}", "95 %", "p"),
+            [_difference(outcome) for outcome in others],
+        )
+
+
+def _row(outcome: Outcome) -> list[Any]:
+    """A recipe's line."""
+    return [
+        outcome.recipe.name,
+        *(_f1(outcome, decoder) for decoder in (ARGMAX, VITERBI)),
+        f"{outcome.training.seconds:,.0f} s",
+        f"{outcome.own.speed:,.0f}",
+        _size(outcome.training.memory),
+        _size(outcome.disk),
+    ]
+
+
+def _f1(outcome: Outcome, decoder: str) -> str:
+    """F1 and its interval, or why there is none."""
+    found = outcome.decodings.get(decoder)
+    if found is None:
+        return "no CRF"
+    return f"{found.scores.strict.micro.f1:.3f}\n{interval_text(found.intervals.of('strict', 'micro', 'f1'))}"
+
+
+def _size(count: int | None) -> str:
+    """Bytes in MiB."""
+    return "not known" if count is None else f"{count / 2**20:,.0f} MiB"
+
+
+def _difference(outcome: Outcome) -> tuple[str, ...]:
+    """How a recipe differs from the first."""
+    assert outcome.difference is not None, "it is not the first"
+    found = outcome.difference.of("strict", "micro", "f1")
+    difference = f"{found.first - found.second:+.3f}"
+    return outcome.recipe.name, difference, interval_text(found.interval), f"{found.p_value:.4f}"

@@ -1,0 +1,70 @@
+"""What `cardioner train` shows in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from cardioner.cli.console import count_table, loss_table, notices, score_table, table, tell
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cardioner.multiclass.members import Summary
+    from cardioner.multiclass.record import TrainingResult
+
+_COLUMNS = ("precision", "recall", "F1")
+
+
+def show_result(result: TrainingResult) -> None:
+    """Scores, what was lost, and where the model lies."""
+    show_losses(result)
+    if result.epochs:
+        rows = [
+            (f"{number}{' (saved)' if number == result.best_epoch else ''}", micro.precision, micro.recall, micro.f1)
+            for number, micro in enumerate((scores.strict.micro for scores in result.epochs), 1)
+        ]
+        notices.print(table("Strict spans, per epoch, on the evaluation notes", ("epoch", *_COLUMNS), rows))
+    if result.evaluation is not None:
+        notices.print(score_table("Evaluation notes", result.evaluation))
+    if result.test is not None:
+        notices.print(score_table("Test notes", result.test))
+    if result.precision is not None:
+        tell(
+            f"Inference in {result.precision.dtype}: strict F1 {result.precision.float32:.4f} in float32, "
+            f"{result.precision.bfloat16:.4f} in bfloat16, {result.precision.agreement:.1%} of the spans are the same"
+        )
+    if result.temperature is not None:
+        tell(
+            f"Scores of spans: temperature {result.temperature.value:.2f}, fitted to {result.temperature.spans} spans "
+            f"(mean loss {result.temperature.before:.3f} before, {result.temperature.after:.3f} after)"
+        )
+    tell(f"{result.windows} windows, {result.sub_tokens} sub-tokens, trained in {result.seconds:.0f} s")
+    tell(f"Model: {result.output_dir}")
+
+
+def show_losses(result: TrainingResult) -> None:
+    """What of the training notes could not be learned as it is."""
+    if result.losses:
+        notices.print(loss_table(result.losses))
+    if remarks := Counter(result.remarks):
+        notices.print(count_table("Repaired in the training data", remarks))
+
+
+def member_table(summary: Summary) -> Table:
+    """The members' scores, their mean and deviation and, of folds, those of all notes together."""
+    rows: list[list[Any]] = []
+    for member in summary.members:
+        assert member.scores is not None, "the summary is complete"
+        micro = member.scores.strict.micro
+        rows.append([member.name, member.epoch, micro.precision, micro.recall, micro.f1])
+    rows.append(["mean", "", *summary.mean.values()])
+    if summary.deviation is not None:
+        rows.append(["deviation", "", *summary.deviation.values()])
+    pooled = summary.pooled
+    for seed, scores in pooled.items():
+        micro = scores.strict.micro
+        name = "all folds" if len(pooled) == 1 else f"all folds, seed {seed}"
+        rows.append([name, "", micro.precision, micro.recall, micro.f1])
+    totals = len(rows) - len(summary.members)
+    return table(f"Strict spans on {summary.scored_on}", ("model", "epoch", *_COLUMNS), rows, totals=totals)

@@ -1,0 +1,46 @@
+"""Training in several processes, as `torchrun` and `accelerate launch` start them: who this is, and what all know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import distributed
+
+T = TypeVar("T")
+
+
+def process() -> int:
+    """The number of this process, from 0; the first one writes and speaks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def together() -> None:
+    """Wait until every process is here."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
+def gather(value: T) -> list[T]:
+    """The values of all processes, in their order, in every process."""
+    if processes() == 1:
+        return [value]
+    found: list[Any] = [None] * processes()
+    distributed.all_gather_object(found, value)
+    return found
+
+
+def only_first(work: Callable[[], T]) -> T:
+    """What the first process makes, handed to all of them."""
+    if processes() == 1:
+        return work()
+    made: list[Any] = [work() if process() == 0 else None]
+    distributed.broadcast_object_list(made, src=0)
+    found: T = made[0]
+    return found

@@ -1,0 +1,194 @@
+"""What a training's record says, in the form a page shows it; whatever an older record lacks is left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cardioner.evaluation.scores import Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PARTS = ("evaluation", "test")
+_SHOWN_ELSEWHERE = (
+    "best_epoch", "calibration", "epochs", "history", "inference", "labels", "scores", "seconds", "training_data",
+    "versions",
+)  # fmt: skip
+_SECRETS = ("hf_token", "token")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch whose model was scored.
+
+    Attributes:
+        number: Counted from 1.
+        step: Its last step; `None` in a record without history.
+        loss: Mean of what was logged in it; `None` likewise.
+        scores: Of the evaluation notes after it.
+        saved: Whether its model is the saved one.
+    """
+
+    number: int
+    step: int | None
+    loss: float | None
+    scores: Scores
+    saved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the page shows.
+
+    Attributes:
+        model: What the encoder is called.
+        types: Entity types, sorted.
+        tags: How many tags there are.
+        head: The head and how tags are decoded, in words.
+        trained: Whether the model was trained at all.
+        parts: Scores of the saved model by part of the data.
+        epochs: Those that were scored.
+        history: Rows by step: of the loss (`loss`, `learning_rate`, `grad_norm`), and of scores (`f1`).
+        record: All of the record.
+        settings: What was asked for, by full name.
+        unread: Scores in a form that this version cannot read.
+    """
+
+    model: str
+    types: tuple[str, ...]
+    tags: int
+    head: str
+    trained: bool
+    parts: Mapping[str, Scores]
+    epochs: tuple[Epoch, ...]
+    history: tuple[Mapping[str, Any], ...]
+    record: Mapping[str, Any]
+    settings: tuple[tuple[str, str], ...]
+    unread: int
+
+    @property
+    def steps(self) -> float:
+        """Steps of the optimizer, as far as they were logged."""
+        return max((row["step"] for row in self.history), default=0)
+
+    @property
+    def gradient_limit(self) -> float | None:
+        """The norm to which longer gradients were scaled down."""
+        limit = _under(self.record, "options").get("max_gradient_norm")
+        return limit if _is_number(limit) else None
+
+    @property
+    def saved_epoch(self) -> Epoch | None:
+        """The epoch whose model is saved, if it was scored."""
+        return next((epoch for epoch in self.epochs if epoch.saved), None)
+
+
+def read_record(record: Mapping[str, Any]) -> Content:
+    """Take a record apart.
+
+    Args:
+        record: Content of a `training_args.json`, of any version.
+    """
+    given = _under(record, "scores")
+    parts = {name: _scores(given[name]) for name in PARTS if name in given}
+    epochs = [_scores(found) for found in _list(record, "epochs")]
+    history = [row for row in _list(record, "history") if isinstance(row, dict) and _is_number(row.get("step"))]
+    tags = _list(record, "labels")
+    return Content(
+        model=str(record.get("model", "an encoder that is not recorded")),
+        types=tuple(sorted({tag.partition("-")[2] or tag for tag in tags if tag != "O"})),
+        tags=len(tags),
+        head=_head(record),
+        trained=any(name in record for name in ("training_data", "epochs", "history")),
+        parts={name: found for name, found in parts.items() if found is not None},
+        epochs=tuple(_epochs(epochs, history, record.get("best_epoch"))),
+        history=tuple(history),
+        record=record,
+        settings=tuple(_settings(record)),
+        unread=sum(found is None for found in [*parts.values(), *epochs]),
+    )
+
+
+def _under(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What a record has under a name, where that is an object."""
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(record: Mapping[str, Any], name: str) -> list[Any]:
+    """What a record has under a name, where that is a list."""
+    found = record.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _scores(found: Any) -> Scores | None:
+    """Scores; `None` if another version wrote them."""
+    try:
+        return Scores.from_dict(found)
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _head(record: Mapping[str, Any]) -> str:
+    """The head, in words."""
+    widths = record.get("classifier_hidden_layers")
+    layers = f"an MLP head of {', '.join(f'{width:,}' for width in widths)}" if widths else "a linear head"
+    return f"{layers} and a CRF" if record.get("use_crf") else f"{layers}, no CRF"
+
+
+def _epochs(found: Sequence[Scores | None], history: Sequence[Mapping[str, Any]], best: int | None) -> Iterator[Epoch]:
+    """Epochs with their steps, where the history has one row of scores for each."""
+    ends = [int(row["step"]) for row in history if "f1" in row]
+    steps: list[int | None] = [*ends] if len(ends) == len(found) else [None] * len(found)
+    begin = 0
+    for number, (scores, step) in enumerate(zip(found, steps, strict=True), start=1):
+        losses = [
+            row["loss"] for row in history if step and begin < row["step"] <= step and _is_number(row.get("loss"))
+        ]
+        if scores is not None:
+            mean = sum(losses) / len(losses) if losses else None
+            yield Epoch(number, step, mean, scores, saved=number == best)
+        begin = step or begin
+
+
+def _settings(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was asked for, the newer options behind the documented arguments."""
+    for name, value in sorted(record.items()):
+        if name not in (*_SHOWN_ELSEWHERE, *_SECRETS, "options"):
+            yield name, _shown(value)
+    for name, value in sorted(_under(record, "options").items()):
+        yield name, _shown(value)
+
+
+def _shown(value: Any) -> str:
+    """A setting as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_shown(one)}" for name, one in value.items()) or "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_shown(one) for one in value) or "–"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    Args:
+        seconds: The time.
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

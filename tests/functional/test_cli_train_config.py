@@ -1,0 +1,225 @@
+"""`cardioner train --config`: options from a file, which the command line overrules, and trainings repeated from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cardioner.model_dir import read_model_dir
+
+CANARY = "zyxwvcanary"
+
+
+@pytest.fixture
+def configured(
+    run: Callable[..., Any], corpus: Path, encoder_dir: Callable[[str], Path], tmp_path: Path
+) -> Callable[..., Any]:
+    """`cardioner train --config` with a file of this content, which says all that the tiny training needs."""
+
+    def execute(text: str, *arguments: Any, name: str = "train.yaml") -> Any:
+        base = f"""
+train: {corpus / "train"}
+eval: {corpus / "dev"}
+backbone: {encoder_dir("bert")}
+output: model
+batch-size: 2
+max_length: 64
+device: cpu
+"""
+        (tmp_path / name).write_text(base + text)
+        return run("train", "--config", tmp_path / name, *arguments)
+
+    return execute
+
+
+@pytest.fixture
+def refused(run: Callable[..., Any], tmp_path: Path) -> Callable[[str], str]:
+    """The complaint about a file of this content; everything else is in order."""
+
+    def execute(text: str) -> str:
+        file = tmp_path / "train.yaml"
+        file.write_text(text)
+        done = run("train", "--config", file, "--train", "x", "--output", "y")
+        assert done.code == 2
+        assert done.error.startswith(f"error: {file}")
+        return done.error.removeprefix(f"error: {file}")
+
+    return execute
+
+
+def test_options_come_from_the_file_and_its_paths_lie_beside_it(
+    configured: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = configured("""
+epochs: 2
+learning-rate: 2e-3  # which YAML takes for text
+crf: true
+hidden-layers: [12, 8]
+class_weights: {B-DISEASE: 2, I-DISEASE: 1.5}
+map: {DRUG: MEDICATION, SYMPTOM: null}
+schedule: cosine
+early_stopping: 3
+scheme: bioes
+head-learning-rate:
+""")
+    assert (done.code, done.out) == (0, "")
+    record = json.loads((tmp_path / "model" / "training_args.json").read_text())
+    _, _, config = read_model_dir(tmp_path / "model", device="cpu")
+    assert record["num_train_epochs"] == 2
+    assert record["learning_rate"] == 2e-3
+    assert (record["options"]["schedule"], record["options"]["early_stopping"]) == ("cosine", 3)
+    assert record["options"]["head_learning_rate"] is None
+    assert (config.use_crf, config.classifier_hidden_layers) == (True, [12, 8])
+    assert dict(zip(record["labels"], config.class_weights, strict=True)) == {
+        "O": 1,
+        "B-DISEASE": 2,
+        "I-DISEASE": 1.5,
+        "E-DISEASE": 1,
+        "S-DISEASE": 1,
+        "B-MEDICATION": 1,
+        "I-MEDICATION": 1,
+        "E-MEDICATION": 1,
+        "S-MEDICATION": 1,
+    }
+
+
+def test_the_command_line_wins_over_the_file_for_values_and_switches(
+    configured: Callable[..., Any], tmp_path: Path
+) -> None:
+    text = "\nepochs: 9\nseed: 5\ncrf: true\nfreeze-backbone: true\n"
+    done = configured(text, "--epochs", "1", "--no-crf", "--output", tmp_path / "other")
+    assert done.code == 0
+    record = json.loads((tmp_path / "other" / "training_args.json").read_text())
+    assert (record["num_train_epochs"], record["options"]["seed"]) == (1, 5)
+    assert (record["use_crf"], record["freeze_backbone"]) == (False, True)
+
+
+def test_notes_on_the_command_line_take_the_place_of_those_in_the_file(
+    configured: Callable[..., Any], corpus: Path, tmp_path: Path
+) -> None:
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"train": ["t1", "t3"], "validation": ["t2"]}))
+    done = configured("\nepochs: 1\n", "--corpus", corpus / "train", "--splits", splits)
+    assert done.code == 0, done.err
+    assert "1 of 4 notes are in no part" in done.err
+
+
+@pytest.mark.parametrize("scheme", ["BIO", "BIOES"])
+def test_a_models_record_repeats_its_training_bit_for_bit(
+    scheme: str,
+    train: Callable[..., Any],
+    run: Callable[..., Any],
+    corpus: Path,
+    encoder_dir: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    wishes = ("--class-weights", "balanced", "--hidden-layers", "8", "--seed", "11", "--warmup", "0.3")
+    assert train(*wishes, "--scheme", scheme, "--schedule", "cosine", "--layer-decay", "0.9").code == 0
+    record = tmp_path / "model" / "training_args.json"
+    notes = ("--train", corpus / "train", "--eval", corpus / "dev")
+    arguments = ("train", "--config", record, *notes, "--output", tmp_path / "again")
+    asked = run(*arguments)
+    assert asked.code == 2
+    assert "--backbone" in asked.error
+    assert f"{record}:" in asked.error
+    assert run(*arguments, "--backbone", encoder_dir("bert")).code == 0
+    first, second = (tmp_path / name / "model.safetensors" for name in ("model", "again"))
+    assert first.read_bytes() == second.read_bytes()
+    own = json.loads(record.read_text())
+    again = json.loads((tmp_path / "again" / "training_args.json").read_text())
+    assert {name: again[name] for name in own if name != "seconds"} == {
+        name: own[name] for name in own if name != "seconds"
+    }
+
+
+def test_how_a_training_went_is_not_repeated_from_its_record(
+    run: Callable[..., Any], saved: Path, corpus: Path, tmp_path: Path, encoder_dir: Callable[[str], Path]
+) -> None:
+    record = json.loads((saved / "training_args.json").read_text())
+    record["options"] |= {"resume": True}
+    record |= {"epochs": [{"anything": 1}], "something_new": {"a": [1]}}
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(record))
+    notes = ("--train", corpus / "train", "--backbone", encoder_dir("bert"))
+    done = run("train", "--config", file, *notes, "--output", tmp_path / "m", "--overwrite")
+    assert done.code == 0, done.err
+    again = json.loads((tmp_path / "m" / "training_args.json").read_text())
+    assert (again["num_train_epochs"], again["classifier_hidden_layers"]) == (1, [8])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochs: 2\nlearnin-rate: 1\n", ":2: there is no option 'learnin-rate'; the nearest is learning-rate"),
+        ("epochs: 2\nEPOCHS: 1\n", ":2: there is no option 'EPOCHS'"),
+        ("qqqq: 2\n", ":1: there is no option 'qqqq'; cardioner train --help lists the options"),
+        ("seed: 2\nepochs: 1\nseed: 3\n", ":3: the key 'seed' is given twice"),
+        ("epochs: 1\nnum_train_epochs: 2\n", ":2: num_train_epochs is given twice, here under another name"),
+        ('{"seed": 1, "seed": 2}', ":1: the key 'seed' is given twice"),
+        ("class-weights: {O: 1, O: 2}\n", ":1: the key 'O' is given twice"),
+        ("epochs: many\n", ":1: epochs: expected a whole number, found text"),
+        ("epochs: 2.5\n", ":1: epochs: expected a whole number, found 2.5"),
+        ("epochs: true\n", ":1: epochs: expected a whole number, found true"),
+        ("epochs: 0\n", ":1: epochs: "),
+        ("warmup: [1]\n", ":1: warmup: expected a number, found a list"),
+        ("warmup: -1\n", ":1: warmup: "),
+        ("crf: 1\n", ":1: crf: expected true or false, found 1"),
+        ("crf: 'yes'\n", ":1: crf: expected true or false, found text"),
+        ("schedule: square\n", ":1: schedule: expected one of linear, cosine, constant, found text"),
+        ("encoding: 1252\n", ":1: encoding: expected text, found 1252"),
+        ("hidden-layers: [a]\n", ":1: hidden-layers: expected widths such as [512, 256], found a list"),
+        ("class-weights: [1, 2]\n", ":1: class-weights: expected balanced, or weights by tag, found a list"),
+        ("class-weights: {O: heavy}\n", ":1: class-weights: expected a weight for each tag"),
+        ("map: DRUG\n", ":1: map: expected old and new names, or a list of OLD=NEW, found text"),
+        ("config: other.yaml\n", ":1: there is no option 'config'"),
+        ("options: 3\n", ":1: options: expected option names and values, found 3"),
+        ("options: {seed: 1, sed: 2}\n", ":1: there is no option 'sed'; the nearest is seed"),
+        ("? [a, b]\n: 1\n", ":1: expected the name of an option as a key"),
+        ("- epochs\n- 3\n", ": expected YAML or JSON with option names and their values"),
+        ("", ": expected YAML or JSON with option names and their values"),
+        ("a: b: c\n", ":1: expected YAML or JSON"),
+        ("seed: !!python/object/apply:os.getcwd []\n", ":1: expected YAML or JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_options_is_one_line_with_file_line_and_key(
+    text: str, said: str, refused: Callable[[str], str]
+) -> None:
+    assert refused(text).startswith(said)
+
+
+def test_a_missing_file_and_bytes_that_are_no_text_are_one_line(run: Callable[..., Any], tmp_path: Path) -> None:
+    done = run("train", "--config", tmp_path / "none.yaml", "--output", "y")
+    assert done.code == 2
+    assert "none.yaml: cannot be read (No such file or directory)" in done.error
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00\xd8a")
+    done = run("train", "--config", tmp_path / "bytes.yaml", "--output", "y")
+    assert done.code == 2
+    assert "bytes.yaml" in done.error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"History: {CANARY} was seen\n",
+        f"{CANARY} was seen: and left\n",
+        f"{CANARY}\n",
+        f"seed: {CANARY}\n",
+        f"schedule: {CANARY}\n",
+        f"seed: 1\n{CANARY} was seen: [\n",
+        f"options: {CANARY}\n",
+    ],
+)
+def test_a_note_given_by_mistake_is_not_repeated(text: str, refused: Callable[[str], str]) -> None:
+    assert CANARY not in refused(text)
+
+
+def test_values_that_the_trainer_refuses_name_the_option(configured: Callable[..., Any]) -> None:
+    done = configured("\nlayer-decay: 0\n")
+    assert done.code == 2
+    assert "layer_decay" in done.error
