@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +51,39 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+
+LIMIT = 60
+"""Seconds within which a run that is not killed must end."""
+
+
+class Runs:
+    """Starts the command line in processes of their own, which have everything imported that it takes."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors: threads would only wait for each other
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["cardioner.cli", "cardioner.predictor", "cardioner.multiclass.trainer"])
+
+    def __call__(self, *arguments: Any, seconds: float = LIMIT) -> int | None:
+        """The exit code; `None` if it had not ended after that time and was killed."""
+        self._patch.setattr(sys, "argv", ["cardioner", *map(str, arguments)])
+        process = self._context.Process(
+            target=runpy.run_module, args=("cardioner",), kwargs={"run_name": "__main__", "alter_sys": False}
+        )
+        process.start()
+        process.join(seconds)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            return None
+        return process.exitcode
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """Run the command in a process of its own, which may be killed."""
+    return Runs(monkeypatch)
 
 
 @pytest.fixture

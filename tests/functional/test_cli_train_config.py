@@ -101,13 +101,15 @@ def test_the_command_line_wins_over_the_file_for_values_and_switches(
 
 
 def test_notes_on_the_command_line_take_the_place_of_those_in_the_file(
-    configured: Callable[..., Any], corpus: Path, tmp_path: Path
+    configured: Callable[..., Any], train: Callable[..., Any], corpus: Path, tmp_path: Path
 ) -> None:
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps({"train": ["t1", "t3"], "validation": ["t2"]}))
     done = configured("\nepochs: 1\n", "--corpus", corpus / "train", "--splits", splits)
     assert done.code == 0, done.err
     assert "1 of 4 notes are in no part" in done.err
+    (tmp_path / "other.yaml").write_text(f"corpus: {corpus / 'train'}\nsplits: splits.json\n")
+    assert train("--config", tmp_path / "other.yaml", output=tmp_path / "other").code == 0
 
 
 @pytest.mark.parametrize("scheme", ["BIO", "BIOES"])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
-import runpy
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -24,9 +21,6 @@ from cardioner.journal import Journal
 
 KILLS = 12
 """How often a run is killed, at random moments."""
-
-LIMIT = 60
-"""Seconds within which a run that is not killed must end."""
 
 Snapshot = dict[str, bytes]
 
@@ -60,35 +54,11 @@ def finished(place: Path) -> bytes:
     return b"".join(lines[: marks[-1] + 1]) if marks else b""
 
 
-class Runs:
-    """Starts the command line in processes of their own, which have everything imported that it takes."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
-        patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors: threads would only wait for each other
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["cardioner.cli", "cardioner.predictor"])
-
-    def __call__(self, *arguments: Any, seconds: float = LIMIT) -> int | None:
-        """The exit code; `None` if it had not ended after that time and was killed."""
-        self._patch.setattr(sys, "argv", ["cardioner", *map(str, arguments)])
-        process = self._context.Process(
-            target=runpy.run_module, args=("cardioner",), kwargs={"run_name": "__main__", "alter_sys": False}
-        )
-        process.start()
-        process.join(seconds)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            return None
-        return process.exitcode
-
-
 @pytest.mark.parametrize("form", ["brat", "jsonl"])
 def test_killed_at_random_moments_it_loses_nothing_and_repeats_nothing(
-    form: str, opinionated: Callable[..., Path], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, opinionated: Callable[..., Path], many: Path, start: Callable[..., int | None], tmp_path: Path
 ) -> None:
-    start, dice = Runs(monkeypatch), random.Random(form)
+    dice = random.Random(form)
     arguments = ("predict", opinionated(use_crf=True), many, "--format", form, "--device", "cpu", "--output")
     assert start(*arguments, tmp_path / "warm") == 0
     began = time.perf_counter()

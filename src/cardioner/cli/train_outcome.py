@@ -57,7 +57,7 @@ def member_table(summary: Summary) -> Table:
     for member in summary.members:
         assert member.scores is not None, "the summary is complete"
         micro = member.scores.strict.micro
-        rows.append([member.name, member.epoch, micro.precision, micro.recall, micro.f1])
+        rows.append([member.name, member.epoch or "last", micro.precision, micro.recall, micro.f1])
     rows.append(["mean", "", *summary.mean.values()])
     if summary.deviation is not None:
         rows.append(["deviation", "", *summary.deviation.values()])

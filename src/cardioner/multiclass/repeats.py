@@ -112,6 +112,8 @@ class Repeats:
 
     def _parts(self, notes: Notes) -> dict[int | None, Notes]:
         """What each fold's members learn from and are scored on."""
+        if self.folds is None and self.seeds is None:
+            raise UsageError("nothing is to be repeated: give folds, seeds, or both")
         if self.seeds is not None and self.seeds < 1:
             raise UsageError(f"expected 1 seed or more; found {self.seeds}")
         replace(self.options, seed=self.options.seed + (self.seeds or 1) - 1)  # which refuses a seed that is too large

@@ -195,7 +195,7 @@ def interrupted(plan: Repeats, stage: str, member: int, *, at: int = 0) -> None:
 def test_finished_members_are_kept_and_the_interrupted_one_ends_as_if_undisturbed(
     repeats: Callable[..., Repeats], trained: list[tuple[str, Notes]], tmp_path: Path
 ) -> None:
-    whole = repeats("whole", folds=2, num_train_epochs=2)
+    whole = repeats("whole", folds=2, num_train_epochs=2, checkpoint_steps=2)
     undisturbed = whole.train(Notes(NOTES))
     plan = replace(whole, output_dir=tmp_path / "out")
     interrupted(plan, "training", 2, at=3)
@@ -306,6 +306,7 @@ def test_a_folder_of_something_else_is_refused(
     [
         ({"folds": 7}, Notes(NOTES), DataError, "at least 7 groups of documents"),
         ({"folds": 1}, Notes(NOTES), UsageError, "2 folds or more"),
+        ({}, Notes(NOTES, HELD_OUT), UsageError, "give folds, seeds, or both"),
         ({"seeds": 0}, Notes(NOTES, HELD_OUT), UsageError, "1 seed or more"),
         ({"folds": 2}, Notes(NOTES, (), HELD_OUT), UsageError, "leave the test notes out"),
         ({"seeds": 2}, Notes(NOTES), UsageError, "give test or evaluation notes"),

@@ -1,0 +1,119 @@
+"""`torchrun ... -m cardioner train`: two processes learn what one would, and one of them writes and speaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cardioner.multiclass.checkpoints import last_checkpoint
+
+LIMIT = 180
+"""Seconds within which a training of two processes must end."""
+
+TOGETHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cardioner")
+
+
+@pytest.fixture(scope="module")
+def asked(
+    encoder_dir: Callable[[str], Path], corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, ...]:
+    """The arguments of a training without dropout, which every process would draw for itself."""
+    encoder = tmp_path_factory.mktemp("still") / "bert"
+    shutil.copytree(encoder_dir("bert"), encoder)
+    config = json.loads((encoder / "config.json").read_text())
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (encoder / "config.json").write_text(json.dumps({**config, **still}))
+    given = (
+        *("train", "--train", corpus / "train", "--eval", corpus / "dev", "--test", corpus / "dev"),
+        *("--backbone", encoder, "--crf", "--classifier-dropout", "0", "--epochs", "4", "--batch-size", "4"),
+        *("--max-length", "48", "--training-context", "8", "--device", "cpu", "--precision", "float32"),
+        *("--learning-rate", "0.005", "--checkpoint-steps", "1"),
+    )
+    return tuple(map(str, given))
+
+
+def begin(*arguments: Any, alone: bool = False) -> subprocess.Popen[str]:
+    """Start the command, in two processes or in one."""
+    start = ("-m", "cardioner") if alone else TOGETHER
+    return subprocess.Popen(
+        [sys.executable, *start, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def begin_and_kill(place: Path, *arguments: Any, alone: bool = False) -> None:
+    """Start the command and kill all its processes once there is a checkpoint."""
+    running, deadline = begin(*arguments, "--output", place, alone=alone), time.monotonic() + LIMIT
+    while last_checkpoint(place) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first = psutil.Process(running.pid)
+    for process in [first, *first.children(recursive=True)]:
+        process.kill()
+    running.communicate(timeout=LIMIT)
+    assert (place / "checkpoints").is_dir(), "it was cut off in the middle"
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Its exit code and both streams."""
+    out, err = process.communicate(timeout=LIMIT)
+    return process.returncode, out, err
+
+
+def difference(one: Path, other: Path) -> float:
+    """The largest difference of any two weights."""
+    weights, others = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert weights.keys() == others.keys()
+    return max(float((value - others[name]).abs().max()) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("given", [("--gradient-accumulation", "2"), ("--thawed-per-epoch", "1")])
+def test_two_processes_learn_what_one_does(given: tuple[str, ...], asked: tuple[str, ...], tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    code, _, told = finish(begin(*asked, *given, "--output", one, alone=True))
+    assert code == 0, told
+    code, out, told = finish(begin(*asked, *given, "--json", "--output", two))
+    assert code == 0, told
+    assert difference(one, two) < 1e-4
+    assert json.loads(out)["scores"] == json.loads((one / "training_args.json").read_text())["scores"]
+    assert told.count("Model: ") == 1, "one of them speaks"
+    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}, "one of them writes"
+
+
+def test_killed_together_they_go_on_together(asked: tuple[str, ...], tmp_path: Path) -> None:
+    quiet, cut = tmp_path / "quiet", tmp_path / "cut"
+    code, _, told = finish(begin(*asked, "--output", quiet))
+    assert code == 0, told
+    begin_and_kill(cut, *asked)
+    code, _, told = finish(begin(*asked, "--resume", "--output", cut))
+    assert code == 0, told
+    assert difference(cut, quiet) == 0
+    assert torch.equal(*(load_file(place / "model.safetensors")["crf.transitions"] for place in (cut, quiet)))
+
+
+def test_other_processes_than_before_are_refused(asked: tuple[str, ...], tmp_path: Path) -> None:
+    begin_and_kill(tmp_path, *asked, alone=True)
+    code, _, told = finish(begin(*asked, "--resume", "--output", tmp_path))
+    assert code != 0
+    assert "error: the training in" in told
+    assert "processes (it was 1, now 2)" in told
+
+
+def test_a_batch_too_small_for_all_is_refused(asked: tuple[str, ...], tmp_path: Path) -> None:
+    code, _, told = finish(begin(*asked, "--batch-size", "1", "--output", tmp_path))
+    assert code != 0
+    assert "fewer than the 2 processes: raise the batch size to 4 or more" in told
