@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import total_ordering
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cardioner.errors import DataError
@@ -148,6 +149,23 @@ class Annotations:
 
 Note = TypeVar("Note", bound=Document | Annotations)
 """A note, with its text or without: what takes one kind gives the same kind back."""
+
+
+def fingerprint(parts: Iterable[Iterable[object]]) -> str:
+    """A digest of parts of a corpus, by which interrupted work knows its data again.
+
+    It is of everything at once: no single note can be looked for in it.
+
+    Args:
+        parts: Documents, or other values that say all about themselves when printed.
+    """
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(b"part")
+        for row in part:
+            content = repr(row).encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
 
 
 def rename_labels(documents: Iterable[Note], mapping: dict[str, str]) -> list[Note]:

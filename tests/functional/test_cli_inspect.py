@@ -55,8 +55,11 @@ def test_help_has_a_line_for_every_option(name: str, run: Callable[..., Any], mo
     narrow = run(name, "--help").out
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 300)
     shown = " ".join(run(name, "--help").out.replace("│", " ").split())
-    parameters = [parameter for parameter in command.params if parameter.name != "help"]
+    parameters = [parameter for parameter in command.params if parameter.name != "help" and not parameter.hidden]
     assert parameters
+    hidden = {name for parameter in command.params if parameter.hidden for name in parameter.opts}
+    shown_too = {name for parameter in parameters for name in parameter.opts}
+    assert all(name.replace("--no-", "--") in shown_too for name in hidden), "only opposites of switches are hidden"
     for parameter in parameters:
         assert parameter.help, parameter.name
         assert parameter.help in shown

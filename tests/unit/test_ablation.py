@@ -140,20 +140,6 @@ def test_settings_name_an_encoder_but_not_where_it_lies(plan: Plans, tmp_path: P
     assert str(tmp_path) not in json.dumps(described)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"train": [note(0, "DRUG"), TRAIN[1]]},
-        {"train": TRAIN[:1]},
-        {"train": [*TRAIN, DEV[0]], "evaluation": DEV[1:]},
-        {"test": TEST[::-1]},
-    ],
-)
-def test_any_other_note_mark_or_division_has_another_fingerprint(change: dict[str, Any], plan: Plans) -> None:
-    assert plan().fingerprint() == plan(samples=7).fingerprint()
-    assert plan(**change).fingerprint() != plan().fingerprint()
-
-
 def test_figures_are_those_of_the_evaluation_and_of_the_comparison(plan: Plans, stage: Callable[..., Stage]) -> None:
     stage()
     found = ablate(recipes_named(["simple", "crf"]), plan())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Annotations, Document, Span, rename_labels
+from cardioner.documents import Annotations, Document, Span, fingerprint, rename_labels
 from cardioner.errors import DataError
 
 TEXT = "Severe mitral and aortic stenosis."
@@ -97,3 +97,25 @@ def test_a_span_is_not_compared_with_anything_else() -> None:
 def test_lone_surrogates_are_refused_by_place_and_not_by_text() -> None:
     with pytest.raises(DataError, match="document a: the character at 3 "):
         Document("a", "xyz\ud800")
+
+
+PART = [Document("a", "chest pain", (Span(0, 10, "SYMPTOM"),)), Document("b", "x")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [PART[:1]],
+        [PART[::-1]],
+        [[*PART, Document("c", "")]],
+        [PART[:1], PART[1:]],
+        [PART, []],
+        [[Document("a", "chest pain", (Span(0, 5, "SYMPTOM"),)), PART[1]]],
+        [[Document("a", "chest pain", (Span(0, 10, "SYMPTOM"), Span(0, 5, "SYMPTOM"))), PART[1]]],
+        [[Document("a", "chest  pain", (Span(0, 10, "SYMPTOM"),)), PART[1]]],
+        [[Document("d", "chest pain", (Span(0, 10, "SYMPTOM"),)), PART[1]]],
+    ],
+)
+def test_any_other_note_mark_or_division_has_another_fingerprint(other: list[list[Document]]) -> None:
+    assert fingerprint(other) != fingerprint([PART])
+    assert fingerprint(other) == fingerprint(tuple(map(tuple, other)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -121,12 +120,3 @@ class Plan:
         settings["labels"] = self.labels.tags
         content: dict[str, Any] = json.loads(json.dumps(settings))
         return content
-
-    def fingerprint(self) -> str:
-        """A digest of all notes at once and of what is marked in them."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.train, self.evaluation, self.test):
-            digest.update(b"part")
-            for document in part:
-                digest.update(repr((document.id, document.text, document.spans)).encode())
-        return digest.hexdigest()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cardioner.ablation.outcomes import Ablation, Decoding, Failure, Outcome
 from cardioner.ablation.process import Job, Message, Problem, Step, Tagged, Training, run_apart
 from cardioner.ablation.recipes import Plan, Recipe
-from cardioner.documents import Span
+from cardioner.documents import Span, fingerprint
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation.pairing import Pair
 from cardioner.formats.files import writing
@@ -164,7 +164,11 @@ class _Record:
             UsageError: If what is there was begun with other settings or notes.
             OutputError: If there are models, and neither is asked for; or if the folder cannot be written.
         """
-        request = {"version": _VERSION, "notes": plan.fingerprint(), "settings": plan.described()}
+        request = {
+            "version": _VERSION,
+            "notes": fingerprint([plan.train, plan.evaluation, plan.test]),
+            "settings": plan.described(),
+        }
         record = cls(plan.output, request, frozenset(), {}, resumed=False)
         if resume and (plan.output / STATE).is_file():
             before = _read(plan.output / STATE)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from cardioner.errors import UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir import CONFIG, read_json
-from cardioner.multiclass.features import Feature
 
 CHECKPOINTS = "checkpoints"
 SEAL = "checkpoint.json"
@@ -92,38 +90,27 @@ def is_finished(output_dir: Path) -> bool:
     return (output_dir / CONFIG).is_file() and not (output_dir / CHECKPOINTS).exists()
 
 
-def check_same_run(checkpoint: Checkpoint, run: Mapping[str, Any]) -> None:
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
     """Refuse to go on with something else than what was begun.
+
+    Args:
+        before: What was asked for when the training in a place was begun, as it was read from JSON.
+        now: What is asked for.
+        place: Where it lies.
 
     Raises:
         UsageError: Naming every setting that differs; of the data, only that they do.
     """
-    wanted = json.loads(json.dumps(run))
-    names = [name for name in sorted({*wanted, *checkpoint.run}) if wanted.get(name) != checkpoint.run.get(name)]
+    now = json.loads(json.dumps(now))
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if names:
         told = (
-            name if name == "data" else f"{name} (it was {checkpoint.run.get(name)!r}, now {wanted.get(name)!r})"
-            for name in names
+            name if name == "data" else f"{name} (it was {before.get(name)!r}, now {now.get(name)!r})" for name in names
         )
         raise UsageError(
-            f"the training in {checkpoint.folder.parent.parent} was begun with other settings: {', '.join(told)}: "
+            f"the training in {place} was begun with other settings: {', '.join(told)}: "
             "resume it with the same ones, or choose another output directory"
         )
-
-
-def fingerprint(features: Iterable[Feature], others: Sequence[Iterable[str]]) -> str:
-    """A digest of the training windows and of other texts, by which a training knows its data again.
-
-    It is of all data at once, and lies in checkpoints only, beside the weights that were learned from them.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for feature in features:
-        digest.update(repr((feature["input_ids"], feature["labels"])).encode())
-    for texts in others:
-        digest.update(b"|")
-        for text in texts:
-            digest.update(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
-    return digest.hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

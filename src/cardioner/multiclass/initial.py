@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,12 @@ def read_source(
     encoder = load_encoder(chosen if chosen.exists() else str(name), token=token)
     weights = {f"backbone.{key}": value for key, value in encoder.weights.items()}
     return Source(encoder.config, weights, None, encoder.name)
+
+
+def with_attention_dropout(source: Source, share: float) -> Source:
+    """A source whose encoder drops this share of its attention while it learns; families have two names for it."""
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    return replace(source, config={**source.config, **{name: share for name in names if name in source.config}})
 
 
 def build(

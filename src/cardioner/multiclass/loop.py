@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ from cardioner.multiclass.processes import process, processes, together
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """The numbers that malloc.h gives to these parameters."""
+
+
+SHORT = 256
+"""Longest windows, in sub-tokens, whose attention is computed by plain matrix products on the CPU."""
 
 
 @dataclass(slots=True)
@@ -256,6 +260,20 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def plain_attention(encoder: Any) -> Iterator[None]:
+    """Have an encoder learn with plain matrix products for its attention.
+
+    Fused attention on the CPU has a slow backward pass, and none at all that drops out: see ADR 10.
+    """
+    own = encoder.config._attn_implementation
+    encoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        encoder.set_attn_implementation(own)
 
 
 def reduced_precision(options: TrainingOptions) -> bool:

@@ -7,7 +7,6 @@ scores. `Predictor.from_pretrained` takes that folder for all its members.
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,14 +14,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from cardioner.documents import Document
+from cardioner.documents import Document, fingerprint
 from cardioner.ensemble import SUMMARY
 from cardioner.errors import DataError, ModelError, OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.formats.files import writing
 from cardioner.labels import LabelSet
 from cardioner.model_dir import CONFIG, TRAINING_ARGS, read_json, writing_to
-from cardioner.multiclass.checkpoints import CHECKPOINTS, is_finished
+from cardioner.multiclass.checkpoints import CHECKPOINTS, check_same, is_finished
 from cardioner.multiclass.members import Member, Summary
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.processes import process
@@ -165,7 +164,7 @@ class Repeats:
         model = arguments.get("model")
         if model is not None and Path(model).exists():
             arguments["model"] = Path(model).name
-        data = {"labels": self.labels.tags, "folds": self.folds, "data": _digest(notes)}
+        data = {"labels": self.labels.tags, "folds": self.folds, "data": fingerprint(notes)}
         return _plain({**arguments, **self._decisive(), **data})
 
     # The folder -------------------------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ class Repeats:
         if before and not isinstance(before.get("request"), dict):
             raise OutputError(f"{self.output_dir / SUMMARY} is no summary of trainings: choose another folder")
         if self.options.resume:
-            _check_same(before.get("request", summary.request), summary.request, self.output_dir)
+            check_same(before.get("request", summary.request), summary.request, self.output_dir)
         elif self.options.overwrite:
             self._clear(summary.members)
         elif any(any(self.output_dir.glob(f"*/{place}{CONFIG}")) for place in ("", f"{CHECKPOINTS}/*/")):
@@ -228,7 +227,7 @@ class Repeats:
         arguments |= {name: self.arguments[name] for name in _BY_DEFAULT if self.arguments.get(name) is not None}
         wanted = _plain({**arguments, **self._decisive(), "seed": member.seed, "labels": self.labels.tags})
         found = {**record, **record.get("options", {})}
-        _check_same({name: found.get(name) for name in wanted}, wanted, place)
+        check_same({name: found.get(name) for name in wanted}, wanted, place)
 
     def _decisive(self) -> dict[str, Any]:
         """The options that decide what is learned."""
@@ -258,33 +257,6 @@ class Repeats:
 def _tell(watch: Watch | None, member: Member, state: State, result: TrainingResult | None) -> None:
     if watch is not None:
         watch(member, state, result)
-
-
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
-    """Refuse to go on with something else than what was begun.
-
-    Raises:
-        UsageError: Naming every setting that differs; of the data, only that they do.
-    """
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if names:
-        told = (
-            name if name == "data" else f"{name} (it was {before.get(name)!r}, now {now.get(name)!r})" for name in names
-        )
-        raise UsageError(
-            f"the trainings in {place} were begun with other settings: {', '.join(told)}: "
-            "resume them with the same ones, or choose another output directory"
-        )
-
-
-def _digest(notes: Notes) -> str:
-    """A digest of all documents and spans at once, by which a later run knows its data again."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in notes:
-        digest.update(f"{len(part)} documents\n".encode())
-        for document in part:
-            digest.update(repr((document.id, document.text, document.spans)).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_model
 from transformers import set_seed
 
+from cardioner.documents import fingerprint
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir import WEIGHTS, check_output, read_json, write_model_dir, writing_to
@@ -29,9 +31,8 @@ from cardioner.multiclass.batches import check_shares
 from cardioner.multiclass.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
-    check_same_run,
+    check_same,
     checkpoint_at,
-    fingerprint,
     last_checkpoint,
     read_checkpoint,
 )
@@ -45,13 +46,15 @@ from cardioner.multiclass.features import (
     read_dataset,
     training_features,
 )
-from cardioner.multiclass.initial import build, read_source
+from cardioner.multiclass.initial import build, read_source, with_attention_dropout
 from cardioner.multiclass.layers import optimizer
 from cardioner.multiclass.loop import (
+    SHORT,
     Run,
     SpanTrainer,
     Watch,
     keep_freed_memory,
+    plain_attention,
     reduced_precision,
     trainer_arguments,
 )
@@ -140,6 +143,8 @@ class ModelTrainer:
         self.class_weights = class_weights_by_id(class_weights, self.labels)
         self.output_dir = Path(output_dir)
         source = read_source(model, token=hf_token, model_class=model_class)
+        if self.options.attention_dropout is not None:
+            source = with_attention_dropout(source, self.options.attention_dropout)
         context = max(self.options.window_context, self.options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
         set_seed(self.options.seed)
@@ -272,13 +277,13 @@ class ModelTrainer:
 
     def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[Run, History]:
         """Run the loop, or what is left of it; the model ends with the weights of the best epoch."""
-        held_out = [] if evaluation is None else [f"{one.text}{one.spans}" for one in evaluation.documents]
+        held_out = () if evaluation is None else evaluation.documents
         asked = identity(
-            self.model.config, self.settings, self.options, data=fingerprint(prepared.features, [held_out])
+            self.model.config, self.settings, self.options, data=fingerprint([prepared.features, held_out])
         )
         left = last_checkpoint(self.output_dir) if self.options.resume else None
         if left is not None:
-            check_same_run(left, asked)
+            check_same(left.run, asked, self.output_dir)
         run = Run(
             score=None if evaluation is None else lambda: self._score(evaluation),
             save=self.save_model,
@@ -329,8 +334,10 @@ class ModelTrainer:
         )
         self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, and nothing to an encoder
         torch.manual_seed(self.options.seed + process())  # every process drops out other units
+        plain = arguments.use_cpu and self.settings["max_length"] <= SHORT
         try:
-            trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
+            with plain_attention(self.model.backbone) if plain else nullcontext():
+                trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
         finally:
             for tracker in tracking:
                 tracker.break_off()  # nothing to one that has ended well
