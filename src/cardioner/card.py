@@ -30,8 +30,7 @@ tagger("No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg.")
 ```
 
 `trust_remote_code=True` runs `modeling.py`, `windows.py`, `tagging.py`, `inference.py` and `pipeline.py` of this
-directory: read them first, or use `cardioner.load("path/to/this/directory")`, which runs nothing from it. Notes may
-have any length.
+directory{own_file}: read them first{other_door}. Notes may have any length.
 
 ## Scores
 
@@ -60,8 +59,22 @@ def model_card(config: Mapping[str, Any], training: Mapping[str, Any], *, head: 
         head=head,
         decoding=crf,
         version=training.get("versions", {}).get("cardioner", "not recorded"),
+        **_doors(config),
         scores="\n\n".join([_scores(training.get("scores", {})), *_calibration(training.get("calibration"))]),
     )
+
+
+def _doors(config: Mapping[str, Any]) -> dict[str, str]:
+    """The file of a user's class, if there is one, and how to load without running anything from the directory."""
+    file = config.get("auto_map", {}).get("AutoModelForTokenClassification", "modeling.").partition(".")[0]
+    ours = str(config.get("custom_model_type")) in ("TokenClassificationModel", "TokenClassificationModelCRF")
+    door = ',\nor use `cardioner.load("path/to/this/directory")`, which runs nothing from it'
+    return {
+        "own_file": "" if file == "modeling" else f", and `{file}.py`, its own class",
+        "other_door": door if ours else "",
+        if ours
+        else "",
+    }
 
 
 def _scores(scores: Mapping[str, Any]) -> str:

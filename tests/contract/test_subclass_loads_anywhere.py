@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -235,6 +236,10 @@ def test_the_page_on_own_losses_works_as_it_stands(
     exec(compile(load_model, "load", "exec"), names)
     assert type(names["model"]).__name__ == "FocalModel"
     assert in_checkpoints == {True}
+    assert json.loads(Path("model/training_args.json").read_text())["model_class"] == "focal.FocalModel"
+    card = Path("model/README.md").read_text()
+    assert "`focal.py`" in card
+    assert "cardioner.load(" in card
     assert type(cardioner.load("model", device="cpu").model) is TokenClassificationModel
     focal, plain = names["trainer"].model, TokenClassificationModel.from_pretrained("model").eval()
     ids = torch.arange(6, 15).unsqueeze(0)
@@ -245,6 +250,7 @@ def test_the_page_on_own_losses_works_as_it_stands(
     exec(compile(train.replace("focal", "scaled").replace("FocalModel", "ScaledModel"), "train", "exec"), names)
     with pytest.raises(ModelError, match=r"saved by ScaledModel, a class in scaled\.py"):
         cardioner.load("model")
+    assert "cardioner.load(" not in Path("model/README.md").read_text()
     exec(compile(load_model, "load", "exec"), names)
     assert type(names["model"]).__name__ == "ScaledModel", "with cardioner at hand too, where remote code is trusted"
     piped = pipeline("token-classification", model="model", trust_remote_code=True)

@@ -225,3 +225,10 @@ def test_values_that_the_trainer_refuses_name_the_option(configured: Callable[..
     done = configured("\nlayer-decay: 0\n")
     assert done.code == 2
     assert "layer_decay" in done.error
+
+
+def test_a_record_of_a_users_class_is_not_repeated_as_another_model(refused: Callable[[str], str]) -> None:
+    record = {"model_class": "weighted.Weighted", "options": {}, "versions": {}, "labels": ["O"]}
+    told = refused(json.dumps(record))
+    assert told.startswith(":1: this training was of a class of its own, weighted.Weighted")
+    assert "model_class=" in told

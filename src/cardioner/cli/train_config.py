@@ -126,6 +126,12 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
     content = {given.key: given for given in _read(file)}
     options = content.pop("options", None)
     recorded = options is not None and "versions" in content
+    if recorded and "model_class" in content:
+        own = content["model_class"]
+        raise UsageError(
+            f"{own.place}: this training was of a class of its own, {own.value}, which only Python can name: "
+            "repeat it with ModelTrainer(model_class=...)"
+        )
     if recorded:
         arguments = [name for name in types_of(ArgumentOptions) if name in content]
         tags = content["labels"].value if "labels" in content else ()

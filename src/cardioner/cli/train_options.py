@@ -149,6 +149,16 @@ class FurtherOptions:
             help="End after N epochs without a better F1 on the evaluation notes.",
         ),
     ] = None
+    attention_dropout: Annotated[
+        float,
+        Option(
+            "--attention-dropout",
+            min=0,
+            max=1,
+            metavar="P",
+            help="Share of the encoder's attention dropped while it learns.",
+        ),
+    ] = 0.0
     label_smoothing: Annotated[
         float,
         Option(

@@ -73,7 +73,7 @@ class TrainingOptions(Checked):
         layer_decay: Each layer of the encoder learns at this share of the rate of the layer above it.
         thawed_per_epoch: Gradual unfreezing: the encoder starts frozen, and every epoch but the first lets this many
             more of its layers learn, from the top, the embeddings last. By default all learn from the start.
-        attention_dropout: Share of the encoder's attention that is dropped while it learns; `None` leaves it its own.
+        attention_dropout: Share of the encoder's attention that is dropped while it learns, whatever it came with.
         early_stopping: Epochs without a better F1 on the evaluation data after which training ends.
         label_smoothing: Share of each label that is spread over all labels; for models without a CRF.
         max_gradient_norm: Longer gradients are scaled down to this norm.
@@ -100,7 +100,7 @@ class TrainingOptions(Checked):
     crf_learning_rate: float = Field(default=1e-2, gt=0, le=1)
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     thawed_per_epoch: int | None = Field(default=None, ge=1)
-    attention_dropout: float | None = Field(default=None, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     early_stopping: int | None = Field(default=None, ge=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     max_gradient_norm: float = Field(default=1.0, gt=0)

@@ -103,9 +103,11 @@ def history_of(log: Sequence[Mapping[str, float]]) -> History:
 
 
 def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
-    """What was asked for."""
+    """What was asked for; of the model's class the name, where it is a user's."""
+    named = config.auto_map["AutoModelForTokenClassification"]
     return {
         **settings,
+        **({} if named.startswith("modeling.") else {"model_class": named}),
         "classifier_dropout": config.classifier_dropout,
         "classifier_hidden_layers": config.classifier_hidden_layers,
         "class_weights": config.class_weights,

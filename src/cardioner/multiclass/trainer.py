@@ -142,9 +142,9 @@ class ModelTrainer:
         check_options(self.options, given)
         self.class_weights = class_weights_by_id(class_weights, self.labels)
         self.output_dir = Path(output_dir)
-        source = read_source(model, token=hf_token, model_class=model_class)
-        if self.options.attention_dropout is not None:
-            source = with_attention_dropout(source, self.options.attention_dropout)
+        source = with_attention_dropout(
+            read_source(model, token=hf_token, model_class=model_class), self.options.attention_dropout
+        )
         context = max(self.options.window_context, self.options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
         set_seed(self.options.seed)
