@@ -72,8 +72,6 @@ def _doors(config: Mapping[str, Any]) -> dict[str, str]:
     return {
         "own_file": "" if file == "modeling" else f", and `{file}.py`, its own class",
         "other_door": door if ours else "",
-        if ours
-        else "",
     }
 
 
