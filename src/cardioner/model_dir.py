@@ -35,10 +35,14 @@ WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
 TRAINING_ARGS = "training_args.json"
 CARD = "README.md"
+PARTIAL = ".partial-"
+"""How the names of folders begin that are being written."""
 CODE = ("modeling.py", *COMPANIONS)
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json")
 """What transformers 4 writes and every version reads: left from another model, it would change the tokenizer."""
+_FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed")
+"""What torch says in a `RuntimeError` when the disk takes no more of a pickle."""
 _SECRETS = ("hf_token", "token", "_name_or_path", "name_or_path")
 
 
@@ -101,7 +105,7 @@ def write_model_dir(
         check_place(kind, directory)
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as name:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=directory) as name:
             staging = Path(name)
             _fill(model, tokenizer, staging, training_args=training_args, also_bin=also_bin)
             _publish(staging, directory)
@@ -175,7 +179,7 @@ def writing_to(place: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        if isinstance(error, RuntimeError) and not full and "write" not in str(error):
+        if isinstance(error, RuntimeError) and not full and not any(sign in str(error) for sign in _FAILED_WRITE):
             raise
         reason = "the disk is full: free some space" if full else str(error).partition("\n")[0]
         raise OutputError(f"{place} cannot be written: {reason}") from error

@@ -112,8 +112,12 @@ def _train_one(
 ) -> dict[str, Any]:
     """Train, with progress, and tell what came of it: the record that lies with the model."""
     from cardioner.model_dir import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
+    from cardioner.multiclass.checkpoints import is_finished  # noqa: PLC0415
     from cardioner.multiclass.trainer import ModelTrainer  # noqa: PLC0415
 
+    if options.resume and is_finished(settings["output_dir"]):
+        tell(f"The training in {settings['output_dir']} is finished: nothing is done")
+        return read_json(settings["output_dir"] / TRAINING_ARGS)
     with progress_bars() as stages:
         with stages.busy("loading the encoder"):
             trainer = ModelTrainer(label2id=labels.label2id, options=replace(options, progress=stages), **settings)
@@ -175,9 +179,11 @@ def _show_start(start: Start, labels: LabelSet) -> None:
 
 def _show_interruption(output: Path) -> None:
     """Where the last whole checkpoint lies, and how to go on."""
-    places = [path for pattern in ("", "*/") for path in output.glob(f"{pattern}checkpoints/*/config.json")]
-    whole = sorted(places, key=lambda path: path.stat().st_mtime)
-    place = f"the last whole checkpoint is {whole[-1].parent}" if whole else "no checkpoint was finished"
+    from cardioner.multiclass.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
+
+    found = [last_checkpoint(place) for place in (output, *output.glob("*/"))]
+    whole = sorted((one for one in found if one is not None), key=lambda one: one.folder.stat().st_mtime)
+    place = f"the last whole checkpoint is {whole[-1].folder}" if whole else "no checkpoint was finished"
     tell(f"Interrupted: {place}")
     if whole or (output / "summary.json").exists():
         tell("The same command with --resume goes on from there")

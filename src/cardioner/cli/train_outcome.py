@@ -48,7 +48,7 @@ def show_losses(result: TrainingResult) -> None:
     if result.losses:
         notices.print(loss_table(result.losses))
     if remarks := Counter(result.remarks):
-        notices.print(count_table("Repaired in the training data", remarks))
+        notices.print(count_table("Remarks on the training", remarks))
 
 
 def member_table(summary: Summary) -> Table:

@@ -74,7 +74,8 @@ def check_shares(windows: int, size: int, processes: int) -> None:
     """
     least = windows // math.ceil(windows / size)
     if least < processes:
+        larger = f"raise the batch size to {2 * processes} or more, or " if windows >= processes else ""
         raise UsageError(
             f"{windows} windows in batches of {size} make batches of {least}, fewer than the {processes} processes: "
-            f"raise the batch size to {2 * processes} or more, or start fewer processes"
+            f"{larger}start fewer processes"
         )

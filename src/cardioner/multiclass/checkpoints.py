@@ -12,9 +12,10 @@ from typing import Any
 
 from cardioner.errors import UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir import CONFIG, read_json
+from cardioner.model_dir import CONFIG, PARTIAL, read_json
 
 CHECKPOINTS = "checkpoints"
+_GONE = ".checkpoints-deleted"
 SEAL = "checkpoint.json"
 """Written last, with the size of every other file: a folder without it, or with other sizes, is no checkpoint."""
 
@@ -88,6 +89,30 @@ def checkpoint_at(output_dir: Path, step: int) -> Path:
 def is_finished(output_dir: Path) -> bool:
     """Whether a directory holds a model whose training is over."""
     return (output_dir / CONFIG).is_file() and not (output_dir / CHECKPOINTS).exists()
+
+
+def drop_checkpoints(output_dir: Path) -> None:
+    """Delete all checkpoints of a training that is over; at once, so that no part of them is ever gone on from."""
+    place, gone = output_dir / CHECKPOINTS, output_dir / _GONE
+    if place.is_dir():
+        shutil.rmtree(gone, ignore_errors=True)
+        place.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def clear_output(output_dir: Path, *, checkpoints: bool) -> None:
+    """Delete what a kill left of a write, or of a deletion, that was under way, before training goes on.
+
+    Args:
+        output_dir: The training's output directory.
+        checkpoints: Whether to delete whole checkpoints too, as training begins afresh.
+    """
+    place = output_dir / CHECKPOINTS
+    kept = [] if checkpoints or not place.is_dir() else [one for one in place.iterdir() if read_checkpoint(one)]
+    found = [*(place.iterdir() if place.is_dir() else ()), output_dir / _GONE, *output_dir.glob(f"{PARTIAL}*")]
+    for left in found:
+        if left not in kept:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:

@@ -90,8 +90,7 @@ class SpanTrainer(Trainer):
         self.control: Any
         super().__init__(**arguments)
         self.remove_callback(PrinterCallback)
-        # Has the labelled positions of all windows of a step counted: compute_loss weighs by them.
-        self.model_accepts_loss_kwargs = True
+        self.model_accepts_loss_kwargs = True  # compute_loss has weighed: nothing is to be divided any more
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches of similar length, the same ones for any number of processes, a share of each for this one."""
@@ -111,14 +110,20 @@ class SpanTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of a step, and what all their positions weigh together, in all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        weight = sum((self._weigh(batch["labels"]) for batch in batches), torch.zeros(()))
+        return batches, self.accelerator.gather(weight.to(device)).sum()
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's own loss, each share of a step weighed by its labelled positions.
+        """The model's own loss, a mean, weighed by what this share of the step's positions weighs.
 
-        So accumulated batches, and processes, learn what one batch would have. Reduced precision is chosen here: the
-        `bf16` argument of the Hugging Face Trainer would have scoring in it too, and what is scored would not be what
-        the saved model does.
+        So accumulated batches, and processes, learn what one batch would have; with a CRF and class weights, which
+        average in two ways, nearly so. Reduced precision is chosen here: the `bf16` argument of the Hugging Face
+        Trainer would have scoring in it too, and what is scored would not be what the saved model does.
 
         Raises:
             TrainingError: If the loss is not a number.
@@ -131,9 +136,15 @@ class SpanTrainer(Trainer):
             named = listed(self.run.names[index] for index in windows)
             raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, f", in a batch of {named}")
         if num_items_in_batch is not None:
-            share = inputs["labels"].ne(IGNORED).sum() / num_items_in_batch.reshape(-1)[0].clamp(min=1)
+            share = self._weigh(inputs["labels"]) / num_items_in_batch.clamp(min=torch.finfo(torch.float32).tiny)
             loss = loss * share * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _weigh(self, labels: Tensor) -> Tensor:
+        """What the labelled positions of a batch weigh: one each or, without a CRF, their class weights."""
+        weights = None if self.model.uses_crf else self.model.config.class_weights
+        by_tag = torch.ones(self.model.num_labels) if weights is None else torch.tensor(weights)
+        return by_tag.to(labels.device)[labels[labels.ne(IGNORED)]].sum()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Strict span precision, recall and F1, as the saved model would reach them."""
@@ -155,12 +166,19 @@ class SpanTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As inherited, and sealed once every process has written its part."""
+        check_weights(self.model, self.state.global_step)
         with writing_to(self.run.output_dir):
             super()._save_checkpoint(model, trial)
             together()
             if process() == 0:
                 seal(self._checkpoint())
             together()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As inherited, by way of the CPU: before 5.23 transformers asks torch for a `cpu:0`, which it cannot give."""
+        if checkpoint is not None:
+            for part, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
+                part.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
 
     def _checkpoint(self) -> Checkpoint:
         """What the seal of a checkpoint says."""
@@ -200,17 +218,26 @@ class Watch(TrainerCallback):
             control.should_log = True  # what is logged later must not depend on whether training was interrupted here
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
-        """Look at the weights before they are scored and saved; have the loss logged, however short the epoch."""
+        """Look at the weights before they are scored; have the loss logged, however short the epoch."""
         control.should_log = True
-        for name, value in model.named_parameters():
-            if not value.isfinite().all():
-                raise diverged(f"{name} holds values that are no numbers", state.global_step)
+        check_weights(model, state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - inherited
         """Stop early, where that was asked for."""
         patience = self.options.early_stopping
         if patience is not None and len(self.run.scores) - self.run.best_epoch >= patience:
             control.should_training_stop = True
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Refuse weights that are no numbers any more, as a gradient under a finite loss can make them.
+
+    Raises:
+        TrainingError: Naming the first of them.
+    """
+    for name, value in model.named_parameters():
+        if not value.isfinite().all():
+            raise diverged(f"{name} holds values that are no numbers", step)
 
 
 def diverged(what: str, step: int, where: str = "") -> TrainingError:

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cardioner.documents import fingerprint
 from cardioner.evaluation import Scores
 from cardioner.model_dir import installed_versions
 from cardioner.multiclass.calibrating import Temperature
+from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.precision import Precision
 from cardioner.multiclass.processes import processes
@@ -21,7 +23,7 @@ History = tuple[dict[str, float], ...]
 _LEFT_OUT = ("progress", "overwrite", "resume")
 """Options that say nothing about the model."""
 
-_WEIGHTLESS = ("tracking", "checkpoint_steps", "also_bin", "device")
+WEIGHTLESS = (*_LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device")
 """Options that may change while a training goes on."""
 
 
@@ -82,18 +84,28 @@ def training_record(
     return record if result is None else {**record, **_outcome(result)}
 
 
-def identity(config: Any, settings: Mapping[str, Any], options: TrainingOptions, *, data: str) -> dict[str, Any]:
+def identity(
+    model: TokenClassificationModel,
+    settings: Mapping[str, Any],
+    options: TrainingOptions,
+    *,
+    data: str,
+    computed: str,
+) -> dict[str, Any]:
     """What an interrupted training must have in common with the one that goes on from it.
 
     Args:
-        config: The model's configuration.
+        model: The model; of a user's class its code counts too.
         settings: The trainer's arguments, as they were used.
         options: The newer ones.
         data: A digest of what is learned from.
+        computed: In what precision, and on what kind of device.
     """
-    wishes = _wishes(config, settings, options)
-    kept = {name: value for name, value in wishes.pop("options").items() if name not in _WEIGHTLESS}
-    return {**wishes, **kept, "labels": list(config.tags), "data": data, "processes": processes()}
+    wishes = _wishes(model.config, settings, options)
+    kept = {name: value for name, value in wishes.pop("options").items() if name not in WEIGHTLESS}
+    code = {} if model.own_code is None else {"code": fingerprint([[model.own_code.content]])}
+    known = {"labels": list(model.config.tags), "data": data, "processes": processes(), "computed": computed}
+    return {**wishes, **kept, **known, **code}
 
 
 def history_of(log: Sequence[Mapping[str, float]]) -> History:

@@ -25,14 +25,11 @@ from cardioner.multiclass.checkpoints import CHECKPOINTS, check_same, is_finishe
 from cardioner.multiclass.members import Member, Summary
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.processes import process
-from cardioner.multiclass.record import TrainingResult
+from cardioner.multiclass.record import WEIGHTLESS, TrainingResult
 from cardioner.multiclass.trainer import ModelTrainer
 from cardioner.splits import Splits, apply_splits, make_folds
 
 EVALUATION = "evaluation notes"
-
-_INDIFFERENT = {"progress", "overwrite", "resume", "tracking", "checkpoint_steps", "also_bin", "device"}
-"""Options that may change between the members, and while one of them is trained."""
 
 _BY_DEFAULT = {"learning_rate", "max_length"}
 """Arguments of which the record has the value that was found for them."""
@@ -232,7 +229,7 @@ class Repeats:
     def _decisive(self) -> dict[str, Any]:
         """The options that decide what is learned."""
         options = ((part.name, getattr(self.options, part.name)) for part in fields(self.options))
-        return {name: value for name, value in options if name not in _INDIFFERENT}
+        return {name: value for name, value in options if name not in WEIGHTLESS}
 
     # A training -------------------------------------------------------------------------------------------------------
 

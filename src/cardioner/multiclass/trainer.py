@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,12 +10,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_model
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from cardioner.documents import fingerprint
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir import WEIGHTS, check_output, read_json, write_model_dir, writing_to
+from cardioner.model_dir import WEIGHTS, check_output, read_json, write_model_dir
 from cardioner.multiclass.arguments import (
     BALANCED,
     Arguments,
@@ -33,8 +32,10 @@ from cardioner.multiclass.checkpoints import (
     Checkpoint,
     check_same,
     checkpoint_at,
+    clear_output,
+    drop_checkpoints,
+    is_finished,
     last_checkpoint,
-    read_checkpoint,
 )
 from cardioner.multiclass.encoder import DEFAULT_PACKAGE, load_tokenizer, max_positions
 from cardioner.multiclass.features import (
@@ -224,7 +225,7 @@ class ModelTrainer:
         self.result = result
         if process() == 0:
             self.save_model(self.output_dir)
-            shutil.rmtree(self.output_dir / CHECKPOINTS, ignore_errors=True)
+            drop_checkpoints(self.output_dir)
         together()
         return result
 
@@ -235,6 +236,8 @@ class ModelTrainer:
             OutputError: If there is something to lose and neither `overwrite` nor `resume` is on, or if it cannot be
                 written.
         """
+        if self.options.resume and is_finished(self.output_dir):
+            raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
         left = self.output_dir / CHECKPOINTS
         resumed = self.options.resume and left.is_dir()
         check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
@@ -278,46 +281,46 @@ class ModelTrainer:
     def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[Run, History]:
         """Run the loop, or what is left of it; the model ends with the weights of the best epoch."""
         held_out = () if evaluation is None else evaluation.documents
-        asked = identity(
-            self.model.config, self.settings, self.options, data=fingerprint([prepared.features, held_out])
+        arguments = trainer_arguments(
+            self.output_dir / CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
         )
-        left = last_checkpoint(self.output_dir) if self.options.resume else None
-        if left is not None:
-            check_same(left.run, asked, self.output_dir)
         run = Run(
             score=None if evaluation is None else lambda: self._score(evaluation),
             save=self.save_model,
             output_dir=self.output_dir,
-            asked=asked,
+            asked=identity(
+                self.model,
+                self.settings,
+                self.options,
+                data=fingerprint([prepared.features, held_out]),
+                computed=f"{'bfloat16' if reduced_precision(self.options) else 'float32'} on {arguments.device.type}",
+            ),
             names=prepared.names,
             reduced=reduced_precision(self.options),
         )
+        left = last_checkpoint(self.output_dir) if self.options.resume else None
         if left is not None:
+            check_same(left.run, run.asked, self.output_dir)
             run.go_on(left)
-        with writing_to(self.output_dir):
-            self._clear(left)
-            if left is not None and left.finished:
-                history = read_json(left.folder / "trainer_state.json")["log_history"]
-            else:
-                history = self._loop(run, prepared, left, scored=evaluation is not None)
-                run.seconds = run.elapsed
+        if process() == 0:
+            clear_output(self.output_dir, checkpoints=left is None)
+        if left is not None and left.finished:
+            self.model.to(arguments.device)
+            history = read_json(left.folder / "trainer_state.json")["log_history"]
+        else:
+            history = self._loop(run, prepared, left, arguments)
+            run.seconds = run.elapsed
         kept = run.best_step or (left.step if left is not None and left.finished else 0)
         if kept:
             load_model(self.model, checkpoint_at(self.output_dir, kept) / WEIGHTS)
+        together()  # before one of them deletes what another still reads
         self.model.eval()
         return run, history_of(history)
 
-    def _clear(self, left: Checkpoint | None) -> None:
-        """Delete what is no whole checkpoint, and all of them where training begins afresh."""
-        place = self.output_dir / CHECKPOINTS
-        if process() == 0 and place.is_dir():
-            for folder in place.iterdir():
-                if left is None or read_checkpoint(folder) is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-    def _loop(self, run: Run, prepared: FeatureSet, left: Checkpoint | None, *, scored: bool) -> list[dict[str, float]]:
+    def _loop(
+        self, run: Run, prepared: FeatureSet, left: Checkpoint | None, arguments: TrainingArguments
+    ) -> list[dict[str, float]]:
         """Train, and give what was logged."""
-        arguments = trainer_arguments(self.output_dir / CHECKPOINTS, self.settings, self.options, scored=scored)
         tracking = trackers(self.options.tracking, self.output_dir, {k: v for k, v in run.asked.items() if k != "data"})
         if arguments.use_cpu:
             keep_freed_memory()

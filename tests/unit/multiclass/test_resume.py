@@ -39,7 +39,9 @@ def notes(documents: list[Document]) -> list[Document]:
 def fit(encoder_dir: Callable[[str], Path], labels: LabelSet, notes: list[Document]) -> Callable[..., ModelTrainer]:
     """Train on the notes; `killed_after` steps, or in the stage of that name, it is interrupted."""
 
-    def run(place: Path, *, killed_after: int | str | None = None, train: Any = None, **given: Any) -> ModelTrainer:
+    def run(
+        place: Path, *, killed_after: int | str | None = None, train: Any = None, evaluated: bool = True, **given: Any
+    ) -> ModelTrainer:
         def progress(stage: str, done: int, total: int) -> None:  # noqa: ARG001 - the contract
             if stage == killed_after or (stage == "training" and done == killed_after):
                 raise Killed
@@ -61,7 +63,7 @@ def fit(encoder_dir: Callable[[str], Path], labels: LabelSet, notes: list[Docume
             },
             options=TrainingOptions(**asked),
         )
-        trainer.train(notes if train is None else train, eval_data=notes[:3])
+        trainer.train(notes if train is None else train, eval_data=notes[:3] if evaluated else None)
         return trainer
 
     return run
@@ -95,8 +97,9 @@ def assert_same(one: Path, other: Path) -> None:
         {"gradient_accumulation_steps": 2, "batch_size": 2},
         {"thawed_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
         {"use_crf": False, "class_weights": "balanced", "label_smoothing": 0.1},
+        {"evaluated": False, "precision": "bfloat16", "attention_dropout": 0.1},
     ],
-    ids=["crf", "accumulated", "thawed", "weighted"],
+    ids=["crf", "accumulated", "thawed", "weighted", "unscored"],
 )
 def test_interrupted_after_any_step_it_ends_with_the_same_weights(
     given: dict[str, Any], fit: Callable[..., ModelTrainer], tmp_path: Path
@@ -105,7 +108,7 @@ def test_interrupted_after_any_step_it_ends_with_the_same_weights(
     assert quiet.result is not None
     steps = max(row["step"] for row in quiet.result.history)
     assert steps >= 9
-    for step in range(1, int(steps) + 1, 1 if not given else 3):
+    for step in range(1, int(steps) + 1, 1 if not given else 4):
         place = tmp_path / f"after-{step}"
         left_behind(fit, place, step, **given)
         assert not is_finished(place)
@@ -245,5 +248,36 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(
 
 def test_a_finished_training_is_not_begun_again(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
     fit(tmp_path)
-    with pytest.raises(OutputError, match="already holds a model"):
+    with pytest.raises(OutputError, match="is finished: there is nothing to resume"):
         fit(tmp_path)
+    with pytest.raises(OutputError, match="already holds a model"):
+        fit(tmp_path, resume=False)
+
+
+@pytest.mark.parametrize("given", [{}, {"evaluated": False}], ids=["scored", "unscored"])
+def test_cut_off_while_checkpoints_are_deleted_it_is_finished(
+    given: dict[str, Any], fit: Callable[..., ModelTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(tmp_path / "quiet", **given)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        rename = Path.rename
+        patch.setattr(Path, "rename", lambda *given: (rename(*given), patch.setattr(shutil, "rmtree", killed))[0])
+        with pytest.raises(Killed):
+            fit(tmp_path / "cut", **given)
+    assert is_finished(tmp_path / "cut")
+    verify(tmp_path / "cut")
+    fit(tmp_path / "cut", resume=False, overwrite=True, **given)
+    assert not list((tmp_path / "cut").glob(".*")), "what was left is gone"
+    assert_same(tmp_path / "cut", tmp_path / "quiet")
+
+
+def test_what_a_kill_left_half_written_is_removed(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
+    left_behind(fit, tmp_path, 5)
+    (tmp_path / ".partial-x1").mkdir()
+    (tmp_path / ".partial-x1" / "model.safetensors").write_bytes(b"half")
+    fit(tmp_path)
+    assert not list(tmp_path.glob(".*"))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, ModelError, OutputError, TrainingError, UsageError
@@ -17,6 +22,8 @@ from cardioner.evaluation import score as score_documents
 from cardioner.labels import LabelSet
 from cardioner.model_dir import read_model_dir, verify
 from cardioner.multiclass.calibrating import Temperature
+from cardioner.multiclass.checkpoints import last_checkpoint
+from cardioner.multiclass.layers import depths
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.trainer import ModelTrainer, TrainingResult
 from cardioner.predictor import Predictor
@@ -286,11 +293,21 @@ def test_class_weights_of_every_form_reach_the_model(
     assert read_model_dir(balanced.output_dir, device="cpu")[2].class_weights == list(weights.values())
 
 
-def test_accumulated_batches_learn_like_one_large_batch(make_trainer: Make, tmp_path: Path) -> None:
-    """Equal windows, so that the mean over two small batches is the mean over the large one."""
-    text = "chest pain"
-    documents = [Document(str(index), text, (Span(0, 10, "SYMPTOM"),)) for index in range(4)]
-    norms = {}
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"use_crf": True}, {"class_weights": "balanced"}, {"class_weights": {"O": 0.2}}],
+    ids=["linear", "crf", "balanced", "weighted"],
+)
+def test_accumulated_batches_learn_like_one_large_batch(
+    given: dict[str, Any], make_trainer: Make, tmp_path: Path
+) -> None:
+    """Windows of every length and with other tags each, so that a mean of means is another number."""
+    texts = ["chest pain", "syncope " * 9, "no", "oedema and chest pain"]
+    spans = [(Span(0, 10, "SYMPTOM"),), (Span(0, 7, "SYMPTOM"),), (), (Span(11, 21, "SYMPTOM"),)]
+    documents = [
+        Document(str(index), text, found) for index, (text, found) in enumerate(zip(texts, spans, strict=True))
+    ]
+    rows = {}
     for batch_size, steps in ((4, 1), (2, 2), (1, 4)):
         trainer = make_trainer(
             output_dir=tmp_path / f"{steps}",
@@ -299,16 +316,142 @@ def test_accumulated_batches_learn_like_one_large_batch(make_trainer: Make, tmp_
             classifier_dropout=0.0,
             freeze_backbone=True,
             options=options(max_gradient_norm=1e9, warmup=0.0),
+            **given,
         )
-        loop: list[float] = []
+        seen: list[float] = []
         trainer.model.classifier.weight.register_post_accumulate_grad_hook(
-            lambda value, loop=loop: loop.append(float(value.grad.norm()))
+            lambda value, seen=seen: seen.append(float(value.grad.norm()))
         )
+        (row,) = trainer.train(documents).history
+        assert len(seen) == steps
+        rows[steps] = (seen[-1], row["loss"], row["grad_norm"])
+    assert rows[2] == pytest.approx(rows[1], rel=1e-4)
+    assert rows[4] == pytest.approx(rows[1], rel=1e-4)
+
+
+# What options do -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        ("linear", lambda done: 1 - done),
+        ("cosine", lambda done: 0.5 * (1 + math.cos(math.pi * done))),
+        ("constant", lambda _: 1.0),
+    ],
+)
+def test_the_rate_rises_and_goes_on_by_schedule(
+    schedule: str, share: Callable[[float], float], make_trainer: Make, documents: list[Document]
+) -> None:
+    """By the formula, at every step; the history has the last step of each epoch."""
+    trainer = make_trainer(num_train_epochs=5, batch_size=1, options=options(schedule=schedule, warmup=0.2))
+    history = trainer.train(documents).history
+    steps = int(history[-1]["step"])
+    rising = math.ceil(0.2 * steps)
+    assert len(history) >= 5
+    for row in history:
+        made = row["step"] - 1  # the rate that the step was made with
+        expected = made / rising if made < rising else share((made - rising) / (steps - rising))
+        assert row["learning_rate"] == pytest.approx(5e-3 * expected), row["step"]
+
+
+def test_long_gradients_are_cut_to_the_norm(make_trainer: Make, documents: list[Document]) -> None:
+    norms: dict[float, list[float]] = {}
+    for most in (1e9, 1e-3):
+        trainer = make_trainer(options=options(max_gradient_norm=most, overwrite=True), batch_size=1)
+        norms[most] = []
+        own = torch.optim.AdamW.step
+
+        def step(self: Any, *given: Any, most: float = most, own: Any = own, **named: Any) -> Any:
+            every = [
+                value.grad.norm() for group in self.param_groups for value in group["params"] if value.grad is not None
+            ]
+            norms[most].append(float(torch.stack(every).norm()))
+            return own(self, *given, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", step)
+            trainer.train(documents)
+    assert min(norms[1e9]) > 1e-2, "there is something to cut"
+    assert norms[1e-3] == pytest.approx([1e-3] * len(norms[1e-3]), rel=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_is_that_of_the_matrix_products_alone(
+    precision: str, make_trainer: Make, documents: list[Document]
+) -> None:
+    trainer = make_trainer(options=options(precision=precision), use_crf=True)
+    seen: list[torch.dtype] = []
+    layer = trainer.model.backbone.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda module, _, given: seen.append(given.dtype) if module.training else None)
+    trainer.train(documents, eval_data=documents)
+    assert set(seen) == {getattr(torch, precision)}
+    assert {value.dtype for value in trainer.model.parameters()} == {torch.float32}
+
+
+def test_attention_is_dropped_out_only_on_request(make_trainer: Make, encoder_dir: Callable[[str], Path]) -> None:
+    assert AutoConfig.from_pretrained(encoder_dir("bert")).attention_probs_dropout_prob == 0.1
+    for given, expected in ((options(), 0.0), (options(attention_dropout=0.3), 0.3)):
+        trainer = make_trainer(options=given)
+        assert trainer.model.config.build_encoder_config().attention_probs_dropout_prob == expected
+        assert trainer.model.backbone.encoder.layer[0].attention.self.dropout.p == expected
+
+
+def test_thawing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: list[Document]) -> None:
+    trainer = make_trainer(num_train_epochs=4, options=options(thawed_per_epoch=1, warmup=0.0, schedule="constant"))
+    learned: list[set[int]] = []
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    by_name = depths(trainer.model)
+
+    def look(stage: str, *_: Any) -> None:
+        if stage == "scoring":
+            now = dict(trainer.model.named_parameters())
+            learned.append({by_name[name] for name in now if not torch.equal(now[name], before[name])})
+            before.update({name: value.detach().clone() for name, value in now.items()})
+
+    trainer.options = replace(trainer.options, progress=look)
+    trainer.train(documents, eval_data=documents)
+    epochs = [layers for layers in learned if layers]
+    assert epochs[:4] == [{3}, {2, 3}, {1, 2, 3}, {0, 1, 2, 3}]
+
+
+@pytest.mark.parametrize(
+    ("given", "wishes", "named"),
+    [
+        ({"use_crf": True}, {"label_smoothing": 0.1}, "label_smoothing"),
+        ({"freeze_backbone": True}, {"thawed_per_epoch": 1}, "thawed_per_epoch"),
+        ({}, {"resume": True, "overwrite": True}, "resume"),
+    ],
+)
+def test_wishes_that_exclude_each_other_are_refused(
+    given: dict[str, Any], wishes: dict[str, Any], named: str, make_trainer: Make
+) -> None:
+    with pytest.raises(UsageError, match=named):
+        make_trainer(options=options(**wishes), **given)
+
+
+def test_early_stopping_without_evaluation_data_is_refused(make_trainer: Make, documents: list[Document]) -> None:
+    with pytest.raises(UsageError, match="early_stopping needs evaluation data"):
+        make_trainer(options=options(early_stopping=1)).train(documents)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(
+    make_trainer: Make, documents: list[Document], tmp_path: Path
+) -> None:
+    """A gradient can be no number under a loss that is one: the checkpoint of that step is not written."""
+    trainer = make_trainer(num_train_epochs=4, batch_size=1, options=options(checkpoint_steps=1, max_gradient_norm=1e9))
+    calls = itertools.count(1)
+
+    def poison(value: torch.Tensor) -> torch.Tensor:
+        return value * float("nan") if next(calls) == 5 else value
+
+    trainer.model.classifier.weight.register_hook(poison)
+    with pytest.raises(TrainingError, match="holds values that are no numbers at step 5"):
         trainer.train(documents)
-        assert len(loop) == steps
-        norms[steps] = loop[-1]
-    assert norms[2] == pytest.approx(norms[1], rel=1e-4)
-    assert norms[4] == pytest.approx(norms[1], rel=1e-4)
+    left = last_checkpoint(tmp_path / "out")
+    assert left is not None
+    assert left.step == 4
+    assert all(value.isfinite().all() for value in load_file(left.folder / "model.safetensors").values())
 
 
 @pytest.mark.parametrize(
