@@ -101,25 +101,6 @@ class Saved:
             self.logits[name] = model(**self.inputs[name]).logits
         write_model_dir(model, tokenizer, self.directories[name])
 
-    def load_in_bare_process(self) -> None:
-        """Load all of them where cardioner cannot be imported."""
-        bare = self.folder / "bare"
-        bare.mkdir()
-        directories = {name: str(directory) for name, directory in self.directories.items()}
-        torch.save({"directories": directories, "inputs": self.inputs, "texts": TEXTS}, bare / "given.pt")
-        own = {"HF_HOME": str(bare / "hf"), "HF_HUB_OFFLINE": "1", "HOME": str(bare), "OMP_NUM_THREADS": "1"}
-        outcome = subprocess.run(
-            [sys.executable, "-I", "-W", "error", "-c", SCRIPT],
-            cwd=bare,
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert outcome.returncode == 0, outcome.stderr
-        self.found = torch.load(bare / "found.pt", weights_only=True)
-
 
 @pytest.fixture(scope="session")
 def saved(
@@ -127,6 +108,7 @@ def saved(
     tokenizers: dict[str, Any],
     encoder_config: Callable[[str], PretrainedConfig],
     labels: LabelSet,
+    run_bare: Callable[..., dict[str, Any]],
 ) -> Saved:
     made = Saved(tmp_path_factory.mktemp("anywhere"))
     for family, kind in TOKENIZER_OF.items():
@@ -145,7 +127,9 @@ def saved(
             for parameter in [*model.classifier.parameters(), *(model.crf.parameters() if head == "crf" else ())]:
                 torch.nn.init.normal_(parameter, std=0.7)
             made.add(f"{family}-{head}", model, tokenizers[kind])
-    made.load_in_bare_process()
+    directories = {name: str(directory) for name, directory in made.directories.items()}
+    given = {"directories": directories, "inputs": made.inputs, "texts": TEXTS}
+    made.found = run_bare(SCRIPT, made.folder / "bare", given)
     return made
 
 

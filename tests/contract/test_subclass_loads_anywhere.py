@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -128,7 +126,10 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(
-    tmp_path_factory: pytest.TempPathFactory, encoder_dir: Callable[[str], Path], labels: LabelSet
+    tmp_path_factory: pytest.TempPathFactory,
+    encoder_dir: Callable[[str], Path],
+    labels: LabelSet,
+    run_bare: Callable[..., dict[str, Any]],
 ) -> Iterator[Saved]:
     folder, made = tmp_path_factory.mktemp("subclasses"), Saved()
     for name, source in SOURCES.items():
@@ -152,29 +153,11 @@ def saved(
         path.unlink()
     inputs = made.tokenizer(["Geen orthopnoe.", "Syncope"], padding=True, return_tensors="pt")
     made.inputs = {**inputs, "labels": torch.zeros_like(inputs["input_ids"])}
-    load_in_bare_process(made, folder / "bare")
+    directories = {name: str(directory) for name, directory in made.directories.items()}
+    made.found = run_bare(SCRIPT, folder / "bare", {"directories": directories, "inputs": made.inputs, "texts": TEXTS})
     yield made
     for name in SOURCES:
         sys.modules.pop(f"users_{name}", None)
-
-
-def load_in_bare_process(made: Saved, bare: Path) -> None:
-    """Load the directories, save them again, and tag, where there is no cardioner."""
-    bare.mkdir()
-    directories = {name: str(directory) for name, directory in made.directories.items()}
-    torch.save({"directories": directories, "inputs": made.inputs, "texts": TEXTS}, bare / "given.pt")
-    own = {"HF_HOME": str(bare / "hf"), "HF_HUB_OFFLINE": "1", "HOME": str(bare), "OMP_NUM_THREADS": "1"}
-    outcome = subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", SCRIPT],
-        cwd=bare,
-        env={**os.environ, **own},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert outcome.returncode == 0, outcome.stderr
-    made.found = torch.load(bare / "found.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("name", SOURCES)

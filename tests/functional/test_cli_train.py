@@ -93,6 +93,16 @@ def test_a_page_that_could_not_be_written_is_refused_before_training(
     assert (tmp_path / "old.html").read_text() == "mine"
 
 
+def test_resuming_what_is_finished_does_nothing_and_is_no_error(train: Callable[..., Any], tmp_path: Path) -> None:
+    assert train("--resume").code == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()}
+    done = train("--resume", "--json")
+    assert done.code == 0
+    assert "is finished: nothing is done" in done.err
+    assert done.json == json.loads((tmp_path / "model" / "training_args.json").read_text())
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()} == before
+
+
 def test_only_the_first_of_several_processes_speaks(
     train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
