@@ -31,7 +31,19 @@ LAYERS = (
     ("formats", "evaluation", "pages", "notes", "journal", "training_report"),
     ("multiclass.modeling", "multiclass.windows", "multiclass.tagging", "multiclass.inference", "multiclass.pipeline"),
     ("multiclass.features", "multiclass.encoder"),
-    ("multiclass", "predictor", "ensemble", "bulk", "model_dir", "description", "card", "checking", "ablation"),
+    (
+        "multiclass",
+        "predictor",
+        "ensemble",
+        "bulk",
+        "model_dir",
+        "upgrading",
+        "description",
+        "card",
+        "checking",
+        "ablation",
+        "exporting",
+    ),
     ("cli", "__main__"),
 )
 """Each may import its own layer and those before it; the longest name that fits a module decides."""

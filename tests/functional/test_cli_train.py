@@ -16,6 +16,7 @@ import pytest
 
 from cardioner.documents import Document, Span
 from cardioner.model_dir import read_model_dir, verify
+from cardioner.multiclass.checkpoints import last_checkpoint
 from cardioner.multiclass.trainer import ModelTrainer
 
 
@@ -232,7 +233,7 @@ def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
         text=True,
     )
     limit = time.monotonic() + 60
-    while not list(model.glob("checkpoints/*/config.json")) and process.poll() is None and time.monotonic() < limit:
+    while last_checkpoint(model) is None and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     try:

@@ -15,10 +15,12 @@ from cardioner.cli.compare import compare
 from cardioner.cli.console import INTERRUPTED, complain
 from cardioner.cli.convert import convert
 from cardioner.cli.evaluate import evaluate
+from cardioner.cli.export import export
 from cardioner.cli.inspect import inspect
 from cardioner.cli.predict import predict
 from cardioner.cli.split import split
 from cardioner.cli.train import train
+from cardioner.cli.upgrade import upgrade
 from cardioner.errors import CardioNERError, UsageError
 
 app = typer.Typer(
@@ -28,8 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (check, split, train, ablate, predict, evaluate, compare, convert, inspect):
+for command in (check, split, train, ablate, predict, evaluate, compare, convert, inspect, upgrade):
     app.command()(command)
+app.add_typer(export)
 
 
 _USAGE_MISTAKE: Any = typer.BadParameter.__mro__[1]

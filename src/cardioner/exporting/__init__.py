@@ -1,0 +1,1 @@
+"""Ways to leave: a trained model in forms that need no cardioner."""
