@@ -111,11 +111,11 @@ def test_every_form_of_data_trains_to_a_directory_that_loads(
 def test_what_is_saved_is_the_epoch_that_scored_best(
     use_crf: bool, make_trainer: Make, documents: list[Document]
 ) -> None:
-    result = make_trainer(use_crf=use_crf, num_train_epochs=10, learning_rate=2e-2, batch_size=1).train(
+    result = make_trainer(use_crf=use_crf, num_train_epochs=20, learning_rate=1e-2, batch_size=1).train(
         documents, eval_data=documents
     )
     micro = [scores.strict.micro.f1 for scores in result.epochs]
-    assert len(micro) == 10
+    assert len(micro) == 20
     assert max(micro) > 0
     assert micro[result.best_epoch - 1] == max(micro)
     assert result.best_epoch == micro.index(max(micro)) + 1
