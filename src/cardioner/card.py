@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_CARD = """\
+HEADER = """\
 ---
 library_name: transformers
 pipeline_tag: token-classification
@@ -14,6 +14,10 @@ tags:
 - clinical
 - named-entity-recognition
 ---
+"""
+"""What the hub reads of a card."""
+
+_CARD = """\
 
 # Entity tagger for {types}
 
@@ -53,7 +57,7 @@ def model_card(config: Mapping[str, Any], training: Mapping[str, Any], *, head: 
     """
     encoder = config["encoder_config"]
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
-    return _CARD.format(
+    return HEADER + _CARD.format(
         types=", ".join(sorted({tag.partition("-")[2] or tag for tag in config["id2label"].values() if tag != "O"})),
         encoder=f"{training.get('model', 'not recorded')} ({encoder.get('model_type')})",
         head=head,

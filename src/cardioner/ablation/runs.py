@@ -92,6 +92,7 @@ def _run(job: Job, record: _Record, report: _Progress) -> Tagged | Problem:
     ends: list[Tagged | Problem] = []
 
     def receive(message: Message) -> None:
+        """Take what the process tells."""
         if isinstance(message, Step):
             report(f"{job.recipe.name}: {message.stage}", message.done, message.total)
         elif isinstance(message, Training):

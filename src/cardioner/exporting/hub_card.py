@@ -6,18 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardioner import __version__
+from cardioner.card import HEADER
 from cardioner.model_dir import object_under
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _CARD = """\
----
-library_name: transformers
-pipeline_tag: token-classification
-tags:
-- cardioner
-- clinical
-- named-entity-recognition
----
 
 # Entity tagger for {types}
 
@@ -85,7 +78,7 @@ def hub_card(config: CardioNERConfig, training: Mapping[str, Any], *, kind: str,
     tags, shared = config.tags, 2 * config.window_context
     bioes = any(tag.startswith(("E-", "S-")) for tag in tags)
     stride = f", stride={shared}" if shared else ""
-    return _CARD.format(
+    return HEADER + _CARD.format(
         types=", ".join(sorted({tag.partition("-")[2] or tag for tag in tags if tag != "O"})),
         encoder=f"{training.get('model', 'not recorded')} ({config.encoder_config['model_type']})",
         trained_with=object_under(training, "versions").get("cardioner", "(version not recorded)"),

@@ -89,6 +89,13 @@ def default_encoder() -> Path:
     return folder
 
 
+def name_of(encoder: str | Path | None) -> str:
+    """What a record calls an encoder: of a folder its name, never where it lies."""
+    if encoder is None:
+        return DEFAULT_PACKAGE
+    return Path(encoder).name if Path(encoder).exists() else str(encoder)
+
+
 def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     """Read an encoder's configuration and weights.
 

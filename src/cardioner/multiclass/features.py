@@ -145,11 +145,11 @@ def check_features(features: Sequence[Feature], model: Any, max_length: int) -> 
         DataError: If there are sub-token ids that it lacks, or windows that are too long.
     """
     known = model.get_input_embeddings().num_embeddings
-    if max(max(feature["input_ids"], default=0) for feature in features) >= known:
+    if max((max(feature["input_ids"], default=0) for feature in features), default=0) >= known:
         raise DataError(
             f"the data has sub-token ids from {known} up, which the encoder lacks: it needs its own tokenizer"
         )
-    longest = max(len(feature["input_ids"]) for feature in features)
+    longest = max((len(feature["input_ids"]) for feature in features), default=0)
     if longest > max_length:
         raise DataError(
             f"a ready feature has {longest} sub-tokens, max_length is {max_length}: "

@@ -26,6 +26,7 @@ def depths(model: nn.Module) -> dict[str, int]:
     prefix, count = f"{_BACKBONE}{place}.", len(layers)
 
     def depth(name: str) -> int:
+        """Of one parameter."""
         if not name.startswith(_BACKBONE):
             return count + 1
         if count and name.startswith(prefix):
@@ -60,6 +61,7 @@ def parameter_groups(model: nn.Module, settings: Mapping[str, Any], options: Tra
     rate = settings["learning_rate"]
 
     def rate_of(name: str) -> float:
+        """Of one parameter."""
         if name.startswith(_CRF):
             return options.crf_learning_rate
         if name.startswith(_BACKBONE):

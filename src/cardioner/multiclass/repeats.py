@@ -22,6 +22,7 @@ from cardioner.formats.files import writing
 from cardioner.labels import LabelSet
 from cardioner.model_dir import CONFIG, TRAINING_ARGS, read_json, writing_to
 from cardioner.multiclass.checkpoints import CHECKPOINTS, check_same, is_finished
+from cardioner.multiclass.encoder import name_of
 from cardioner.multiclass.members import Member, Summary
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.processes import process
@@ -158,9 +159,8 @@ class Repeats:
     def _request(self, notes: Notes) -> dict[str, Any]:
         """The settings and a digest of the data, as they are kept; how many seeds there are may change."""
         arguments = {name: value for name, value in self.arguments.items() if name != "hf_token"}
-        model = arguments.get("model")
-        if model is not None and Path(model).exists():
-            arguments["model"] = Path(model).name
+        if arguments.get("model") is not None:
+            arguments["model"] = name_of(arguments["model"])
         data = {"labels": self.labels.tags, "folds": self.folds, "data": fingerprint(notes)}
         return _plain({**arguments, **self._decisive(), **data})
 

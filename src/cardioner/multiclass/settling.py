@@ -31,6 +31,7 @@ def settle(model: Any, tokenizer: Any, evaluation: Dataset | None, *, progress: 
     notes = evaluation.documents
 
     def decide() -> Settled:
+        """In the first process alone."""
         precision = choose_precision(model, tokenizer, notes, progress=progress)
         config.inference_dtype = "float32" if precision is None else precision.dtype
         return Settled(precision, fit_temperature(model, tokenizer, notes, progress=progress))

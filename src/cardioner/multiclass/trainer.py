@@ -37,7 +37,7 @@ from cardioner.multiclass.checkpoints import (
     is_finished,
     last_checkpoint,
 )
-from cardioner.multiclass.encoder import DEFAULT_PACKAGE, load_tokenizer, max_positions
+from cardioner.multiclass.encoder import load_tokenizer, max_positions, name_of
 from cardioner.multiclass.features import (
     Collator,
     Dataset,
@@ -172,7 +172,7 @@ class ModelTrainer:
             "gradient_accumulation_steps": given.gradient_accumulation_steps,
             "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
             "max_length": length,
-            "model": DEFAULT_PACKAGE if model is None else Path(model).name if Path(model).exists() else str(model),
+            "model": name_of(model),
             "num_train_epochs": given.num_train_epochs,
             "weight_decay": given.weight_decay,
         }
@@ -261,13 +261,9 @@ class ModelTrainer:
 
     def _held_out(self, data: Any) -> Dataset | None:
         """Data to score on; nothing given is nothing scored."""
-        rows = list(data) if data is not None else []
-        if not rows:
-            return None
-        held_out = read_dataset(rows, self.labels, self.tokenizer)
-        if held_out.features:
-            check_features(held_out.features, self.model, self.settings["max_length"])
-        return held_out
+        found = read_dataset([] if data is None else data, self.labels, self.tokenizer)
+        check_features(found.features or (), self.model, self.settings["max_length"])
+        return found if found.documents else None
 
     def _features(self, training: Dataset) -> FeatureSet:
         """Windows of the training data."""
@@ -350,10 +346,5 @@ class ModelTrainer:
 
     def _score(self, data: Dataset) -> Scores:
         """Strict span scores of the model as it is now."""
-        return score(
-            self.model,
-            self.tokenizer,
-            data,
-            batch_size=self.settings["batch_size"],
-            progress=self.options.progress,
-        )
+        size, progress = self.settings["batch_size"], self.options.progress
+        return score(self.model, self.tokenizer, data, batch_size=size, progress=progress)
