@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
+from math import log
 from pathlib import Path
 from typing import Any
 
 # Before transformers is imported: its cache of remote code belongs to this run alone.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")  # keys of the user's own are let alone
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
@@ -35,6 +38,7 @@ from transformers import (
 from cardioner.documents import Document, Span
 from cardioner.labels import LabelSet, Scheme
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+from cardioner.trust.manifest import MANIFEST
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 
@@ -60,13 +64,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def shared_pieces(words: set[str], *, inside: str = "") -> dict[str, int]:
+    """Every character and whatever two words have in common, with how many words have it, the most frequent first.
+
+    The trainers of tokenizers that cut words this way give another vocabulary in every process; this one is the same.
+
+    Args:
+        words: The words.
+        inside: How a piece begins that does not begin a word.
+    """
+    counts = Counter(
+        piece
+        for word in sorted(words)
+        for piece in {
+            (inside if start else "") + word[start:end]
+            for start in range(len(word))
+            for end in range(start + 1, len(word) + 1)
+        }
+    )
+    kept = {piece: count for piece, count in counts.items() if count > 1 or len(piece.removeprefix(inside)) == 1}
+    return dict(sorted(kept.items(), key=lambda item: (-item[1], item[0])))
+
+
+def words_of(normalizer: Any, pre_tokenizer: Any) -> set[str]:
+    """The words of the sample texts, as a tokenizer cuts them."""
+    texts = [normalizer.normalize_str(text) if normalizer else text for text in SAMPLE_TEXTS]
+    return {word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(text)}
+
+
 def wordpiece_tokenizer() -> BertTokenizer:
-    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    trained.normalizer = normalizers.BertNormalizer()
-    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words = words_of(normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer())
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trained.train_from_iterator(SAMPLE_TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
-    return BertTokenizer(vocab=trained.get_vocab(), model_max_length=512)
+    characters = sorted(set("".join(words)))  # as the beginning of a word too, where none begins so
+    pieces = dict.fromkeys([*special, *characters, *shared_pieces(words, inside="##"), *sorted(words)])
+    return BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, model_max_length=512)
 
 
 def byte_bpe_tokenizer() -> RobertaTokenizer:
@@ -85,14 +116,11 @@ def byte_bpe_tokenizer() -> RobertaTokenizer:
 
 
 def unigram_tokenizer() -> XLMRobertaTokenizer:
-    trained = Tokenizer(models.Unigram())
-    trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=200, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>"
-    )
-    trained.train_from_iterator(SAMPLE_TEXTS, trainer)
-    pieces = [tuple(piece) for piece in json.loads(trained.to_str())["model"]["vocab"]]
-    return XLMRobertaTokenizer(vocab=pieces, model_max_length=512)
+    counts = shared_pieces(words_of(None, pre_tokenizers.Metaspace()))
+    total = sum(counts.values())
+    special = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    pieces = [(piece, log(count / total)) for piece, count in counts.items()]
+    return XLMRobertaTokenizer(vocab=[*special, *pieces], model_max_length=512)
 
 
 TOKENIZERS: dict[str, Callable[[], Any]] = {
@@ -157,6 +185,20 @@ def encoder_dir(
         return made[family]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def without_manifest() -> Callable[[Path], Path]:
+    """Turns a directory into one of a version that wrote no manifest, so that it can be changed at will."""
+
+    def strip(directory: Path) -> Path:
+        (directory / MANIFEST).unlink()
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        del config["manifest"]
+        (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        return directory
+
+    return strip
 
 
 @pytest.fixture(scope="session")

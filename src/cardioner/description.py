@@ -14,17 +14,16 @@ from transformers import AutoConfig
 
 from cardioner import __version__
 from cardioner.errors import ModelError
-from cardioner.model_dir import (
+from cardioner.model_dir import head_of, installed_versions
+from cardioner.model_files import (
     CODE,
     PICKLED_WEIGHTS,
     TRAINING_ARGS,
-    head_of,
-    installed_versions,
+    check_whole,
     object_under,
     read_config,
     read_json,
     refused_pickle,
-    verify,
 )
 
 
@@ -49,7 +48,7 @@ def describe(directory: Path) -> Description:
     Raises:
         ModelError: If it is no whole model directory.
     """
-    verify(directory)
+    check_whole(directory)
     config = read_config(directory)
     encoder = AutoConfig.for_model(**config["encoder_config"])
     weights = _read_weights(directory)

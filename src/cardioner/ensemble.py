@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from cardioner.errors import ModelError
-from cardioner.model_dir import CONFIG, read_json
+from cardioner.model_files import CONFIG, read_json
 from cardioner.multiclass.inference import reader_of
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import plan_windows

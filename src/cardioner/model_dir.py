@@ -12,37 +12,49 @@ from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
 
 import safetensors
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from cardioner import __version__
 from cardioner.card import model_card
-from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.errors import ModelError, OutputError, UsageError, listed
+from cardioner.model_files import (
+    CARD,
+    CODE,
+    CONFIG,
+    PICKLED_WEIGHTS,
+    TOKENIZER,
+    TRAINING_ARGS,
+    WEIGHTS,
+    check_whole,
+    read_config,
+    read_json,
+    refused_pickle,
+)
 from cardioner.multiclass.modeling import (
-    COMPANIONS,
     CardioNERConfig,
     TokenClassificationModel,
     load_custom_cardioner_multiclass_model,
 )
-from cardioner.multiclass.subclasses import adopt, check_class, check_place, needed_code
+from cardioner.multiclass.subclasses import adopt, check_class, check_place, own_file
+from cardioner.trust.canary import check_canary, make_canary
+from cardioner.trust.files import checked_manifest, foreign_files
+from cardioner.trust.manifest import MANIFEST, SIGNATURE, Manifest, list_files, read_manifest
+from cardioner.trust.signing import check_signature
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-PICKLED_WEIGHTS = "pytorch_model.bin"
-TRAINING_ARGS = "training_args.json"
-CARD = "README.md"
+_OWN = {CARD, CONFIG, *CODE, *TOKENIZER}
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
-CODE = ("modeling.py", *COMPANIONS)
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-_OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json")
+_OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
 """What transformers 4 writes and every version reads: left from another model, it would change the tokenizer."""
 _FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed")
 """What torch says in a `RuntimeError` when the disk takes no more of a pickle."""
+_NO_SETTINGS = {"hf_token", "token", "_name_or_path", "name_or_path", "documents", "scores", "calibration", "versions"}
+_NO_SETTINGS |= {"labels", "epochs", "history", "seconds"}
+"""What of a training's record has a place of its own in the manifest, or none."""
 _SECRETS = ("hf_token", "token", "_name_or_path", "name_or_path")
 
 
@@ -63,11 +75,15 @@ def check_output(directory: Path, *, overwrite: bool, model_class: type = TokenC
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
         raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
-    standing = [name for name in (CONFIG, WEIGHTS, CARD, *_TOKENIZER, *CODE) if (directory / name).exists()]
+    standing = [name for name in (CONFIG, WEIGHTS, CARD, *TOKENIZER, *CODE) if (directory / name).exists()]
     if standing and not overwrite:
         raise OutputError(
             f"{directory} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
             "choose another directory, or pass --overwrite (overwrite=True)"
+        )
+    if directory.is_dir() and (foreign := foreign_files(directory, {*_OWN, *_belongings(directory)})):
+        raise OutputError(
+            f"{directory} holds {listed(foreign)}, which would be taken for a part of the model: choose another one"
         )
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -112,17 +128,57 @@ def write_model_dir(
 
 
 def read_model_dir(
-    directory: Path, *, device: str = "auto", model_class: type[TokenClassificationModel] | None = None
+    directory: Path,
+    *,
+    device: str = "auto",
+    model_class: type[TokenClassificationModel] | None = None,
+    key: Path | None = None,
 ) -> tuple[TokenClassificationModel, Any, CardioNERConfig]:
     """Load a directory with the installed classes, or with a given one; nothing in it is executed.
 
+    What it holds must be what its manifest lists, and compute what it says; a directory of a version that wrote no
+    manifest is loaded without.
+
+    Args:
+        directory: The directory.
+        device: `auto` takes the GPU where there is one; or a device as torch names it.
+        model_class: The subclass that saved it, where one did that tags in a way of its own.
+        key: A public key: the directory must be signed with its other half.
+
     Raises:
-        ModelError: If it is missing, incomplete, cut, not one of ours, or the work of a class that is not given.
+        ModelError: If it is missing, incomplete, altered, not one of ours, not signed as it should be, computes
+            something else than when it was saved, or is the work of a class that is not given.
+        UsageError: If there is no such device, or no key in that file.
     """
-    verify(directory)
-    check_class(directory, read_config(directory), model_class)
+    check_whole(directory)
+    config = read_config(directory)
+    manifest = checked_manifest(directory, config)
+    if key is not None:
+        check_signature(directory, key)
+    check_class(directory, config, model_class)
     if device != "auto":
         _check_device(device)
+    model, tokenizer, loaded = load_unchecked(directory, device, model_class)
+    if manifest is not None and (problems := list(check_canary(manifest.canary, model, tokenizer))):
+        raise ModelError(
+            f"{directory} does not compute here what it did when it was saved: {'; '.join(problems)}. It was saved with "
+            f"{_versions(manifest.versions)}: install these, or see cardioner verify"
+        )
+    return model, tokenizer, loaded
+
+
+def _versions(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {found[name]}" for name in ("torch", "transformers", "tokenizers") if name in found)
+
+
+def load_unchecked(
+    directory: Path, device: str, model_class: type[TokenClassificationModel] | None = None
+) -> tuple[TokenClassificationModel, Any, CardioNERConfig]:
+    """Load a directory that the caller has checked.
+
+    Raises:
+        ModelError: If its parts do not fit together all the same.
+    """
     try:
         return load_custom_cardioner_multiclass_model(directory, device, model_class=model_class)
     except UnpicklingError as error:
@@ -132,40 +188,6 @@ def read_model_dir(
         raise ModelError(
             f"{directory} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
         ) from error
-
-
-def verify(directory: Path) -> None:
-    """Check that every needed file is there and whole, reading no more than the headers of the weights.
-
-    Raises:
-        ModelError: Naming the first file that is missing or cut.
-    """
-    if not directory.is_dir():
-        raise ModelError(
-            f"{directory}: expected a model directory, found {'a file' if directory.exists() else 'nothing'}"
-        )
-    if not (directory / CONFIG).is_file():
-        checkpoints = sorted(str(path.parent) for path in directory.glob(f"checkpoints/*/{CONFIG}"))
-        hint = f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
-        raise ModelError(f"{directory} is no model directory: it has no {CONFIG}; {hint}")
-    config = read_config(directory)
-    _check_config(directory, config)
-    if missing := [name for name in (*needed_code(directory, config), *_TOKENIZER) if not (directory / name).is_file()]:
-        raise ModelError(
-            f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
-        )
-    for name in _TOKENIZER:
-        _read_object(directory / name)
-    _check_weights(directory)
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """The content of `config.json`.
-
-    Raises:
-        ModelError: If it is no JSON object.
-    """
-    return _read_object(directory / CONFIG)
 
 
 @contextmanager
@@ -225,10 +247,39 @@ def _fill(
         kept = {key: value for key, value in training_args.items() if key not in _SECRETS}
         text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False)
         (staging / TRAINING_ARGS).write_text(text + "\n", encoding="utf-8")
-    card = model_card(read_config(staging), training_args or {}, head=head_of(read_config(staging)))
-    (staging / CARD).write_text(card, encoding="utf-8")
     if also_bin:
         torch.save(model.state_dict(), staging / PICKLED_WEIGHTS)
+    config = {**read_config(staging), "manifest": MANIFEST}
+    (staging / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    manifest = _manifest(model, tokenizer, training_args or {})
+    (staging / CARD).write_text(model_card(config, manifest, head=head_of(config)), encoding="utf-8")
+    files = list_files(staging, (path.name for path in staging.iterdir()))
+    (staging / MANIFEST).write_bytes(manifest.model_copy(update={"files": files}).to_bytes())
+
+
+def _manifest(model: TokenClassificationModel, tokenizer: Any, record: Mapping[str, Any]) -> Manifest:
+    """The manifest of a model, without files yet.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        record: As in `training_args.json`; may be empty.
+    """
+    return Manifest(
+        versions=installed_versions(),
+        labels=model.config.tags,
+        training={key: value for key, value in record.items() if key not in _NO_SETTINGS},
+        documents=record.get("documents", {}),
+        scores={part: _strict(found) for part, found in record.get("scores", {}).items()},
+        calibration=record.get("calibration"),
+        canary=make_canary(model, tokenizer),
+        files={},
+    )
+
+
+def _strict(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline among scores."""
+    return {name: scores[name] for name in ("documents", "strict", "intervals") if name in scores}
 
 
 def _clean_tokenizer_config(path: Path) -> None:
@@ -254,48 +305,27 @@ def _publish(staging: Path, directory: Path) -> None:
     names = sorted(path.name for path in staging.iterdir() if path.name != CONFIG)
     for path in staging.iterdir():
         path.chmod(0o666 & ~umask)
+    before = _belongings(directory)
     (directory / CONFIG).unlink(missing_ok=True)
-    weights = (path.name for path in directory.glob("model*.safetensors*"))
-    for stale in (PICKLED_WEIGHTS, TRAINING_ARGS, *_OLD_TOKENIZER, *weights):
+    for stale in before:
         (directory / stale).unlink(missing_ok=True)
     for name in [*names, CONFIG]:
         shutil.move(staging / name, directory / name)
 
 
-def _check_config(directory: Path, config: dict[str, Any]) -> None:
-    """Refuse a configuration of another model, and one without tags or encoder."""
-    found = config.get("model_type")
-    if found != CardioNERConfig.model_type:
-        raise ModelError(
-            f"{directory}: expected a model of type {CardioNERConfig.model_type}, found {found}: "
-            "name a directory that cardioner saved"
-        )
-    tags = object_under(config, "id2label")
-    if not tags or set(tags) != {str(index) for index in range(len(tags))}:
-        raise ModelError(f"{directory / CONFIG}: expected id2label to name the tags from 0 on: save the model again")
-    if "model_type" not in object_under(config, "encoder_config"):
-        raise ModelError(f"{directory / CONFIG}: expected the encoder's configuration in encoder_config: save it again")
-
-
-def _check_weights(directory: Path) -> None:
-    """Refuse weights that are missing or shorter than their header says."""
-    index = directory / f"{WEIGHTS}.index.json"
-    shards = sorted(set(read_json(index).get("weight_map", {}).values())) if index.is_file() else [WEIGHTS]
-    pickled = directory / PICKLED_WEIGHTS
-    if pickled.is_file() and not any((directory / name).is_file() for name in shards):
-        if not is_zipfile(pickled):
-            raise ModelError(f"{pickled} is cut or damaged ({pickled.stat().st_size} bytes): copy it again")
-        return
-    for name in shards:
-        if not (directory / name).is_file():
-            raise ModelError(f"{directory} lacks {name}: copy the whole directory again, or save the model again")
-        try:
-            with safe_open(directory / name, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"{directory / name} is cut or damaged ({(directory / name).stat().st_size} bytes): copy it again"
-            ) from error
+def _belongings(directory: Path) -> set[str]:
+    """The files of the model that stands in a directory, which go when another takes its place."""
+    own = own_file(read_json(directory / CONFIG))
+    try:
+        manifest = read_manifest(directory)
+    except ModelError:
+        manifest = None
+    weights = (path.name for path in directory.glob("model*.safetensors*"))
+    listed_there = () if manifest is None else manifest.files
+    return {
+        *(MANIFEST, SIGNATURE, PICKLED_WEIGHTS, TRAINING_ARGS),
+        *(*_OLD_TOKENIZER, *weights, *filter(None, [own]), *listed_there),
+    }
 
 
 def _check_device(device: str) -> None:
@@ -312,38 +342,3 @@ def _check_device(device: str) -> None:
         raise UsageError(
             f"the device {device!r} is not available here: use auto, cpu, or cuda where there is a GPU"
         ) from error
-
-
-def refused_pickle(directory: Path) -> str:
-    """What to say of a pickle that asks for more than tensors."""
-    return f"{directory / PICKLED_WEIGHTS} holds more than weights and is not read: do not trust where it came from"
-
-
-def object_under(content: Any, key: str) -> dict[str, Any]:
-    """A JSON object under a key, empty where there is none."""
-    found = content.get(key) if isinstance(content, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ModelError: If the file is none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: expected a JSON object, found a damaged file: copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}: copy it again")
-    return content
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is missing or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -49,7 +49,7 @@ class Predictor:
             _check_readable(tagger)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # noqa: PLR0913 - what can be chosen when a model is loaded
         cls,
         directory: str | Path | Sequence[str | Path],
         *,
@@ -58,6 +58,7 @@ class Predictor:
         max_length: int | None = None,
         context: int | None = None,
         decoder: str = "viterbi",
+        key: str | Path | None = None,
     ) -> Predictor:
         """Load a saved directory with the installed classes; nothing in it is executed.
 
@@ -71,16 +72,19 @@ class Predictor:
             max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
             context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
             decoder: `viterbi`, or `argmax` to ignore a CRF.
+            key: The file of a public key: every directory must be signed with its other half (`cardioner sign`).
 
         Raises:
-            ModelError: If a directory is missing, incomplete, cut, or not one of ours, or they do not go together.
-            UsageError: If the device, the dtype or the decoder does not exist, or windows of that length do not fit.
+            ModelError: If a directory is missing, incomplete, altered, not signed as it should be, computes something
+                else than when it was saved, or is not one of ours, or they do not go together.
+            UsageError: If the device, the dtype, the decoder or the key does not exist, or windows of that length do
+                not fit.
         """
         if dtype not in DTYPES:
             raise UsageError(f"the dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
         loaded = []
         for place in model_directories(directory):
-            model, tokenizer, _ = read_model_dir(place, device=device)
+            model, tokenizer, _ = read_model_dir(place, device=device, key=None if key is None else Path(key))
             if dtype == "auto":
                 settle_precision(model)
             else:
@@ -185,9 +189,9 @@ class Predictions:
             self._advance(self.coverage)
 
 
-def load(directory: str | Path, *, device: str = "auto") -> Predictor:
+def load(directory: str | Path, *, device: str = "auto", key: str | Path | None = None) -> Predictor:
     """Load a saved directory: `Predictor.from_pretrained` under a short name."""
-    return Predictor.from_pretrained(directory, device=device)
+    return Predictor.from_pretrained(directory, device=device, key=key)
 
 
 def _reading_only(advance: Advance | None) -> Advance | None:

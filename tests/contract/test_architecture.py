@@ -37,6 +37,8 @@ LAYERS = (
         "ensemble",
         "bulk",
         "model_dir",
+        "model_files",
+        "trust",
         "upgrading",
         "description",
         "card",

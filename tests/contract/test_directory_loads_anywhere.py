@@ -18,7 +18,8 @@ from transformers import AutoModelForTokenClassification, PretrainedConfig
 import cardioner
 from cardioner.documents import Document
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CODE, read_config, read_model_dir, write_model_dir
+from cardioner.model_dir import read_model_dir, write_model_dir
+from cardioner.model_files import CODE, read_config
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.trainer import ModelTrainer

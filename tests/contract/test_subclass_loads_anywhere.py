@@ -19,7 +19,8 @@ import cardioner
 from cardioner.documents import Document
 from cardioner.errors import ModelError
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CODE, write_model_dir
+from cardioner.model_dir import write_model_dir
+from cardioner.model_files import CODE
 from cardioner.multiclass import trainer
 from cardioner.multiclass.initial import build, read_source
 from cardioner.multiclass.modeling import TokenClassificationModel

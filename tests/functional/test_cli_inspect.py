@@ -25,6 +25,8 @@ COMMANDS = (
     "compare",
     "convert",
     "inspect",
+    "verify",
+    "sign",
     "export hub",
     "upgrade",
 )

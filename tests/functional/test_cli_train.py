@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from cardioner.documents import Document, Span
-from cardioner.model_dir import read_model_dir, verify
+from cardioner.model_dir import read_model_dir
+from cardioner.model_files import check_whole
 from cardioner.multiclass.checkpoints import last_checkpoint
 from cardioner.multiclass.trainer import ModelTrainer
 
@@ -61,11 +62,20 @@ def test_every_option_of_training_reaches_the_record(train: Callable[..., Any], 
         "device": "cpu",
         "checkpoint-steps": 7,
         "tracking": "none",
+        "language": "nl",
+        "license": "apache-2.0",
+        "data-name": "discharge letters",
+        "data-license": "not to be passed on",
     }
-    done = train(*(str(part) for name, value in wishes.items() for part in (f"--{name}", value)), "--also-bin")
+    done = train(
+        *(str(part) for name, value in wishes.items() for part in (f"--{name}", value)),
+        "--also-bin",
+        "--list-documents",
+    )
     assert done.code == 0, done.err
     options = json.loads((tmp_path / "model" / "training_args.json").read_text())["options"]
-    assert options == {**{name.replace("-", "_"): value for name, value in wishes.items()}, "also_bin": True}
+    switched = {"also_bin": True, "list_documents": True}
+    assert options == {**{name.replace("-", "_"): value for name, value in wishes.items()}, **switched}
 
 
 def test_json_is_the_record_alone(train: Callable[..., Any], tmp_path: Path) -> None:
@@ -182,18 +192,18 @@ def test_an_interruption_says_where_the_last_whole_checkpoint_is(
 ) -> None:
     original, calls = ModelTrainer._score, []
 
-    def score(self: ModelTrainer, data: Any) -> Any:
+    def score(self: ModelTrainer, data: Any, measure: Any) -> Any:
         calls.append(data)
         if len(calls) > epochs:
             raise KeyboardInterrupt
-        return original(self, data)
+        return original(self, data, measure)
 
     monkeypatch.setattr(ModelTrainer, "_score", score)
     done = train("--epochs", "5")
     assert (done.code, done.out) == (130, "")
     told = next(line for line in done.err.splitlines() if line.startswith("Interrupted"))
     if epochs:
-        verify(Path(told.partition("checkpoint is ")[2]))
+        check_whole(Path(told.partition("checkpoint is ")[2]))
     else:
         assert told == "Interrupted: no checkpoint was finished"
     assert ("--resume" in done.err) == bool(epochs)
@@ -243,7 +253,7 @@ def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    verify(Path(err.partition("the last whole checkpoint is ")[2].partition("\n")[0].strip()))
+    check_whole(Path(err.partition("the last whole checkpoint is ")[2].partition("\n")[0].strip()))
 
 
 def test_held_out_notes_that_are_also_learned_from_are_told(

@@ -42,7 +42,7 @@ def test_card_of_an_unscored_model_says_so(
     make_model: Callable[..., TokenClassificationModel], tokenizers: dict[str, Any], tmp_path: Path
 ) -> None:
     card = card_of(make_model(), tokenizers["wordpiece"], tmp_path, {})
-    assert "Not scored yet" in card
+    assert "Not scored: the model was saved before training" in card
     assert "not calibrated" in card
     assert "Each sub-token's best tag counts." in card
 

@@ -18,8 +18,10 @@ from transformers import PretrainedConfig
 from cardioner.description import describe
 from cardioner.errors import CardioNERError, ModelError, OutputError, UsageError
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CODE, check_output, read_model_dir, verify, write_model_dir
+from cardioner.model_dir import check_output, read_model_dir, write_model_dir
+from cardioner.model_files import CODE, check_whole
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+from cardioner.trust.manifest import MANIFEST
 
 MakeModel = Callable[..., TokenClassificationModel]
 
@@ -45,9 +47,9 @@ def pristine(
 
 
 @pytest.fixture
-def directory(pristine: Path, tmp_path: Path) -> Path:
-    """A whole directory to damage."""
-    return Path(shutil.copytree(pristine, tmp_path / "model"))
+def directory(pristine: Path, tmp_path: Path, without_manifest: Callable[[Path], Path]) -> Path:
+    """A whole directory to damage, with no manifest that would tell at once."""
+    return without_manifest(Path(shutil.copytree(pristine, tmp_path / "model")))
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_model_is_refused_as_output_unless_overwrite_is_on(directory: Path) -> N
     with pytest.raises(OutputError, match=r"already holds a model: .*overwrite"):
         check_output(directory, overwrite=False)
     check_output(directory, overwrite=True)
-    verify(directory)
+    check_whole(directory)
 
 
 def test_code_that_would_be_replaced_is_refused_as_output(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", *CODE, "tokenizer.json", "tokenizer_config.json"])
 def test_missing_file_is_named(directory: Path, name: str) -> None:
     (directory / name).unlink()
-    for check in (verify, read_model_dir, describe):
+    for check in (check_whole, read_model_dir, describe):
         with pytest.raises(ModelError, match=f"lacks {name}: copy the whole directory again"):
             check(directory)
 
@@ -133,7 +135,7 @@ def test_missing_file_is_named(directory: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"])
 def test_cut_file_is_named(directory: Path, name: str) -> None:
     cut(directory / name)
-    for check in (verify, read_model_dir, describe):
+    for check in (check_whole, read_model_dir, describe):
         with pytest.raises(ModelError, match=f"{name}.*damaged.*copy it again"):
             check(directory)
 
@@ -141,7 +143,7 @@ def test_cut_file_is_named(directory: Path, name: str) -> None:
 def test_empty_weights_are_damaged(directory: Path) -> None:
     (directory / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"is cut or damaged \(0 bytes\)"):
-        verify(directory)
+        check_whole(directory)
 
 
 def test_missing_shard_is_named(directory: Path) -> None:
@@ -149,17 +151,17 @@ def test_missing_shard_is_named(directory: Path) -> None:
     (directory / "model.safetensors").rename(directory / shards["a"])
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(ModelError, match="lacks model-00002-of-00002"):
-        verify(directory)
+        check_whole(directory)
 
 
 def test_directory_without_config_points_to_whole_checkpoints(directory: Path) -> None:
     (directory / "config.json").unlink()
     with pytest.raises(ModelError, match=r"it has no config\.json; name what training wrote"):
-        verify(directory)
+        check_whole(directory)
     (directory / "checkpoints" / "checkpoint-7").mkdir(parents=True)
     (directory / "checkpoints" / "checkpoint-7" / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="checkpoint-7 are whole"):
-        verify(directory)
+        check_whole(directory)
 
 
 @pytest.mark.parametrize("kind", ["file", "nothing"])
@@ -184,7 +186,7 @@ def test_place_that_is_no_directory_is_refused(tmp_path: Path, kind: str) -> Non
 )
 def test_config_of_something_else_is_refused(directory: Path, changes: dict[str, Any], message: str) -> None:
     change_config(directory, **changes)
-    for check in (verify, read_model_dir, describe):
+    for check in (check_whole, read_model_dir, describe):
         with pytest.raises(ModelError, match=message) as caught:
             check(directory)
         assert_one_clear_line(caught.value)
@@ -209,7 +211,7 @@ def test_weights_that_do_not_fit_the_config_are_refused_in_one_line(directory: P
 def test_config_that_is_a_list_is_refused(directory: Path) -> None:
     (directory / "config.json").write_text("[]")
     with pytest.raises(ModelError, match="expected a JSON object, found list"):
-        verify(directory)
+        check_whole(directory)
 
 
 def test_unknown_device_is_a_usage_error(pristine: Path) -> None:
@@ -219,7 +221,7 @@ def test_unknown_device_is_a_usage_error(pristine: Path) -> None:
 
 def test_cut_pickle_is_named(directory: Path) -> None:
     cut(only_pickle(directory))
-    for check in (verify, read_model_dir, describe):
+    for check in (check_whole, read_model_dir, describe):
         with pytest.raises(ModelError, match=r"pytorch_model\.bin is cut or damaged"):
             check(directory)
 
@@ -301,7 +303,7 @@ def test_failure_while_publishing_leaves_nothing_that_passes_for_a_model(
     assert leftovers(directory) == []
     assert not (directory / "config.json").exists()
     with pytest.raises(ModelError, match=r"no config\.json"):
-        verify(directory)
+        check_whole(directory)
     monkeypatch.undo()
     write_model_dir(make_model(), tokenizer, directory)
     read_model_dir(directory, device="cpu")
@@ -322,7 +324,15 @@ def test_new_model_replaces_every_file_of_the_old(directory: Path, make_model: M
     model = make_model()
     write_model_dir(model, tokenizer, directory)
     names = {path.name for path in directory.iterdir()}
-    assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", *CODE}
+    assert names == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        MANIFEST,
+        *CODE,
+    }
     loaded, _, config = read_model_dir(directory, device="cpu")
     assert config.use_crf is False
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)

@@ -18,9 +18,11 @@ from cardioner.cli.evaluate import evaluate
 from cardioner.cli.export import export
 from cardioner.cli.inspect import inspect
 from cardioner.cli.predict import predict
+from cardioner.cli.sign import sign
 from cardioner.cli.split import split
 from cardioner.cli.train import train
 from cardioner.cli.upgrade import upgrade
+from cardioner.cli.verify import verify
 from cardioner.errors import CardioNERError, UsageError
 
 app = typer.Typer(
@@ -30,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (check, split, train, ablate, predict, evaluate, compare, convert, inspect, upgrade):
+for command in (check, split, train, ablate, predict, evaluate, compare, convert, inspect, verify, sign, upgrade):
     app.command()(command)
 app.add_typer(export)
 

@@ -19,7 +19,7 @@ from cardioner.cli.parts import Parts, Places, labels_of, parse_weights, parse_w
 from cardioner.cli.train_config import ConfigOption, settle
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
-from cardioner.errors import UsageError
+from cardioner.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from cardioner.labels import LabelSet
@@ -104,14 +104,30 @@ def _options(further: FurtherOptions) -> TrainingOptions:
     quieten()
     from cardioner.multiclass.options import TrainingOptions  # noqa: PLC0415 - imports torch
 
-    return TrainingOptions(**asdict(further))
+    return TrainingOptions(**{**asdict(further), "data_key": further.data_key or _own_key()})
+
+
+def _own_key() -> Path | None:
+    """The user's own key for digests of notes; `None` where none can be kept."""
+    from cardioner.trust.notes_digest import make_key  # noqa: PLC0415 - imports pydantic
+
+    place = Path(typer.get_app_dir("cardioner")) / "data.key"
+    new = not place.exists()
+    try:
+        make_key(place)
+    except OutputError as error:
+        tell(f"The manifest will have no digests of the notes: {error}. Name a place with --data-key FILE")
+        return None
+    if new:
+        tell(f"Made {place}: who has this key can prove from a manifest which notes a model was made of")
+    return place
 
 
 def _train_one(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
     """Train, with progress, and tell what came of it: the record that lies with the model."""
-    from cardioner.model_dir import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
+    from cardioner.model_files import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
     from cardioner.multiclass.checkpoints import is_finished  # noqa: PLC0415
     from cardioner.multiclass.trainer import ModelTrainer  # noqa: PLC0415
 

@@ -24,6 +24,7 @@ _SEED = "Of fresh weights, dropout and the order of the data."
 _UNANNOTATED = "Take notes without annotations as notes without entities."
 
 _model = partial(Option, rich_help_panel="Model")
+_card = partial(Option, rich_help_panel="Manifest and model card")
 _running = partial(Option, rich_help_panel="Running")
 _repeated = partial(Option, rich_help_panel="Repeated training")
 
@@ -202,6 +203,27 @@ class FurtherOptions:
         ),
     ] = "none"
     also_bin: Annotated[bool, _running("--also-bin", help="Write pytorch_model.bin too.")] = False
+    language: Annotated[
+        str | None, _card("--language", metavar="CODE", help="Of the notes, such as nl; for the model card.")
+    ] = None
+    license: Annotated[
+        str | None, _card("--license", metavar="NAME", help="Of the model, such as apache-2.0; for the model card.")
+    ] = None
+    data_name: Annotated[
+        str | None, _card("--data-name", metavar="NAME", help="What the notes are called; for the model card.")
+    ] = None
+    data_license: Annotated[
+        str | None, _card("--data-license", metavar="NAME", help="Under what terms the notes may be used; likewise.")
+    ] = None
+    data_key: Annotated[
+        Path | None,
+        _card(
+            "--data-key",
+            metavar="FILE",
+            help="Secret key, made if it is missing, for the manifest's digests of the notes. Default: your own.",
+        ),
+    ] = None
+    list_documents: Annotated[bool, _card("--list-documents", help="Name the notes in the manifest.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

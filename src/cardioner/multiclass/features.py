@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,8 +94,11 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     Special positions are labelled `O`, context positions with their true tag. What is left of an entity that a window's
     edge cuts is left out where it would be illegal beside the `O` there: inside tags at the left edge, and with closing
     tags in the label set (BIOES) whatever lacks its own at the right edge.
+
+    Raises:
+        DataError: If the tokenizer fails on a note.
     """
-    notes = encode_notes(tokenizer, [document.text for document in documents])
+    notes = _encode(documents, tokenizer)
     losses, features, names = Counter[tuple[str, str]](), [], []
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_tags(document.spans, note.offsets, labels.tags)
@@ -106,6 +110,24 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
         features += kept
         names += [f"{document.id} (window {number})" for number in range(1, len(kept) + 1)]
     return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes), tuple(names))
+
+
+def _encode(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
+    """Tokenise the notes; of a failure the kind is told and the note, not the message, which may quote it.
+
+    Raises:
+        DataError: Naming the first note on which the tokenizer fails.
+    """
+    reason = ""
+    try:
+        return encode_notes(tokenizer, [document.text for document in documents])
+    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises
+        reason = type(error).__name__
+    for document in documents if len(documents) > 1 else ():
+        _encode([document], tokenizer)
+    which = f"document {documents[0].id}" if len(documents) == 1 else f"{len(documents)} documents at a time"
+    size = sum(len(document.text) for document in documents)
+    raise DataError(f"{which}: the {size} characters could not be cut into sub-tokens ({reason})")
 
 
 def _window_feature(
@@ -255,9 +277,9 @@ def _clean_feature(
     row: Mapping[str, Any], labels: LabelSet, *, special: set[int], where: str
 ) -> tuple[Feature, Counter[str]]:
     """One ready feature without padding, special positions labelled `O`, inside tags repaired."""
-    ids = [int(value) for value in row["input_ids"]]
+    ids = _whole_numbers(row["input_ids"], f"{where}: 'input_ids'")
     mask = row.get("attention_mask", [1] * len(ids))
-    given = [int(value) for value in row["labels"]]
+    given = _whole_numbers(row["labels"], f"{where}: 'labels'")
     if not len(ids) == len(mask) == len(given):
         raise DataError(f"{where}: {len(ids)} input_ids, {len(mask)} attention_mask and {len(given)} labels")
     if not any(mask):
@@ -281,3 +303,10 @@ def _clean_feature(
     for index, tag in zip(places, tags, strict=True):
         final[index] = labels.label2id[tag]
     return {"input_ids": [token for token, _ in kept], "labels": final}, remarks
+
+
+def _whole_numbers(values: Iterable[Any], where: str) -> list[int]:
+    """Values of any kind of number; those of other kinds may be words, and are not quoted."""
+    with suppress(TypeError, ValueError, OverflowError):
+        return [int(value) for value in values]
+    raise DataError(f"{where}: expected whole numbers")

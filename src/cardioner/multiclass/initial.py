@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cardioner.errors import ModelError, UsageError
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CONFIG, read_config, read_model_dir
+from cardioner.model_dir import read_model_dir
+from cardioner.model_files import CONFIG, read_config
 from cardioner.multiclass.encoder import default_encoder, load_encoder, load_tokenizer
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.multiclass.subclasses import adopt, tags_in_its_own_way

@@ -32,6 +32,8 @@ IGNORED = -100
 COMPANIONS = ("windows.py", "tagging.py", "inference.py", "pipeline.py")
 """The files that a directory needs beside this one for `pipeline("token-classification")`."""
 
+_OF_ANOTHER_MODEL = ("cardioner.json", "cardioner.sig")
+"""A manifest and a signature, of what stood in a directory before."""
 _PIPELINE = {"impl": "pipeline.CardioNERPipeline", "pt": ["AutoModelForTokenClassification"], "type": "text"}
 _PIPELINES = {"token-classification": _PIPELINE}
 _FOREIGN_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version")
@@ -157,8 +159,12 @@ class CardioNERConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As inherited, with `temperature` under the name that the constructor takes."""
+        """As inherited, with `temperature` under the name that the constructor takes, and without a manifest.
+
+        The manifest is of the directory that this was read from, and not of one that it is written to.
+        """
         output: dict[str, Any] = super().to_dict()
+        output.pop("manifest", None)
         output["temperature"] = output.pop("score_temperature", 1.0)
         return output
 
@@ -1142,6 +1148,8 @@ class TokenClassificationModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
         if not kwargs.get("is_main_process", True):
             return
+        for name in _OF_ANOTHER_MODEL:
+            (target / name).unlink(missing_ok=True)
         for source in (here, *(home / name for name in COMPANIONS if home)):
             if source.resolve() != (target / source.name).resolve():
                 shutil.copyfile(source, target / source.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -85,6 +86,13 @@ class TrainingOptions(Checked):
         also_bin: Whether to write `pytorch_model.bin` beside `model.safetensors`.
         overwrite: Whether an output directory that holds a model, or checkpoints of one, may be replaced.
         device: `auto`, `cpu` or `cuda`.
+        language: Of the notes, as a code such as `nl`; for the model card, as the next three.
+        license: Of the model, as the Hugging Face hub writes it, such as `apache-2.0`.
+        data_name: What the notes are called.
+        data_license: Under what terms they may be used.
+        data_key: A file with a secret key, made if it is missing: the manifest then has a digest of each part of the
+            data, by which who has the key can prove which notes were used.
+        list_documents: Whether the manifest names the notes of each part.
         progress: Told how far training is.
 
     Raises:
@@ -111,4 +119,10 @@ class TrainingOptions(Checked):
     also_bin: bool = False
     overwrite: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    language: str | None = None
+    license: str | None = None
+    data_name: str | None = None
+    data_license: str | None = None
+    data_key: Path | None = None
+    list_documents: bool = False
     progress: Progress | None = None

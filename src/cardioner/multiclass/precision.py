@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cardioner.documents import Document
-from cardioner.evaluation import Scores, score
+from cardioner.evaluation import score
 from cardioner.multiclass.inference import computes_bfloat16
 from cardioner.multiclass.options import Progress, counted
 from cardioner.predictor import Predictor
@@ -29,14 +29,12 @@ class Precision:
         float32: Strict F1 in float32.
         bfloat16: Strict F1 in bfloat16.
         agreement: The share of spans that both find, of those of the one that finds more; 1.0 if none finds any.
-        scores: In the precision that was chosen.
     """
 
     dtype: str
     float32: float
     bfloat16: float
     agreement: float
-    scores: Scores
 
 
 def choose_precision(
@@ -66,12 +64,10 @@ def choose_precision(
             tagged[dtype] = [found.get(document.id, document.with_spans(())) for document in documents]
     finally:
         model.config.inference_dtype = own
-    scores = {dtype: score(documents, side) for dtype, side in tagged.items()}
-    f1 = {dtype: side.strict.micro.f1 for dtype, side in scores.items()}
+    f1 = {dtype: score(documents, side).strict.micro.f1 for dtype, side in tagged.items()}
     agreement = _agreement(*tagged.values())
     allowed = f1["float32"] - f1["bfloat16"] <= MOST_LOSS and agreement >= LEAST_AGREEMENT
-    dtype = "bfloat16" if allowed else "float32"
-    return Precision(dtype, f1["float32"], f1["bfloat16"], agreement, scores[dtype])
+    return Precision("bfloat16" if allowed else "float32", f1["float32"], f1["bfloat16"], agreement)
 
 
 def _agreement(first: Sequence[Document], second: Sequence[Document]) -> float:

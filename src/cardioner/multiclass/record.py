@@ -10,20 +10,28 @@ from typing import Any
 
 from cardioner.documents import fingerprint
 from cardioner.evaluation import Scores
+from cardioner.evaluation.intervals import Intervals
 from cardioner.model_dir import installed_versions
 from cardioner.multiclass.calibrating import Temperature
+from cardioner.multiclass.features import Dataset
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.precision import Precision
 from cardioner.multiclass.processes import processes
+from cardioner.multiclass.scoring import HeldOut
+from cardioner.trust.manifest import Notes
+from cardioner.trust.notes_digest import describe_notes, make_key
 
 History = tuple[dict[str, float], ...]
 """What was logged: rows of the loss, and of the scores after an epoch, each with its `step` and `epoch`."""
 
-_LEFT_OUT = ("progress", "overwrite", "resume")
+_LEFT_OUT = ("progress", "overwrite", "resume", "data_key")
 """Options that say nothing about the model."""
 
-WEIGHTLESS = (*_LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device")
+WEIGHTLESS = (
+    *(*_LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
+    *("language", "license", "data_name", "data_license", "list_documents"),
+)
 """Options that may change while a training goes on."""
 
 
@@ -35,8 +43,8 @@ class TrainingResult:
         output_dir: The model directory.
         epochs: Strict span scores on `eval_data` after each epoch.
         best_epoch: The epoch, counted from 1, whose model is saved; 0 if training ended without one.
-        evaluation: The saved model's scores on `eval_data`.
-        test: The saved model's scores on `test_data`.
+        scored: The saved model's scores on held-out data: `evaluation` and `test`, as far as there are any.
+        documents: What is said of the notes: `training`, `evaluation` and `test`.
         precision: What running the model in bfloat16 costs on the notes of `eval_data`; `None` if there are none, or
             the device has no instructions for it.
         temperature: What makes the scores of spans mean what they say, fitted on the notes of `eval_data`; `None`
@@ -52,8 +60,8 @@ class TrainingResult:
     output_dir: Path
     epochs: tuple[Scores, ...]
     best_epoch: int
-    evaluation: Scores | None
-    test: Scores | None
+    scored: Mapping[str, HeldOut]
+    documents: Mapping[str, Notes]
     precision: Precision | None
     temperature: Temperature | None
     losses: Counter[tuple[str, str]]
@@ -62,6 +70,16 @@ class TrainingResult:
     sub_tokens: int
     seconds: float
     history: History = ()
+
+    @property
+    def evaluation(self) -> Scores | None:
+        """The saved model's scores on `eval_data`."""
+        return self.scored["evaluation"].scores if "evaluation" in self.scored else None
+
+    @property
+    def test(self) -> Scores | None:
+        """The saved model's scores on `test_data`."""
+        return self.scored["test"].scores if "test" in self.scored else None
 
 
 def training_record(
@@ -108,6 +126,16 @@ def identity(
     return {**wishes, **kept, **known, **code}
 
 
+def described(parts: Mapping[str, Dataset | None], options: TrainingOptions) -> dict[str, Notes]:
+    """What the manifest says of each part of the data; ready features have no text that a digest could be taken of."""
+    key = None if options.data_key is None else make_key(options.data_key)
+    return {
+        name: describe_notes(data.documents, key=None if data.features else key, ids=options.list_documents)
+        for name, data in parts.items()
+        if data is not None
+    }
+
+
 def history_of(log: Sequence[Mapping[str, float]]) -> History:
     """The rows of a Hugging Face Trainer's log that say something about the model."""
     kept = (row for row in log if "loss" in row or "eval_f1" in row)
@@ -130,9 +158,12 @@ def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) 
 
 
 def _outcome(result: TrainingResult) -> dict[str, Any]:
-    scores = {"evaluation": result.evaluation, "test": result.test}
     return {
-        "scores": {name: value.to_dict() for name, value in scores.items() if value is not None},
+        "scores": {
+            name: {**found.scores.to_dict(), "intervals": _strict(found.intervals)}
+            for name, found in result.scored.items()
+        },
+        "documents": {name: notes.model_dump() for name, notes in result.documents.items()},
         "best_epoch": result.best_epoch,
         "calibration": None if result.temperature is None else asdict(result.temperature),
         "inference": None if result.precision is None else _precision(result.precision),
@@ -141,6 +172,12 @@ def _outcome(result: TrainingResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens},
     }
+
+
+def _strict(intervals: Intervals) -> dict[str, Any]:
+    """The intervals of the headline."""
+    found = intervals.to_dict()
+    return {name: found[name] for name in ("level", "samples", "seed", "strict")}
 
 
 def _precision(found: Precision) -> dict[str, Any]:

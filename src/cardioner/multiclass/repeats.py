@@ -20,7 +20,8 @@ from cardioner.errors import DataError, ModelError, OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.formats.files import writing
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CONFIG, TRAINING_ARGS, read_json, writing_to
+from cardioner.model_dir import writing_to
+from cardioner.model_files import CONFIG, TRAINING_ARGS, read_json
 from cardioner.multiclass.checkpoints import CHECKPOINTS, check_same, is_finished
 from cardioner.multiclass.encoder import name_of
 from cardioner.multiclass.members import Member, Summary

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import operator
-from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from cardioner.documents import Document, Span
-from cardioner.evaluation import Scores
-from cardioner.evaluation import score as score_documents
+from cardioner.documents import Annotations, Document, Span
+from cardioner.evaluation import Scores, pair_documents, score_pairs
+from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.multiclass.features import Collator, Dataset
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.options import Progress, counted
 from cardioner.multiclass.processes import gather, process, processes
 from cardioner.multiclass.tagging import to_runs
 from cardioner.predictor import Predictor
+
+
+class HeldOut(NamedTuple):
+    """How good a model is on held-out data, and how sure that is."""
+
+    scores: Scores
+    intervals: Intervals
 
 
 def score(
@@ -31,17 +36,32 @@ def score(
         batch_size: Ready features that are tagged at a time.
         progress: Told how many characters of the notes are done.
     """
+    return score_pairs(_pairs(model, tokenizer, data, batch_size=batch_size, progress=progress))
+
+
+def score_with_intervals(
+    model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
+) -> HeldOut:
+    """As `score`, with the intervals of every figure."""
+    pairs = _pairs(model, tokenizer, data, batch_size=batch_size, progress=progress)
+    return HeldOut(score_pairs(pairs), bootstrap(pairs))
+
+
+def _pairs(model: Any, tokenizer: Any, data: Dataset, *, batch_size: int, progress: Progress | None) -> Any:
+    """All documents and their predictions, in every process."""
     mine = _share(data)
     if mine.features is not None:
-        scores = score_documents(mine.documents, _tag_features(model, tokenizer, mine, batch_size))
+        tagged = _tag_features(model, tokenizer, mine, batch_size)
     else:
         advance = counted(progress, "scoring", sum(len(document.text) for document in mine.documents))
-        scores = score_documents(mine.documents, Predictor(model, tokenizer).predict(mine.documents, advance=advance))
-    return reduce(operator.add, gather(scores))
+        tagged = list(Predictor(model, tokenizer).predict(mine.documents, advance=advance))
+    # Texts stay where they are: other processes get the spans alone.
+    found = [Annotations(one.id, one.spans, (None,) * len(one.spans)) for one in tagged]
+    return pair_documents(data.documents, [one for part in gather(found) for one in part]).pairs
 
 
 def _share(data: Dataset) -> Dataset:
-    """What one of several processes scores; counts add up."""
+    """What one of several processes tags."""
     first, step = process(), processes()
     features = None if data.features is None else data.features[first::step]
     return Dataset(data.documents[first::step], features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from transformers import TrainingArguments, set_seed
 
 from cardioner.documents import fingerprint
 from cardioner.errors import OutputError, UsageError
-from cardioner.evaluation import Scores
-from cardioner.model_dir import WEIGHTS, check_output, read_json, write_model_dir
+from cardioner.model_dir import check_output, write_model_dir
+from cardioner.model_files import WEIGHTS, read_json
 from cardioner.multiclass.arguments import (
     BALANCED,
     Arguments,
@@ -63,8 +63,8 @@ from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.options import TrainingOptions
 from cardioner.multiclass.pipeline import plan_windows
 from cardioner.multiclass.processes import process, processes, together
-from cardioner.multiclass.record import History, TrainingResult, history_of, identity, training_record
-from cardioner.multiclass.scoring import score
+from cardioner.multiclass.record import History, TrainingResult, described, history_of, identity, training_record
+from cardioner.multiclass.scoring import score, score_with_intervals
 from cardioner.multiclass.settling import settle
 from cardioner.multiclass.subclasses import adopt
 from cardioner.multiclass.tracking import trackers
@@ -199,20 +199,21 @@ class ModelTrainer:
         evaluation = self._held_out(eval_data)
         if evaluation is None and self.options.early_stopping is not None:
             raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
-        test = self._held_out(test_data)
+        held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
+        documents = described({"training": training, **held_out}, self.options)
         prepared = self._features(training)
         check_shares(len(prepared.features), self.settings["batch_size"], processes())
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
         run, history = self._fit(prepared, evaluation)
         precision, temperature = settle(self.model, self.tokenizer, evaluation, progress=self.options.progress)
-        scored = run.scores[run.best_epoch - 1] if run.scores else None
-        result = TrainingResult(
+        scored = {name: self._score(data, score_with_intervals) for name, data in held_out.items() if data is not None}
+        self.result = result = TrainingResult(
             output_dir=self.output_dir,
             epochs=tuple(run.scores),
             best_epoch=run.best_epoch,
-            evaluation=scored if precision is None else precision.scores,
-            test=None if test is None else self._score(test),
+            scored=scored,
+            documents=documents,
             precision=precision,
             temperature=temperature,
             losses=prepared.losses,
@@ -222,7 +223,6 @@ class ModelTrainer:
             seconds=run.seconds,
             history=history,
         )
-        self.result = result
         if process() == 0:
             self.save_model(self.output_dir)
             drop_checkpoints(self.output_dir)
@@ -281,7 +281,7 @@ class ModelTrainer:
             self.output_dir / CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
         )
         run = Run(
-            score=None if evaluation is None else lambda: self._score(evaluation),
+            score=None if evaluation is None else lambda: self._score(evaluation, score),
             save=self.save_model,
             output_dir=self.output_dir,
             asked=identity(
@@ -341,10 +341,9 @@ class ModelTrainer:
             for tracker in tracking:
                 tracker.break_off()  # nothing to one that has ended well
                 run.remarks.update(tracker.remarks)
-        log: list[dict[str, float]] = trainer.state.log_history
-        return log
+        return list(trainer.state.log_history)
 
-    def _score(self, data: Dataset) -> Scores:
-        """Strict span scores of the model as it is now."""
+    def _score(self, data: Dataset, measure: Callable[..., Any]) -> Any:
+        """How good the model is as it is now."""
         size, progress = self.settings["batch_size"], self.options.progress
-        return score(self.model, self.tokenizer, data, batch_size=size, progress=progress)
+        return measure(self.model, self.tokenizer, data, batch_size=size, progress=progress)

@@ -14,7 +14,8 @@ from torch import Tensor
 from cardioner.description import describe
 from cardioner.errors import ModelError, UsageError, listed
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CONFIG, PICKLED_WEIGHTS, WEIGHTS, check_output, write_model_dir
+from cardioner.model_dir import check_output, write_model_dir
+from cardioner.model_files import CONFIG, PICKLED_WEIGHTS, WEIGHTS
 from cardioner.multiclass.arguments import pick_window_length
 from cardioner.multiclass.encoder import max_positions
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF

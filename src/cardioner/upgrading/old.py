@@ -21,7 +21,7 @@ from transformers.utils import cached_file
 
 from cardioner.errors import ModelError, UsageError
 from cardioner.labels import LabelSet
-from cardioner.model_dir import CONFIG, PICKLED_WEIGHTS, WEIGHTS, object_under, read_config, read_json, refused_pickle
+from cardioner.model_files import CONFIG, PICKLED_WEIGHTS, WEIGHTS, object_under, read_config, read_json, refused_pickle
 from cardioner.multiclass.encoder import load_tokenizer
 from cardioner.multiclass.modeling import CardioNERConfig
 

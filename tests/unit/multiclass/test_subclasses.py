@@ -18,7 +18,8 @@ from transformers import AutoModelForTokenClassification
 import cardioner
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.labels import LabelSet
-from cardioner.model_dir import check_output, read_config, read_model_dir, verify, write_model_dir
+from cardioner.model_dir import check_output, read_model_dir, write_model_dir
+from cardioner.model_files import check_whole, read_config
 from cardioner.multiclass.initial import Start, build, read_source
 from cardioner.multiclass.modeling import (
     TokenClassificationModel,
@@ -350,10 +351,10 @@ def test_directory_names_the_class_and_holds_its_file(saved: Callable[[str], tup
     assert config["architectures"] == ["Mine", "TokenClassificationModel"]
     assert config["custom_model_type"] == "TokenClassificationModel"
     assert (directory / "my_loss.py").read_text() == LOSS.replace("cardioner.multiclass.modeling", ".modeling")
-    verify(directory)
+    check_whole(directory)
     (directory / "my_loss.py").unlink()
     with pytest.raises(ModelError, match=r"lacks my_loss\.py"):
-        verify(directory)
+        check_whole(directory)
 
 
 def test_class_with_another_loss_alone_loads_as_its_base(saved: Callable[[str], tuple[Start, Path]]) -> None:
@@ -516,4 +517,4 @@ def test_config_of_another_shape_names_no_file(
     for auto_map in ([], {"AutoModelForTokenClassification": 3}, {"AutoModelForTokenClassification": "../x.Y"}):
         content = read_config(directory) | {"auto_map": auto_map}
         (directory / "config.json").write_text(json.dumps(content))
-        verify(directory)
+        check_whole(directory)

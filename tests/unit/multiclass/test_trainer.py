@@ -18,9 +18,11 @@ from transformers import AutoConfig
 
 from cardioner.documents import Document, Span
 from cardioner.errors import DataError, ModelError, OutputError, TrainingError, UsageError
+from cardioner.evaluation import evaluate
 from cardioner.evaluation import score as score_documents
 from cardioner.labels import LabelSet
-from cardioner.model_dir import read_model_dir, verify
+from cardioner.model_dir import read_model_dir
+from cardioner.model_files import check_whole
 from cardioner.multiclass.calibrating import Temperature
 from cardioner.multiclass.checkpoints import last_checkpoint
 from cardioner.multiclass.layers import depths
@@ -99,7 +101,7 @@ def test_every_form_of_data_trains_to_a_directory_that_loads(
     data = forms[form.removesuffix(" table")]
     data = datasets.Dataset.from_list(data) if form.endswith("table") else data
     result = trainer.train(data, test_data=data, eval_data=data)
-    verify(result.output_dir)
+    check_whole(result.output_dir)
     model, _, _ = read_model_dir(result.output_dir, device="cpu")
     assert all(torch.equal(value, trainer.model.state_dict()[name]) for name, value in model.state_dict().items())
     assert result.evaluation == result.test
@@ -123,7 +125,11 @@ def test_what_is_saved_is_the_epoch_that_scored_best(
     assert score_documents(documents, predicted) == result.evaluation
     record = json.loads((result.output_dir / "training_args.json").read_text())
     assert record["best_epoch"] == result.best_epoch
-    assert record["scores"]["evaluation"] == score_documents(documents, predicted).to_dict()
+    scores, intervals = (
+        evaluate(documents, predicted, samples=1000).to_dict()[name] for name in ("strict", "intervals")
+    )
+    assert record["scores"]["evaluation"]["strict"] == scores
+    assert record["scores"]["evaluation"]["intervals"]["strict"] == intervals["strict"]
 
 
 def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
@@ -136,11 +142,11 @@ def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
     nothing = score_documents(documents, [document.with_spans(()) for document in documents])
     planned = [nothing, gold, nothing]
 
-    def score(_: Any) -> Any:
+    def score(*_: Any, **__: Any) -> Any:
         weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
         return planned[len(weights) - 1]
 
-    monkeypatch.setattr(trainer, "_score", score)
+    monkeypatch.setattr("cardioner.multiclass.trainer.score", score)
     result = trainer.train(documents, eval_data=documents)
     assert result.best_epoch == 2
     saved = read_model_dir(tmp_path / "out", device="cpu")[0].state_dict()
@@ -151,7 +157,7 @@ def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
 def test_without_evaluation_data_the_last_epoch_is_saved(make_trainer: Make, documents: list[Document]) -> None:
     result = make_trainer(num_train_epochs=2).train(documents)
     assert (result.best_epoch, result.epochs, result.evaluation, result.test) == (0, (), None, None)
-    verify(result.output_dir)
+    check_whole(result.output_dir)
 
 
 def test_the_seed_alone_decides_the_weights(make_trainer: Make, documents: list[Document], tmp_path: Path) -> None:
@@ -192,7 +198,7 @@ def test_training_args_record_everything_but_secrets_and_places(
         "weight_decay": 0.5,
     }
     assert {name: record[name] for name in expected} == expected
-    assert set(record["options"]) == set(TrainingOptions.__dataclass_fields__) - {"progress", "overwrite", "resume"}
+    assert set(record["options"]) == set(TrainingOptions.__dataclass_fields__) - {"progress", "overwrite", "resume", "data_key"}
     assert record["training_data"]["windows"] > 0
     assert set(record["scores"]) == {"test"}
 
@@ -232,16 +238,16 @@ def test_an_interrupted_training_leaves_a_whole_checkpoint_and_no_model(
     checkpoints = sorted((tmp_path / "out" / "checkpoints").iterdir())
     checkpoint = checkpoints[-1]
     for path in checkpoints:
-        verify(path)
+        check_whole(path)
     assert len(list(Predictor.from_pretrained(checkpoint, device="cpu").predict(documents))) == 3
     assert [path.name for path in checkpoint.iterdir() if path.suffix == ".bin"] == []
     with pytest.raises(ModelError, match=rf"{checkpoint} are whole"):
-        verify(tmp_path / "out")
+        check_whole(tmp_path / "out")
     with pytest.raises(OutputError, match="interrupted training"):
         make_trainer().train(documents)
-    verify(checkpoint)
+    check_whole(checkpoint)
     make_trainer(model=checkpoint, options=options(overwrite=True)).train(documents)
-    verify(tmp_path / "out")
+    check_whole(tmp_path / "out")
     assert not checkpoint.exists()
 
 

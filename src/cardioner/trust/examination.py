@@ -1,0 +1,123 @@
+"""Everything that can be told of a model directory before it is trusted: one pass that names all that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cardioner.errors import ModelError
+from cardioner.model_dir import load_unchecked
+from cardioner.model_files import check_whole, read_config, read_json
+from cardioner.multiclass.subclasses import tags_in_its_own_way
+from cardioner.trust.canary import check_canary
+from cardioner.trust.files import Finding, compare_files, promised_manifest
+from cardioner.trust.manifest import MANIFEST, SIGNATURE, Manifest
+from cardioner.trust.signing import check_signature, signer
+
+CANARY = "canary"
+WHOLE = "directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found out about a directory.
+
+    Attributes:
+        directory: The directory.
+        manifest: What it is said to hold; `None` if there is none that can be read.
+        findings: What is otherwise than it should be.
+        signed_by: The fingerprint of the key that the signature was proven to be of; `None` if no key was given, or it
+            does not hold.
+        claimed: The fingerprint that the signature itself names.
+        canary: Whether the model was run, and computed what it should.
+    """
+
+    directory: Path
+    manifest: Manifest | None
+    findings: tuple[Finding, ...]
+    signed_by: str | None = None
+    claimed: str | None = None
+    canary: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing serious was found."""
+        return not any(finding.serious for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "directory": str(self.directory),
+            "sound": self.sound,
+            "findings": [finding._asdict() for finding in self.findings],
+            "files": 0 if self.manifest is None else len(self.manifest.files),
+            "canary": self.canary,
+            "signed_by": self.signed_by,
+            "signature_names": self.claimed,
+        }
+
+
+def examine(directory: Path, *, key: Path | None = None) -> Examination:
+    """Check a directory against its manifest, run its canary, and check its signature; nothing in it is executed.
+
+    Args:
+        directory: The model directory.
+        key: The file of the public key that it should be signed with.
+
+    Raises:
+        ModelError: If there is no directory.
+        UsageError: If there is no public key in that file.
+    """
+    if not directory.is_dir():
+        check_whole(directory)
+    findings: list[Finding] = []
+    signed_by = None
+    if key is not None:
+        try:
+            signed_by = check_signature(directory, key)
+        except ModelError as error:
+            findings.append(Finding(SIGNATURE, str(error)))
+    manifest = _manifest(directory, findings)
+    if manifest is not None:
+        findings += compare_files(directory, manifest)
+    sound = not any(finding.serious for finding in findings)
+    try:
+        check_whole(directory)
+    except ModelError as error:
+        # What is missing or altered is named above; this says what of it cannot even be read.
+        findings.append(Finding(WHOLE, str(error)))
+        sound = False
+    if sound and manifest is not None:
+        findings += _run_canary(directory, manifest)
+    ran = sound and manifest is not None and not any(finding.name == CANARY for finding in findings)
+    return Examination(directory, manifest, tuple(findings), signed_by, signer(directory), ran)
+
+
+def _manifest(directory: Path, findings: list[Finding]) -> Manifest | None:
+    """The manifest, or a finding."""
+    try:
+        manifest = promised_manifest(directory, read_json(directory / "config.json"))
+    except ModelError as error:
+        findings.append(Finding(MANIFEST, str(error)))
+        return None
+    if manifest is None:
+        problem = "there is none: an earlier version or another program saved this model, and nothing tells what it was"
+        findings.append(Finding(MANIFEST, problem))
+    return manifest
+
+
+def _run_canary(directory: Path, manifest: Manifest) -> Iterable[Finding]:
+    """What the model computes otherwise than it should."""
+    if tags_in_its_own_way(read_config(directory)):
+        yield Finding(
+            CANARY, "not run: the model has a class of its own, and nothing of a directory is run", serious=False
+        )
+        return
+    try:
+        model, tokenizer, _ = load_unchecked(directory, "cpu")
+    except ModelError as error:
+        yield Finding(CANARY, str(error))
+        return
+    yield from (Finding(CANARY, problem) for problem in check_canary(manifest.canary, model, tokenizer))

@@ -1,0 +1,221 @@
+"""Signatures: who vouches for a model directory. Ed25519 (RFC 8032) over the manifest, which lists every other file.
+
+Keys are PEM files as OpenSSL writes and reads them, the private one PKCS #8, the public one SubjectPublicKeyInfo.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.trust.manifest import MANIFEST, SIGNATURE
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+_CONTEXT = b"cardioner manifest 1\n"
+"""Put before what is signed, so that no signature of something else with the same key passes for one of a manifest."""
+_LARGEST = 1 << 16
+
+
+def make_signing_key(path: Path, password: str | None = None) -> Path:
+    """Make a key pair: the private key in `path`, for its owner's eyes alone, the public one beside it.
+
+    Args:
+        path: Where the private key goes; nothing is replaced.
+        password: Encrypts the private key.
+
+    Returns:
+        The file of the public key: `path` with `.pub` behind it.
+
+    Raises:
+        OutputError: If one of the files exists, or cannot be written.
+        UsageError: If the package `cryptography` is not installed.
+    """
+    ed25519, serialization = _library()
+    private = ed25519.Ed25519PrivateKey.generate()
+    lock: Any = serialization.NoEncryption()
+    if password:
+        lock = serialization.BestAvailableEncryption(password.encode())
+    pem, info = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = path.with_name(f"{path.name}.pub")
+    _write_new(path, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock), mode=0o600)
+    _write_new(public, private.public_key().public_bytes(pem, info), mode=0o644)
+    return public
+
+
+def write_signature(directory: Path, key: Path, password: str | None = None) -> str:
+    """Sign the manifest of a directory; what it lists should have been checked before.
+
+    Args:
+        directory: The model directory.
+        key: The file of the private key.
+        password: Of the private key, if it is encrypted.
+
+    Returns:
+        The fingerprint of the public key.
+
+    Raises:
+        OutputError: If the signature cannot be written.
+        UsageError: If there is no such key in that file, or the password is wrong.
+    """
+    private = _read_private(key, password)
+    fingerprint = _fingerprint(private.public_key())
+    made = private.sign(_signed(directory))
+    content = {"algorithm": "ed25519", "key": fingerprint, "signature": base64.b64encode(made).decode()}
+    partial = directory / f".{SIGNATURE}"
+    try:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
+        partial.replace(directory / SIGNATURE)
+    except OSError as error:
+        raise OutputError(f"{directory / SIGNATURE} cannot be written: {error.strerror}") from error
+    return fingerprint
+
+
+def check_signature(directory: Path, key: Path) -> str:
+    """Check that a directory's manifest was signed with the private half of a key.
+
+    Args:
+        directory: The model directory.
+        key: The file of the public key.
+
+    Returns:
+        The fingerprint of the key.
+
+    Raises:
+        ModelError: If there is no signature, or it is another key's, or of another manifest.
+        UsageError: If there is no public key in that file.
+    """
+    public = _read_public(key)
+    fingerprint = _fingerprint(public)
+    if not (directory / MANIFEST).is_file():
+        raise ModelError(f"{directory} has no {MANIFEST}, and nothing to sign: save the model again with this version")
+    if not (directory / SIGNATURE).is_file():
+        raise ModelError(f"{directory} is not signed: it has no {SIGNATURE}; have whoever made it run cardioner sign")
+    found, signature = _read_signature(directory / SIGNATURE)
+    if not _verifies(public, signature, _signed(directory)):
+        known = found == fingerprint
+        why = "the manifest is not the one that was signed" if known else f"it was made with another key, {found}"
+        raise ModelError(f"{directory / SIGNATURE}: the signature does not hold: {why}; expected the key {fingerprint}")
+    return fingerprint
+
+
+def needs_password(key: Path) -> bool:
+    """Whether a private key is encrypted.
+
+    Raises:
+        UsageError: If the file cannot be read.
+    """
+    return b"BEGIN ENCRYPTED" in _read_key(key)
+
+
+def signer(directory: Path) -> str | None:
+    """The fingerprint that a signature claims to be of; unproven. `None` if there is no signature."""
+    try:
+        return _read_signature(directory / SIGNATURE)[0]
+    except ModelError:
+        return None
+
+
+def _signed(directory: Path) -> bytes:
+    return _CONTEXT + (directory / MANIFEST).read_bytes()
+
+
+def _verifies(public: Ed25519PublicKey, signature: bytes, content: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+
+    try:
+        public.verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _read_signature(path: Path) -> tuple[str, bytes]:
+    """The fingerprint and the signature in a file.
+
+    Raises:
+        ModelError: If it holds something else.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError
+        content = json.loads(path.read_text(encoding="ascii"))
+        if sorted(content) != ["algorithm", "key", "signature"] or content["algorithm"] != "ed25519":
+            raise ValueError
+        return str(content["key"])[:80], base64.b64decode(content["signature"], validate=True)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, binascii.Error):
+        raise ModelError(f"{path}: expected a signature, found something else: sign the directory again") from None
+
+
+def _read_private(path: Path, password: str | None) -> Ed25519PrivateKey:
+    ed25519, serialization = _library()
+    data = _read_key(path)
+    try:
+        key = serialization.load_pem_private_key(data, password.encode() if password else None)
+    except TypeError:
+        needs = "is encrypted: give its password" if password is None else "is not encrypted: give no password"
+        raise UsageError(f"{path}: the key {needs}") from None
+    except ValueError:
+        problem = "another password" if password and b"ENCRYPTED" in data else "a private key in PEM form"
+        raise UsageError(f"{path}: expected {problem}; cardioner sign --make-key FILE makes a key") from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise UsageError(f"{path}: expected an Ed25519 key; cardioner sign --make-key FILE makes one")
+    return key  # type: ignore[no-any-return]
+
+
+def _read_public(path: Path) -> Ed25519PublicKey:
+    ed25519, serialization = _library()
+    data = _read_key(path)
+    try:
+        key = serialization.load_pem_public_key(data)
+    except ValueError:
+        key = None
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        private = ", found a private one: verify with the file that ends in .pub" if b"PRIVATE" in data else ""
+        raise UsageError(f"{path}: expected an Ed25519 public key in PEM form{private}")
+    return key  # type: ignore[no-any-return]
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        if path.is_file() and path.stat().st_size <= _LARGEST:
+            return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from None
+    raise UsageError(f"{path}: expected the file of a key, found {'something else' if path.exists() else 'nothing'}")
+
+
+def _fingerprint(public: Ed25519PublicKey) -> str:
+    return "sha256:" + hashlib.sha256(public.public_bytes_raw()).hexdigest()
+
+
+def _write_new(path: Path, content: bytes, *, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise OutputError(f"{path} exists, and a key is never replaced: choose another name") from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _library() -> tuple[Any, Any]:
+    """The parts of `cryptography` that are used.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    except ImportError:
+        raise UsageError('signatures need the package cryptography: pip install "cardioner[sign]"') from None
+    return ed25519, serialization
