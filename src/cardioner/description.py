@@ -25,6 +25,9 @@ from cardioner.model_files import (
     read_json,
     refused_pickle,
 )
+from cardioner.multiclass.subclasses import needed_code
+from cardioner.trust.files import compare_files, promised_manifest
+from cardioner.trust.signing import signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Description:
     Attributes:
         facts: Names and values, in the order to show them.
         files: Size in bytes by name.
-        warnings: What deserves a look: transitions that are not finite or look untrained, code that differs.
+        warnings: What deserves a look: files that are not as the manifest says, transitions that are not finite or look
+            untrained, code that differs.
     """
 
     facts: dict[str, Any]
@@ -52,6 +56,8 @@ def describe(directory: Path) -> Description:
     config = read_config(directory)
     encoder = AutoConfig.for_model(**config["encoder_config"])
     weights = _read_weights(directory)
+    manifest = promised_manifest(directory, config)
+    altered = [] if manifest is None else compare_files(directory, manifest)
     trained = read_json(directory / TRAINING_ARGS)
     scores = object_under(trained, "scores")
     facts = {
@@ -67,6 +73,9 @@ def describe(directory: Path) -> Description:
         "class_weights": config.get("class_weights"),
         "freeze_backbone": config.get("freeze_backbone"),
         "trained_from": trained.get("model"),
+        "code_of_the_auto_classes": _code(directory, config),
+        "manifest": "none" if manifest is None else f"{len(manifest.files)} files",
+        "signature": signer(directory),
         "scores": {part: object_under(scores[part], "strict").get("micro") for part in scores},
         "versions": {
             "saved": {"transformers": config.get("transformers_version"), **object_under(trained, "versions")},
@@ -74,7 +83,9 @@ def describe(directory: Path) -> Description:
         },
     }
     files = {path.name: path.stat().st_size for path in sorted(directory.iterdir()) if path.is_file()}
-    return Description(facts, files, (*_code_warnings(directory), *_crf_warnings(config, weights)))
+    told = (f"{finding.name}: {finding.problem} (see cardioner verify)" for finding in altered if finding.serious)
+    warnings = (*told, *_code_warnings(directory, config), *_crf_warnings(config, weights))
+    return Description(facts, files, warnings)
 
 
 def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -110,9 +121,19 @@ def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
         yield "crf.transitions all lie within 0.1 of 0, as pytorch-crf draws them: the CRF looks untrained"
 
 
-def _code_warnings(directory: Path) -> Iterator[str]:
-    """Code files that differ from the ones this version ships."""
+def _code(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Every file that `trust_remote_code=True` would run, and whether it is the one that this version ships."""
     home = Path(__file__).parent / "multiclass"
-    for name in CODE:
-        if (directory / name).read_bytes() != (home / name).read_bytes():
-            yield f"{name} is not the one of cardioner {__version__}: trust_remote_code=True would run other code"
+    found = {}
+    for name in needed_code(directory, config):
+        shipped = name in CODE and (directory / name).read_bytes() == (home / name).read_bytes()
+        other = "not that of" if name in CODE else "a file of its own, no part of"
+        found[name] = f"{'as in' if shipped else other} cardioner {__version__}"
+    return found
+
+
+def _code_warnings(directory: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Code files that differ from the ones this version ships, or are none of them."""
+    for name, found in _code(directory, config).items():
+        if not found.startswith("as in"):
+            yield f"{name} is {found}: trust_remote_code=True would run other code"

@@ -161,8 +161,8 @@ def read_model_dir(
     model, tokenizer, loaded = load_unchecked(directory, device, model_class)
     if manifest is not None and (problems := list(check_canary(manifest.canary, model, tokenizer))):
         raise ModelError(
-            f"{directory} does not compute here what it did when it was saved: {'; '.join(problems)}. It was saved with "
-            f"{_versions(manifest.versions)}: install these, or see cardioner verify"
+            f"{directory} does not compute here what it did when it was saved: {'; '.join(problems)}. "
+            f"It was saved with {_versions(manifest.versions)}: install these, or see cardioner verify"
         )
     return model, tokenizer, loaded
 

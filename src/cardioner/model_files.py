@@ -36,6 +36,9 @@ def check_whole(directory: Path) -> None:
     if not (directory / CONFIG).is_file():
         checkpoints = sorted(str(path.parent) for path in directory.glob(f"checkpoints/*/{CONFIG}"))
         hint = f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
+        if (directory / "summary.json").is_file():
+            models = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}"))
+            hint = f"it holds the models {', '.join(models)} of a repeated training: name one of them"
         raise ModelError(f"{directory} is no model directory: it has no {CONFIG}; {hint}")
     config = read_config(directory)
     _check_config(directory, config)

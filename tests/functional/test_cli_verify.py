@@ -104,11 +104,11 @@ def test_a_forged_manifest_is_found_by_its_signature_alone(
         cardioner.load(forged, key=tmp_path / "key.pub")
 
 
-def test_a_missing_signature_is_no_signature(run: Any, model: Path, signed: Path, tmp_path: Path) -> None:
-    (model / "cardioner.sig").unlink()
-    assert run("verify", model, "--key", tmp_path / "key.pub").code == ModelError.exit_code
+def test_a_missing_signature_is_no_signature(run: Any, signed: Path, tmp_path: Path) -> None:
+    (signed / "cardioner.sig").unlink()
+    assert run("verify", signed, "--key", tmp_path / "key.pub").code == ModelError.exit_code
     with pytest.raises(ModelError, match="is not signed"):
-        cardioner.load(model, key=tmp_path / "key.pub")
+        cardioner.load(signed, key=tmp_path / "key.pub")
 
 
 def test_what_is_not_sound_is_not_signed(run: Any, signed: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_model_saved_in_its_place_is_not_signed(
     assert not (signed / "cardioner.sig").exists()
 
 
-def test_a_model_saved_by_transformers_in_its_place_has_no_manifest(run: Any, signed: Path) -> None:
+def test_a_model_saved_by_transformers_in_its_place_has_no_manifest(signed: Path) -> None:
     model = cardioner.load(signed).model
     model.save_pretrained(signed)
     assert not (signed / "cardioner.json").exists()
