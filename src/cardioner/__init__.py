@@ -5,16 +5,23 @@ The names below are resolved on first use: importing the package imports no torc
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from cardioner.documents import Document, Span
     from cardioner.predictor import Predictor, load
 
 __all__ = ["Document", "Predictor", "Span", "__version__", "load"]
+
+_TELEMETRY_OFF = {"HF_HUB_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
+"""What huggingface_hub, MLflow and ONNX Runtime ask before they tell their makers of a use, which all do by default."""
+
+for _name, _off in _TELEMETRY_OFF.items():  # here, as they ask when they are imported
+    os.environ.setdefault(_name, _off)  # whoever has set one has chosen
 
 _HOMES = {"Document": "documents", "Span": "documents", "Predictor": "predictor", "load": "predictor"}
 

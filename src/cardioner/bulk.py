@@ -99,6 +99,8 @@ class Bench:
             _move(made, self.output, form, overwrite=overwrite)
         except OSError as error:
             raise OutputError(f"{self.output}: cannot be written ({error.strerror})") from error
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)  # it holds the texts, and is made anew by --resume
         return remarks
 
     def clear(self) -> None:

@@ -86,10 +86,9 @@ class Document:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", tuple(self.spans))
-        try:
-            self.text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"document {self.id}: the character at {error.start} is half of a pair, no text") from None
+        half = _half_of_a_pair(self.text)
+        if half is not None:
+            raise DataError(f"document {self.id}: the character at {half} is half of a pair, no text")
         for span in self.spans:
             if span.end > len(self.text):
                 raise DataError(
@@ -105,6 +104,15 @@ class Document:
         """The characters a span covers; a discontinuous span's fragments are joined by one space."""
         pieces = span.fragments or ((span.start, span.end),)
         return " ".join(self.text[start:end] for start, end in pieces)
+
+
+def _half_of_a_pair(text: str) -> int | None:
+    """Where a lone surrogate is; the error that tells it holds the whole text, and must not be the cause of another."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
 class ImpossibleSpan(NamedTuple):

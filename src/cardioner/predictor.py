@@ -8,7 +8,7 @@ from typing import Any
 
 from cardioner.documents import Document, Span
 from cardioner.ensemble import Tagger, join, model_directories
-from cardioner.errors import ModelError, UsageError
+from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir import read_model_dir
 from cardioner.multiclass.encoder import max_positions
 from cardioner.multiclass.inference import settle_precision
@@ -117,8 +117,15 @@ class Predictor:
         return Predictions(documents, tag, advance)
 
     def predict_text(self, text: str) -> tuple[Span, ...]:
-        """The spans of one text."""
-        return self._tag([Document("text", text)])[0].spans
+        """The spans of one text.
+
+        Raises:
+            DataError: If it cannot be tagged.
+        """
+        predictions = self.predict([Document("text", text)])
+        for tagged in predictions:
+            return tagged.spans
+        raise DataError(predictions.problems[0][1])
 
     def _tag(
         self, documents: list[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+sys.path.append(str(Path(__file__).parent))  # for the modules of these tests that are none themselves
+from watching import lab, watch  # noqa: F401 - fixtures
+
 from cardioner.cli import main
 from cardioner.cli.console import notices, output
 from cardioner.documents import Document, Span

@@ -12,7 +12,7 @@ from cardioner import __version__
 from cardioner.cli.ablate import ablate
 from cardioner.cli.check import check
 from cardioner.cli.compare import compare
-from cardioner.cli.console import INTERRUPTED, complain
+from cardioner.cli.console import INTERRUPTED, TRACEBACK, complain, unexpected
 from cardioner.cli.convert import convert
 from cardioner.cli.evaluate import evaluate
 from cardioner.cli.export import export
@@ -68,4 +68,9 @@ def main() -> None:
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Exception as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        complain(unexpected(error))
+        code = CardioNERError.exit_code
     sys.exit(code)

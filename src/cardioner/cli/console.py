@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
 
+TRACEBACK = "CARDIONER_TRACEBACK"
+"""The environment variable that has errors of libraries shown with all they say, which may quote a note."""
+
+_FRAMES = 4
+"""Places of the code that are told of an unexpected error."""
 _BREAKING = ("Cc", "Zl", "Zp")
 
 output = Console(soft_wrap=True, highlight=False, emoji=False)
@@ -38,6 +45,15 @@ def complain(message: str) -> None:
 def tell(message: str) -> None:
     """A remark, on standard error."""
     notices.print(Text(message))
+
+
+def unexpected(error: Exception) -> str:
+    """What is told of an error that is no user's: its kind and its place; its message may quote a note."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return (
+        f"unexpected {type(error).__name__} at {' < '.join(reversed(places[-_FRAMES:]))}; what it says is not shown, "
+        f"as it may quote a note: set {TRACEBACK}=1 in the environment to see all of it"
+    )
 
 
 def print_json(content: Any) -> None:

@@ -283,7 +283,8 @@ def _encode(document: Document) -> tuple[bytes, bytes]:
     try:
         return document.text.encode("utf-8"), lines.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise OutputError(f"document {document.id}: holds a character that UTF-8 cannot ({error.reason})") from None
+        problem = f"document {document.id}: holds a character that UTF-8 cannot ({error.reason})"
+    raise OutputError(problem)  # outside, as that error holds the text
 
 
 def _lines(flat: str, span: Span, number: int) -> str:

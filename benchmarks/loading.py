@@ -1,0 +1,56 @@
+"""What the checks cost when a model is loaded: looking first, digests of all files, the canary.
+
+    python benchmarks/loading.py [--rounds 9]
+
+A model with the default encoder and a CRF, on the CPU; loading with all checks in turn with loading without any.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from cardioner.labels import LabelSet
+from cardioner.model_dir import load_unchecked, read_model_dir
+from cardioner.model_files import check_whole, read_config
+from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.trust.canary import check_canary
+from cardioner.trust.files import checked_manifest
+from pairs import in_turn, seconds
+
+
+def main(rounds: Annotated[int, typer.Option(help="Times that each step is run.")] = 9) -> None:
+    """Measure."""
+    labels = LabelSet.from_types(["DISEASE", "MEDICATION", "PROCEDURE", "SYMPTOM"])
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "model"
+        ModelTrainer(label2id=labels.label2id, use_crf=True).save_model(directory)
+        config, size = read_config(directory), sum(path.stat().st_size for path in directory.iterdir())
+        manifest = checked_manifest(directory, config)
+        assert manifest is not None
+        model, tokenizer, _ = load_unchecked(directory, "cpu")
+        steps: dict[str, Callable[[], object]] = {
+            "a look before anything is loaded": lambda: check_whole(directory),
+            "the digests of all files": lambda: checked_manifest(directory, config),
+            "the canary": lambda: list(check_canary(manifest.canary, model, tokenizer)),
+        }
+        print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {size >> 20} MiB")
+        for name, step in steps.items():
+            print(f"{name:36} {1e3 * statistics.median(seconds(step) for _ in range(rounds)):8.0f} ms")
+        pair = in_turn(
+            lambda: load_unchecked(directory, "cpu"), lambda: read_model_dir(directory, device="cpu"), rounds
+        )
+        print(
+            f"loaded without checks {pair.first:.0f} ms, with all {pair.second:.0f} ms: {pair.ratio:.2f} times as long"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
