@@ -23,7 +23,7 @@ SOURCE = Path(cardioner.__file__).parent
 README = SOURCE.parents[1] / "README.md"
 TRAVELLING = ("modeling", "windows", "tagging", "inference", "pipeline")
 EXAMPLE = "cardioner.multiclass.load_custom_model_example"
-MAY_PRINT = ("cardioner.cli", EXAMPLE)
+MAY_PRINT = ("cardioner.cli", EXAMPLE, "cardioner.exporting.onnx_files.tag")
 
 LAYERS = (
     ("errors", "documents", "similar"),

@@ -1,7 +1,8 @@
-"""`cardioner export hub`: one line for what was made and for each thing that stayed behind, or one complaint."""
+"""`cardioner export`: a line for what was made and for each thing that stayed behind, or one complaint."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,4 +56,45 @@ def test_export_alone_lists_its_forms(run: Callable[..., Any]) -> None:
     bare = run("export")
     assert (bare.code, bare.err) == (0, "")
     assert "hub" in bare.out
+    assert "onnx" in bare.out
     assert "nowhere" in run("export", "nowhere").error
+
+
+# ONNX ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_leaves_as_onnx_and_what_was_measured_is_said(
+    run: Callable[..., Any], opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
+) -> None:
+    model = opinionated(use_crf=True)
+    done = run("export", "onnx", model, tmp_path / "out", "--check", corpus / "dev")
+    assert (done.code, done.out) == (0, "")
+    told = done.err.splitlines()
+    assert any(re.match(r"spans: of \d+ that the model finds in \d+ notes \d+ are equal", line) for line in told)
+    assert told[-1] == f"Written: {tmp_path / 'out'} (python tag.py NOTES)"
+    before = (tmp_path / "out" / "model.onnx").read_bytes()
+    again = run("export", "onnx", model, tmp_path / "out")
+    assert (again.code, "already holds an export" in again.error) == (5, True)
+    few = run("export", "onnx", model, tmp_path / "out", "--overwrite", "--int8", "--check", corpus / "dev")
+    assert (few.code, "spans in the 2 notes to check" in few.error) == (4, True)
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--int8"], 2, "--check"),
+        (["--check", "nowhere"], 3, "nowhere"),
+    ],
+)
+def test_a_mistake_is_answered_before_the_work_begins(
+    options: list[str],
+    code: int,
+    told: str,
+    run: Callable[..., Any],
+    opinionated: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    done = run("export", "onnx", opinionated(), tmp_path / "out", *options)
+    assert (done.code, told in done.error) == (code, True)
+    assert not list(tmp_path.iterdir())

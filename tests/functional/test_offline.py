@@ -77,6 +77,7 @@ with open("done.json", "w") as file:
 NAMES = (
     *("check", "check sub-tokens", "split", "convert", "train with TensorBoard", "train with MLflow", "predict"),
     *("evaluate", "compare", "inspect", "export hub"),
+    *("export onnx", "verify", "sign", "sign a model"),
 )
 
 Alone = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -123,6 +124,10 @@ def commands(notes: Path, encoder: Path) -> dict[str, list[str]]:
         ["compare", "tagged", "tagged", "--gold", str(notes / "dev"), "--bootstrap", "10"],
         ["inspect", "model"],
         ["export", "hub", "model", "for-the-hub"],
+        ["export", "onnx", "model", "for-onnx"],
+        ["verify", "model"],
+        ["sign", "--make-key", "own.key"],
+        ["sign", "model", "--key", "own.key"],
     )
     return dict(zip(NAMES, lines, strict=True))
 

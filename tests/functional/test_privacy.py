@@ -224,6 +224,7 @@ CASES = {
     "model": Case(
         lambda lab: [
             *(("inspect", lab.model), ("inspect", lab.model, "--json"), ("export", "hub", lab.model, "hub")),
+            ("export", "onnx", lab.model, "onnx", "--check", lab.notes / "dev"),
         ]
     ),
 }
