@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint bench wheelhouse clean
+.PHONY: help setup demo test check lint matrix bench wheelhouse clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
@@ -43,7 +43,10 @@ lint: setup ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test ## Everything that must pass before a change goes in
+matrix: setup ## Save and load under the lowest, the newest and an older transformers, and compare the answers
+	$(BIN)/python tools/contract_matrix.py $(PIP_ARGS)
+
+check: lint test matrix ## Everything that must pass before a change goes in
 
 bench: setup ## Measure against the stock recipe (needs CARDIONER_DATA; takes about half an hour)
 	$(BIN)/python benchmarks/crf.py

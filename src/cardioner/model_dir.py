@@ -295,6 +295,8 @@ def _clean_tokenizer_config(path: Path) -> None:
         "pad_to_multiple_of",
     }
     kept = {key: value for key, value in content.items() if key not in drop}
+    if kept.get("tokenizer_class") == "TokenizersBackend":  # what transformers 5 calls it, and 4 does not know
+        kept["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -294,10 +294,31 @@ def test_only_pickle_is_the_one_that_was_asked_for(trained_dir: tuple[Path, Path
     assert [pickles(directory) for directory in saved.directories.values()] == [set()] * len(CASES)
 
 
-def test_directory_loads_from_its_pickle_when_the_safetensors_are_gone(
-    trained_dir: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_directories_of_one_name_load_beside_each_other(
+    make_model: Callable[..., Any], tokenizers: dict[str, Any], run_bare: Callable[..., Any], tmp_path: Path
 ) -> None:
-    shutil.copytree(trained_dir[0], tmp_path / "copy")
+    """transformers names the code of a directory after its last folder, and keeps the class it was first shown."""
+    for place, use_crf in (("first", False), ("second", True)):
+        write_model_dir(make_model(use_crf=use_crf), tokenizers["wordpiece"], tmp_path / place / "model")
+    script = """
+import torch
+from transformers import AutoModelForTokenClassification
+given = torch.load("given.pt", weights_only=True)
+models = [AutoModelForTokenClassification.from_pretrained(path, trust_remote_code=True) for path in given["paths"]]
+torch.save({"kinds": [type(model).__name__ for model in models]}, "found.pt")
+"""
+    paths = [str(tmp_path / place / "model") for place in ("first", "second")]
+    found = run_bare(script, tmp_path / "bare", {"paths": paths})
+    assert found["kinds"] == ["TokenClassificationModel", "TokenClassificationModelCRF"]
+
+
+def test_directory_loads_from_its_pickle_when_the_safetensors_are_gone(
+    trained_dir: tuple[Path, Path],
+    without_manifest: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without_manifest(Path(shutil.copytree(trained_dir[0], tmp_path / "copy")))
     (tmp_path / "copy" / "model.safetensors").unlink()
     modes: list[Any] = []
     read = torch.load

@@ -47,6 +47,9 @@ _OFFSET_POSITIONS = frozenset(
 
 
 _LEAST_VOCABULARY = 10
+_KINDS = (None, "float64", "float32", "float16", "bfloat16")
+_NOT_PLAIN = ("quantization_config", "fusion_config", "per_layer_config", "distributed_config", "transformers_weights")
+"""Keys of a configuration whose model is built, or whose weights are read, in another way than described."""
 _WITHOUT_CPU = frozenset({"mra"})
 """Families that give zeros, and no error, where their own CUDA kernel is missing."""
 
@@ -108,6 +111,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     """
     config = _read_config(name, token=token)
     _check_is_encoder(config, name)
+    content = _plain(config, name)
     with _one_line(f"the encoder {name} cannot be loaded"):
         model, report = AutoModel.from_pretrained(
             str(name),
@@ -123,7 +127,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
             f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random"
         )
     _check_reads_tokens(model, name)
-    return Encoder(config.to_dict(), model.state_dict(), str(name))
+    return Encoder(content, model.state_dict(), str(name))
 
 
 def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
@@ -181,6 +185,24 @@ def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
         )
     if kind in _WITHOUT_CPU:
         raise ModelError(f"{name} is a {kind} model, which computes nothing without a CUDA kernel of its own")
+
+
+def _plain(config: PretrainedConfig, name: str | Path) -> dict[str, Any]:
+    """A configuration that only describes, without what else somebody noted in it of other places.
+
+    Raises:
+        ModelError: If a model that is built from it is not all that it says.
+    """
+    with _one_line(f"the encoder {name} cannot be read"):
+        content: dict[str, Any] = config.to_dict()
+    wrong = [key for key in _NOT_PLAIN if content.get(key)]
+    wrong += [key for key in ("dtype", "torch_dtype") if content.get(key) not in _KINDS]
+    if wrong:
+        raise ModelError(
+            f"the encoder {name} is no plain one: its config.json has {', '.join(wrong)}; expected one whose weights "
+            "are neither quantized nor put together in another way"
+        )
+    return {key: value for key, value in content.items() if not key.endswith("name_or_path")}
 
 
 def _check_reads_tokens(model: nn.Module, name: str | Path) -> None:

@@ -108,6 +108,13 @@ def legal_transitions(tags: list[str]) -> Legality:
     )
 
 
+def _angles(given: Any) -> dict[str, float]:
+    """The rotary angles of ModernBERT's layers, as transformers 4 names them: it takes its defaults without a word."""
+    names = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+    kinds = {kind: given.get(kind) for kind in names} if isinstance(given, dict) else {}
+    return {names[kind]: value["rope_theta"] for kind, value in kinds.items() if value and "rope_theta" in value}
+
+
 class CardioNERConfig(PretrainedConfig):
     """Everything but the weights: the encoder's whole configuration is nested, so that loading needs no network.
 
@@ -143,7 +150,8 @@ class CardioNERConfig(PretrainedConfig):
         label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        self.encoder_config = {key: value for key, value in (encoder_config or {}).items() if key not in _FOREIGN_KEYS}
+        own = {key: value for key, value in (encoder_config or {}).items() if key not in _FOREIGN_KEYS}
+        self.encoder_config = {**own, **_angles(own.get("rope_parameters"))}
         self.classifier_hidden_layers = list(classifier_hidden_layers) if classifier_hidden_layers else None
         self.classifier_dropout = classifier_dropout
         self.class_weights = class_weights
@@ -1009,6 +1017,10 @@ class TokenClassificationModel(PreTrainedModel):
         if trusted and cls.__module__ == __name__ and not named.rpartition("--")[2].startswith("modeling."):
             kind = get_class_from_dynamic_module(named, place, **{key: kwargs[key] for key in _PLACE if key in kwargs})
             return kind.from_pretrained(place, *args, output_loading_info=wants_report, **kwargs)
+        ours = {own.__name__: own for own in (TokenClassificationModel, TokenClassificationModelCRF)}
+        meant = ours.get(named.rpartition(".")[2], cls)
+        if trusted and cls.__module__ == __name__ and meant is not cls:  # the Auto class keeps what it was first shown
+            return meant.from_pretrained(place, *args, output_loading_info=wants_report, **kwargs)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported here, and refused
         model, report = super().from_pretrained(place, *args, **kwargs)
         kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")

@@ -74,9 +74,10 @@ def examine(directory: Path, *, key: Path | None = None) -> Examination:
         check_whole(directory)
     findings: list[Finding] = []
     signed_by = None
-    if key is not None:
+    if key is not None or (directory / SIGNATURE).exists():
         try:
-            signed_by = check_signature(directory, key)
+            found = check_signature(directory, key)
+            signed_by = found if key is not None else None
         except ModelError as error:
             findings.append(Finding(SIGNATURE, str(error)))
     manifest = _manifest(directory, findings)

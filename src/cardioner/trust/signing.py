@@ -17,7 +17,7 @@ from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.trust.manifest import MANIFEST, SIGNATURE
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _CONTEXT = b"cardioner manifest 1\n"
 """Put before what is signed, so that no signature of something else with the same key passes for one of a manifest."""
@@ -66,24 +66,23 @@ def write_signature(directory: Path, key: Path, password: str | None = None) -> 
         UsageError: If there is no such key in that file, or the password is wrong.
     """
     private = _read_private(key, password)
-    fingerprint = _fingerprint(private.public_key())
-    made = private.sign(_signed(directory))
-    content = {"algorithm": "ed25519", "key": fingerprint, "signature": base64.b64encode(made).decode()}
+    public, made = private.public_key().public_bytes_raw(), private.sign(_signed(directory))
     partial = directory / f".{SIGNATURE}"
     try:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
+        partial.write_bytes(_file(public, made))
         partial.replace(directory / SIGNATURE)
     except OSError as error:
         raise OutputError(f"{directory / SIGNATURE} cannot be written: {error.strerror}") from error
-    return fingerprint
+    return _fingerprint(public)
 
 
-def check_signature(directory: Path, key: Path) -> str:
+def check_signature(directory: Path, key: Path | None = None) -> str:
     """Check that a directory's manifest was signed with the private half of a key.
 
     Args:
         directory: The model directory.
-        key: The file of the public key.
+        key: The file of the public key; by default the one that the signature brings along, which tells whether it is
+            whole, and not whose it is.
 
     Returns:
         The fingerprint of the key.
@@ -92,18 +91,19 @@ def check_signature(directory: Path, key: Path) -> str:
         ModelError: If there is no signature, or it is another key's, or of another manifest.
         UsageError: If there is no public key in that file.
     """
-    public = _read_public(key)
-    fingerprint = _fingerprint(public)
+    expected = None if key is None else _read_public(key)
     if not (directory / MANIFEST).is_file():
         raise ModelError(f"{directory} has no {MANIFEST}, and nothing to sign: save the model again with this version")
     if not (directory / SIGNATURE).is_file():
         raise ModelError(f"{directory} is not signed: it has no {SIGNATURE}; have whoever made it run cardioner sign")
     found, signature = _read_signature(directory / SIGNATURE)
-    if not _verifies(public, signature, _signed(directory)):
-        known = found == fingerprint
-        why = "the manifest is not the one that was signed" if known else f"it was made with another key, {found}"
-        raise ModelError(f"{directory / SIGNATURE}: the signature does not hold: {why}; expected the key {fingerprint}")
-    return fingerprint
+    if expected not in (None, found):
+        why = f"it was made with another key, {_fingerprint(found)}, and not with {_fingerprint(expected or b'')}"
+    elif not _verifies(found, signature, _signed(directory)):
+        why = "the manifest is not the one that was signed, or the signature was altered"
+    else:
+        return _fingerprint(found)
+    raise ModelError(f"{directory / SIGNATURE}: the signature does not hold: {why}")
 
 
 def needs_password(key: Path) -> bool:
@@ -118,7 +118,7 @@ def needs_password(key: Path) -> bool:
 def signer(directory: Path) -> str | None:
     """The fingerprint that a signature claims to be of; unproven. `None` if there is no signature."""
     try:
-        return _read_signature(directory / SIGNATURE)[0]
+        return _fingerprint(_read_signature(directory / SIGNATURE)[0])
     except ModelError:
         return None
 
@@ -127,18 +127,19 @@ def _signed(directory: Path) -> bytes:
     return _CONTEXT + (directory / MANIFEST).read_bytes()
 
 
-def _verifies(public: Ed25519PublicKey, signature: bytes, content: bytes) -> bool:
+def _verifies(public: bytes, signature: bytes, content: bytes) -> bool:
+    ed25519, _ = _library()
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
 
     try:
-        public.verify(signature, content)
-    except InvalidSignature:
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, content)
+    except (InvalidSignature, ValueError):
         return False
     return True
 
 
-def _read_signature(path: Path) -> tuple[str, bytes]:
-    """The fingerprint and the signature in a file.
+def _read_signature(path: Path) -> tuple[bytes, bytes]:
+    """The public key and the signature in a file.
 
     Raises:
         ModelError: If it holds something else.
@@ -146,10 +147,12 @@ def _read_signature(path: Path) -> tuple[str, bytes]:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError
-        content = json.loads(path.read_text(encoding="ascii"))
-        if sorted(content) != ["algorithm", "key", "signature"] or content["algorithm"] != "ed25519":
+        data = path.read_bytes()
+        content = json.loads(data)
+        public, signature = (base64.b64decode(content[name], validate=True) for name in ("key", "signature"))
+        if _file(public, signature) != data:
             raise ValueError
-        return str(content["key"])[:80], base64.b64decode(content["signature"], validate=True)
+        return public, signature
     except (OSError, ValueError, TypeError, KeyError, RecursionError, binascii.Error):
         raise ModelError(f"{path}: expected a signature, found something else: sign the directory again") from None
 
@@ -170,7 +173,12 @@ def _read_private(path: Path, password: str | None) -> Ed25519PrivateKey:
     return key  # type: ignore[no-any-return]
 
 
-def _read_public(path: Path) -> Ed25519PublicKey:
+def _read_public(path: Path) -> bytes:
+    """The public key in a file, as it is in a signature.
+
+    Raises:
+        UsageError: If there is none.
+    """
     ed25519, serialization = _library()
     data = _read_key(path)
     try:
@@ -180,7 +188,7 @@ def _read_public(path: Path) -> Ed25519PublicKey:
     if not isinstance(key, ed25519.Ed25519PublicKey):
         private = ", found a private one: verify with the file that ends in .pub" if b"PRIVATE" in data else ""
         raise UsageError(f"{path}: expected an Ed25519 public key in PEM form{private}")
-    return key  # type: ignore[no-any-return]
+    return bytes(key.public_bytes_raw())
 
 
 def _read_key(path: Path) -> bytes:
@@ -192,8 +200,14 @@ def _read_key(path: Path) -> bytes:
     raise UsageError(f"{path}: expected the file of a key, found {'something else' if path.exists() else 'nothing'}")
 
 
-def _fingerprint(public: Ed25519PublicKey) -> str:
-    return "sha256:" + hashlib.sha256(public.public_bytes_raw()).hexdigest()
+def _fingerprint(public: bytes) -> str:
+    return "sha256:" + hashlib.sha256(public).hexdigest()
+
+
+def _file(public: bytes, signature: bytes) -> bytes:
+    """The one form of a signature's file."""
+    content = {"algorithm": "ed25519", "key": base64.b64encode(public), "signature": base64.b64encode(signature)}
+    return (json.dumps(content, indent=1, default=bytes.decode) + "\n").encode()
 
 
 def _write_new(path: Path, content: bytes, *, mode: int) -> None:

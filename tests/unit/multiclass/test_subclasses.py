@@ -510,11 +510,14 @@ def test_class_built_on_an_adopted_one_is_not_taken_for_it(
     assert not (tmp_path / "model" / "my_loss.py").exists()
 
 
-def test_config_of_another_shape_names_no_file(
-    saved: Callable[[str], tuple[Start, Path]],
+@pytest.mark.parametrize(
+    "auto_map", [[3], {"AutoModelForTokenClassification": 3}, {"AutoModelForTokenClassification": "../x.Y"}]
+)
+def test_config_that_names_no_class_in_a_file_is_refused(
+    auto_map: Any, saved: Callable[[str], tuple[Start, Path]]
 ) -> None:
     _, directory = saved(LOSS)
-    for auto_map in ([], {"AutoModelForTokenClassification": 3}, {"AutoModelForTokenClassification": "../x.Y"}):
-        content = read_config(directory) | {"auto_map": auto_map}
-        (directory / "config.json").write_text(json.dumps(content))
+    content = read_config(directory) | {"auto_map": auto_map}
+    (directory / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="expected auto_map to name classes such as"):
         check_whole(directory)
