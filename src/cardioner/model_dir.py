@@ -50,6 +50,11 @@ PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
 _OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
 """What transformers 4 writes and every version reads: left from another model, it would change the tokenizer."""
+_OF_ELSEWHERE = {"hf_token", "token", "is_local", "local_files_only", "max_length", "stride", "truncation_strategy"}
+_OF_ELSEWHERE |= {"pad_to_multiple_of", "auto_map", "trust_remote_code", "gguf_file", "fast_tokenizer_files", "vocab"}
+_OF_ELSEWHERE |= {"init_inputs", "tokenizer_padding", "tokenizer_truncation", "_commit_hash", "merges"}
+_ENDINGS = ("_kwargs", "_file", "_path")
+"""What a tokenizer's settings may say of other files, other places, code, and texts that were cut."""
 _FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed")
 """What torch says in a `RuntimeError` when the disk takes no more of a pickle."""
 _NO_SETTINGS = {"hf_token", "token", "_name_or_path", "name_or_path", "documents", "scores", "calibration", "versions"}
@@ -183,8 +188,8 @@ def load_unchecked(
         return load_custom_cardioner_multiclass_model(directory, device, model_class=model_class)
     except UnpicklingError as error:
         raise ModelError(refused_pickle(directory)) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        problem = str(error).strip().partition("\n")[0]
+    except Exception as error:
+        problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
             f"{directory} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
         ) from error
@@ -283,18 +288,9 @@ def _strict(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clean_tokenizer_config(path: Path) -> None:
-    """Drop where the tokenizer came from, and how long its last user cut texts."""
+    """Drop where the tokenizer came from, code that it named, and how long its last user cut texts."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    drop = {
-        *_SECRETS,
-        "is_local",
-        "local_files_only",
-        "max_length",
-        "stride",
-        "truncation_strategy",
-        "pad_to_multiple_of",
-    }
-    kept = {key: value for key, value in content.items() if key not in drop}
+    kept = {key: value for key, value in content.items() if key not in _OF_ELSEWHERE and not key.endswith(_ENDINGS)}
     if kept.get("tokenizer_class") == "TokenizersBackend":  # what transformers 5 calls it, and 4 does not know
         kept["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

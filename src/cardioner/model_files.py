@@ -9,7 +9,7 @@ from typing import Any
 from cardioner.errors import ModelError
 from cardioner.multiclass.modeling import COMPANIONS, CardioNERConfig
 from cardioner.multiclass.subclasses import needed_code
-from cardioner.trust.safety import check_safe
+from cardioner.safety.directory import check_safe
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -99,7 +99,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: expected a JSON object, found a damaged file: copy it again") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}: copy it again")
@@ -110,6 +110,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -38,6 +38,7 @@ LAYERS = (
         "bulk",
         "model_dir",
         "model_files",
+        "safety",
         "trust",
         "upgrading",
         "description",

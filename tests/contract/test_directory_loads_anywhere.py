@@ -297,7 +297,7 @@ def test_only_pickle_is_the_one_that_was_asked_for(trained_dir: tuple[Path, Path
 def test_directories_of_one_name_load_beside_each_other(
     make_model: Callable[..., Any], tokenizers: dict[str, Any], run_bare: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """transformers names the code of a directory after its last folder, and keeps the class it was first shown."""
+    """Transformers names the code of a directory after its last folder, and keeps the class it was first shown."""
     for place, use_crf in (("first", False), ("second", True)):
         write_model_dir(make_model(use_crf=use_crf), tokenizers["wordpiece"], tmp_path / place / "model")
     script = """

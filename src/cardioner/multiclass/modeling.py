@@ -36,7 +36,7 @@ _OF_ANOTHER_MODEL = ("cardioner.json", "cardioner.sig")
 """A manifest and a signature, of what stood in a directory before."""
 _PIPELINE = {"impl": "pipeline.CardioNERPipeline", "pt": ["AutoModelForTokenClassification"], "type": "text"}
 _PIPELINES = {"token-classification": _PIPELINE}
-_FOREIGN_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version")
+_FOREIGN_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "transformers_version")
 _PLACE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 """Arguments of `from_pretrained` that say where files come from."""
 _FORBIDDEN = -1e30
@@ -150,7 +150,8 @@ class CardioNERConfig(PretrainedConfig):
         label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        own = {key: value for key, value in (encoder_config or {}).items() if key not in _FOREIGN_KEYS}
+        given = (encoder_config or {}).items()
+        own = {k: v for k, v in given if k not in _FOREIGN_KEYS and not k.endswith("name_or_path")}
         self.encoder_config = {**own, **_angles(own.get("rope_parameters"))}
         self.classifier_hidden_layers = list(classifier_hidden_layers) if classifier_hidden_layers else None
         self.classifier_dropout = classifier_dropout
@@ -1244,4 +1245,5 @@ def load_custom_cardioner_multiclass_model(
     kind = model_class or (TokenClassificationModelCRF if config.use_crf else TokenClassificationModel)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = kind.from_pretrained(directory, config=config).to(chosen).eval()
-    return model, AutoTokenizer.from_pretrained(directory, config=config), config
+    local = {"local_files_only": True, "trust_remote_code": False}  # else transformers may ask on the terminal
+    return model, AutoTokenizer.from_pretrained(directory, config=config, **local), config

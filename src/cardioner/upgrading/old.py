@@ -24,6 +24,7 @@ from cardioner.labels import LabelSet
 from cardioner.model_files import CONFIG, PICKLED_WEIGHTS, WEIGHTS, object_under, read_config, read_json, refused_pickle
 from cardioner.multiclass.encoder import load_tokenizer
 from cardioner.multiclass.modeling import CardioNERConfig
+from cardioner.safety.directory import check_safe
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 """Without these a configuration says nothing of the encoder; families that name them otherwise say so themselves."""
@@ -66,6 +67,7 @@ def read_old(old: Path, backbone: Path | None) -> Old:
     """
     if not (old / CONFIG).is_file():
         raise ModelError(f"{old}: expected a model directory of the original CardioNER, found no {CONFIG} in it")
+    check_safe(old)
     config = read_config(old)
     kind = config.get("model_type")
     if kind == CardioNERConfig.model_type:

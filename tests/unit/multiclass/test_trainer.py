@@ -198,7 +198,12 @@ def test_training_args_record_everything_but_secrets_and_places(
         "weight_decay": 0.5,
     }
     assert {name: record[name] for name in expected} == expected
-    assert set(record["options"]) == set(TrainingOptions.__dataclass_fields__) - {"progress", "overwrite", "resume", "data_key"}
+    assert set(record["options"]) == set(TrainingOptions.__dataclass_fields__) - {
+        "progress",
+        "overwrite",
+        "resume",
+        "data_key",
+    }
     assert record["training_data"]["windows"] > 0
     assert set(record["scores"]) == {"test"}
 

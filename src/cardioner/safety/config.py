@@ -1,6 +1,6 @@
 """Whether a `config.json` only describes a model: no code, no other places, no sizes that a machine could choke on.
 
-What the keys that are refused would do is listed in `cardioner.trust.safety`.
+What the keys that are refused would do is listed in `cardioner.safety.directory`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from transformers import CONFIG_MAPPING
 
 from cardioner.multiclass.modeling import COMPANIONS, CardioNERConfig
-from cardioner.trust.safety_files import refuse, shown
+from cardioner.safety.files import refuse, shown
 
 MOST_TAGS = 16_384
 MOST_TAGS_OF_A_CRF = 2_048

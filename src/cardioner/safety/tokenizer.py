@@ -1,6 +1,6 @@
 """Whether a tokenizer's files only describe one: no code, no other places, and no text that grows without end.
 
-What the keys that are refused would do is listed in `cardioner.trust.safety`.
+What the keys that are refused would do is listed in `cardioner.safety.directory`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
-from cardioner.trust.safety_files import LARGE, TOKENIZER, TOKENIZER_CONFIG, read_object, refuse, shown
-from cardioner.trust.safety_patterns import check_growth, check_patterns
+from cardioner.safety.files import LARGE, TOKENIZER, TOKENIZER_CONFIG, read_object, refuse, shown
+from cardioner.safety.patterns import check_growth, check_patterns
 
 _CONFIG_KEYS = {
     "auto_map",

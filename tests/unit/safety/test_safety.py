@@ -21,8 +21,8 @@ from cardioner.errors import ModelError
 from cardioner.labels import LabelSet
 from cardioner.model_dir import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
-from cardioner.trust.safety import check_safe
-from cardioner.trust.safety_files import is_deeper, read_object
+from cardioner.safety.directory import check_safe
+from cardioner.safety.files import is_deeper, read_object
 
 MakeModel = Callable[..., TokenClassificationModel]
 TOKENIZER_OF = {"bert": "wordpiece", "electra": "wordpiece", "roberta": "byte-bpe", "modernbert": "byte-bpe"}

@@ -14,8 +14,8 @@ import sentencepiece
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from cardioner.errors import ModelError
-from cardioner.trust.safety_patterns import check_growth, repeats_repetition
-from cardioner.trust.safety_tokenizer import check_tokenizer
+from cardioner.safety.patterns import check_growth, repeats_repetition
+from cardioner.safety.tokenizer import check_tokenizer
 
 
 def check(place: Path, *, rows: int | None = 1000, window: int | None = 32) -> None:

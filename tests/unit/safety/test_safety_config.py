@@ -15,7 +15,7 @@ from cardioner.errors import ModelError
 from cardioner.labels import LabelSet
 from cardioner.model_dir import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
-from cardioner.trust.safety import check_safe
+from cardioner.safety.directory import check_safe
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 A model directory is data from a stranger. What follows is what these libraries do with it beyond reading a model
 (found in the sources of transformers 5.23 and torch 2.10), and where it is refused.
 
-- Links out, pipes, devices, sockets: other files of the reader's are read, or opening waits for ever: `safety_files`.
-- JSON that is huge, deep, or says a thing twice: memory, a crash, each reader believes another: `safety_files`.
+- Links out, pipes, devices, sockets: other files of the reader's are read, or opening waits for ever: `files`.
+- JSON that is huge, deep, or says a thing twice: memory, a crash, each reader believes another: `files`.
 - `adapter_config.json`, `adapter_model.*`: where peft is installed an adapter is loaded too, perhaps a pickle: here.
 - `auto_map`, `custom_pipelines`, `trust_remote_code` in `config.json`: code of the directory or of another repository
-  (`name--file.Class`) is imported, or the user is asked on standard input: `safety_config`, as all that follows for
+  (`name--file.Class`) is imported, or the user is asked on standard input: `config`, as all that follows for
   `config.json`.
 - `attn_implementation`, `experts_implementation` in any spelling: a kernel is fetched from the hub and run
   (CVE-2026-4372); so it is for `flash_attention_2` where that is not installed.
@@ -19,20 +19,20 @@ A model directory is data from a stranger. What follows is what these libraries 
 - `dtype` of any name, keys that are names of methods or begin with `_`: any attribute of torch is taken, methods are
   replaced.
 - `id2label` and `label2id` that disagree: spans get wrong names.
-- Sizes that the weights do not have: memory for what is not there, loops of any length: `safety_config` for what counts
-  before anything is built, `safety_sketch` for the rest.
-- Headers that lie, an index that names other places: memory, other files: `safety_weights`.
-- A pickle that is compressed, or holds more than tensors: memory, code: `safety_pickle`.
+- Sizes that the weights do not have: memory for what is not there, loops of any length: `config` for what counts
+  before anything is built, `sketch` for the rest.
+- Headers that lie, an index that names other places: memory, other files: `weights`.
+- A pickle that is compressed, or holds more than tensors: memory, code: `pickles`.
 - `auto_map`, `*_file`, `fast_tokenizer_files`, `gguf_file`, `tokenizer_padding`, `*_kwargs` and a `tokenizer_class`
   that is none of `tokenizers` in `tokenizer_config.json`: code, other files, options of other libraries:
-  `safety_tokenizer`.
+  `tokenizer`.
 - A `tokenizer.json` whose normalizers multiply, whose post processor adds without end, whose ids the encoder does not
-  know, whose patterns do not end: memory, time, an index error on some notes: `safety_tokenizer`, `safety_patterns`.
+  know, whose patterns do not end: memory, time, an index error on some notes: `tokenizer`, `patterns`.
 
 Files that are read and can do none of this: `generation_config.json` (of models that write), `chat_template.jinja` and
 `additional_chat_templates` (kept as text). Code files are never imported by `cardioner.load`: whether they are the ones
 that were saved is for the manifest. What is not covered: numbers that are not finite, files that change while they are
-read, and what `safety_patterns` names.
+read, and what `patterns` names.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from typing import Any
 
 from cardioner.multiclass.modeling import CardioNERConfig
 from cardioner.multiclass.subclasses import own_file, tags_in_its_own_way
-from cardioner.trust.safety_config import check_config, check_labels, check_numbers
-from cardioner.trust.safety_files import (
+from cardioner.safety.config import check_config, check_labels, check_numbers
+from cardioner.safety.files import (
     CONFIG,
     INDEX,
     PICKLED_WEIGHTS,
@@ -56,10 +56,10 @@ from cardioner.trust.safety_files import (
     read_object,
     refuse,
 )
-from cardioner.trust.safety_sketch import check_encoder, check_head
-from cardioner.trust.safety_stored import Stored
-from cardioner.trust.safety_tokenizer import check_class, check_tokenizer
-from cardioner.trust.safety_weights import read_weights
+from cardioner.safety.sketch import check_encoder, check_head
+from cardioner.safety.stored import Stored
+from cardioner.safety.tokenizer import check_class, check_tokenizer
+from cardioner.safety.weights import read_weights
 
 _READ = (CONFIG, WEIGHTS, INDEX, PICKLED_WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, "cardioner.json", "training_args.json")
 _RECORDS = {"cardioner.json", "training_args.json"}

@@ -19,8 +19,8 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from cardioner.errors import ModelError
-from cardioner.trust.safety_pickle import read_pickle
-from cardioner.trust.safety_weights import read_header, read_weights
+from cardioner.safety.pickles import read_pickle
+from cardioner.safety.weights import read_header, read_weights
 
 SHAPES = st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), min_size=1, max_size=5)
 

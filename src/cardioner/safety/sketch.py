@@ -21,8 +21,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel
 
 from cardioner.errors import ModelError
-from cardioner.trust.safety_files import CONFIG, shown
-from cardioner.trust.safety_stored import Stored
+from cardioner.safety.files import CONFIG, shown
+from cardioner.safety.stored import Stored
 
 _LEFT_OUT = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version", "dtype")
 """Keys that `modeling` leaves out too; and the kind of numbers, which transformers sets for all threads at once."""

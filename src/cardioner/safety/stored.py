@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from cardioner.trust.safety_files import refuse
+from cardioner.safety.files import refuse
 
 _MOST_WEIGHTS = 8_192
 _LONGEST_NAME = 512

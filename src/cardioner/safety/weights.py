@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cardioner.errors import ModelError
-from cardioner.trust.safety_files import (
+from cardioner.safety.files import (
     INDEX,
     PICKLED_WEIGHTS,
     SMALL,
@@ -24,8 +24,8 @@ from cardioner.trust.safety_files import (
     refuse,
     shown,
 )
-from cardioner.trust.safety_pickle import read_pickle
-from cardioner.trust.safety_stored import Stored, check_count, check_name
+from cardioner.safety.pickles import read_pickle
+from cardioner.safety.stored import Stored, check_count, check_name
 
 _SHARD = re.compile(r"model[\w.-]*\.safetensors")
 _MOST_SHARDS = 1000

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from cardioner.errors import ModelError
-from cardioner.trust.safety_files import refuse
-from cardioner.trust.safety_stored import Stored, check_count, check_name
+from cardioner.safety.files import refuse
+from cardioner.safety.stored import Stored, check_count, check_name
 
 _MOST_OPERATIONS_BYTES = 8 << 20
 _MOST_MEMBERS = 50_000

@@ -1,0 +1,1 @@
+"""Whether a model directory of a stranger is safe to read, told before any library reads it."""
