@@ -55,7 +55,7 @@ _OF_ELSEWHERE |= {"pad_to_multiple_of", "auto_map", "trust_remote_code", "gguf_f
 _OF_ELSEWHERE |= {"init_inputs", "tokenizer_padding", "tokenizer_truncation", "_commit_hash", "merges"}
 _ENDINGS = ("_kwargs", "_file", "_path")
 """What a tokenizer's settings may say of other files, other places, code, and texts that were cut."""
-_FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed")
+_FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
 """What torch says in a `RuntimeError` when the disk takes no more of a pickle."""
 _NO_SETTINGS = {"hf_token", "token", "_name_or_path", "name_or_path", "documents", "scores", "calibration", "versions"}
 _NO_SETTINGS |= {"labels", "epochs", "history", "seconds"}
