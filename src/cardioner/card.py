@@ -6,6 +6,7 @@ https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -154,7 +155,8 @@ def _shown(figure: Any, interval: Any) -> str:
 
 
 def _results(scores: Mapping[str, Any], data_name: str | None) -> Iterator[EvalResult]:
-    """The scores as the hub wants them."""
+    """The scores as the hub wants them: data has a name, and one that could stand in an address."""
+    name_of_data = data_name or "Held-out notes"
     for part in scores:
         strict = object_under(object_under(scores, part), "strict")
         figures = {"": object_under(strict, "micro"), **object_under(strict, "per_type")}
@@ -164,8 +166,8 @@ def _results(scores: Mapping[str, Any], data_name: str | None) -> Iterator[EvalR
                     yield EvalResult(
                         task_type="token-classification",
                         task_name="Named entity recognition",
-                        dataset_type=data_name or "held-out-notes",
-                        dataset_name=data_name or "Held-out notes",
+                        dataset_type=re.sub(r"\W+", "-", name_of_data.lower()).strip("-") or "notes",
+                        dataset_name=name_of_data,
                         dataset_split=SPLITS.get(part, part),
                         metric_type=figure,
                         metric_name=" ".join(filter(None, ["strict", figure.replace("f1", "F1"), name])),

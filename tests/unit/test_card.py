@@ -66,7 +66,7 @@ def test_the_hub_can_read_scores_and_data(
     results = {(one.dataset_split, one.metric_type, one.metric_name): one.metric_value for one in data.eval_results}
     assert len(results) == 2 * 3 * (1 + 3)  # parts, figures, all types and each
     assert results["test", "f1", "strict F1"] == results["validation", "recall", "strict recall DISEASE"] == 1.0
-    assert {one.dataset_name for one in data.eval_results} == {"letters | 2020"}
+    assert {(one.dataset_name, one.dataset_type) for one in data.eval_results} == {("letters | 2020", "letters-2020")}
     assert "Their licence: in house" in card
     assert "| training | 3 | A\\|B 2 | learned from |" in card
     assert "| test (3) | all | 1.000 (1.000 to 1.000) |" in card

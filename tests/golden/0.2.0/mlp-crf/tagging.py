@@ -1,0 +1,172 @@
+"""Spans of characters to tags of sub-tokens and back, with a report of what the tags cannot express.
+
+Tags are BIO; for a type whose label set has closing tags, BIOES: `E-X` ends an entity, `S-X` is a whole one.
+
+Flat tags give each sub-token one tag. Of spans that claim the same sub-token the longest is kept (of equally long ones
+the first, then the one whose label sorts first), and every other one is reported.
+Standard library only: this file travels with every saved model.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+OUTSIDE = "O"
+
+
+class SpanLike(Protocol):
+    """What is read of a span: characters, half-open, into the note's text."""
+
+    @property
+    def start(self) -> int:
+        """Offset of its first character."""
+
+    @property
+    def end(self) -> int:
+        """Offset behind its last character."""
+
+    @property
+    def label(self) -> str:
+        """Its entity type."""
+
+    @property
+    def fragments(self) -> tuple[tuple[int, int], ...]:
+        """The parts of a discontinuous span; empty for a contiguous one."""
+
+
+class Loss(NamedTuple):
+    """A span that the tags do not carry as it is.
+
+    Attributes:
+        kind: `discontinuous`, `duplicate`, `same span`, `nested`, `crossing`, `shared sub-token` or `no sub-token`
+            for a span that has no tags; `cut sub-token` for one whose tags cover more than its characters.
+        label: Its entity type.
+        start: Offset of its first character.
+        end: Offset behind its last character.
+    """
+
+    kind: str
+    label: str
+    start: int
+    end: int
+
+
+class Run(NamedTuple):
+    """Consecutive sub-tokens of one entity: `first` to `stop`, half-open, and the entity's type."""
+
+    first: int
+    stop: int
+    label: str
+
+
+def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Take white space off the edges of sub-tokens; one that is nothing else becomes empty, at its end.
+
+    Tokenizers differ in whether a sub-token holds the blank before its word; spans never should.
+    """
+    trimmed = []
+    for start, end in offsets:
+        while start < end and text[start].isspace():
+            start += 1  # noqa: PLW2901 - moving the edge is the point
+        while start < end and text[end - 1].isspace():
+            end -= 1  # noqa: PLW2901
+        trimmed.append((start, end))
+    return trimmed
+
+
+def to_tags(
+    spans: Sequence[SpanLike], offsets: Sequence[tuple[int, int]], label_set: Container[str] = ()
+) -> tuple[list[str], list[Loss]]:
+    """Tag every sub-token that shares a character with a span.
+
+    Args:
+        spans: The spans of a note, in any order.
+        offsets: The characters of each sub-token, trimmed.
+        label_set: The tags of the model; BIO without.
+
+    Returns:
+        A tag per sub-token, and the spans that the tags do not carry as they are.
+    """
+    tags = [OUTSIDE] * len(offsets)
+    starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
+    kept: list[SpanLike] = []
+    losses = []
+    for span in sorted(spans, key=lambda span: (span.start - span.end, span.start, span.label)):
+        first, stop = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        kind = _obstacle(span, kept, tags[first:stop])
+        if kind is None:
+            tags[first:stop] = run_tags(stop - first, span.label, label_set)
+            kept.append(span)
+            if (starts[first], ends[stop - 1]) != (span.start, span.end):
+                kind = "cut sub-token"
+        if kind is not None:
+            losses.append(Loss(kind, span.label, span.start, span.end))
+    return tags, losses
+
+
+def _obstacle(span: SpanLike, kept: Sequence[SpanLike], tags: Sequence[str]) -> str | None:
+    """Why a span cannot have these tags, or `None` if it can."""
+    if span.fragments:
+        return "discontinuous"
+    if not tags:
+        return "no sub-token"
+    if all(tag == OUTSIDE for tag in tags):
+        return None
+    rivals = [other for other in kept if other.start < span.end and span.start < other.end]
+    if any((other.start, other.end) == (span.start, span.end) for other in rivals):
+        twin = any((other.start, other.end, other.label) == (span.start, span.end, span.label) for other in rivals)
+        return "duplicate" if twin else "same span"
+    if any(other.start <= span.start and span.end <= other.end for other in rivals):
+        return "nested"
+    return "crossing" if rivals else "shared sub-token"
+
+
+def run_tags(length: int, label: str, label_set: Container[str] = ()) -> list[str]:
+    """The tags of an entity of so many sub-tokens."""
+    tags = [f"B-{label}", *[f"I-{label}"] * (length - 1)]
+    closing = f"{'S' if length == 1 else 'E'}-{label}"
+    return [*tags[:-1], closing] if closing in label_set else tags
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """A tag's position (`B`, `I`, `E`, `S` or `O`) and entity type; a bare type counts as inside."""
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
+    prefix, dash, label = tag.partition("-")
+    return (prefix, label) if dash and prefix in {"B", "I", "E", "S"} else ("I", tag)
+
+
+def to_runs(tags: Sequence[str]) -> list[Run]:
+    """Entities as runs of sub-tokens; an inside or ending tag that continues nothing opens one."""
+    runs: list[Run] = []
+    continuing: str | None = None  # the type of the entity that the tag before left open
+    for index, tag in enumerate(tags):
+        position, label = split_tag(tag)
+        if position in {"I", "E"} and continuing == label:
+            runs[-1] = runs[-1]._replace(stop=index + 1)
+        elif position != OUTSIDE:
+            runs.append(Run(index, index + 1, label))
+        continuing = label if position in {"B", "I"} else None
+    return runs
+
+
+def run_offsets(run: Run, offsets: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The characters a run covers, half-open; equal numbers if its sub-tokens hold nothing but white space."""
+    pieces = [(start, end) for start, end in offsets[run.first : run.stop] if start < end]
+    return (pieces[0][0], pieces[-1][1]) if pieces else (0, 0)
+
+
+def repair(tags: Sequence[str], label_set: Container[str] = ()) -> tuple[list[str], int]:
+    """Write the entities that the tags hold as legal tags: an inside tag that continues nothing becomes an opening one.
+
+    Returns:
+        The legal tags, and how many of them were changed.
+    """
+    repaired = [OUTSIDE] * len(tags)
+    for run in to_runs(tags):
+        repaired[run.first : run.stop] = run_tags(run.stop - run.first, run.label, label_set)
+    return repaired, sum(old != new for old, new in zip(tags, repaired, strict=True))
