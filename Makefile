@@ -36,7 +36,7 @@ demo: setup ## Train a tagger on the bundled notes, load it without cardioner, t
 	@echo 'The model: demo/model    The tagged notes: demo/tagged    The gold notes: $(CORPUS)/test'
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

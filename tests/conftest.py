@@ -18,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")  # keys of the user's own are let alone
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -40,6 +41,8 @@ from cardioner.labels import LabelSet, Scheme
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.trust.manifest import MANIFEST
 
+hypothesis.settings.register_profile("project", deadline=None)  # how long it takes is for benchmarks
+hypothesis.settings.load_profile("project")
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 
 TYPES = ("DISEASE", "MEDICATION", "SYMPTOM")

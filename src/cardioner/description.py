@@ -83,7 +83,9 @@ def describe(directory: Path) -> Description:
         },
     }
     files = {path.name: path.stat().st_size for path in sorted(directory.iterdir()) if path.is_file()}
-    told = (f"{finding.name}: {finding.problem} (see cardioner verify)" for finding in altered if finding.serious)
+    told = [f"{finding.name}: {finding.problem} (see cardioner verify)" for finding in altered if finding.serious]
+    if manifest is None:
+        told = ["there is no manifest: nothing tells whether this is what was saved"]
     warnings = (*told, *_code_warnings(directory, config), *_crf_warnings(config, weights))
     return Description(facts, files, warnings)
 
@@ -125,7 +127,8 @@ def _code(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """Every file that `trust_remote_code=True` would run, and whether it is the one that this version ships."""
     home = Path(__file__).parent / "multiclass"
     found = {}
-    for name in needed_code(directory, config):
+    beside = sorted(path.name for path in directory.iterdir() if path.suffix.lower() == ".py")
+    for name in dict.fromkeys([*needed_code(directory, config), *beside]):
         shipped = name in CODE and (directory / name).read_bytes() == (home / name).read_bytes()
         other = "not that of" if name in CODE else "a file of its own, no part of"
         found[name] = f"{'as in' if shipped else other} cardioner {__version__}"

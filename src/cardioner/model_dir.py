@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,7 +21,7 @@ from transformers import AutoConfig
 
 from cardioner import __version__
 from cardioner.card import model_card
-from cardioner.errors import ModelError, OutputError, UsageError, listed
+from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.model_files import (
     CARD,
     CODE,
@@ -41,7 +42,7 @@ from cardioner.multiclass.modeling import (
 )
 from cardioner.multiclass.subclasses import adopt, check_class, check_place, own_file
 from cardioner.trust.canary import check_canary, make_canary
-from cardioner.trust.files import checked_manifest, foreign_files
+from cardioner.trust.files import check_foreign, checked_manifest
 from cardioner.trust.manifest import MANIFEST, SIGNATURE, Manifest, list_files, read_manifest
 from cardioner.trust.signing import check_signature
 
@@ -86,10 +87,7 @@ def check_output(directory: Path, *, overwrite: bool, model_class: type = TokenC
             f"{directory} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
             "choose another directory, or pass --overwrite (overwrite=True)"
         )
-    if directory.is_dir() and (foreign := foreign_files(directory, {*_OWN, *_belongings(directory)})):
-        raise OutputError(
-            f"{directory} holds {listed(foreign)}, which would be taken for a part of the model: choose another one"
-        )
+    check_foreign(directory, {*_OWN, *_belongings(directory)})
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -124,6 +122,7 @@ def write_model_dir(
     if issubclass(kind, TokenClassificationModel):
         adopt(kind)
         check_place(kind, directory)
+    check_foreign(directory, {*_OWN, *_belongings(directory)})
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=directory) as name:
@@ -157,10 +156,10 @@ def read_model_dir(
     """
     check_whole(directory)
     config = read_config(directory)
-    manifest = checked_manifest(directory, config)
-    if key is not None:
-        check_signature(directory, key)
     check_class(directory, config, model_class)
+    manifest = checked_manifest(directory, config)
+    if key is not None or ((directory / SIGNATURE).exists() and find_spec("cryptography")):
+        check_signature(directory, key)
     if device != "auto":
         _check_device(device)
     model, tokenizer, loaded = load_unchecked(directory, device, model_class)
@@ -247,6 +246,7 @@ def _fill(
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(staging)
+    shutil.rmtree(staging / "additional_chat_templates", ignore_errors=True)  # nothing to a tagger
     _clean_tokenizer_config(staging / "tokenizer_config.json")
     if training_args is not None:
         kept = {key: value for key, value in training_args.items() if key not in _SECRETS}
@@ -319,7 +319,9 @@ def _belongings(directory: Path) -> set[str]:
     except ModelError:
         manifest = None
     weights = (path.name for path in directory.glob("model*.safetensors*"))
-    listed_there = () if manifest is None else manifest.files
+    entries = {} if manifest is None else manifest.files
+    there = [name for name in entries if (directory / name).is_file()]
+    listed_there = [name for name, entry in list_files(directory, there).items() if entry == entries[name]]
     return {
         *(MANIFEST, SIGNATURE, PICKLED_WEIGHTS, TRAINING_ARGS),
         *(*_OLD_TOKENIZER, *weights, *filter(None, [own]), *listed_there),

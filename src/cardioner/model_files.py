@@ -63,7 +63,7 @@ def _check_config(directory: Path, config: dict[str, Any]) -> None:
     if found != CardioNERConfig.model_type:
         raise ModelError(
             f"{directory}: expected a model of type {CardioNERConfig.model_type}, found {found}: "
-            "name a directory that cardioner saved"
+            "name a directory that cardioner saved; cardioner upgrade reads those of the original CardioNER"
         )
     if "model_type" not in object_under(config, "encoder_config"):
         raise ModelError(f"{directory / CONFIG}: expected the encoder's configuration in encoder_config: save it again")

@@ -71,7 +71,7 @@ def test_file_that_auto_map_names_is_not_imported(model: Path, run: Any) -> None
     (model / "evil.py").write_text(CODE)
     named = "evil.TokenClassificationModel"
     content = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    content["auto_map"] = {"AutoConfig": "evil.CardioNERConfig", "AutoModelForTokenClassification": named}
+    content["auto_map"] = {"AutoConfig": "modeling.CardioNERConfig", "AutoModelForTokenClassification": named}
     (model / "config.json").write_text(json.dumps(content), encoding="utf-8")
     assert "has run" not in run("inspect", model).err
     cardioner.load(model, device="cpu").predict_text("Chest pain.")

@@ -145,7 +145,7 @@ def test_an_edited_card_is_reported_and_held_against_nobody(model: Path, tmp_pat
 def test_a_file_that_would_be_loaded_with_the_model_is_one_too_many(name: str, model: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     (directory / name).write_text("{}")
-    assert [finding.name for finding in examine(directory).findings if finding.serious] == [name]
+    assert name in {finding.name for finding in examine(directory).findings if finding.serious}
     with pytest.raises(ModelError, match=name):
         cardioner.load(directory)
 

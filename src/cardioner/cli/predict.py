@@ -72,6 +72,7 @@ class _Wishes(NamedTuple):
     min_score: float
     resume: bool
     overwrite: bool
+    key: Path | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +124,10 @@ def predict(  # noqa: PLR0913 - one parameter an option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its other half."),
+    ] = None,
 ) -> None:
     """Tag notes of any length, and write them in any format.
 
@@ -138,7 +143,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     form = (format or _BY_SUFFIX.get(output.suffix.lower(), TaggedFormat.brat)).value
     wishes = _Wishes(
         *(output, form, (model, *(ensemble or ())), decode.value, device, dtype.value),
-        *(batch_tokens, min_score, resume, overwrite),
+        *(batch_tokens, min_score, resume, overwrite, key),
     )
     notes, bench = Notes(tuple(inputs), encoding, texts), Bench(output)
     _check(notes, bench, wishes)
@@ -179,11 +184,15 @@ def _load(wishes: _Wishes, stages: Stages) -> tuple[Predictor, int]:
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         quieten()
-        from cardioner.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415 - imports torch
+        from cardioner.ensemble import model_directories  # noqa: PLC0415 - imports torch
+        from cardioner.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
-            wishes.models, device=wishes.device, dtype=wishes.dtype, decoder=wishes.decoder
+            wishes.models, device=wishes.device, dtype=wishes.dtype, decoder=wishes.decoder, key=wishes.key
         )
+        for place in model_directories(wishes.models):
+            if not (place / "cardioner.json").exists():
+                tell(f"{place} has no manifest: nothing tells whether it is what was saved")
         return predictor, wishes.batch_tokens or BATCH_TOKENS
 
 

@@ -112,10 +112,10 @@ def _own_key() -> Path | None:
     from cardioner.trust.notes_digest import make_key  # noqa: PLC0415 - imports pydantic
 
     place = Path(typer.get_app_dir("cardioner")) / "data.key"
-    new = not place.exists()
     try:
+        new = not place.exists()
         make_key(place)
-    except OutputError as error:
+    except (OSError, OutputError) as error:
         tell(f"The manifest will have no digests of the notes: {error}. Name a place with --data-key FILE")
         return None
     if new:

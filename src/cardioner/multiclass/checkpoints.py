@@ -69,7 +69,11 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     """A checkpoint, if it is one and whole."""
     content = read_json(folder / SEAL)
     sizes = content.pop("sizes", None)
-    if not sizes or sizes != {path.name: path.stat().st_size for path in _files(folder)}:
+    try:
+        found = {path.name: path.stat().st_size for path in _files(folder)}
+    except FileNotFoundError:  # it is being deleted
+        return None
+    if not sizes or sizes != found:
         return None
     content["scores"] = tuple(Scores.from_dict(scores) for scores in content["scores"])
     return Checkpoint(folder=folder, **content)

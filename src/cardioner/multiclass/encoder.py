@@ -166,6 +166,11 @@ def _read_config(name: str | Path, *, token: str | None) -> PretrainedConfig:
     places = getattr(config, "auto_map", None)
     if isinstance(places, dict) and "AutoModel" in places and config.model_type not in _known_types():
         raise ModelError(f"the encoder {name} needs code of its own (auto_map): encoders with remote code are refused")
+    for key in ("_attn_implementation", "_experts_implementation"):
+        if "/" in str(getattr(config, key, None)):
+            raise ModelError(
+                f"the encoder {name} names a kernel to fetch and run ({key}): encoders with remote code are refused"
+            )
     return config
 
 

@@ -20,7 +20,7 @@ from cardioner.multiclass.precision import Precision
 from cardioner.multiclass.processes import processes
 from cardioner.multiclass.scoring import HeldOut
 from cardioner.trust.manifest import Notes
-from cardioner.trust.notes_digest import describe_notes, make_key
+from cardioner.trust.notes_digest import check_key_place, describe_notes, make_key
 
 History = tuple[dict[str, float], ...]
 """What was logged: rows of the loss, and of the scores after an epoch, each with its `step` and `epoch`."""
@@ -126,8 +126,13 @@ def identity(
     return {**wishes, **kept, **known, **code}
 
 
-def described(parts: Mapping[str, Dataset | None], options: TrainingOptions) -> dict[str, Notes]:
-    """What the manifest says of each part of the data; ready features have no text that a digest could be taken of."""
+def described(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:
+    """What the manifest says of each part of the data; ready features have no text that a digest could be taken of.
+
+    Raises:
+        UsageError: If the key for digests lies in the model directory, or is none.
+    """
+    check_key_place(options.data_key, output_dir)
     key = None if options.data_key is None else make_key(options.data_key)
     return {
         name: describe_notes(data.documents, key=None if data.features else key, ids=options.list_documents)

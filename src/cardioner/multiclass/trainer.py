@@ -200,7 +200,7 @@ class ModelTrainer:
         if evaluation is None and self.options.early_stopping is not None:
             raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
         held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
-        documents = described({"training": training, **held_out}, self.options)
+        documents = described({"training": training, **held_out}, self.options, self.output_dir)
         prepared = self._features(training)
         check_shares(len(prepared.features), self.settings["batch_size"], processes())
         if self.class_weights == BALANCED:

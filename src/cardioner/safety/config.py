@@ -36,6 +36,7 @@ _IMPLEMENTATIONS = {"eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm
 _KINDS = {"float64", "float32", "float16", "bfloat16"}
 _KIND_KEYS = {"dtype", "torch_dtype"}
 _OWN_CLASS = re.compile(r"([^\W\d]\w{0,99})\.[^\W\d]\w{0,199}")
+_OWN_CONFIG = f"modeling.{CardioNERConfig.__name__}"
 _PIPELINE = "pipeline.CardioNERPipeline"
 _TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
 """Objects and lists whose texts are anything, and mean nothing to a loader."""
@@ -182,18 +183,24 @@ def _check_table(path: Path, table: Mapping[str, Any]) -> None:
 def _check_classes(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse an `auto_map` that names more than our file and one of the user's, both beside the weights."""
     places = config.get("auto_map") or {}
-    modules = set()
+    if isinstance(places, dict):
+        _check_kinds(path, places)
     for place in places.values() if isinstance(places, dict) else [None]:
         found = _OWN_CLASS.fullmatch(place) if isinstance(place, str) else None
         if found is None or keyword.iskeyword(found[1]) or f"{found[1]}.py" in COMPANIONS:
             refuse(path, f"expected auto_map to name classes such as modeling.X, found {shown(place)}")
-        modules.add(found[1])
-    if len(modules - {"modeling"}) > 1:
-        refuse(path, "expected auto_map to name modeling and at most one other file, found more")
     names = [config.get("custom_model_type"), *(_listed(config.get("architectures")))]
     for name in names:
         if name is not None and not (isinstance(name, str) and name.isidentifier() and len(name) <= 200):
             refuse(path, f"expected the name of a class in custom_model_type and architectures, found {shown(name)}")
+
+
+def _check_kinds(path: Path, places: Mapping[str, Any]) -> None:
+    """Refuse an `auto_map` with another configuration than ours, or with more than that and a model."""
+    if others := sorted(map(shown, places.keys() - {"AutoConfig", "AutoModelForTokenClassification"})):
+        refuse(path, f"auto_map names code for {others[0]}: a tagger has a configuration and one model")
+    if places.get("AutoConfig", _OWN_CONFIG) != _OWN_CONFIG:
+        refuse(path, f"expected auto_map to name {_OWN_CONFIG}, found {shown(places['AutoConfig'])}")
 
 
 def _listed(value: Any) -> list[Any]:

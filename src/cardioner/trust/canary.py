@@ -99,7 +99,8 @@ def emit(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
         mask: The same shape.
     """
     training = model.training
-    read = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
+    kinds = {parameter.dtype for parameter in model.parameters()}
+    read = model if kinds == {torch.float32} else copy.deepcopy(model).float()
     device = model.device
     try:
         with torch.autocast(device.type, enabled=False):

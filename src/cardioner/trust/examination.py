@@ -9,12 +9,13 @@ from typing import Any
 
 from cardioner.errors import ModelError
 from cardioner.model_dir import load_unchecked
-from cardioner.model_files import check_whole, read_config, read_json
+from cardioner.model_files import CONFIG, check_whole, read_config, read_json
 from cardioner.multiclass.subclasses import tags_in_its_own_way
+from cardioner.safety.files import check_bounded, check_entries
 from cardioner.trust.canary import check_canary
 from cardioner.trust.files import Finding, compare_files, promised_manifest
 from cardioner.trust.manifest import MANIFEST, SIGNATURE, Manifest
-from cardioner.trust.signing import check_signature, signer
+from cardioner.trust.signing import MissingLibraryError, check_signature, signer
 
 CANARY = "canary"
 WHOLE = "directory"
@@ -72,14 +73,13 @@ def examine(directory: Path, *, key: Path | None = None) -> Examination:
     """
     if not directory.is_dir():
         check_whole(directory)
+    try:
+        for name in check_entries(directory) & {CONFIG, MANIFEST}:
+            check_bounded(directory / name)
+    except ModelError as error:  # nothing of it is read any further
+        return Examination(directory, None, (Finding(WHOLE, str(error)),))
     findings: list[Finding] = []
-    signed_by = None
-    if key is not None or (directory / SIGNATURE).exists():
-        try:
-            found = check_signature(directory, key)
-            signed_by = found if key is not None else None
-        except ModelError as error:
-            findings.append(Finding(SIGNATURE, str(error)))
+    signed_by = _check_signature(directory, key, findings)
     manifest = _manifest(directory, findings)
     if manifest is not None:
         findings += compare_files(directory, manifest)
@@ -96,10 +96,27 @@ def examine(directory: Path, *, key: Path | None = None) -> Examination:
     return Examination(directory, manifest, tuple(findings), signed_by, signer(directory), ran)
 
 
+def _check_signature(directory: Path, key: Path | None, findings: list[Finding]) -> str | None:
+    """The fingerprint of the key that signed it, where one was given; or a finding."""
+    if key is None and not (directory / SIGNATURE).exists():
+        return None
+    try:
+        found = check_signature(directory, key)
+    except ModelError as error:
+        findings.append(Finding(SIGNATURE, str(error)))
+        return None
+    except MissingLibraryError as error:
+        if key is not None:
+            raise
+        findings.append(Finding(SIGNATURE, f"not checked: {error}", serious=False))
+        return None
+    return found if key is not None else None
+
+
 def _manifest(directory: Path, findings: list[Finding]) -> Manifest | None:
     """The manifest, or a finding."""
     try:
-        manifest = promised_manifest(directory, read_json(directory / "config.json"))
+        manifest = promised_manifest(directory, read_json(directory / CONFIG))
     except ModelError as error:
         findings.append(Finding(MANIFEST, str(error)))
         return None

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cardioner.errors import ModelError, listed
+from cardioner.errors import ModelError, OutputError, listed
 from cardioner.trust.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest, sha256_of
 
 CARD = "README.md"
@@ -17,7 +17,7 @@ _ESSENTIAL = ("config.json", "model.safetensors", "pytorch_model.bin")
 _READ_BY_LOADERS = (
     *("*.bin", "*.gguf", "*.h5", "*.jinja", "*.model", "*.msgpack", "*.pickle", "*.pkl", "*.pt", "*.pth", "*.tiktoken"),
     *("*.py", "*.pyc", "*.pyd", "*.safetensors", "*.so", "*config*.json", "*index.json", "*processor*.json"),
-    *("*token*.json", "*vocab*", "*template*", "merges.txt", "bpe.codes", "dict.txt"),
+    *("*token*.json", "*vocab*.json", "*vocab*.txt", "chat_template*", "merges.txt", "bpe.codes", "dict.txt"),
 )
 """Files that transformers, or a model's code, may look for in a model directory, and load without being asked."""
 _OF_A_CHECKPOINT = ("checkpoint.json", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json")
@@ -67,6 +67,8 @@ def promised_manifest(directory: Path, config: Mapping[str, Any]) -> Manifest | 
         ModelError: If it was altered, or is missing where `config.json` names it.
     """
     manifest = read_manifest(directory)
+    if manifest is None and (directory / SIGNATURE).exists():
+        raise ModelError(f"{directory / MANIFEST} is missing, which {SIGNATURE} signs: copy the whole directory again")
     if manifest is None and config.get("manifest") is not None:
         raise ModelError(f"{directory / MANIFEST} is missing, which config.json names: copy the whole directory again")
     return manifest
@@ -94,10 +96,27 @@ def _changed(directory: Path, manifest: Manifest) -> Iterator[Finding]:
 def _extra(directory: Path, manifest: Manifest) -> Iterator[Finding]:
     own = {*manifest.files, MANIFEST, SIGNATURE}
     foreign = foreign_files(directory, own)
+    resuming = _OF_A_CHECKPOINT if (directory / _OF_A_CHECKPOINT[0]).is_file() else ()
     yield from (Finding(name, "it does not belong to the model: move it out of the directory") for name in foreign)
     for path in directory.iterdir():
-        if not (path.name in {*own, *foreign} or path.name.startswith(".") or _matches(path.name, _OF_A_CHECKPOINT)):
+        if not (path.name in {*own, *foreign} or path.name.startswith(".") or _matches(path.name, resuming)):
             yield Finding(path.name, "it is no part of the model", serious=False)
+
+
+def check_foreign(directory: Path, own: Collection[str]) -> None:
+    """Refuse a place for a model with files that would be taken for a part of it.
+
+    Args:
+        directory: The place; there may be nothing yet.
+        own: The names of files that a model writes or replaces.
+
+    Raises:
+        OutputError: Naming them.
+    """
+    if directory.is_dir() and (foreign := foreign_files(directory, own)):
+        raise OutputError(
+            f"{directory} holds {listed(foreign)}, which would be taken for a part of the model: choose another one"
+        )
 
 
 def foreign_files(directory: Path, own: Collection[str]) -> list[str]:
@@ -108,9 +127,8 @@ def foreign_files(directory: Path, own: Collection[str]) -> list[str]:
         own: The names of the model's files.
     """
     names = (path.name for path in directory.iterdir() if path.name not in own and not path.is_dir())
-    return sorted(
-        name for name in names if _matches(name.lower(), _READ_BY_LOADERS) and not _matches(name, _OF_A_CHECKPOINT)
-    )
+    visible = [name for name in names if not name.startswith(".") and not _matches(name, _OF_A_CHECKPOINT)]
+    return sorted(name for name in visible if _matches(name.lower(), _READ_BY_LOADERS))
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -21,7 +21,7 @@ MANIFEST = "cardioner.json"
 SIGNATURE = "cardioner.sig"
 FORMAT: Literal[1] = 1
 
-_LARGEST = 64 << 20
+_LARGEST = 16 << 20
 """Most bytes of a manifest that are read."""
 _CHUNK = 1 << 20
 _LISTS = re.compile(r"\[\n\s*([-+.\deE,\s]+?)\s*\]")
@@ -118,7 +118,7 @@ class Manifest(_Part):
     scores: dict[str, Any]
     calibration: dict[str, Any] | None
     canary: Canary | None
-    files: dict[Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")], FileEntry]
+    files: dict[Annotated[str, Field(pattern=r"^[^./\\:\x00][^/\\:\x00]*$")], FileEntry]
 
     def to_bytes(self) -> bytes:
         """The file."""
@@ -149,6 +149,11 @@ def read_manifest(directory: Path) -> Manifest | None:
         whole = given == _digest(content) and manifest.to_bytes() == data
     except (ValidationError, ValueError, RecursionError):
         whole = False
+    if not whole and b"\r\n" in data:
+        raise ModelError(
+            f"{path} does not agree with its own digest: line ends were converted, as git does with core.autocrlf: "
+            "copy the directory in another way, or give it a .gitattributes with the line `* -text`"
+        )
     if not whole:
         raise ModelError(f"{path} does not agree with its own digest: {_BROKEN}")
     return manifest

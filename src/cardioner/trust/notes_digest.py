@@ -60,6 +60,16 @@ def read_key(path: Path) -> bytes:
     return key
 
 
+def check_key_place(key: Path | None, directory: Path) -> None:
+    """Refuse a key that would be given away with a model.
+
+    Raises:
+        UsageError: If it lies in the model's directory.
+    """
+    if key is not None and key.resolve().is_relative_to(directory.resolve()):
+        raise UsageError(f"{key} lies in {directory}, and would be given away with the model: choose another place")
+
+
 def make_key(path: Path) -> bytes:
     """The secret key in a file, which is made, for its owner's eyes alone, if it is missing.
 
@@ -67,7 +77,7 @@ def make_key(path: Path) -> bytes:
         OutputError: If it cannot be written.
         UsageError: If the file holds something else.
     """
-    if not path.exists():
+    if not _exists(path):
         partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +93,18 @@ def make_key(path: Path) -> bytes:
         except OSError as error:
             raise OutputError(f"{path}: a key for digests of notes cannot be written ({error.strerror})") from error
     return read_key(path)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        OutputError: If its folder cannot be entered.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(f"{path}: a key for digests of notes cannot be written ({error.strerror})") from error
 
 
 def _of_note(document: Document, key: bytes) -> bytes:

@@ -24,6 +24,10 @@ _CONTEXT = b"cardioner manifest 1\n"
 _LARGEST = 1 << 16
 
 
+class MissingLibraryError(UsageError):
+    """The package `cryptography` is not installed."""
+
+
 def make_signing_key(path: Path, password: str | None = None) -> Path:
     """Make a key pair: the private key in `path`, for its owner's eyes alone, the public one beside it.
 
@@ -38,6 +42,10 @@ def make_signing_key(path: Path, password: str | None = None) -> Path:
         OutputError: If one of the files exists, or cannot be written.
         UsageError: If the package `cryptography` is not installed.
     """
+    if (path.parent / "config.json").is_file():
+        raise OutputError(
+            f"{path.parent} is a model directory, and a key in it would be given away: choose another place"
+        )
     ed25519, serialization = _library()
     private = ed25519.Ed25519PrivateKey.generate()
     lock: Any = serialization.NoEncryption()
@@ -145,7 +153,7 @@ def _read_signature(path: Path) -> tuple[bytes, bytes]:
         ModelError: If it holds something else.
     """
     try:
-        if path.stat().st_size > _LARGEST:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
             raise ValueError
         data = path.read_bytes()
         content = json.loads(data)
@@ -225,11 +233,11 @@ def _library() -> tuple[Any, Any]:
     """The parts of `cryptography` that are used.
 
     Raises:
-        UsageError: If it is not installed.
+        MissingLibraryError: If it is not installed.
     """
     try:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError:
-        raise UsageError('signatures need the package cryptography: pip install "cardioner[sign]"') from None
+        raise MissingLibraryError('signatures need the package cryptography: pip install "cardioner[sign]"') from None
     return ed25519, serialization

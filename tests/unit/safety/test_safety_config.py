@@ -75,7 +75,7 @@ def refused(directory: Path, *told: str) -> None:
         ({"auto_map": {"AutoModelForTokenClassification": "a.b.X"}}, "auto_map"),
         ({"auto_map": {"AutoModelForTokenClassification": "import.X"}}, "auto_map"),
         ({"auto_map": {"AutoModelForTokenClassification": "pipeline.X"}}, "auto_map"),
-        ({"auto_map": {"AutoConfig": "one.X", "AutoModelForTokenClassification": "two.X"}}, "one other file"),
+        ({"auto_map": {"AutoConfig": "one.X", "AutoModelForTokenClassification": "two.X"}}, "modeling.CardioNER"),
         ({"auto_map": {"AutoConfig": ["modeling.X", "b.Y"]}}, "found a list"),
         ({"auto_map": "modeling.X"}, "auto_map"),
         ({"trust_remote_code": True}, "trust_remote_code names code"),

@@ -238,7 +238,6 @@ def test_pickle_with_code_is_refused_and_nothing_of_it_runs(where: str, tmp_path
         torch.zeros(1),
         nn.Linear(1, 1),
     ],
-    ids=str,
 )
 @pytest.mark.filterwarnings("ignore")
 def test_pickle_of_anything_but_dense_weights_is_refused(content: Any, tmp_path: Path) -> None:

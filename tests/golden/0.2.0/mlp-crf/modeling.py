@@ -1245,5 +1245,7 @@ def load_custom_cardioner_multiclass_model(
     kind = model_class or (TokenClassificationModelCRF if config.use_crf else TokenClassificationModel)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = kind.from_pretrained(directory, config=config).to(chosen).eval()
+    if len({parameter.dtype for parameter in model.parameters()}) > 1:  # an encoder in another precision than its head
+        model = model.float()
     local = {"local_files_only": True, "trust_remote_code": False}  # else transformers may ask on the terminal
     return model, AutoTokenizer.from_pretrained(directory, config=config, **local), config
