@@ -17,6 +17,7 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")  # keys of the user's own are let alone
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # of every process: tiny tensors, and as many workers as cores
 
 import hypothesis
 import pytest
