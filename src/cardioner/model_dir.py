@@ -49,7 +49,7 @@ from cardioner.trust.signing import check_signature
 _OWN = {CARD, CONFIG, *CODE, *TOKENIZER}
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
-_OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
+_OLD_TOKENIZER = ("special_tokens_map.json", "added_tokens.json")
 """What transformers 4 writes and every version reads: left from another model, it would change the tokenizer."""
 _OF_ELSEWHERE = {"hf_token", "token", "is_local", "local_files_only", "max_length", "stride", "truncation_strategy"}
 _OF_ELSEWHERE |= {"pad_to_multiple_of", "auto_map", "trust_remote_code", "gguf_file", "fast_tokenizer_files", "vocab"}

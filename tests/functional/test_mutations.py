@@ -16,10 +16,10 @@ import cardioner
 from cardioner.errors import ModelError
 from cardioner.labels import LabelSet
 from cardioner.model_dir import write_model_dir
+from cardioner.model_files import CARD
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
 from cardioner.trust import canary
 from cardioner.trust.examination import examine
-from cardioner.trust.files import CARD
 
 PLACES = 200
 TRAINED = {"model": "tiny", "labels": ["O"], "best_epoch": 1}

@@ -176,13 +176,15 @@ def test_files_that_are_no_part_of_a_model_are_never_deleted_for_it(
     assert (model / "thesis.docx").read_text() == "mine"
 
 
-def test_a_place_with_code_of_its_own_takes_no_model(
-    make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("name", ["train.py", "vocab.txt"])
+def test_a_place_with_files_that_a_loader_reads_takes_no_model_and_keeps_them(
+    name: str, make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "train.py").write_text("")
-    with pytest.raises(OutputError, match=r"train\.py"):
+    (tmp_path / "model" / name).write_text("mine")
+    with pytest.raises(OutputError, match=name):
         write_model_dir(make_model(), tokenizers["wordpiece"], tmp_path / "model")
+    assert (tmp_path / "model" / name).read_text() == "mine"
 
 
 def test_converted_line_ends_are_called_by_their_name(model: Path, tmp_path: Path) -> None:

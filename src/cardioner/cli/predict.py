@@ -186,12 +186,13 @@ def _load(wishes: _Wishes, stages: Stages) -> tuple[Predictor, int]:
         quieten()
         from cardioner.ensemble import model_directories  # noqa: PLC0415 - imports torch
         from cardioner.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415
+        from cardioner.trust.manifest import MANIFEST  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
             wishes.models, device=wishes.device, dtype=wishes.dtype, decoder=wishes.decoder, key=wishes.key
         )
         for place in model_directories(wishes.models):
-            if not (place / "cardioner.json").exists():
+            if not (place / MANIFEST).exists():
                 tell(f"{place} has no manifest: nothing tells whether it is what was saved")
         return predictor, wishes.batch_tokens or BATCH_TOKENS
 

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cardioner.errors import ModelError, OutputError, listed
+from cardioner.model_files import CARD
 from cardioner.trust.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest, sha256_of
-
-CARD = "README.md"
-"""The one file that people may edit: that it was is said, and held against nobody."""
 
 _ESSENTIAL = ("config.json", "model.safetensors", "pytorch_model.bin")
 _READ_BY_LOADERS = (
@@ -84,7 +82,7 @@ def compare_files(directory: Path, manifest: Manifest) -> list[Finding]:
 
 def _changed(directory: Path, manifest: Manifest) -> Iterator[Finding]:
     for name, entry in manifest.files.items():
-        path, serious = directory / name, name != CARD
+        path, serious = directory / name, name != CARD  # the one file that people may edit
         if not path.is_file():
             yield Finding(name, "it is missing", serious)
         elif path.stat().st_size != entry.size:
