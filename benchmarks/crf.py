@@ -20,12 +20,14 @@ import torch
 import torchcrf
 import typer
 
-from cardioner.labels import LabelSet
-from cardioner.multiclass.initial import build, read_source
-from cardioner.multiclass.loop import optimizer, reduced_precision
+from cardioner.data.labels import LabelSet
+from cardioner.multiclass.encoding import encode_notes
+from cardioner.multiclass.inference import emissions_of
 from cardioner.multiclass.modeling import CRF, TokenClassificationModel
-from cardioner.multiclass.options import TrainingOptions
-from cardioner.multiclass.pipeline import emissions_of, encode_notes, tag_texts
+from cardioner.multiclass.pipeline import tag_texts
+from cardioner.training.hf_trainer import optimizer, reduced_precision
+from cardioner.training.initialization import build, read_source
+from cardioner.training.options import TrainingOptions
 from pairs import Pair, in_turn, peak_mib
 
 SHAPES = ((16, 128, 9), (32, 512, 9), (32, 512, 25), (8, 512, 49), (1, 8192, 9))

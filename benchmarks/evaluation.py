@@ -18,7 +18,7 @@ from nervaluate import Evaluator
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 from cardioner.evaluation import CRITERIA, Pair, score_pairs
 from cardioner.evaluation.error_analysis import analyse
 from cardioner.evaluation.intervals import bootstrap

@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 from bratly import EntityAnnotation
 
-from cardioner.documents import Document
-from cardioner.formats import FORMATS, read_corpus, write_corpus
+from cardioner.data.documents import Document
+from cardioner.data.formats import FORMATS, read_corpus, write_corpus
 from pairs import in_turn, peak_mib
 
 NOTES = Path(__file__).parents[1] / "examples" / "corpus" / "train"
@@ -78,7 +78,7 @@ def afresh(write_to: Callable[[Path], object], home: Path) -> Callable[[], objec
 
 def convert(source: Path, target: Path) -> Callable[[], object]:
     """A conversion in this process."""
-    from cardioner.formats import stream_corpus  # noqa: PLC0415 - in the measured process
+    from cardioner.data.formats import stream_corpus  # noqa: PLC0415 - in the measured process
 
     return lambda: write_corpus(stream_corpus(source), target, "jsonl", overwrite=True)
 

@@ -17,12 +17,12 @@ from typing import Annotated
 import torch
 import typer
 
-from cardioner.labels import LabelSet
-from cardioner.model_dir import load_unchecked, read_model_dir
-from cardioner.model_files import check_whole, read_config
-from cardioner.multiclass.trainer import ModelTrainer
-from cardioner.trust.canary import check_canary
-from cardioner.trust.files import checked_manifest
+from cardioner.data.labels import LabelSet
+from cardioner.model_dir.directory import load_unchecked, read_model_dir
+from cardioner.model_dir.file_check import checked_manifest
+from cardioner.model_dir.golden_outputs import check_canary
+from cardioner.model_dir.layout import check_whole, read_config
+from cardioner.training.trainer import ModelTrainer
 from pairs import in_turn, seconds
 
 

@@ -20,14 +20,14 @@ import onnxruntime
 import torch
 import typer
 
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.data.formats import read_corpus
 from cardioner.errors import ModelError
-from cardioner.exporting.onnx import export_onnx
-from cardioner.exporting.onnx_files.tag import Tagger
-from cardioner.formats import read_corpus
-from cardioner.multiclass.inference import computes_bfloat16
+from cardioner.interop.onnx import export_onnx
+from cardioner.interop.onnx_files.tag import Tagger
+from cardioner.multiclass.precision import computes_bfloat16
 from cardioner.multiclass.windows import in_groups
-from cardioner.predictor import Predictor
+from cardioner.prediction.predictor import Predictor
 from pairs import in_turn, seconds
 
 

@@ -24,10 +24,10 @@ import transformers
 import typer
 from transformers import AutoTokenizer, BertForTokenClassification, pipeline
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus
 from cardioner.evaluation import score
-from cardioner.formats import read_corpus
-from cardioner.predictor import Predictor
+from cardioner.prediction.predictor import Predictor
 from pairs import in_turn, peak_mib, seconds
 
 STRIDE = 128

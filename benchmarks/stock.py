@@ -23,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 
 WINDOW = 256
 

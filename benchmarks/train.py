@@ -31,7 +31,7 @@ EVERY = 7
 
 def read_parts(corpus: str) -> tuple[list[Any], list[Any], list[Any]]:
     """Documents to learn from, to pick the epoch with, and to score."""
-    from cardioner.formats import read_corpus  # noqa: PLC0415 - torch belongs into the measured process alone
+    from cardioner.data.formats import read_corpus  # noqa: PLC0415 - torch belongs into the measured process alone
 
     folder, (last, label) = Path(os.environ["CARDIONER_DATA"]) / corpus, HELD_OUT[corpus]
     read = {part: _one_type(read_corpus(folder / part).documents, label) for part in ("train", last)}
@@ -43,7 +43,7 @@ def read_parts(corpus: str) -> tuple[list[Any], list[Any], list[Any]]:
 
 def _one_type(documents: Any, label: str) -> list[Any]:
     """The documents with every span under one label."""
-    from cardioner.documents import rename_labels  # noqa: PLC0415
+    from cardioner.data.documents import rename_labels  # noqa: PLC0415
 
     types = {span.label for document in documents for span in document.spans}
     return rename_labels(documents, dict.fromkeys(types, label))
@@ -51,7 +51,7 @@ def _one_type(documents: Any, label: str) -> list[Any]:
 
 def run(name: str, corpus: str, *, epochs: int, seed: int, output: Path, options: dict[str, Any]) -> dict[str, Any]:
     """One training and its scores."""
-    from cardioner.labels import LabelSet  # noqa: PLC0415
+    from cardioner.data.labels import LabelSet  # noqa: PLC0415
 
     parts, labels = read_parts(corpus), LabelSet.from_types([HELD_OUT[corpus][1]])
     train = _train_stock if name == "stock" else _train_ours
@@ -66,7 +66,7 @@ def _train_stock(
     """Train with the stock recipe."""
     del options  # the recipe has none
     from cardioner.evaluation import score  # noqa: PLC0415
-    from cardioner.multiclass.encoder import default_encoder  # noqa: PLC0415
+    from cardioner.model_dir.encoder import default_encoder  # noqa: PLC0415
     from stock import tag_stock, train_stock  # noqa: PLC0415
 
     train, evaluation, held_out = parts
@@ -86,8 +86,8 @@ def _train_ours(
     """Train with `ModelTrainer`, at its defaults but for what `options` says."""
     import time  # noqa: PLC0415
 
-    from cardioner.multiclass.options import TrainingOptions  # noqa: PLC0415
-    from cardioner.multiclass.trainer import ModelTrainer  # noqa: PLC0415
+    from cardioner.training.options import TrainingOptions  # noqa: PLC0415
+    from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
 
     train, evaluation, held_out = parts
     known = set(TrainingOptions.__dataclass_fields__)

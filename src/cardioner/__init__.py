@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from cardioner.documents import Document, Span
-    from cardioner.predictor import Predictor, load
+    from cardioner.data.documents import Document, Span
+    from cardioner.prediction.predictor import Predictor, load
 
 __all__ = ["Document", "Predictor", "Span", "__version__", "load"]
 
@@ -23,7 +23,12 @@ _TELEMETRY_OFF = {"HF_HUB_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "
 for _name, _off in _TELEMETRY_OFF.items():  # here, as they ask when they are imported
     os.environ.setdefault(_name, _off)  # whoever has set one has chosen
 
-_HOMES = {"Document": "documents", "Span": "documents", "Predictor": "predictor", "load": "predictor"}
+_HOMES = {
+    "Document": "data.documents",
+    "Predictor": "prediction.predictor",
+    "Span": "data.documents",
+    "load": "prediction.predictor",
+}
 
 
 def __getattr__(name: str) -> object:

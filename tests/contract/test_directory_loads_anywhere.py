@@ -16,13 +16,13 @@ import torch
 from transformers import AutoModelForTokenClassification, PretrainedConfig
 
 import cardioner
-from cardioner.documents import Document
-from cardioner.labels import LabelSet
-from cardioner.model_dir import read_model_dir, write_model_dir
-from cardioner.model_files import CODE, read_config
+from cardioner.data.documents import Document
+from cardioner.data.labels import LabelSet
+from cardioner.model_dir.directory import read_model_dir, write_model_dir
+from cardioner.model_dir.layout import CODE, read_config
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
-from cardioner.multiclass.options import TrainingOptions
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.training.options import TrainingOptions
+from cardioner.training.trainer import ModelTrainer
 
 TOKENIZER_OF = {
     "bert": "wordpiece",
@@ -227,7 +227,9 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
 
 
 def test_label_ids_are_the_same_under_every_hash_seed() -> None:
-    script = "from cardioner.labels import LabelSet; print(LabelSet.from_types({'b', 'a', 'c', 'Z', 'é'}).label2id)"
+    script = (
+        "from cardioner.data.labels import LabelSet; print(LabelSet.from_types({'b', 'a', 'c', 'Z', 'é'}).label2id)"
+    )
     found = [
         subprocess.run(
             [sys.executable, "-c", script],

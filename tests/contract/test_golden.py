@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import cardioner
-from cardioner.documents import Document
+from cardioner.data.documents import Document
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

@@ -16,17 +16,17 @@ import torch
 from transformers import pipeline
 
 import cardioner
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.labels import LabelSet
-from cardioner.model_dir import write_model_dir
-from cardioner.model_files import CODE
-from cardioner.multiclass import trainer
-from cardioner.multiclass.initial import build, read_source
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.layout import CODE
 from cardioner.multiclass.modeling import TokenClassificationModel
-from cardioner.multiclass.options import TrainingOptions
-from cardioner.multiclass.trainer import ModelTrainer
-from cardioner.predictor import Predictor
+from cardioner.prediction.predictor import Predictor
+from cardioner.training import trainer
+from cardioner.training.initialization import build, read_source
+from cardioner.training.options import TrainingOptions
+from cardioner.training.trainer import ModelTrainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "train-with-your-own-loss.md"
 TEXTS = ["Geen orthopnoe. Ernstige aortaklepstenose met syncope; metoprolol 50 mg. " * 3, "Syncope"]

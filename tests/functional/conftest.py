@@ -20,9 +20,9 @@ from watching import lab, watch  # noqa: F401 - fixtures
 
 from cardioner.cli import main
 from cardioner.cli.console import notices, output
-from cardioner.documents import Document, Span
-from cardioner.formats import write_corpus
-from cardioner.model_dir import write_model_dir
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import write_corpus
+from cardioner.model_dir.directory import write_model_dir
 
 CANARY = "zyxwvcanary"
 """A word of every note: no output may hold it."""
@@ -66,7 +66,9 @@ class Runs:
         self._patch = patch
         patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors: threads would only wait for each other
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["cardioner.cli", "cardioner.predictor", "cardioner.multiclass.trainer"])
+        self._context.set_forkserver_preload(
+            ["cardioner.cli", "cardioner.prediction.predictor", "cardioner.training.trainer"]
+        )
 
     def __call__(self, *arguments: Any, seconds: float = LIMIT) -> int | None:
         """The exit code; `None` if it had not ended after that time and was killed."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cardioner.ablation.process import Problem, Tagged, Training
-from cardioner.model_dir import read_model_dir
+from cardioner.model_dir.directory import read_model_dir
+from cardioner.training.sweep.process import Problem, Tagged, Training
 
 CANARY = "zyxwvcanary"
 TINY = ("--epochs", "1", "--batch-size", "2", "--max-length", "64", "--device", "cpu", "--learning-rate", "0.005")
@@ -166,7 +166,7 @@ def test_ctrl_c_says_how_to_go_on(ablate: Callable[..., Any], monkeypatch: pytes
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cardioner.ablation.runs.run_apart", interrupted)
+    monkeypatch.setattr("cardioner.training.sweep.runs.run_apart", interrupted)
     done = ablate()
     assert (done.code, done.out) == (130, "")
     assert "--resume goes on" in done.err
@@ -183,7 +183,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
         receive(Training(seconds=1.0, memory=None, device_memory=3 << 20, best_epoch=1))
         receive(Tagged({way: {} for way in job.recipe.decoders}, dict.fromkeys(job.recipe.decoders, 5.0), 1))
 
-    monkeypatch.setattr("cardioner.ablation.runs.run_apart", play)
+    monkeypatch.setattr("cardioner.training.sweep.runs.run_apart", play)
 
 
 @pytest.mark.usefixtures("played")

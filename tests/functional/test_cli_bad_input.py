@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cardioner import model_dir
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.model_dir import directory as model_dir
 from cardioner.multiclass.modeling import TokenClassificationModel
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document
-from cardioner.formats import write_corpus
+from cardioner.data.documents import Document
+from cardioner.data.formats import write_corpus
 
 CANARY = "zyxwvcanary"
 Run = Callable[..., Any]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cardioner.documents import Document, Span
-from cardioner.formats import read_corpus, write_corpus
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus, write_corpus
 
 
 def test_the_better_prediction_has_a_positive_difference(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document, Span
-from cardioner.formats import read_corpus, write_corpus
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus, write_corpus
 
 PLACES = {"brat": "brat", "tsv": "tsv", "jsonl": "notes.jsonl", "conll": "notes.conll", "datasets": "saved"}
 NOTES = [

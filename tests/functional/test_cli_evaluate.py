@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document, Span
-from cardioner.formats import read_corpus, write_corpus
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus, write_corpus
 
 CANARY = "zyxwvcanary"
 """A word of every note."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.data.documents import Document
+from cardioner.training.trainer import ModelTrainer
 
 TYPES = ("DISEASE", "DRUG")
 

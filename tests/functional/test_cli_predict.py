@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cardioner import predictor
-from cardioner.documents import Document
-from cardioner.formats import FORMATS, read_corpus, write_corpus
-from cardioner.predictor import Predictor
+from cardioner.data.documents import Document
+from cardioner.data.formats import FORMATS, read_corpus, write_corpus
+from cardioner.prediction import predictor
+from cardioner.prediction.predictor import Predictor
 
 Run = Callable[..., Any]
 

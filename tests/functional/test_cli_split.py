@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document, Span
-from cardioner.formats import write_corpus
-from cardioner.splits import read_splits
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import write_corpus
+from cardioner.data.splits import read_splits
 
 Run = Callable[..., Any]
 

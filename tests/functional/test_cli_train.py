@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document, Span
-from cardioner.model_dir import read_model_dir
-from cardioner.model_files import check_whole
-from cardioner.multiclass.checkpoints import last_checkpoint
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.data.documents import Document, Span
+from cardioner.model_dir.directory import read_model_dir
+from cardioner.model_dir.layout import check_whole
+from cardioner.training.checkpoints import last_checkpoint
+from cardioner.training.trainer import ModelTrainer
 
 
 def test_folders_train_to_a_directory_with_every_option_in_it(

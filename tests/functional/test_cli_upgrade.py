@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cardioner.model_files import read_config
+from cardioner.model_dir.layout import read_config
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 import cardioner
 from cardioner.errors import ModelError, UsageError
-from cardioner.model_dir import write_model_dir
-from cardioner.trust.signing import make_signing_key, write_signature
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.signing import make_signing_key, write_signature
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cardioner.cli import main
+from cardioner.data.formats import Corpus, Reading, read_corpus, stream_spans, write_corpus
 from cardioner.evaluation import Counts, score
-from cardioner.formats import Corpus, Reading, read_corpus, stream_spans, write_corpus
 
 pytestmark = pytest.mark.corpus
 

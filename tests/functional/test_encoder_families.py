@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
+from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.labels import LabelSet
-from cardioner.multiclass.encoder import load_encoder, max_positions
-from cardioner.multiclass.initial import build, read_source
+from cardioner.model_dir.encoder import load_encoder, max_positions
+from cardioner.training.initialization import build, read_source
 
 SHAPE = {
     "vocab_size": 70,

@@ -13,13 +13,13 @@ import torch
 from transformers import PretrainedConfig
 
 import cardioner
+from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.labels import LabelSet
-from cardioner.model_dir import write_model_dir
-from cardioner.model_files import CARD
+from cardioner.model_dir import golden_outputs as canary
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.layout import CARD
+from cardioner.model_dir.verify import examine
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
-from cardioner.trust import canary
-from cardioner.trust.examination import examine
 
 PLACES = 200
 TRAINED = {"model": "tiny", "labels": ["O"], "best_epoch": 1}

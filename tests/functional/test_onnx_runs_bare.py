@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from cardioner.documents import Document
-from cardioner.exporting.onnx import export_onnx
-from cardioner.formats import read_corpus
-from cardioner.model_dir import write_model_dir
-from cardioner.predictor import Predictor
+from cardioner.data.documents import Document
+from cardioner.data.formats import read_corpus
+from cardioner.interop.onnx import export_onnx
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.prediction.predictor import Predictor
 
 DOORS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("wordpiece", {"use_crf": True, "temperature": 1.7}),

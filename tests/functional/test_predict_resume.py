@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from cardioner.bulk import Bench
-from cardioner.documents import Document
-from cardioner.formats import write_corpus
-from cardioner.journal import Journal
+from cardioner.data.documents import Document
+from cardioner.data.formats import write_corpus
+from cardioner.prediction.batch_job import Bench
+from cardioner.prediction.resume_log import Journal
 
 KILLS = 12
 """How often a run is killed, at random moments."""
@@ -306,7 +306,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cardioner.bulk.write_corpus", interrupt)
+        patch.setattr("cardioner.prediction.batch_job.write_corpus", interrupt)
         done = run(*asked, tmp_path / "out")
     assert done.code == 130
     assert "Stopped after 6 notes: the same command with --resume goes on" in done.err

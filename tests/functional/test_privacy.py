@@ -27,11 +27,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from watching import Lab, Watch, note
 
-from cardioner.ablation import process, runs
 from cardioner.cli import app
 from cardioner.errors import DataError
-from cardioner.multiclass.pipeline import encode_notes
+from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.windows import cut
+from cardioner.training.sweep import process, runs
 
 # The search ----------------------------------------------------------------------------------------------------------
 

@@ -14,19 +14,19 @@ import pytest
 from leaks import CANARIES, Search
 from watching import Lab, Watch, note, quoting, raised
 
-from cardioner import bulk, predictor
-from cardioner.ablation.process import Job, Problem, _work
-from cardioner.ablation.recipes import Plan, Recipe
 from cardioner.cli.console import TRACEBACK
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.data.formats import read_corpus, write_corpus
+from cardioner.data.labels import LabelSet
+from cardioner.data.notes import Ledger, Notes
 from cardioner.errors import DataError, OutputError
-from cardioner.formats import read_corpus, write_corpus
-from cardioner.labels import LabelSet
-from cardioner.multiclass import features
-from cardioner.multiclass.loop import SpanTrainer
 from cardioner.multiclass.modeling import TokenClassificationModel
-from cardioner.notes import Ledger, Notes
-from cardioner.predictor import Predictor
+from cardioner.prediction import batch_job, predictor
+from cardioner.prediction.predictor import Predictor
+from cardioner.training import features
+from cardioner.training.hf_trainer import SpanTrainer
+from cardioner.training.sweep.process import Job, Problem, _work
+from cardioner.training.sweep.recipes import Plan, Recipe
 
 WORD, QUOTE = CANARIES["broken"], CANARIES["quote"]
 HEADER = "filename\tlabel\tstart_span\tend_span\ttext\n"
@@ -246,8 +246,8 @@ def test_notes_that_cannot_be_tagged_are_told_without_a_word(lab: Lab, watch: Wa
     ("owner", "name", "error"),
     [
         (Predictor, "_tag", KeyboardInterrupt()),
-        (bulk, "_move", KeyboardInterrupt()),
-        (bulk, "_move", OSError(errno.ENOSPC, "No space left on device")),
+        (batch_job, "_move", KeyboardInterrupt()),
+        (batch_job, "_move", OSError(errno.ENOSPC, "No space left on device")),
     ],
 )
 def test_what_is_left_of_a_tagging_that_is_cut_off_holds_no_word(

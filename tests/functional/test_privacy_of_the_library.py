@@ -10,14 +10,15 @@ import pytest
 from leaks import CANARIES
 from watching import Lab, Watch, note, quoting, raised
 
-from cardioner import predictor
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus
+from cardioner.data.labels import LabelSet
 from cardioner.errors import CardioNERError, DataError, UsageError
-from cardioner.formats import read_corpus
-from cardioner.labels import LabelSet
-from cardioner.multiclass import features, pipeline
-from cardioner.multiclass.trainer import ModelTrainer
-from cardioner.predictor import Predictor
+from cardioner.multiclass import pipeline
+from cardioner.prediction import predictor
+from cardioner.prediction.predictor import Predictor
+from cardioner.training import features
+from cardioner.training.trainer import ModelTrainer
 
 WORD, QUOTE = CANARIES["broken"], CANARIES["quote"]
 TEXT = f"{WORD} and {WORD} {WORD} .\n"

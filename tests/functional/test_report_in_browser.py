@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 from cardioner.evaluation import evaluate
-from cardioner.evaluation.report import write_report
+from cardioner.reports.evaluation.report import write_report
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from cardioner.multiclass.checkpoints import last_checkpoint
+from cardioner.training.checkpoints import last_checkpoint
 
 LIMIT = 180
 """Seconds within which a training of two processes must end."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cardioner.multiclass.checkpoints import is_finished, last_checkpoint
+from cardioner.training.checkpoints import is_finished, last_checkpoint
 
 KILLS = 10
 """How often a training is killed, at random moments."""

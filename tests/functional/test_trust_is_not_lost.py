@@ -13,13 +13,13 @@ import pytest
 import torch
 
 import cardioner
-from cardioner.description import describe
 from cardioner.errors import ModelError, OutputError
-from cardioner.model_dir import write_model_dir
-from cardioner.trust import signing
-from cardioner.trust.examination import examine
-from cardioner.trust.manifest import read_manifest
-from cardioner.trust.signing import make_signing_key, write_signature
+from cardioner.model_dir import signing
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.inspect import describe
+from cardioner.model_dir.manifest import read_manifest
+from cardioner.model_dir.signing import make_signing_key, write_signature
+from cardioner.model_dir.verify import examine
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ import torch
 from leaks import CANARIES, Records, Search
 
 import cardioner.cli
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import write_corpus
+from cardioner.data.labels import LabelSet
 from cardioner.errors import CardioNERError
-from cardioner.formats import write_corpus
-from cardioner.labels import LabelSet
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.training.trainer import ModelTrainer
 
 TINY = (
     *("--epochs", "1", "--batch-size", "4", "--max-length", "64", "--device", "cpu", "--learning-rate", "0.005"),

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardioner.documents import Document, Span
-from cardioner.formats import read_corpus, write_corpus
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus, write_corpus
 
 PLACES = {"brat": "brat", "tsv": "tsv", "jsonl": "notes.jsonl", "conll": "notes.conll", "datasets": "saved"}
 WORDS = st.sampled_from(

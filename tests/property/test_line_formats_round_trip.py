@@ -15,10 +15,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import Corpus, Remark, read_corpus, write_corpus
+from cardioner.data.formats.words import Entity, TagReader, cut_words, document_of_words, join_words, parse_tag
 from cardioner.errors import CardioNERError
-from cardioner.formats import Corpus, Remark, read_corpus, write_corpus
-from cardioner.formats.words import Entity, TagReader, cut_words, document_of_words, join_words, parse_tag
 
 HOSTILE = '\ufeff\r\n\t\u00a0\u00ad\u200b\u200d\u0301\u2028\u2029\x85\x0b\x0c\x1c\x00\U0001fac0\U0001f468;#-"\\{ '
 CHARACTERS = st.one_of(st.sampled_from(HOSTILE), st.sampled_from("ab \n"), st.characters(exclude_categories=["Cs"]))

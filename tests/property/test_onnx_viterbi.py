@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardioner.exporting.onnx_files.viterbi import CRF, best_tags, span_probabilities
+from cardioner.interop.onnx_files.viterbi import CRF, best_tags, span_probabilities
 from cardioner.multiclass import modeling
 from cardioner.multiclass.modeling import legal_transitions
 

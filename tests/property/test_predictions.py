@@ -15,19 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from cardioner.documents import Document
+from cardioner.data.documents import Document
 from cardioner.multiclass import TokenClassificationModel
-from cardioner.multiclass.pipeline import (
-    CardioNERPipeline,
-    Entity,
-    decode_notes,
-    emissions_of,
-    encode_notes,
-    plan_windows,
-    tag_texts,
-)
+from cardioner.multiclass.encoding import encode_notes, plan_windows
+from cardioner.multiclass.inference import decode_notes, emissions_of
+from cardioner.multiclass.pipeline import CardioNERPipeline, Entity, tag_texts
 from cardioner.multiclass.windows import READ_AHEAD, Coverage
-from cardioner.predictor import Predictor
+from cardioner.prediction.predictor import Predictor
 
 HOSTILE = [
     *"\ufeff\t\u00a0\u00ad\u200b\u200d\u0301\u2028\u2029\x85\x1c\x00 \n.-/",

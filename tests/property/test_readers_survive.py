@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cardioner.data.formats import read_corpus
 from cardioner.errors import CardioNERError
-from cardioner.formats import read_corpus
 
 CANARY = "Kanarienvogel"
 TEXT = f"{CANARY} has\tchest pain\r\nand \u00e9dema.\n"

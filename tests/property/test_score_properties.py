@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 from cardioner.evaluation import CRITERIA, Counts, Pair, analyse, pair_documents, score
 from cardioner.evaluation.matching import Sides, _neighbours
 from cardioner.evaluation.scores import count

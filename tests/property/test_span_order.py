@@ -8,7 +8,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cardioner.documents import Span
+from cardioner.data.documents import Span
 
 SCORES = st.sampled_from([None, 0.0, 0.5, 1.0])
 FRAGMENTS = st.sampled_from([(), ((0, 1), (2, 3)), ((0, 3),)])

@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cardioner.documents import Annotations, Document, Span
+from cardioner.data.documents import Annotations, Document, Span
+from cardioner.data.formats import Reading, stream_corpus, stream_spans, write_corpus
 from cardioner.errors import CardioNERError
-from cardioner.formats import Reading, stream_corpus, stream_spans, write_corpus
 
 CANARY = "Kanarienvogel"
 TABLE = f"filename\tlabel\tstart_span\tend_span\ttext\na\tA\t0\t13\t{CANARY}\nb\tB\t18\t28\t{CANARY} pain\n".encode()

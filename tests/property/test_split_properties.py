@@ -10,9 +10,9 @@ from itertools import combinations
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cardioner.documents import Document, Span
-from cardioner.similar import SKETCH, Group, group_similar
-from cardioner.splits import Splits, make_folds, make_splits
+from cardioner.data.documents import Document, Span
+from cardioner.data.near_duplicates import SKETCH, Group, group_similar
+from cardioner.data.splits import Splits, make_folds, make_splits
 
 RATIOS = st.tuples(st.integers(1, 100), st.integers(0, 50), st.integers(0, 50))
 SEEDS = st.integers(0, 2**32)

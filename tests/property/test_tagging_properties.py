@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardioner.documents import Span
-from cardioner.labels import LabelSet
+from cardioner.data.documents import Span
+from cardioner.data.labels import LabelSet
+from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.modeling import legal_transitions
-from cardioner.multiclass.pipeline import encode_notes
 from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, to_runs, to_tags, trim_offsets
 
 HOSTILE = [

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2, IOBES
 
+from cardioner.data.formats import read_corpus
 from cardioner.evaluation import score
-from cardioner.formats import read_corpus
 from cardioner.multiclass.modeling import legal_transitions
 
 TYPES = ("DIS", "MED")

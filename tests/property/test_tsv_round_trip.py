@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cardioner.documents import Document, Span
-from cardioner.formats import read_corpus, write_corpus
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus, write_corpus
 
 HOSTILE = "\ufeff\r\n\t\"'\u00a0\u00ad\u200b\u200d\u0301\u2028\u2029\x85\x0b\x0c\x1c\x00\U0001fac0\U0001f468;# "
 CHARACTERS = st.one_of(st.sampled_from(HOSTILE), st.sampled_from('"\t\r\n'), st.characters(exclude_categories=["Cs"]))

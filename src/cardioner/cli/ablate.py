@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 from rich.text import Text
 
-from cardioner.ablation import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
-from cardioner.ablation import ablate as ablate_recipes
 from cardioner.cli.console import (
     INTERRUPTED,
     complain,
@@ -28,6 +26,8 @@ from cardioner.cli.inputs import Wishes, parse_mapping
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.parts import Places, labels_of, parse_weights, parse_widths, warn_of_overlap
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions
+from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
+from cardioner.training.sweep import ablate as ablate_recipes
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -16,8 +16,8 @@ from cardioner.errors import DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cardioner.checking import CheckReport
-    from cardioner.checking.findings import FlatTags, Part, SimilarTexts, Source, Spread
+    from cardioner.data.quality import CheckReport
+    from cardioner.data.quality.findings import FlatTags, Part, SimilarTexts, Source, Spread
 
 _SHOWN = 10
 _SPREAD = ("least", "median", "mean", "95th percentile", "most")
@@ -70,7 +70,7 @@ def _read(corpora: Sequence[Path], request: dict[str, Any], backbone: str | None
     """Check the corpora, and tell how far it is."""
     with notices.status("loading") as status:
         quieten()
-        from cardioner.checking import Request, check_corpora  # noqa: PLC0415 - imports torch when it counts
+        from cardioner.data.quality import Request, check_corpora  # noqa: PLC0415 - imports torch when it counts
 
         tokens = _tokens(backbone)
         read = 0
@@ -86,19 +86,20 @@ def _read(corpora: Sequence[Path], request: dict[str, Any], backbone: str | None
 
 def _tokens(backbone: str | None) -> Any:
     """What gets the tags."""
-    from cardioner.checking import sub_tokens, words  # noqa: PLC0415
+    from cardioner.data.quality import words  # noqa: PLC0415
+    from cardioner.model_dir.encoder import sub_tokens  # noqa: PLC0415
 
     if backbone is None:
         return words()
     if backbone == "default" and not Path(backbone).exists():
-        from cardioner.multiclass.encoder import DEFAULT_PACKAGE, default_encoder  # noqa: PLC0415 - imports torch
+        from cardioner.model_dir.encoder import DEFAULT_PACKAGE, default_encoder  # noqa: PLC0415 - imports torch
 
         return sub_tokens(default_encoder())._replace(unit=f"sub-tokens of {DEFAULT_PACKAGE}")
     return sub_tokens(backbone)
 
 
 def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: bool) -> None:
-    from cardioner.checking.report import write_report  # noqa: PLC0415
+    from cardioner.reports.corpus.report import write_report  # noqa: PLC0415
 
     with notices.status("drawing the page"):
         write_report(report, html, ids_only=ids_only, overwrite=overwrite)
@@ -141,7 +142,7 @@ def _type_table(parts: Sequence[Part], short: Mapping[str, str]) -> Table:
 
 
 def _spread_table(report: CheckReport) -> Table:
-    from cardioner.checking.findings import spread_of  # noqa: PLC0415
+    from cardioner.data.quality.findings import spread_of  # noqa: PLC0415
 
     total = report.total
     counted = [(label, "characters of an entity", total.lengths[label]) for label in total.per_type]

@@ -22,9 +22,9 @@ from cardioner.cli.inputs import (
     parse_mapping,
     show_remarks,
 )
-from cardioner.documents import Document, rename_labels
+from cardioner.data.documents import Document, rename_labels
+from cardioner.data.formats import write_corpus
 from cardioner.errors import UsageError
-from cardioner.formats import write_corpus
 
 _BY_SUFFIX = {".tsv": FormatName.tsv, ".jsonl": FormatName.jsonl, ".conll": FormatName.conll}
 

@@ -29,7 +29,7 @@ from cardioner.evaluation.error_analysis import KINDS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cardioner.documents import Document
+    from cardioner.data.documents import Document
     from cardioner.evaluation.calibration import Calibration
     from cardioner.evaluation.error_analysis import Outcome
 
@@ -99,7 +99,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
             output.print(part, markup=False)
     if html is not None:
         with notices.status("drawing the page"):
-            from cardioner.evaluation.report import write_report  # noqa: PLC0415 - draws plots
+            from cardioner.reports.evaluation.report import write_report  # noqa: PLC0415 - draws plots
 
             names = (gold.name, predicted.name)
             write_report(found, html, ids_only=ids_only, names=names, overwrite=overwrite)

@@ -34,7 +34,7 @@ def hub(
     """
     with notices.status("exporting"):
         quieten()
-        from cardioner.exporting.hub import export_hub  # noqa: PLC0415 - imports torch
+        from cardioner.interop.hub import export_hub  # noqa: PLC0415 - imports torch
 
         done = export_hub(model, target, overwrite=overwrite)
     for remark in done.remarks:
@@ -64,7 +64,7 @@ def onnx(
     notes = read_parts([check], {}, BY_DEFAULT)[0] if check else ()
     with notices.status("exporting and comparing"):
         quieten()
-        from cardioner.exporting.onnx import export_onnx  # noqa: PLC0415 - imports torch
+        from cardioner.interop.onnx import export_onnx  # noqa: PLC0415 - imports torch
 
         done = export_onnx(model, target, check=notes, int8=int8, overwrite=overwrite)
     for line in done.figures:

@@ -10,9 +10,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from cardioner.cli.console import notices, table
-from cardioner.documents import Annotations, Document, Note, rename_labels
+from cardioner.data.documents import Annotations, Document, Note, rename_labels
+from cardioner.data.formats import Reading, Remark, stream_corpus, stream_spans
 from cardioner.errors import DataError, UsageError
-from cardioner.formats import Reading, Remark, stream_corpus, stream_spans
 
 MapOption = Annotated[
     list[str] | None,

@@ -20,7 +20,7 @@ def inspect(
     """
     with notices.status("reading the directory"):
         quieten()
-        from cardioner.description import describe  # noqa: PLC0415 - imports torch
+        from cardioner.model_dir.inspect import describe  # noqa: PLC0415 - imports torch
 
         found = describe(model)
     if json:

@@ -16,7 +16,7 @@ def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
         UsageError: If it has no name of a page, would lie in what is read, or a package is missing.
         OutputError: If it exists already.
     """
-    from cardioner.pages import check_installed  # noqa: PLC0415
+    from cardioner.reports import check_installed  # noqa: PLC0415
 
     check_installed()
     if html.suffix.lower() not in (".html", ".htm"):

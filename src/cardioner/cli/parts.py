@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from cardioner.cli.console import tell
 from cardioner.cli.inputs import Wishes, read_parts
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.data.labels import LabelSet, Scheme
+from cardioner.data.splits import apply_splits, read_splits
 from cardioner.errors import DataError, UsageError
-from cardioner.labels import LabelSet, Scheme
-from cardioner.splits import apply_splits, read_splits
 
 
 class Parts(NamedTuple):

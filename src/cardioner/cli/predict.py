@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from cardioner import __version__
-from cardioner.bulk import Bench, check_place, joined, tag
 from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
 from cardioner.cli.inputs import DeviceOption, EncodingOption, TextsOption, show_remarks
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.data.formats import Remark, write_corpus
+from cardioner.data.formats.files import FileNames
+from cardioner.data.notes import STANDARD_INPUT, Ledger, Notes
 from cardioner.errors import DataError, OutputError, UsageError
-from cardioner.formats import Remark, write_corpus
-from cardioner.formats.files import FileNames
-from cardioner.journal import Journal, fingerprint
-from cardioner.notes import STANDARD_INPUT, Ledger, Notes
+from cardioner.prediction.batch_job import Bench, check_place, joined, tag
+from cardioner.prediction.resume_log import Journal, fingerprint
 
 if TYPE_CHECKING:
     from cardioner.multiclass.windows import Coverage
-    from cardioner.predictor import Predictor
+    from cardioner.prediction.predictor import Predictor
 
 _EVERY = 256
 """Notes between two updates of a bar."""
@@ -184,9 +184,9 @@ def _load(wishes: _Wishes, stages: Stages) -> tuple[Predictor, int]:
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         quieten()
-        from cardioner.ensemble import model_directories  # noqa: PLC0415 - imports torch
-        from cardioner.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415
-        from cardioner.trust.manifest import MANIFEST  # noqa: PLC0415
+        from cardioner.model_dir.manifest import MANIFEST  # noqa: PLC0415
+        from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
+        from cardioner.prediction.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
             wishes.models, device=wishes.device, dtype=wishes.dtype, decoder=wishes.decoder, key=wishes.key
@@ -243,7 +243,7 @@ def _survey(notes: Notes, form: str, ledger: Ledger, stages: Stages) -> None:
 
 def _request(predictor: Predictor, wishes: _Wishes, batch_tokens: int) -> dict[str, Any]:
     """All that decides what is found in a note."""
-    from cardioner.ensemble import model_directories  # noqa: PLC0415 - imports torch
+    from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
 
     configs = [tagger.model.config for tagger in predictor.taggers]
     return {

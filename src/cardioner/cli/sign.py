@@ -33,7 +33,7 @@ def sign(
 
     Example: cardioner sign --make-key hospital.key; cardioner sign model --key hospital.key
     """
-    from cardioner.trust.signing import make_signing_key, needs_password, write_signature  # noqa: PLC0415 - starts fast
+    from cardioner.model_dir.signing import make_signing_key, needs_password, write_signature  # noqa: PLC0415 - starts fast
 
     if make_key is not None:
         if model is not None or key is not None:
@@ -46,8 +46,8 @@ def sign(
     password = _password() if needs_password(key) else None
     with notices.status("checking the directory"):
         quieten()
-        from cardioner.trust.examination import examine  # noqa: PLC0415 - imports torch
-        from cardioner.trust.manifest import SIGNATURE  # noqa: PLC0415
+        from cardioner.model_dir.manifest import SIGNATURE  # noqa: PLC0415
+        from cardioner.model_dir.verify import examine  # noqa: PLC0415 - imports torch
 
         found = examine(model)
     if wrong := [one for one in found.findings if one.serious and one.name != SIGNATURE]:

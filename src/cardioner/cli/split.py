@@ -23,11 +23,11 @@ from cardioner.cli.inputs import (
     parse_mapping,
     read_parts,
 )
-from cardioner.documents import Document
+from cardioner.data.documents import Document
+from cardioner.data.formats.files import staging
+from cardioner.data.near_duplicates import Group, group_similar
+from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
 from cardioner.errors import OutputError, UsageError
-from cardioner.formats.files import staging
-from cardioner.similar import Group, group_similar
-from cardioner.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
 
 _RATIOS = "80,10,10"
 _MEASURES = ("notes", "notes without entities", "characters")

@@ -22,12 +22,12 @@ from cardioner.cli.train_outcome import member_table, show_losses, show_result
 from cardioner.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from cardioner.labels import LabelSet
-    from cardioner.multiclass.initial import Start
-    from cardioner.multiclass.members import Member
-    from cardioner.multiclass.options import TrainingOptions
-    from cardioner.multiclass.record import TrainingResult
-    from cardioner.multiclass.repeats import State
+    from cardioner.data.labels import LabelSet
+    from cardioner.training.initialization import Start
+    from cardioner.training.options import TrainingOptions
+    from cardioner.training.run_metadata import TrainingResult
+    from cardioner.training.sweep.members import Member
+    from cardioner.training.sweep.repeats import State
 
 
 @grouped(settle)
@@ -102,14 +102,14 @@ def _first_speaks() -> Iterator[bool]:
 def _options(further: FurtherOptions) -> TrainingOptions:
     """The options, checked before a note is read."""
     quieten()
-    from cardioner.multiclass.options import TrainingOptions  # noqa: PLC0415 - imports torch
+    from cardioner.training.options import TrainingOptions  # noqa: PLC0415 - imports torch
 
     return TrainingOptions(**{**asdict(further), "data_key": further.data_key or _own_key()})
 
 
 def _own_key() -> Path | None:
     """The user's own key for digests of notes; `None` where none can be kept."""
-    from cardioner.trust.notes_digest import make_key  # noqa: PLC0415 - imports pydantic
+    from cardioner.training.data_fingerprint import make_key  # noqa: PLC0415 - imports pydantic
 
     place = Path(typer.get_app_dir("cardioner")) / "data.key"
     try:
@@ -127,9 +127,9 @@ def _train_one(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
     """Train, with progress, and tell what came of it: the record that lies with the model."""
-    from cardioner.model_files import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
-    from cardioner.multiclass.checkpoints import is_finished  # noqa: PLC0415
-    from cardioner.multiclass.trainer import ModelTrainer  # noqa: PLC0415
+    from cardioner.model_dir.layout import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
+    from cardioner.training.checkpoints import is_finished  # noqa: PLC0415
+    from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
 
     if options.resume and is_finished(settings["output_dir"]):
         tell(f"The training in {settings['output_dir']} is finished: nothing is done")
@@ -143,7 +143,7 @@ def _train_one(
     show_result(result)
     record = read_json(result.output_dir / TRAINING_ARGS)
     if run.html is not None and not notices.quiet:
-        from cardioner.training_report import write_training_report  # noqa: PLC0415 - draws plots
+        from cardioner.reports.training import write_training_report  # noqa: PLC0415 - draws plots
 
         write_training_report(record, run.html, overwrite=options.overwrite)
         tell_of_page(run.html, private=False)
@@ -154,7 +154,7 @@ def _train_several(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
     """Train each member, with progress, and tell what came of all: the summary that lies beside them."""
-    from cardioner.multiclass.repeats import Notes, Repeats  # noqa: PLC0415 - imports torch
+    from cardioner.training.sweep.repeats import Notes, Repeats  # noqa: PLC0415 - imports torch
 
     output = settings.pop("output_dir")
     with progress_bars() as stages:
@@ -195,7 +195,7 @@ def _show_start(start: Start, labels: LabelSet) -> None:
 
 def _show_interruption(output: Path) -> None:
     """Where the last whole checkpoint lies, and how to go on."""
-    from cardioner.multiclass.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
+    from cardioner.training.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
 
     found = [last_checkpoint(place) for place in (output, *output.glob("*/"))]
     whole = sorted((one for one in found if one is not None), key=lambda one: one.folder.stat().st_mtime)

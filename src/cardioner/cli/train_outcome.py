@@ -10,8 +10,8 @@ from cardioner.cli.console import count_table, loss_table, notices, score_table,
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cardioner.multiclass.members import Summary
-    from cardioner.multiclass.record import TrainingResult
+    from cardioner.training.run_metadata import TrainingResult
+    from cardioner.training.sweep.members import Summary
 
 _COLUMNS = ("precision", "recall", "F1")
 

@@ -27,7 +27,7 @@ def upgrade(
     """
     with notices.status("reading the old model"):
         quieten()
-        from cardioner.upgrading import upgrade as bring  # noqa: PLC0415 - imports torch
+        from cardioner.interop.legacy import upgrade as bring  # noqa: PLC0415 - imports torch
 
         found = bring(old, new, backbone=backbone, overwrite=overwrite)
     notices.print(table(f"Found in {old}", ("", ""), found.facts.items(), left=2))

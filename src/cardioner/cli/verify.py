@@ -11,7 +11,7 @@ from cardioner.cli.console import notices, output, plain, print_json, quieten, t
 from cardioner.errors import ModelError
 
 if TYPE_CHECKING:
-    from cardioner.trust.examination import Examination
+    from cardioner.model_dir.verify import Examination
 
 
 def verify(
@@ -33,7 +33,7 @@ def verify(
     """
     with notices.status("checking the directory"):
         quieten()
-        from cardioner.trust.examination import examine  # noqa: PLC0415 - imports torch
+        from cardioner.model_dir.verify import examine  # noqa: PLC0415 - imports torch
 
         found = examine(model, key=key)
     if json:

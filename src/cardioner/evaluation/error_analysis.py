@@ -14,7 +14,7 @@ from cardioner.evaluation.scores import Counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from cardioner.documents import Span
+    from cardioner.data.documents import Span
     from cardioner.evaluation.pairing import Annotated, Pair
     from cardioner.evaluation.scores import JsonValue
 

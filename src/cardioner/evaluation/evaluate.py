@@ -15,7 +15,7 @@ from cardioner.evaluation.scores import Scores, score_pairs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cardioner.documents import Document
+    from cardioner.data.documents import Document
     from cardioner.evaluation.intervals import Intervals
     from cardioner.evaluation.scores import JsonValue
 

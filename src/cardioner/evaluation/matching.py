@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cardioner.documents import Span
+    from cardioner.data.documents import Span
 
 Pairs = list[tuple[int, int]]
 """Matched spans: index of the gold one, index of the predicted one."""

@@ -17,7 +17,7 @@ from cardioner.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cardioner.documents import ImpossibleSpan, Span
+    from cardioner.data.documents import ImpossibleSpan, Span
     from cardioner.evaluation.pairing import Pair
     from cardioner.evaluation.scores import JsonValue
 

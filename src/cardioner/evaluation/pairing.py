@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from cardioner.documents import Annotations, Document
+from cardioner.data.documents import Annotations, Document
 from cardioner.errors import DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cardioner.documents import ImpossibleSpan, Span
+    from cardioner.data.documents import ImpossibleSpan, Span
 
 Annotated: TypeAlias = "Document | Annotations"
 

@@ -11,7 +11,7 @@ from cardioner.evaluation.pairing import pair_documents
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cardioner.documents import Annotations, Document
+    from cardioner.data.documents import Annotations, Document
     from cardioner.evaluation.pairing import Pair
 
 JsonValue: TypeAlias = "int | float | str | list[JsonValue] | dict[str, JsonValue] | None"

@@ -1,139 +1,169 @@
-"""What computes emissions when nobody learns: the model itself in float32, or a twin of it in bfloat16.
+"""From windows to emissions, one row per sub-token of a note, and from emissions to tags and scores of spans.
 
-This file travels with every saved model and imports none of the others.
+This file travels with every saved model and imports only the files that travel with it.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-from weakref import WeakKeyDictionary
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-REDUCED = "bfloat16"
+from .encoding import EncodedNote, SpecialIds, plan_windows
+from .precision import reader_of
+from .windows import Coverage, Window
 
-_PROBE = 8
-"""Sub-tokens of the first reading, which tells whether an encoder can be run with packed layers."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
-_SAMPLED = 8
-"""About as many numbers of each weight are compared to see whether it has changed."""
+T = TypeVar("T")
 
-_SHORT = 192
-"""Longest windows whose attention plain matrix products compute faster, on a CPU, than the fused operator."""
+BATCH_TOKENS = 2048
+"""Sub-tokens that the encoder reads at a time, padding included."""
 
-_ROWS = 1024
-"""Rows that layers are packed for: about what is read at a time."""
-
-_twins: WeakKeyDictionary[nn.Module, tuple[list[Any], Any]] = WeakKeyDictionary()
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16: without them it is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
+BATCH_SCORES = 1 << 21
+"""Emissions, one a sub-token and tag, that are decoded or scored at a time, padding included."""
 
 
-def settle_precision(model: Any) -> None:
-    """Have a loaded model compute in float32, whatever its configuration allows, where bfloat16 would be slower."""
-    if not computes_bfloat16(model.device):
-        model.config.inference_dtype = "float32"
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of different length as one tensor, padded on the right."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
-def reader_of(model: Any) -> Any:
-    """What to call for emissions: the model, or its twin in bfloat16 if `config.inference_dtype` asks for it.
-
-    The twin shares everything with the model but its encoder, whose weights are rounded once. It is kept for as long as
-    the model lives, and made anew when the model's weights have changed.
+def emissions_of(
+    model: Any,
+    tokenizer: Any,
+    notes: Sequence[EncodedNote],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[Coverage], None] | None = None,
+) -> list[Tensor]:
+    """The stitched emissions of each note.
 
     Args:
-        model: A model of `modeling.py`; anything without an encoder of its own is called as it is.
+        model: A model of `modeling.py`.
+        tokenizer: Its tokenizer.
+        notes: The tokenised notes.
+        batch_tokens: Most sub-tokens the encoder reads at a time, padding included.
+        advance: Called with what a batch covered beyond those before it; together that is all of the notes.
+
+    Returns:
+        Per note `(opening + sub-tokens + closing, tags)`: the opening special rows of the first window, one row per
+        sub-token, the closing special rows of the last window; float32, on the CPU.
     """
-    if model.config.inference_dtype != REDUCED or not isinstance(getattr(model, "backbone", None), nn.Module):
-        return model
-    state = _state(model.backbone)
-    known = _twins.get(model)
-    if known is None or known[0] != state:
-        known = state, _twin(model)
-        _twins[model] = known
-    return known[1]
+    plan = plan_windows(model.config, tokenizer)
+    cuts = [plan.cut(note) for note in notes]
+    jobs = [(index, window) for index, windows in enumerate(cuts) for window in windows]
+    jobs = [job for job in jobs if plan.ids(notes[job[0]], job[1])]  # nothing to read in an empty note without specials
+    left = Counter(index for index, _ in jobs)
+    jobs.sort(key=lambda job: job[1].stop - job[1].start)
+    extra = len(plan.special.opening) + len(plan.special.closing)
+    stitched = [torch.empty(len(note.ids) + extra, model.config.num_labels) for note in notes]
+    if advance is not None and len(left) < len(notes):
+        unread = [len(note.text) for index, note in enumerate(notes) if index not in left]
+        advance(Coverage(documents=len(unread), characters=sum(unread)))
+    model.eval()
+    reader = reader_of(model)
+    with torch.inference_mode():
+        for batch in _batches(jobs, lambda job: job[1].stop - job[1].start + extra, batch_tokens):
+            logits = _logits(reader, tokenizer, [plan.ids(notes[index], window) for index, window in batch])
+            for (index, window), rows in zip(batch, logits, strict=True):
+                _stitch(stitched[index], rows, window, plan.special)
+            if advance is not None:
+                advance(_covered(batch, notes, left))
+    return stitched
 
 
-def _state(encoder: nn.Module) -> list[Any]:
-    """What changes when weights do: versions, and a few numbers of each, as fused optimizers count no version up."""
-    return [
-        (value._version, value.device, value.detach().flatten()[:: max(1, value.numel() // _SAMPLED)].tolist())
-        for value in encoder.parameters()
-    ]
+def _batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:
+    """Group items that are sorted by size so that no batch exceeds the budget, each padded to the largest."""
+    batch: list[T] = []
+    for item in items:
+        if batch and (len(batch) + 1) * size(item) > budget:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
-def _twin(model: Any) -> Any:
-    """The model with an encoder in bfloat16; on the CPU with packed linear layers, where its kind allows it."""
-    plain = _with_encoder(model, _Encoder(_rounded(model.backbone)))
-    if model.device.type != "cpu":
-        return plain
-    short = model.config.window_length <= _SHORT
-    probe = torch.arange(_PROBE).unsqueeze(0)
-    try:
-        encoder: Any = _packed(_rounded(model.backbone))
-        if short:
-            encoder.set_attn_implementation("eager")
-        packed = _with_encoder(model, _Encoder(encoder))
-        with torch.inference_mode():
-            same = torch.allclose(packed(input_ids=probe).logits, plain(input_ids=probe).logits, rtol=0.1, atol=0.1)
-    except (RuntimeError, AttributeError, TypeError, ValueError, NotImplementedError):
-        return plain  # the operator has no public name: whatever another release makes of it, the plain twin works
-    return packed if same else plain
+def _logits(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Emissions `(batch, length, tags)` of windows given by their ids, as float32 on the CPU."""
+    input_ids = pad(rows, tokenizer.pad_token_id or 0)
+    attention_mask = pad([[1] * len(row) for row in rows], 0)
+    output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
+    logits: Tensor = output.logits.float().cpu()
+    return logits
 
 
-def _with_encoder(model: Any, encoder: nn.Module) -> Any:
-    """A shallow copy of a model around another encoder."""
-    twin = copy.copy(model)
-    twin._modules = {**model._modules, "backbone": encoder}
-    return twin.eval()
+def _covered(batch: Sequence[tuple[int, Window]], notes: Sequence[EncodedNote], left: Counter[int]) -> Coverage:
+    """What a batch of windows covers; `left` holds how many windows each note still waits for."""
+    left.subtract(index for index, _ in batch)
+    return Coverage(
+        documents=sum(left[index] == 0 for index in {index for index, _ in batch}),
+        windows=len(batch),
+        tokens=sum(window.own_stop - window.own_start for _, window in batch),
+        characters=sum(_characters(notes[index], window) for index, window in batch),
+    )
 
 
-def _rounded(encoder: nn.Module) -> nn.Module:
-    """A copy whose weights are in bfloat16; buffers, such as frequencies of rotary positions, stay as they are."""
-    rounded = copy.deepcopy(encoder).requires_grad_(False).eval()
-    for value in rounded.parameters():
-        value.data = value.data.to(torch.bfloat16)
-    return rounded
+def _characters(note: EncodedNote, window: Window) -> int:
+    """The characters from a window's first owned sub-token to the next window's; text at the note's ends included."""
+    start = note.offsets[window.own_start][0] if window.own_start else 0
+    stop = note.offsets[window.own_stop][0] if window.own_stop < len(note.ids) else len(note.text)
+    return stop - start
 
 
-def _packed(encoder: nn.Module) -> nn.Module:
-    """Have every linear layer keep its weights in the order that the processor's library wants."""
-    for module in list(encoder.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
-                setattr(module, name, _PackedLinear(child))
-    return encoder
+def _stitch(note: Tensor, rows: Tensor, window: Window, special: SpecialIds) -> None:
+    """Copy the rows that a window owns to their place in the note, the special rows at the note's ends included."""
+    opening, closing = len(special.opening), len(special.closing)
+    first, last = window.own_start == 0, window.own_stop == len(note) - opening - closing
+    start = 0 if first else window.own_start + opening
+    stop = len(note) if last else window.own_stop + opening
+    note[start:stop] = rows[start - window.start : stop - window.start]
 
 
-class _PackedLinear(nn.Module):
-    """A linear layer whose weights are reordered once, and whose bias is added while the result is at hand."""
+def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = True) -> list[list[int]]:
+    """The best tag ids of whole notes, special rows included: one decoding a note, many notes at a time.
 
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
-        self.bias = layer.bias
+    Args:
+        model: A model of `modeling.py`.
+        emissions: Per note `(length, tags)`.
+        viterbi: Whether a model with a CRF uses it; else the most probable tag of each row is taken.
+    """
+    if not viterbi:
+        return [rows.argmax(1).tolist() for rows in emissions]
+    decoded: list[list[int]] = [[] for _ in emissions]
+    for indices, logits, mask in _padded(model, emissions):
+        for index, row in zip(indices, model.decode(logits, mask), strict=True):
+            decoded[index] = row
+    return decoded
 
-    def forward(self, values: Tensor) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
-        return result
+
+def score_spans(
+    model: Any, emissions: Sequence[Tensor], spans: Sequence[Sequence[tuple[int, list[int]]]]
+) -> list[list[float]]:
+    """The probability of each span, many notes at a time.
+
+    Args:
+        model: A model of `modeling.py`.
+        emissions: Per note `(length, tags)`.
+        spans: Per note and span its first row and its tag ids.
+    """
+    scores: list[list[float]] = [[] for _ in emissions]
+    for indices, logits, mask in _padded(model, emissions):
+        asked = [(row, *span) for row, index in enumerate(indices) for span in spans[index]]
+        for (row, *_), score in zip(asked, model.span_scores(logits, asked, mask), strict=True):
+            scores[indices[row]].append(score)
+    return scores
 
 
-class _Encoder(nn.Module):
-    """An encoder in bfloat16 whose last hidden states come out in float32, for the head."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, **given: Any) -> Any:
-        encoded = self.encoder(**given)
-        encoded.last_hidden_state = encoded.last_hidden_state.float()
-        return encoded
+def _padded(model: Any, emissions: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Notes of similar length as batches: their indices, logits `(batch, length, tags)` and mask, on the device."""
+    order = sorted((i for i, rows in enumerate(emissions) if len(rows)), key=lambda index: len(emissions[index]))
+    for indices in _batches(order, lambda index: emissions[index].numel(), BATCH_SCORES):
+        logits = torch.nn.utils.rnn.pad_sequence([emissions[index] for index in indices], batch_first=True)
+        mask = pad([[1] * len(emissions[index]) for index in indices], 0)
+        yield indices, logits.to(model.device), mask.to(model.device)

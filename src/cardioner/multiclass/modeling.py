@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_outputs import TokenClassifierOutput
 
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a position that neither loss nor decoding looks at."""
 
-COMPANIONS = ("windows.py", "tagging.py", "inference.py", "pipeline.py")
+COMPANIONS = ("windows.py", "tagging.py", "encoding.py", "precision.py", "inference.py", "pipeline.py")
 """The files that a directory needs beside this one for `pipeline("token-classification")`."""
 
 _OF_ANOTHER_MODEL = ("cardioner.json", "cardioner.sig")
@@ -1249,3 +1256,11 @@ def load_custom_cardioner_multiclass_model(
         model = model.float()
     local = {"local_files_only": True, "trust_remote_code": False}  # else transformers may ask on the terminal
     return model, AutoTokenizer.from_pretrained(directory, config=config, **local), config
+
+
+if __name__ == "cardioner.multiclass.modeling":  # the installed package, and no copy in a model directory
+    AutoConfig.register(CardioNERConfig.model_type, CardioNERConfig, exist_ok=True)
+    # One tuple, from which config.architectures picks: a second call of register would replace the first.
+    AutoModelForTokenClassification.register(
+        CardioNERConfig, (TokenClassificationModel, TokenClassificationModelCRF), exist_ok=True
+    )

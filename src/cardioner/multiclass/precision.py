@@ -1,80 +1,139 @@
-"""Whether a trained model may be run in bfloat16: decided on notes, not by hope."""
+"""What computes emissions when nobody learns: the model itself in float32, or a twin of it in bfloat16.
+
+This file travels with every saved model and imports none of the others.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from cardioner.documents import Document
-from cardioner.evaluation import score
-from cardioner.multiclass.inference import computes_bfloat16
-from cardioner.multiclass.options import Progress, counted
-from cardioner.predictor import Predictor
+import torch
+from torch import Tensor, nn
 
-MOST_LOSS = 0.002
-"""How much strict F1 may drop."""
+REDUCED = "bfloat16"
 
-LEAST_AGREEMENT = 0.995
-"""The share of spans that must be the same."""
+_PROBE = 8
+"""Sub-tokens of the first reading, which tells whether an encoder can be run with packed layers."""
 
+_SAMPLED = 8
+"""About as many numbers of each weight are compared to see whether it has changed."""
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """What running a model in bfloat16 costs.
+_SHORT = 192
+"""Longest windows whose attention plain matrix products compute faster, on a CPU, than the fused operator."""
 
-    Attributes:
-        dtype: `bfloat16` if it costs next to nothing, else `float32`.
-        float32: Strict F1 in float32.
-        bfloat16: Strict F1 in bfloat16.
-        agreement: The share of spans that both find, of those of the one that finds more; 1.0 if none finds any.
-    """
+_ROWS = 1024
+"""Rows that layers are packed for: about what is read at a time."""
 
-    dtype: str
-    float32: float
-    bfloat16: float
-    agreement: float
+_twins: WeakKeyDictionary[nn.Module, tuple[list[Any], Any]] = WeakKeyDictionary()
 
 
-def choose_precision(
-    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress | None = None
-) -> Precision | None:
-    """Tag notes in both precisions and compare; the model is left as it was.
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16: without them it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
+
+
+def set_precision(model: Any) -> None:
+    """Have a loaded model compute in float32, whatever its configuration allows, where bfloat16 would be slower."""
+    if not computes_bfloat16(model.device):
+        model.config.inference_dtype = "float32"
+
+
+def reader_of(model: Any) -> Any:
+    """What to call for emissions: the model, or its twin in bfloat16 if `config.inference_dtype` asks for it.
+
+    The twin shares everything with the model but its encoder, whose weights are rounded once. It is kept for as long as
+    the model lives, and made anew when the model's weights have changed.
 
     Args:
-        model: A model of `modeling.py`.
-        tokenizer: Its tokenizer.
-        documents: Annotated notes that it did not learn from.
-        progress: Told how many characters are done.
-
-    Returns:
-        What was found; `None` where the device has no instructions for bfloat16, as nothing would be gained by it.
+        model: A model of `modeling.py`; anything without an encoder of its own is called as it is.
     """
-    if not computes_bfloat16(model.device):
-        return None
-    own = model.config.inference_dtype
-    tagged: dict[str, list[Document]] = {}
-    try:
-        for dtype in ("float32", "bfloat16"):
-            model.config.inference_dtype = dtype
-            advance = counted(progress, f"scoring in {dtype}", sum(len(document.text) for document in documents))
-            found = {one.id: one for one in Predictor(model, tokenizer).predict(documents, advance=advance)}
-            # An encoder that cannot be run in bfloat16 tags nothing: that is no agreement, and no reason to stop.
-            tagged[dtype] = [found.get(document.id, document.with_spans(())) for document in documents]
-    finally:
-        model.config.inference_dtype = own
-    f1 = {dtype: score(documents, side).strict.micro.f1 for dtype, side in tagged.items()}
-    agreement = _agreement(*tagged.values())
-    allowed = f1["float32"] - f1["bfloat16"] <= MOST_LOSS and agreement >= LEAST_AGREEMENT
-    return Precision("bfloat16" if allowed else "float32", f1["float32"], f1["bfloat16"], agreement)
+    if model.config.inference_dtype != REDUCED or not isinstance(getattr(model, "backbone", None), nn.Module):
+        return model
+    state = _state(model.backbone)
+    known = _twins.get(model)
+    if known is None or known[0] != state:
+        known = state, _twin(model)
+        _twins[model] = known
+    return known[1]
 
 
-def _agreement(first: Sequence[Document], second: Sequence[Document]) -> float:
-    """The share of spans that two predictions have in common."""
-    spans = [
-        Counter((document.id, span.start, span.end, span.label) for document in side for span in document.spans)
-        for side in (first, second)
+def _state(encoder: nn.Module) -> list[Any]:
+    """What changes when weights do: versions, and a few numbers of each, as fused optimizers count no version up."""
+    return [
+        (value._version, value.device, value.detach().flatten()[:: max(1, value.numel() // _SAMPLED)].tolist())
+        for value in encoder.parameters()
     ]
-    most = max(found.total() for found in spans)
-    return (spans[0] & spans[1]).total() / most if most else 1.0
+
+
+def _twin(model: Any) -> Any:
+    """The model with an encoder in bfloat16; on the CPU with packed linear layers, where its kind allows it."""
+    plain = _with_encoder(model, _Encoder(_rounded(model.backbone)))
+    if model.device.type != "cpu":
+        return plain
+    short = model.config.window_length <= _SHORT
+    probe = torch.arange(_PROBE).unsqueeze(0)
+    try:
+        encoder: Any = _packed(_rounded(model.backbone))
+        if short:
+            encoder.set_attn_implementation("eager")
+        packed = _with_encoder(model, _Encoder(encoder))
+        with torch.inference_mode():
+            same = torch.allclose(packed(input_ids=probe).logits, plain(input_ids=probe).logits, rtol=0.1, atol=0.1)
+    except (RuntimeError, AttributeError, TypeError, ValueError, NotImplementedError):
+        return plain  # the operator has no public name: whatever another release makes of it, the plain twin works
+    return packed if same else plain
+
+
+def _with_encoder(model: Any, encoder: nn.Module) -> Any:
+    """A shallow copy of a model around another encoder."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "backbone": encoder}
+    return twin.eval()
+
+
+def _rounded(encoder: nn.Module) -> nn.Module:
+    """A copy whose weights are in bfloat16; buffers, such as frequencies of rotary positions, stay as they are."""
+    rounded = copy.deepcopy(encoder).requires_grad_(False).eval()
+    for value in rounded.parameters():
+        value.data = value.data.to(torch.bfloat16)
+    return rounded
+
+
+def _packed(encoder: nn.Module) -> nn.Module:
+    """Have every linear layer keep its weights in the order that the processor's library wants."""
+    for module in list(encoder.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, _PackedLinear(child))
+    return encoder
+
+
+class _PackedLinear(nn.Module):
+    """A linear layer whose weights are reordered once, and whose bias is added while the result is at hand."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
+        self.bias = layer.bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
+        return result
+
+
+class _Encoder(nn.Module):
+    """An encoder in bfloat16 whose last hidden states come out in float32, for the head."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, **given: Any) -> Any:
+        encoded = self.encoder(**given)
+        encoded.last_hidden_state = encoded.last_hidden_state.float()
+        return encoded

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cardioner.cli.inputs import BY_DEFAULT, OnError, Wishes, read_parts, read_spans
-from cardioner.documents import Annotations, Document, Span
+from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import DataError, FormatError
 
 TABLE = "filename\tlabel\tstart\tend\ttext\na\tA\t0\t6\tSevere\na\tB\t7\t13\tmitral\n"

@@ -14,8 +14,8 @@ import typer
 
 from cardioner.cli import app
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
-from cardioner.multiclass.options import TrainingOptions
-from cardioner.multiclass.trainer import ModelTrainer
+from cardioner.training.options import TrainingOptions
+from cardioner.training.trainer import ModelTrainer
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "training-options.md"
 NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options"}

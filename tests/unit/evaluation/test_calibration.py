@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError
 from cardioner.evaluation import Pair, calibrate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 from cardioner.evaluation import Counts, Pair, analyse
 from cardioner.evaluation.error_analysis import Outcome, outcomes_of
 from cardioner.evaluation.evaluate import mentions_of

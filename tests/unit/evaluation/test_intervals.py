@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
 from cardioner.errors import UsageError
 from cardioner.evaluation import Pair, score_pairs
 from cardioner.evaluation.intervals import LEVEL, bootstrap, compare

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cardioner.documents import Document, Span
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus
 from cardioner.evaluation import matching, score
-from cardioner.formats import read_corpus
 
 
 def test_fragments_that_touch_are_one_piece(tmp_path: Path) -> None:

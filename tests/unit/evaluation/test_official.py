@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Annotations, Document, ImpossibleSpan, Span
+from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.errors import UsageError
 from cardioner.evaluation import evaluate, pair_documents
 from cardioner.evaluation.official import score_multicardioner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Annotations, Document, Span
+from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import DataError
 from cardioner.evaluation import pair_documents, score
 from cardioner.evaluation.pairing import pair_with_each

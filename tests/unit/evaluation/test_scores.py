@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cardioner.documents import Annotations, Document, ImpossibleSpan, Span
+from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.errors import DataError
 from cardioner.evaluation import CRITERIA, Averages, Counts, Pair, score
 from cardioner.evaluation import scores as scoring

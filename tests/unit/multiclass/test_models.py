@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from cardioner.labels import LabelSet
+from cardioner.data.labels import LabelSet
 from cardioner.multiclass.modeling import (
     IGNORED,
     CardioNERConfig,

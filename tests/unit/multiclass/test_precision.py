@@ -1,87 +1,97 @@
-"""Whether bfloat16 is allowed is decided by spans and scores, not by hope."""
+"""The twin in bfloat16: close to the model, made anew when weights change, and never saved or trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from cardioner.documents import Document, Span
-from cardioner.evaluation import score
-from cardioner.multiclass import TokenClassificationModel, precision
-from cardioner.multiclass.precision import choose_precision
-from cardioner.predictor import Predictor
+from cardioner.multiclass import TokenClassificationModel, inference
+from cardioner.multiclass.precision import reader_of
 
-
-@pytest.fixture
-def model(make_model: Callable[..., TokenClassificationModel], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: True)
-    return make_model(use_crf=True)
+MakeModel = Callable[..., TokenClassificationModel]
+IDS = torch.arange(5, 29).reshape(2, 12)
 
 
-def notes_with(spans: int, shift: int = 0) -> list[Document]:
-    """One note with so many spans of a character each."""
-    places = [(2 * number + shift, 2 * number + shift + 1) for number in range(spans)]
-    return [Document("note", "x" * 1000, tuple(Span(start, end, "DISEASE") for start, end in places))]
-
-
-def predicting(monkeypatch: pytest.MonkeyPatch, by_dtype: dict[str, list[Document]]) -> None:
-    """Predictions that depend on the precision as told."""
-    monkeypatch.setattr(Predictor, "predict", lambda self, _, **__: iter(by_dtype[self.model.config.inference_dtype]))
-
-
-@pytest.mark.parametrize(
-    ("lost", "chosen"), [(0, "bfloat16"), (1, "bfloat16"), (10, "float32")], ids=["none", "one of 400", "too many"]
-)
-def test_bfloat16_needs_the_same_spans_and_the_same_score(
-    lost: int, chosen: str, model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "electra"])
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "plain"])
+def test_the_twin_of_every_family_agrees_with_the_model_up_to_rounding(
+    family: str, packs: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gold = notes_with(400)
-    predicting(monkeypatch, {"float32": gold, "bfloat16": notes_with(400 - lost)})
-    found = choose_precision(model, tokenizers["wordpiece"], gold)
-    assert found is not None
-    assert (found.dtype, found.float32) == (chosen, 1.0)
-    assert found.agreement == pytest.approx(1 - lost / 400)
-    assert found.bfloat16 == pytest.approx(score(gold, notes_with(400 - lost)).strict.micro.f1)
-    assert model.config.inference_dtype == "float32"
+    if not packs:
+        monkeypatch.setattr(inference, "_packed", _refuse)
+    model = make_model(family, use_crf=True).eval()
+    model.config.inference_dtype = "bfloat16"
+    reader = reader_of(model)
+    with torch.inference_mode():
+        exact, rounded = model(input_ids=IDS).logits, reader(input_ids=IDS).logits
+    assert reader is not model
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
 
 
-def test_spans_that_move_forbid_it_though_the_score_stays(
-    model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def _refuse(_: nn.Module) -> nn.Module:
+    raise RuntimeError("no such operator")
+
+
+def test_linear_layers_are_packed_where_the_operator_is_there(make_model: MakeModel) -> None:
+    model = make_model()
+    model.config.inference_dtype = "bfloat16"
+    kinds = {type(module) for module in reader_of(model).backbone.modules()}
+    assert inference._PackedLinear in kinds
+    assert nn.Linear not in kinds
+
+
+def test_in_float32_the_model_itself_is_called(make_model: MakeModel) -> None:
+    model = make_model()
+    assert reader_of(model) is model
+
+
+def test_the_twin_is_kept_until_a_weight_changes(make_model: MakeModel) -> None:
+    model = make_model()
+    model.config.inference_dtype = "bfloat16"
+    first = reader_of(model)
+    assert reader_of(model) is first
+    with torch.no_grad():
+        next(model.backbone.parameters()).add_(0.5)
+    second = reader_of(model)
+    assert second is not first
+    with torch.inference_mode():
+        assert not torch.equal(first(input_ids=IDS).logits, second(input_ids=IDS).logits)
+    model.load_state_dict(make_model().state_dict())
+    assert reader_of(model) is not second
+
+
+def test_an_optimizer_step_is_a_change(make_model: MakeModel) -> None:
+    model = make_model()
+    model.config.inference_dtype = "bfloat16"
+    first = reader_of(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    model(input_ids=IDS, labels=torch.ones_like(IDS)).loss.backward()
+    optimizer.step()
+    assert reader_of(model) is not first
+
+
+def test_the_model_keeps_its_weights_its_precision_and_its_gradients(make_model: MakeModel) -> None:
+    model = make_model(use_crf=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.config.inference_dtype = "bfloat16"
+    with torch.inference_mode():
+        reader_of(model)(input_ids=IDS)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and after[name].dtype == torch.float32 for name in before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_loaded_model_stays_in_float32_where_bfloat16_has_no_instructions(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing = [document.with_spans(()) for document in notes_with(400)]
-    predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": notes_with(400, shift=1)})
-    found = choose_precision(model, tokenizers["wordpiece"], nothing)
-    assert found is not None
-    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 0.0, 0.0, 0.0)
-
-
-def test_an_encoder_that_cannot_be_run_in_bfloat16_stays_in_float32(
-    model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": []})
-    found = choose_precision(model, tokenizers["wordpiece"], notes_with(400))
-    assert found is not None
-    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 1.0, 0.0, 0.0)
-
-
-def test_the_real_model_is_measured_and_left_as_it_was(
-    model: Any, tokenizers: dict[str, Any], documents: list[Document]
-) -> None:
-    found = choose_precision(model, tokenizers["wordpiece"], documents)
-    assert found is not None
-    assert model.config.inference_dtype == "float32"
-    model.config.inference_dtype = found.dtype
-    again = list(Predictor(model, tokenizers["wordpiece"]).predict(documents))
-    assert score(documents, again).strict.micro.f1 == getattr(found, found.dtype)
-
-
-def test_without_instructions_for_bfloat16_nothing_is_tried(
-    make_model: Callable[..., TokenClassificationModel],
-    tokenizers: dict[str, Any],
-    documents: list[Document],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: False)
-    assert choose_precision(make_model(), tokenizers["wordpiece"], documents) is None
+    model = make_model()
+    for computes, expected in ((True, "bfloat16"), (False, "float32")):
+        model.config.inference_dtype = "bfloat16"
+        monkeypatch.setattr(inference, "computes_bfloat16", lambda _, answer=computes: answer)
+        inference.set_precision(model)
+        assert model.config.inference_dtype == expected

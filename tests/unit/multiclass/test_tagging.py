@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cardioner.documents import Span
-from cardioner.labels import LabelSet
+from cardioner.data.documents import Span
+from cardioner.data.labels import LabelSet
 from cardioner.multiclass.tagging import (
     Loss,
     Run,

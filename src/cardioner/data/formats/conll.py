@@ -1,0 +1,228 @@
+"""CoNLL: a word and its tag on each line, columns between them, a blank line between sentences.
+
+The format of the shared task CoNLL-2003 (https://aclanthology.org/W03-0419/), whose `-DOCSTART-` lines start documents;
+so do the comments `# newdoc id = X` of https://universaldependencies.org/format.html.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cardioner.data.documents import Document
+from cardioner.data.formats.corpus import Tally
+from cardioner.data.formats.files import read_lines, writing
+from cardioner.data.formats.jsonl import holds_suffixes, line_files
+from cardioner.data.formats.words import (
+    REBUILT,
+    WORDLESS,
+    Entity,
+    TagReader,
+    document_of_words,
+    join_words,
+    parse_tag,
+    tag_words,
+)
+from cardioner.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cardioner.data.formats.corpus import Reading, Remark
+
+SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".iobes")
+_DOCSTART = re.compile(r"-DOCSTART-(?:[ \t].*)?", re.DOTALL)
+_NEWDOC = re.compile(r"# ?newdoc(?:[ \t]+id[ \t]*=[ \t]?(.*))?[ \t]*", re.DOTALL)
+
+
+def is_conll(path: Path) -> bool:
+    """Whether a path is a file with a suffix of the format, or a folder with some and no `.ann` or `.tsv`."""
+    return holds_suffixes(path, SUFFIXES)
+
+
+def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
+    """Read a file of words and tags, or a folder of such files in sorted order, one document at a time.
+
+    The first column is the word and the last its tag: `O`, or a prefix of IOB1, IOB2, IOBES or BILOU, `-` or `_`, and
+    the entity type. Columns are parted by tabs if the first word's line has one, else by runs of spaces. The text is
+    rebuilt: one space between words, one newline between sentences. A document is called as its `# newdoc id` says,
+    else by the file's name without the suffix, with a number where several are in the file.
+
+    Args:
+        path: The file, or the folder (sub-folders are read too).
+        reading: What is wanted. With `on_error="skip"` a malformed line is left out as if it were not there.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    for stem, file in line_files(path, SUFFIXES, reading):
+        with reading.guarded(file):
+            yield from _File(file, stem, reading).documents()
+
+
+def write_conll(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+    """Write two columns, word and BIO tag, with a tab between them, one document at a time, in UTF-8.
+
+    `read_conll` gives back documents that are words joined by single spaces and newlines, with flat spans of whole
+    words of one line; what is different in others is counted.
+
+    Args:
+        documents: The notes; `cardioner.data.formats.words.cut_words` says what a word is.
+        path: The file.
+        overwrite: Replace a file that is there.
+
+    Returns:
+        What the format cannot hold: rebuilt texts, spans that are left out, widened or trimmed, and scores.
+
+    Raises:
+        OutputError: If the file exists and may not be replaced, an id is empty or no single line, a label has white
+            space, or the disk is full.
+    """
+    tally = Tally()
+    with writing(path, overwrite=overwrite) as file:
+        for document in documents:
+            file.write(_lines(document, tally))
+    return tally.remarks()
+
+
+def _lines(document: Document, tally: Tally) -> bytes:
+    """A document's lines, a blank one behind each sentence."""
+    name = document.id
+    if not name or "\n" in name or name.endswith("\r"):
+        raise OutputError(f"CoNLL cannot hold the document id {name!r}: expected text on one line; rename it")
+    for span in document.spans:
+        if re.search(r"\s", span.label):
+            raise OutputError(f"document {name}: CoNLL cannot hold the label {span.label!r}, it has white space")
+    sentences = tag_words(document, tally)
+    if join_words([word for word, _ in sentence] for sentence in sentences) != document.text:
+        tally.add(REBUILT, name)
+    blocks = ["".join(f"{word}\t{tag}\n" for word, tag in sentence) for sentence in sentences]
+    try:
+        return (f"# newdoc id = {name}\n" + "\n".join([*blocks, ""]) + "\n" * (not blocks)).encode()
+    except UnicodeEncodeError:
+        problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is no text"
+    raise OutputError(problem)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A document as far as it was read: sentences of words, the entities in them, the sentence that is not over."""
+
+    line: int
+    marker: str = ""
+    name: str = ""
+    sentences: list[list[str]] = field(default_factory=list)
+    entities: list[Entity] = field(default_factory=list)
+    words: int = 0
+    open_words: list[str] = field(default_factory=list)
+    open_tags: list[tuple[str, str]] = field(default_factory=list)
+    open_line: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.sentences and not self.open_words
+
+
+@dataclass(slots=True)
+class _File:
+    """One file: what its first word's line settled, and the document that is being read."""
+
+    path: Path
+    stem: str
+    reading: Reading
+    tags: TagReader = field(default_factory=TagReader)
+    separator: str = ""
+    columns: int = 0
+    count: int = 0
+    draft: _Draft = field(default_factory=lambda: _Draft(0))
+
+    def documents(self) -> Iterator[Document]:
+        for number, line in read_lines(self.path, self.reading.encoding):
+            marker, name = _marker(line)
+            if marker:
+                yield from self._start(_Draft(number, marker, name))
+            elif not line.strip(" \t\r"):
+                self._end_sentence()
+            else:
+                with self.reading.guarded(self.path, number):
+                    self._take(line, number)
+        yield from self._finish(last=True)
+        self.tags.report(self.reading)
+
+    def _start(self, draft: _Draft) -> Iterator[Document]:
+        """Begin a document; a marker right behind one of the other kind belongs to the same document."""
+        old = self.draft
+        if old.is_empty and old.marker and old.marker != draft.marker:
+            old.name = old.name or draft.name
+            return
+        yield from self._finish(last=False)
+        self.draft = draft
+
+    def _take(self, line: str, number: int) -> None:
+        """Add a line with a word."""
+        columns = self._split(line)
+        tag = parse_tag(columns[-1])
+        # "# O" is the word # and its tag, as long as it has the columns of a word's line.
+        if line.startswith("# ") and "\t" not in line and (tag is None or len(columns) not in {self.columns or 2}):
+            self.reading.aside("comment lines", self.path, number)
+            return
+        if len(columns) < 2:
+            raise DataError("expected a word and its tag, found one column")
+        if tag is None:
+            raise DataError("expected O or a tag such as B-TYPE in the last column, found something else")
+        if not self.columns:
+            self._settle(line, number, len(columns))
+        if len(columns) != self.columns:
+            raise DataError(f"expected {self.columns} columns as in the lines before, found {len(columns)}")
+        self.draft.open_line = self.draft.open_line or number
+        self.draft.open_words.append(columns[0])
+        self.draft.open_tags.append(tag)
+
+    def _split(self, line: str) -> list[str]:
+        if "\t" in line if not self.separator else self.separator == "\t":
+            return line.split("\t")
+        return [column for column in line.split(" ") if column]
+
+    def _settle(self, line: str, number: int, columns: int) -> None:
+        self.separator, self.columns = "\t" if "\t" in line else " ", columns
+        if columns > 2:
+            self.reading.tally.add("columns between word and tag", f"{self.path}:{number}", columns - 2)
+
+    def _end_sentence(self) -> None:
+        draft = self.draft
+        if draft.open_words:
+            where = f"{self.path}:{draft.open_line}"
+            draft.entities += self.tags.entities(draft.open_tags, first=draft.words, where=where)
+            draft.sentences.append(draft.open_words)
+            draft.words += len(draft.open_words)
+            draft.open_words, draft.open_tags, draft.open_line = [], [], 0
+
+    def _finish(self, *, last: bool) -> Iterator[Document]:
+        """The document that was being read, if there is one."""
+        self._end_sentence()
+        draft = self.draft
+        if not draft.sentences and not draft.marker:
+            return
+        self.count += 1
+        numbered = draft.marker or not last
+        name = draft.name or (f"{self.stem}-{self.count}" if numbered else self.stem)
+        document = None
+        with self.reading.guarded(self.path, draft.line):
+            document = document_of_words(name, draft.sentences, draft.entities)
+            if lost := len(draft.entities) - len(document.spans):
+                self.reading.tally.add(WORDLESS, name, lost)
+        if document is not None:
+            yield document
+
+
+def _marker(line: str) -> tuple[str, str]:
+    """The kind of line that starts a document, if it is one, and the id it gives."""
+    if _DOCSTART.fullmatch(line):
+        return "-DOCSTART-", ""
+    found = _NEWDOC.fullmatch(line)
+    return ("# newdoc", found[1] or "") if found else ("", "")

@@ -1,0 +1,348 @@
+"""Tables of Hugging Face `datasets` as `save_to_disk` leaves them: a row for each note, its words and their tags.
+
+The package is an optional extra, imported when it is first needed. Folders are described at
+https://huggingface.co/docs/datasets/process#save.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cardioner.data.documents import Document
+from cardioner.data.formats.corpus import Tally
+from cardioner.data.formats.files import staging
+from cardioner.data.formats.words import (
+    REBUILT,
+    WORDLESS,
+    TagReader,
+    document_of_words,
+    join_words,
+    parse_tag,
+    tag_words,
+)
+from cardioner.data.labels import LabelSet
+from cardioner.errors import DataError, OutputError, UsageError, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cardioner.data.formats.corpus import Reading, Remark
+
+_WORDS = ("tokens", "words")
+_TAGS = ("ner_tags", "tags", "labels")
+_INFO, _STATE, _SPLITS = "dataset_info.json", "state.json", "dataset_dict.json"
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a path is a folder that `save_to_disk` made, of one table or of several splits."""
+    return (path / _SPLITS).is_file() or ((path / _INFO).is_file() and (path / _STATE).is_file())
+
+
+def read_dataset(path: Path, reading: Reading) -> Iterator[Document]:
+    """Read a folder that `save_to_disk` made, one row at a time; of several splits all, one after the other.
+
+    Nothing is downloaded, and nothing is written anywhere.
+
+    Args:
+        path: The folder.
+        reading: As for `documents_of`.
+
+    Raises:
+        DataError: If the folder cannot be loaded, or a split lacks the columns or the names of its tags.
+        UsageError: If the package is not installed.
+    """
+    datasets = _package()
+    if not is_dataset(path):
+        raise DataError(f"{path} is no folder that save_to_disk made; expected {_INFO} and {_STATE}, or {_SPLITS}")
+    loaded = None
+    try:
+        with _quiet(datasets):
+            loaded = datasets.load_from_disk(str(path.absolute()))
+    except _failures() as error:
+        kind = type(error).__name__
+    if loaded is None:
+        raise DataError(f"{path}: expected a table that save_to_disk made, found one that cannot be loaded ({kind})")
+    yield from _documents(loaded, reading, path=path)
+
+
+def documents_of(dataset: Any, reading: Reading) -> Iterator[Document]:
+    """The documents of a `Dataset` or a `DatasetDict` in memory, one row at a time.
+
+    Words are under `tokens` or `words`; tags under `ner_tags`, `tags` or `labels`, as class labels or as strings, of
+    IOB1, IOB2, IOBES or BILOU, or bare types. The text is rebuilt with one space between words. A document is called as
+    the column `id` says, where that is there and every id occurs once; else by its split and row, from 0: `train/0`.
+
+    Args:
+        dataset: The table or the tables.
+        reading: What is wanted. With `on_error="skip"` a malformed row is left out.
+
+    Raises:
+        DataError: If a table lacks the columns or the names of its tags.
+    """
+    yield from _documents(dataset, reading, path=None)
+
+
+def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+    """Write a folder as `save_to_disk` does, one document at a time: `id`, `tokens` and `ner_tags` (BIO class labels).
+
+    Args:
+        documents: The notes; `cardioner.data.formats.words.cut_words` says what a word is.
+        path: The folder; it is made if it is missing.
+        overwrite: Replace a folder that `save_to_disk` made.
+
+    Returns:
+        What the format cannot hold: rebuilt texts, spans that are left out, widened or trimmed, and scores.
+
+    Raises:
+        OutputError: If something is there that may not be replaced, there is no document, an id or a label is not
+            Unicode text, or the disk is full.
+        UsageError: If the package is not installed.
+    """
+    datasets = _package()
+    _check_place(path, overwrite=overwrite)
+    tally = Tally()
+    with staging(path) as stage:
+        # The names of all tags come first in a table, so rows wait in a file until the last one is known.
+        types = _spool(documents, stage / "rows.jsonl", tally)
+        with _quiet(datasets):
+            _save(datasets, stage, LabelSet.from_types(types).tags)
+        _check_place(path, overwrite=overwrite)
+        _replace(path, stage)
+    return tally.remarks()
+
+
+def _package() -> Any:
+    try:
+        import datasets  # noqa: PLC0415 - optional
+    except ImportError:
+        datasets = None
+    if datasets is None:
+        raise UsageError(
+            "tables of Hugging Face datasets need the package datasets: pip install datasets "
+            "(or pip install cardioner[datasets])"
+        )
+    return datasets
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the package raises for a folder or a row that it cannot make sense of; messages may quote the content."""
+    arrow = import_module("pyarrow").ArrowException  # comes with the package
+    return (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, arrow)
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """No progress bars inside; the caller's own wish comes back after."""
+    if datasets.utils.are_progress_bars_disabled():
+        yield
+        return
+    datasets.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.utils.enable_progress_bars()
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def _documents(dataset: Any, reading: Reading, *, path: Path | None) -> Iterator[Document]:
+    splits = dict(dataset) if isinstance(dataset, dict) else {str(getattr(dataset, "split", None) or "row"): dataset}
+    tables = {}
+    for name, table in splits.items():
+        with reading.guarded(path or Path(name)):
+            tables[name] = _Table(name, table, path)
+    ids = _own_ids(tables.values(), reading)
+    for table in tables.values():
+        yield from table.documents(reading, own_ids=ids)
+
+
+def _own_ids(tables: Iterable[_Table], reading: Reading) -> bool:
+    """Whether the rows' own ids can name them: often each split numbers its rows, or the sentences of a note share."""
+    seen = set[str]()
+    repeated, first = 0, ""
+    for table in tables:
+        for number, name in enumerate(table.ids()):
+            if name is None:
+                return False
+            if name in seen:
+                repeated, first = repeated + 1, first or f"{table.where}, row {number}"
+            seen.add(name)
+    if repeated:
+        reading.tally.add("ids that occur before, all rows numbered instead", first, repeated)
+    return not repeated
+
+
+class _Table:
+    """One split: its columns, and how its tags are written."""
+
+    def __init__(self, name: str, table: Any, path: Path | None) -> None:
+        self.name = name
+        self.path = path or Path(name)
+        self.where = f"{path} ({name})" if path else name
+        self.words = _column(table, _WORDS, self.where)
+        self.tags = _column(table, _TAGS, self.where)
+        self.names = _names(table.features[self.tags], self.where, self.tags)
+        self.others = sorted(set(table.column_names) - {"id", self.words, self.tags})
+        wanted = [column for column in ("id", self.words, self.tags) if column in table.column_names]
+        # Without the format that was saved with it, such as tensors.
+        self.table = table.with_format(None).select_columns(wanted)
+
+    def ids(self) -> Iterator[str | None]:
+        """The rows' own ids; `None` for a row without one that can be a name."""
+        if "id" not in self.table.column_names:
+            yield from (None for _ in range(min(1, len(self.table))))
+            return
+        try:
+            for row in self.table.select_columns(["id"]):
+                own = row["id"]
+                usable = isinstance(own, (str, int)) and not isinstance(own, bool) and own != ""
+                yield str(own) if usable else None
+        except _failures():
+            yield None
+
+    def documents(self, reading: Reading, *, own_ids: bool) -> Iterator[Document]:
+        for column in self.others:
+            reading.aside(f"column {column}", self.where)
+        tags = TagReader()
+        for number in range(len(self.table)):
+            document = None
+            with reading.guarded(self.path):
+                where = f"{self.where}, row {number}"
+                row = self._row(number, where)
+                name = str(row["id"]) if own_ids else f"{self.name}/{number}"
+                document = self._document(name, row, tags, reading=reading, where=where)
+            if document is not None:
+                yield document
+        tags.report(reading)
+
+    def _row(self, number: int, where: str) -> Mapping[str, Any]:
+        try:
+            row: Mapping[str, Any] = self.table[number]
+        except _failures() as error:
+            kind = type(error).__name__
+        else:
+            return row
+        raise DataError(f"{where}: cannot be read ({kind})")
+
+    def _document(
+        self, name: str, row: Mapping[str, Any], reader: TagReader, *, reading: Reading, where: str
+    ) -> Document:
+        words, tags = row[self.words], row[self.tags]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError(f"{where}: expected a list of strings under {self.words!r}")
+        if not isinstance(tags, list) or len(tags) != len(words):
+            found = f"{len(tags)} for {len(words)} words" if isinstance(tags, list) else "none"
+            raise DataError(f"{where}: expected a tag for each word under {self.tags!r}, found {found}")
+        parsed = [self._tag(tag, f"{where}: the tag at position {index}") for index, tag in enumerate(tags)]
+        entities = reader.entities(parsed, where=where)
+        document = document_of_words(name, [words], entities)
+        if lost := len(entities) - len(document.spans):
+            reading.tally.add(WORDLESS, name, lost)
+        return document
+
+    def _tag(self, tag: Any, where: str) -> tuple[str, str]:
+        """Position and type of a tag; a bare type counts as inside."""
+        if self.names is not None:
+            if not isinstance(tag, int) or not 0 <= tag < len(self.names):
+                raise DataError(f"{where} is not one of the {len(self.names)} that the column has names for")
+            tag = self.names[tag]
+        if not isinstance(tag, str) or tag in {"", "B-", "I-", "E-", "S-", "L-", "U-"}:
+            raise DataError(f"{where} is neither O nor an entity type, with or without a prefix")
+        return parse_tag(tag) or ("I", tag)
+
+
+def _column(table: Any, names: Sequence[str], where: str) -> str:
+    """The first of several names that a table has a column of."""
+    for name in names:
+        if name in table.column_names:
+            return name
+    raise DataError(f"{where}: expected a column {' or '.join(names)}, found {listed(table.column_names) or 'none'}")
+
+
+def _names(feature: Any, where: str, column: str) -> list[str] | None:
+    """The names of a column's class labels; `None` if its tags are strings."""
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    names = getattr(inner, "names", None)
+    if names:
+        return list(names)
+    if getattr(inner, "dtype", "") in {"string", "large_string", "null"}:
+        return None
+    raise DataError(
+        f"{where}: expected lists of class labels or of strings in the column {column!r}, found "
+        f"{getattr(inner, 'dtype', None) or type(feature).__name__}; give its numbers their names (ClassLabel)"
+    )
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place that holds something, unless it is a table that may be replaced."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not is_dataset(path):
+        raise OutputError(f"{path} exists and is no table that save_to_disk made; choose another name")
+    if not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
+
+
+def _spool(documents: Iterable[Document], spool: Path, tally: Tally) -> set[str]:
+    """Write rows with their tags' names as lines; the entity types in them."""
+    types = set[str]()
+    with spool.open("xb") as file:
+        for document in documents:
+            sentences = tag_words(document, tally)
+            rows = list(chain.from_iterable(sentences))
+            words, tags = [word for word, _ in rows], [tag for _, tag in rows]
+            if join_words([words]) != document.text:
+                tally.add(REBUILT, document.id)
+            types.update(tag[2:] for tag in tags if tag.startswith("B-"))
+            file.write(_encode(document.id, {"id": document.id, "tokens": words, "ner_tags": tags}))
+        if not file.tell():
+            raise OutputError("there is no document to write, and save_to_disk cannot hold a table without rows")
+    return types
+
+
+def _encode(name: str, row: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is no text"
+    raise OutputError(problem)
+
+
+def _save(datasets: Any, stage: Path, tags: Sequence[str]) -> None:
+    """Make the table of the lines beside them, without the cache that the package's own readers of files keep."""
+    from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415 - optional
+
+    texts = datasets.Value("string")
+    features = datasets.Features(
+        id=texts, tokens=datasets.Sequence(texts), ner_tags=datasets.Sequence(datasets.ClassLabel(names=list(tags)))
+    )
+    with (
+        ArrowWriter(path=str(stage / "rows.arrow"), features=features) as writer,
+        (stage / "rows.jsonl").open("rb") as rows,
+    ):
+        for row in rows:
+            writer.write(json.loads(row))
+        writer.finalize()
+    datasets.Dataset.from_file(str(stage / "rows.arrow")).save_to_disk(str(stage / "table"))
+
+
+def _replace(path: Path, stage: Path) -> None:
+    """Put the table in its place; what was there comes back if that fails."""
+    if not path.exists():
+        (stage / "table").rename(path)
+        return
+    path.rename(stage / "old")
+    try:
+        (stage / "table").rename(path)
+    except OSError:
+        (stage / "old").rename(path)
+        raise

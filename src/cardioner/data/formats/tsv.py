@@ -1,0 +1,350 @@
+"""TSV: a table holds one span a row, the notes are `.txt` files beside it or elsewhere.
+
+The header names the columns; the usual one is that of the MultiCardioNER task (https://temu.bsc.es/multicardioner/):
+`filename`, `label`, `start_span`, `end_span`, `text`. The notes may be missing where the spans are enough.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
+from cardioner.data.formats.corpus import Tally
+from cardioner.data.formats.files import FileNames, check_folder, publish, read_text, staging, writing
+from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
+from cardioner.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cardioner.data.formats.corpus import Reading, Remark
+
+_SUFFIXES = (".tsv", ".tab")
+_TABLE = "annotations.tsv"
+_TEXT_FOLDERS = ("txt", "text", "texts", "text_files", "brat")
+_EXPECTED = "expected a .tsv file of spans, or a folder with one and the .txt files of its notes"
+_ALONE = "notes without text, spans alone"
+_IMPOSSIBLE = "rows that are no span, as they do not end behind their start"
+_NEARBY = (-1, 1, -2, 2, -3, 3)
+_BREAKS_AS_SPACES = str.maketrans("\r\n\t", "   ")
+
+
+def is_tsv(path: Path) -> bool:
+    """Whether a path is a table, or a folder that holds one and no annotations of brat."""
+    if not path.is_dir():
+        return path.suffix.lower() in _SUFFIXES
+    return bool(_tables_below(path)) and not any(path.rglob("*.ann"))
+
+
+def read_tsv(path: Path, reading: Reading) -> Iterator[Document]:
+    """Read the notes of a table, one document at a time, sorted by id; a note without rows has no spans.
+
+    The id of a document is the path of its `.txt` relative to the folder of the notes, without the suffix and with `/`.
+    That folder is `reading.texts`; without, it is looked for: beside the table, then in a sub-folder with a usual name
+    (of a folder, all sub-folders count). Rows are kept until their note is read. Spans come in text order.
+
+    Args:
+        path: A table, or a folder whose tables are read in sorted order.
+        reading: What is wanted; if annotations are required, some row must name a note.
+
+    Raises:
+        DataError: If there is no table, header or note, or annotations that are required are missing.
+    """
+    yield from _read_documents(path, _find(path, reading), reading)
+
+
+def read_tsv_spans(path: Path, reading: Reading) -> Iterator[Document | Annotations]:
+    """Read the notes of a table as `read_tsv` does, or its spans alone if none of the notes that it names is found.
+
+    Spans alone come one note at a time, sorted by id, in text order, duplicates too, each with its mention, which may
+    be cleaned and is compared with nothing; rows that can be no span come apart from the others. If some of the notes
+    are found, or `reading.texts` is given, every note must be there. A single table without rows names no note and
+    gives nothing; in a folder its notes have no spans.
+
+    Args:
+        path: A table, or a folder whose tables are read in sorted order.
+        reading: What is wanted; each note whose text is missing is counted there.
+
+    Raises:
+        DataError: If there is no table or header; or as `read_tsv`, if notes are found.
+    """
+    found = _find(path, reading)
+    named = not found.rows.keys().isdisjoint(found.notes)
+    of_folder = path.is_dir() and found.notes and not found.rows
+    if named or of_folder or reading.texts is not None:
+        yield from _read_documents(path, found, reading)
+    else:
+        yield from _read_spans_alone(path, found, reading)
+
+
+def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+    """Write a table, or a folder of one and its notes, one document at a time.
+
+    Args:
+        documents: The notes; in a folder, a `/` in an id makes a sub-folder.
+        path: A name with `.tsv` gives one file, as MultiCardioNER takes it; else a folder, which is made if missing.
+        overwrite: Replace what is there; files of other documents stay as they are, but not the rows about them.
+
+    Returns:
+        What a table cannot hold: discontinuous spans and scores; and of one file, texts and notes without spans.
+
+    Raises:
+        OutputError: If the file exists, or the folder holds annotations or other text under the name of a note; if an
+            id occurs twice or cannot be a file name; or if nothing can be written there.
+    """
+    tally = Tally()
+    if path.suffix.lower() in _SUFFIXES:
+        _write_table(documents, path, overwrite=overwrite, tally=tally)
+    else:
+        _write_folder(documents, path, overwrite=overwrite, tally=tally)
+    return tally.remarks()
+
+
+# Finding files -------------------------------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """What lies at a path: tables, their rows by note, and the notes by id."""
+
+    tables: list[Path]
+    rows: dict[str, list[Row]]
+    notes: dict[str, Path]
+
+
+def _find(path: Path, reading: Reading) -> _Found:
+    tables = _find_tables(path)
+    rows: dict[str, list[Row]] = {}
+    for row in read_rows(tables, reading):
+        rows.setdefault(row.document, []).append(row)
+    return _Found(tables, rows, _find_notes(path, set(rows), reading.texts))
+
+
+def _find_tables(path: Path) -> list[Path]:
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; {_EXPECTED}")
+        tables = _tables_below(path) if path.is_dir() else [path]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
+    if not tables:
+        raise DataError(f"{path} holds no .tsv file; {_EXPECTED}")
+    return tables
+
+
+def _tables_below(folder: Path) -> list[Path]:
+    return [file for file in _visible_below(folder) if file.suffix.lower() == ".tsv"]
+
+
+def _visible_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file, folder))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _notes_below(folder: Path) -> dict[str, Path]:
+    files = [file for file in _visible_below(folder) if file.name.endswith(".txt")]
+    return {file.relative_to(folder).as_posix().removesuffix(".txt"): file for file in files}
+
+
+def _find_notes(path: Path, names: set[str], texts: Path | None) -> dict[str, Path]:
+    """The notes by id: of the first place that has all that the rows name, or else of the one that has most, if any."""
+    best: dict[str, Path] = {}
+    for notes in _places(path, names) if texts is None else [_notes_below(texts)]:
+        if notes and names <= notes.keys():
+            return notes
+        if not best or len(names & notes.keys()) > len(names & best.keys()):
+            best = notes
+    return best
+
+
+def _places(path: Path, names: set[str]) -> Iterator[dict[str, Path]]:
+    """The notes of the places where they may lie, the likeliest first."""
+    folder = path if path.is_dir() else path.parent
+    beside = {file.name.removesuffix(".txt") for file in folder.glob("[!.]*.txt") if file.is_file()}
+    if path.is_dir():
+        yield _notes_below(folder) if beside else {}
+    else:
+        yield {name: folder / f"{name}.txt" for name in beside}
+    for name in _TEXT_FOLDERS:
+        yield _notes_below(folder / name)
+    if path.is_dir():
+        yield _notes_below(folder)
+    elif any("/" in name for name in names):
+        # Beside a single table any corpus may lie: only what the rows name tells that it is theirs.
+        below = _notes_below(folder)
+        yield below if names <= below.keys() else {name: note for name, note in below.items() if name in names}
+
+
+def _remark_on_files(path: Path, used: set[Path], reading: Reading) -> None:
+    """Count the files of the folders that were given which are neither a table nor a note."""
+    seen = set(used)
+    for folder in (path, reading.texts):
+        if folder is None or not folder.is_dir():
+            continue
+        for file in sorted(file for file in folder.rglob("*") if file.is_file() and file not in seen):
+            seen.add(file)
+            reading.aside("hidden files" if _is_hidden(file, folder) else "other files", file)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Document]:
+    rows, notes = found.rows, found.notes
+    _refuse_no_notes(path, found, reading)
+    _remark_on_files(path, {*found.tables, *notes.values()}, reading)
+    stopped = reading.on_error == "stop" and reading.problems
+    if reading.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
+        raise DataError(
+            f"{path}: expected annotations, but no row names any of the {len(notes)} notes; "
+            "compare the names, or give the folder of the notes (--texts DIR)"
+        )
+    _refuse_rows_without_note(rows, notes, reading)
+    for name in sorted(notes):
+        document = None
+        with reading.guarded(notes[name]):
+            document = _read_document(name, notes[name], rows=rows.pop(name, []), reading=reading)
+        if document is not None:
+            yield document
+
+
+def _refuse_no_notes(path: Path, found: _Found, reading: Reading) -> None:
+    if not found.notes and reading.texts is not None:
+        raise DataError(f"{reading.texts}: expected the folder of the notes (--texts DIR), found no .txt file there")
+    if not found.notes:
+        raise DataError(
+            f"{path}: found no .txt file beside it, nor in a sub-folder {', '.join(_TEXT_FOLDERS)}; "
+            "give the folder of its notes (--texts DIR)"
+        )
+
+
+def _refuse_rows_without_note(rows: Mapping[str, Sequence[Row]], notes: Mapping[str, Path], reading: Reading) -> None:
+    lonely = [row for name in rows.keys() - notes.keys() for row in rows[name]]
+    for row in sorted(lonely, key=lambda row: (row.path, row.line)):
+        with reading.guarded(row.path, row.line):
+            raise DataError(
+                f"expected the note {row.document!r} as a .txt file, found none of this name; "
+                "add it, or give the folder of the notes (--texts DIR)"
+            )
+
+
+def _read_document(name: str, note: Path, *, rows: Sequence[Row], reading: Reading) -> Document:
+    text = read_text(note, reading.encoding)
+    spans = []
+    for row in rows:
+        with reading.guarded(row.path, row.line):
+            _check_row(row, text)
+            spans.append(Span(row.start, row.end, row.label))
+    return Document(name, text, tuple(sorted(spans, key=_in_text_order)))
+
+
+def _in_text_order(marked: Span | Row) -> tuple[int, int, str]:
+    return marked.start, marked.end, marked.label
+
+
+def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[Annotations]:
+    _remark_on_files(path, set(found.tables), reading)
+    for row in found.rows.pop("", []):
+        with reading.guarded(row.path, row.line):
+            raise DataError("expected the name of a note in the column of the document, found none")
+    for name in sorted(found.rows):
+        rows = found.rows.pop(name)
+        reading.aside(_ALONE, rows[0].path, rows[0].line)
+        rows.sort(key=_in_text_order)
+        possible, impossible = ([row for row in rows if (row.start < row.end) is kind] for kind in (True, False))
+        for row in impossible:
+            reading.aside(_IMPOSSIBLE, row.path, row.line)
+        yield Annotations(
+            name,
+            tuple(Span(row.start, row.end, row.label) for row in possible),
+            tuple(row.mention for row in possible),
+            tuple(ImpossibleSpan(row.start, row.end, row.label, row.mention) for row in impossible),
+        )
+
+
+def _check_row(row: Row, text: str) -> None:
+    """Refuse a mention that is not what the text holds; the message says where it would be, and never what it is."""
+    if row.start >= row.end:
+        raise DataError(f"a span needs start < end, found {row.start} to {row.end}")
+    if row.end > len(text):
+        raise DataError(f"the span {row.start} to {row.end} ends behind the text, which has {len(text)} characters")
+    if row.mention is None or _matches(row, text):
+        return
+    inside = [shift for shift in _NEARBY if row.start + shift >= 0 and row.end + shift <= len(text)]
+    nearby = [
+        f"it would match at {row.start + shift} to {row.end + shift}" for shift in inside if _matches(row, text, shift)
+    ]
+    hint = nearby[0] if nearby else "nor within 3 characters of it"
+    raise DataError(f"the mention does not match the text at {row.start} to {row.end} ({hint})")
+
+
+def _matches(row: Row, text: str, shift: int = 0) -> bool:
+    """Whether the mention is what the text holds; newlines and tabs may have become a space each."""
+    found = text[row.start + shift : row.end + shift]
+    return row.mention is not None and row.mention.translate(_BREAKS_AS_SPACES) == found.translate(_BREAKS_AS_SPACES)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _write_table(documents: Iterable[Document], path: Path, *, overwrite: bool, tally: Tally) -> None:
+    ids = set[str]()
+    with writing(path, overwrite=overwrite) as file:
+        file.write(row_text(HEADER).encode())
+        for document in documents:
+            if document.id in ids:
+                raise OutputError(f"the document id {document.id!r} occurs more than once; rename one")
+            ids.add(document.id)
+            rows = _encode_rows(document, tally)
+            file.write(rows)
+            tally.add("texts, not in a TSV file", document.id)
+            if not rows:
+                tally.add("documents without spans, not in a TSV file", document.id)
+
+
+def _write_folder(documents: Iterable[Document], path: Path, *, overwrite: bool, tally: Tally) -> None:
+    names = FileNames(".txt")
+    with staging(path) as stage:
+        with (stage / _TABLE).open("xb") as table:
+            table.write(row_text(HEADER).encode())
+            for document in documents:
+                _refuse_table_name(document.id)
+                names.add(document.id)
+                note = stage / f"{document.id}.txt"
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_bytes(document.text.encode())
+                table.write(_encode_rows(document, tally))
+        notes = {path / f"{name}.txt": stage / f"{name}.txt" for name in names}
+        check_folder(path, notes, suffixes=[".tsv", ".ann"], overwrite=overwrite)
+        # the table first: rows without notes are noticed, notes without rows are not
+        publish(stage, path, (_TABLE, *(f"{name}.txt" for name in names)))
+
+
+def _refuse_table_name(name: str) -> None:
+    """Refuse an id that needs a folder of the name that the table has."""
+    folder = unicodedata.normalize("NFC", name.partition("/")[0]).casefold()
+    if "/" in name and folder == _TABLE:
+        raise OutputError(f"the document id {name!r} needs a folder where the file {_TABLE} goes; rename it")
+
+
+def _encode_rows(document: Document, tally: Tally) -> bytes:
+    """The rows of a note; what they cannot hold is counted."""
+    # A reader takes one `.txt` off, which may be part of the id.
+    name = f"{document.id}.txt" if document.id.endswith(".txt") else document.id
+    rows = []
+    for span in document.spans:
+        if len(span.fragments) > 1:
+            tally.add("discontinuous spans, left out", document.id)
+            continue
+        if span.score is not None:
+            tally.add("scores, left out", document.id)
+        rows.append(row_text((name, span.label, str(span.start), str(span.end), document.text_of(span))))
+    try:
+        return "".join(rows).encode()
+    except UnicodeEncodeError as error:
+        problem = f"document {document.id!r}: its id or a label holds half of a pair, no text ({error.reason})"
+    raise OutputError(problem)

@@ -1,0 +1,196 @@
+"""One pass over corpora that counts what is in them, what flat tags lose of it, and what looks like a mistake.
+
+Documents are seen one at a time and forgotten: counters, ids, what comparing the texts needs, and a few examples stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cardioner.data.documents import rename_labels
+from cardioner.data.formats import Reading, detect_format, stream_corpus
+from cardioner.data.near_duplicates import group_similar
+from cardioner.data.quality.counting import Count, FlatCount, PartCount
+from cardioner.data.quality.findings import CheckReport, SimilarTexts, Source
+from cardioner.data.quality.tokens import Tokens, words
+from cardioner.data.quality.type_names import find_alike
+from cardioner.data.splits import read_splits
+from cardioner.errors import DataError, UsageError, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cardioner.data.documents import Document
+
+_MALFORMED = "malformed, skipped"
+"""The kind under which `Reading` counts what it skips; the report has a place of its own for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to read the corpora.
+
+    Attributes:
+        format: A name in `FORMATS`; found by content without.
+        encoding: Of the files.
+        texts: The folder of the notes, for a TSV file that lies elsewhere.
+        mapping: Old to new names of types; an empty name drops the type.
+        splits: A file that divides the one corpus into parts.
+    """
+
+    format: str | None = None
+    encoding: str = "utf-8"
+    texts: Path | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    splits: Path | None = None
+
+
+def check_corpora(
+    paths: Sequence[Path],
+    request: Request | None = None,
+    *,
+    tokens: Tokens | None = None,
+    advance: Callable[[], None] | None = None,
+) -> CheckReport:
+    """Read corpora to their end, whatever is malformed in them, and report what was found.
+
+    Args:
+        paths: The corpora; each is a part, unless `request.splits` divides the only one.
+        request: How to read them.
+        tokens: What gets one tag each; words without.
+        advance: Called after every document.
+
+    Raises:
+        DataError: If nothing is at a path or it has no known format, or if the splits cannot be read.
+        UsageError: For an unknown format or encoding, the same path twice, or splits with several corpora.
+    """
+    request = request or Request()
+    _check(paths, request)
+    reader = _Reader({path: _reading(request) for path in paths}, request)
+    names = [str(path) for path in paths]
+    if request.splits is not None:
+        names = reader.divide(request.splits)
+    count = Count({name: PartCount() for name in names}, FlatCount(tokens or words()))
+    similar = _group(reader.documents(), count, advance)
+    reader.finish()
+    labels = {label for part in count.parts.values() for label in part.lengths}
+    return CheckReport(
+        parts=tuple(part.result(name) for name, part in count.parts.items()),
+        sources=tuple(_source(path, reading) for path, reading in reader.readings.items()),
+        flat_tags=count.flat.result(),
+        similar=similar,
+        repeated=dict(sorted(count.repeats.per_type.items())),
+        first_repeated=tuple(count.repeats.first),
+        alike=find_alike(labels),
+        examples=tuple(count.examples),
+    )
+
+
+def _check(paths: Sequence[Path], request: Request) -> None:
+    """Refuse what would be a mistake of the caller's and no finding."""
+    if not paths or len(set(paths)) != len(paths):
+        raise UsageError("give at least one corpus, and each of them once")
+    if request.splits is not None and len(paths) > 1:
+        raise UsageError(f"--splits divides one corpus into parts; found {len(paths)} corpora")
+    for path in paths:
+        detect_format(path)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def _reading(request: Request) -> Reading:
+    return Reading(encoding=request.encoding, texts=request.texts, on_error="skip")
+
+
+@dataclass(slots=True)
+class _Reader:
+    """The documents of all parts, and where their readings stand.
+
+    Attributes:
+        readings: By path.
+        request: How to read.
+        part_of: The part of each document id of the splits; `None` without splits.
+        awaited: Ids of the splits that have not come by yet.
+        met: Names of types, as they are in the files.
+    """
+
+    readings: dict[Path, Reading]
+    request: Request
+    part_of: dict[str, str] | None = None
+    awaited: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
+
+    def divide(self, path: Path) -> list[str]:
+        """Take the parts from a file; returns the names of those that list any document."""
+        splits = read_splits(path)
+        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        self.part_of = {name: part for part, ids in parts.items() for name in ids}
+        self.awaited = set(self.part_of)
+        return [part for part, ids in parts.items() if ids]
+
+    def documents(self) -> Iterator[tuple[str, Document]]:
+        """Every document with the name of its part; what cannot be read is left to the readings."""
+        for path, reading in self.readings.items():
+            with reading.guarded(path):
+                for document in stream_corpus(path, self.request.format, reading=reading):
+                    part = self._part(path, document.id)
+                    if part is not None:
+                        yield part, self._renamed(path, document)
+
+    def _part(self, path: Path, name: str) -> str | None:
+        if self.part_of is None:
+            return str(path)
+        self.awaited.discard(name)
+        if name not in self.part_of:
+            self.readings[path].aside("documents in no part of the splits", f"{path}: document {name}")
+        return self.part_of.get(name)
+
+    def _renamed(self, path: Path, document: Document) -> Document:
+        self.met.update(span.label for span in document.spans)
+        (renamed,) = rename_labels([document], dict(self.request.mapping))
+        for _ in range(len(document.spans) - len(renamed.spans)):
+            self.readings[path].aside("spans of a type that --map drops", f"{path}: document {document.id}")
+        return renamed
+
+    def finish(self) -> None:
+        """Report names that were given and met nothing."""
+        path, reading = next(iter(self.readings.items()))
+        with reading.guarded(path):
+            if unknown := self.request.mapping.keys() - self.met:
+                found = listed(self.met) or "none"
+                raise DataError(f"--map names {listed(unknown)}; the data has the types {found}")
+        with reading.guarded(path):
+            if self.awaited:
+                raise DataError(
+                    f"{len(self.awaited)} ids of the splits are not among the documents that could be read: "
+                    f"{listed(self.awaited)}"
+                )
+
+
+def _group(
+    documents: Iterable[tuple[str, Document]], count: Count, advance: Callable[[], None] | None
+) -> tuple[SimilarTexts, ...]:
+    """Count documents on their way to the search for similar ones: they pass once."""
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for part, document in documents:
+            count.add(part, document)
+            if advance is not None:
+                advance()
+            yield str(len(count.members) - 1), document.text  # an id may be in several parts, a number is not
+
+    groups = [(sorted(map(int, group.ids)), group.identical) for group in group_similar(texts())]
+    return tuple(
+        SimilarTexts(tuple(count.members[number] for number in numbers), identical)
+        for numbers, identical in sorted(groups)
+    )
+
+
+def _source(path: Path, reading: Reading) -> Source:
+    remarks = reading.tally.remarks()
+    malformed = sum(remark.count for remark in remarks if remark.kind == _MALFORMED)
+    others = tuple(remark for remark in remarks if remark.kind != _MALFORMED)
+    return Source(str(path), malformed, reading.problems, others)

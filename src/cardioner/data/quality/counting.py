@@ -1,0 +1,128 @@
+"""Counters that documents pass by, one at a time: what is in them, what flat tags lose, what is there twice."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cardioner.data.quality.findings import FlatTags, Member, Part, Repeated
+from cardioner.multiclass.tagging import run_offsets, to_runs, to_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cardioner.data.documents import Document, Span
+    from cardioner.data.quality.tokens import Tokens
+
+_REPEATED_SHOWN = 20
+_EXAMPLES = 10
+
+
+@dataclass(slots=True)
+class PartCount:
+    """The figures of a part so far."""
+
+    documents: int = 0
+    without_entities: int = 0
+    characters: int = 0
+    lengths: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    per_document: Counter[int] = field(default_factory=Counter)
+
+    def add(self, document: Document) -> None:
+        """Count a document."""
+        self.documents += 1
+        self.without_entities += not document.spans
+        self.characters += len(document.text)
+        self.per_document[len(document.spans)] += 1
+        for span in document.spans:
+            self.lengths[span.label][span.length] += 1
+
+    def result(self, name: str) -> Part:
+        """The figures, with a name."""
+        lengths = {label: Counter(dict(sorted(self.lengths[label].items()))) for label in sorted(self.lengths)}
+        per_document = Counter(dict(sorted(self.per_document.items())))
+        return Part(name, self.documents, self.without_entities, self.characters, lengths, per_document)
+
+
+@dataclass(slots=True)
+class FlatCount:
+    """What flat tags lose, so far."""
+
+    tokens: Tokens
+    gold: Counter[str] = field(default_factory=Counter)
+    exact: Counter[str] = field(default_factory=Counter)
+    losses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    beyond_window: Counter[str] = field(default_factory=Counter)
+
+    def add(self, document: Document) -> None:
+        """Tag a document's spans, read them back from the tags, and count what came back and what did not."""
+        if not document.spans:
+            return
+        offsets = self.tokens.offsets(document.text)
+        tags, losses = to_tags(document.spans, offsets)
+        found = _read_back(tags, offsets)
+        every = Counter((span.start, span.end, span.label) for span in document.spans)
+        kept = every - Counter((loss.start, loss.end, loss.label) for loss in losses)
+        assert kept <= found, f"document {document.id}: a span is neither in the tags nor reported"
+        whole = Counter((span.start, span.end, span.label) for span in document.spans if not span.fragments)
+        self.gold.update(label for _, _, label in every.elements())
+        self.exact.update(label for _, _, label in (whole & found).elements())
+        self.losses.update((loss.kind, loss.label) for loss in losses)
+        self._count_long(document.spans, offsets)
+
+    def _count_long(self, spans: Sequence[Span], offsets: Sequence[tuple[int, int]]) -> None:
+        starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
+        for span in spans:
+            length = bisect_left(starts, span.end) - bisect_right(ends, span.start)
+            self.beyond_window[span.label] += length > self.tokens.window
+
+    def result(self) -> FlatTags:
+        """The counts."""
+        losses, beyond = dict(sorted(self.losses.items())), dict(sorted((+self.beyond_window).items()))
+        gold, exact = dict(sorted(self.gold.items())), dict(sorted(self.exact.items()))
+        return FlatTags(self.tokens.unit, self.tokens.window, gold, exact, losses, beyond)
+
+
+def _read_back(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> Counter[tuple[int, int, str]]:
+    """The entities that the tags hold: characters, half-open, and type."""
+    return Counter((*run_offsets(run, offsets), run.label) for run in to_runs(tags))
+
+
+@dataclass(slots=True)
+class RepeatCount:
+    """Spans that a document has more than once, so far."""
+
+    per_type: Counter[str] = field(default_factory=Counter)
+    first: list[Repeated] = field(default_factory=list)
+
+    def add(self, member: Member, document: Document) -> None:
+        """Count every span but the first of those that agree in offsets, fragments and type."""
+        keys = Counter((span.start, span.end, span.label, span.fragments) for span in document.spans)
+        for (start, end, label, _), times in sorted(keys.items()):
+            if times > 1:
+                self.per_type[label] += times - 1
+                if len(self.first) < _REPEATED_SHOWN:
+                    self.first.append(Repeated(member, start, end, label, times))
+
+
+@dataclass(slots=True)
+class Count:
+    """Everything that is counted of documents as they pass by."""
+
+    parts: dict[str, PartCount]
+    flat: FlatCount
+    repeats: RepeatCount = field(default_factory=RepeatCount)
+    members: list[Member] = field(default_factory=list)
+    examples: list[tuple[Member, Document]] = field(default_factory=list)
+
+    def add(self, part: str, document: Document) -> None:
+        """Count a document; only the first few with entities are kept."""
+        member = Member(part, document.id)
+        self.members.append(member)
+        self.parts[part].add(document)
+        self.flat.add(document)
+        self.repeats.add(member, document)
+        if document.spans and len(self.examples) < _EXAMPLES:
+            self.examples.append((member, document))

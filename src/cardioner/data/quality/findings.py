@@ -1,0 +1,340 @@
+"""What a check of corpora found, as frozen records that know how to become plain JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cardioner.data.documents import Document
+    from cardioner.data.formats import Remark
+    from cardioner.data.quality.type_names import Alike
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How whole numbers are spread.
+
+    Attributes:
+        least: The smallest.
+        median: The middle one, or the mean of the two in the middle.
+        mean: Their mean.
+        p95: The smallest that 95 % of them do not exceed (nearest rank).
+        most: The largest.
+    """
+
+    least: int
+    median: float
+    mean: float
+    p95: int
+    most: int
+
+
+def spread_of(counts: Mapping[int, int]) -> Spread | None:
+    """How numbers are spread of which it is known how often each occurs; `None` if there is none."""
+    total = sum(counts.values())
+    if not total:
+        return None
+    ordered = sorted(number for number, count in counts.items() if count)
+    median = (_at_rank(counts, ordered, (total + 1) // 2) + _at_rank(counts, ordered, total // 2 + 1)) / 2
+    mean = sum(number * count for number, count in counts.items()) / total
+    return Spread(ordered[0], median, mean, _at_rank(counts, ordered, -(-95 * total // 100)), ordered[-1])
+
+
+def _at_rank(counts: Mapping[int, int], ordered: Iterable[int], rank: int) -> int:
+    """The number at a place in the order, counted from 1."""
+    passed = 0
+    for number in ordered:
+        passed += counts[number]
+        if passed >= rank:
+            return number
+    raise ValueError(f"there are {passed} numbers, none at rank {rank}")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The figures of one part; they add up over disjoint parts.
+
+    Attributes:
+        name: Its path, or its name in the splits.
+        documents: How many there are.
+        without_entities: How many of them have no span.
+        characters: Of their texts.
+        lengths: Per entity type, how many entities have which length in characters (from first to last).
+        per_document: How many documents have which number of entities.
+    """
+
+    name: str
+    documents: int = 0
+    without_entities: int = 0
+    characters: int = 0
+    lengths: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    per_document: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def per_type(self) -> dict[str, int]:
+        """Entities of each type, sorted by type."""
+        return {label: sum(self.lengths[label].values()) for label in sorted(self.lengths)}
+
+    @property
+    def entities(self) -> int:
+        """Entities of all types."""
+        return sum(self.per_type.values())
+
+    @property
+    def all_lengths(self) -> Counter[int]:
+        """How many entities of any type have which length."""
+        return _sum(self.lengths.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "name": self.name,
+            "documents": self.documents,
+            "documents_without_entities": self.without_entities,
+            "characters": self.characters,
+            "entities": self.entities,
+            "entities_per_type": self.per_type,
+            "entities_per_document": _plain(spread_of(self.per_document)),
+            "entity_characters": _plain(spread_of(self.all_lengths)),
+            "entity_characters_per_type": {
+                label: _plain(spread_of(self.lengths[label])) for label in sorted(self.lengths)
+            },
+        }
+
+
+def total_of(parts: Iterable[Part], name: str = "all") -> Part:
+    """The figures of several parts together."""
+    parts = list(parts)
+    labels = {label for part in parts for label in part.lengths}
+    return Part(
+        name,
+        sum(part.documents for part in parts),
+        sum(part.without_entities for part in parts),
+        sum(part.characters for part in parts),
+        {label: _sum(part.lengths.get(label, {}) for part in parts) for label in sorted(labels)},
+        _sum(part.per_document for part in parts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How the reading of one corpus went.
+
+    Attributes:
+        path: The corpus.
+        malformed: How many files, lines or documents of it could not be used.
+        problems: The first of them, each with its place.
+        remarks: What was set aside.
+    """
+
+    path: str
+    malformed: int
+    problems: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        remarks = [asdict(remark) for remark in self.remarks]
+        return {"path": self.path, "malformed": self.malformed, "problems": [*self.problems], "set_aside": remarks}
+
+
+@dataclass(frozen=True, slots=True)
+class FlatTags:
+    """What one tag per token can hold of the spans.
+
+    Attributes:
+        unit: The tokens: words, or the sub-tokens of a named tokenizer.
+        window: Most of them that a model reads at a time.
+        gold: Spans per type.
+        exact: Those whose characters and type come back exactly from the tags, per type.
+        losses: How many spans are not carried as they are, by why and type. One of them may come back all the same, by
+            the tags of another span: of two that differ in white space at their edges alone, both are reported.
+        beyond_window: Spans of more tokens than a window, per type; the tags hold them all the same.
+    """
+
+    unit: str
+    window: int
+    gold: Mapping[str, int]
+    exact: Mapping[str, int]
+    losses: Mapping[tuple[str, str], int]
+    beyond_window: Mapping[str, int]
+
+    def ceiling(self, label: str | None = None) -> float | None:
+        """The best recall that a tagger with flat tags can reach, of a type or of all; `None` without spans."""
+        gold = sum(self.gold.values()) if label is None else self.gold.get(label, 0)
+        exact = sum(self.exact.values()) if label is None else self.exact.get(label, 0)
+        return exact / gold if gold else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "unit": self.unit,
+            "window": self.window,
+            "spans": sum(self.gold.values()),
+            "exact": sum(self.exact.values()),
+            "recall_ceiling": self.ceiling(),
+            "per_type": {
+                label: {
+                    "spans": self.gold[label],
+                    "exact": self.exact.get(label, 0),
+                    "recall_ceiling": self.ceiling(label),
+                }
+                for label in sorted(self.gold)
+            },
+            "losses": [
+                {"kind": kind, "type": label, "spans": count} for (kind, label), count in sorted(self.losses.items())
+            ],
+            "longer_than_a_window": dict(sorted(self.beyond_window.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A document in a group: its part and its id."""
+
+    part: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarTexts:
+    """Documents with the same text, or nearly the same one.
+
+    Attributes:
+        members: The documents, in the order of the corpora.
+        identical: Whether the texts are equal.
+    """
+
+    members: tuple[Member, ...]
+    identical: bool
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether the documents are in more than one part."""
+        return len({member.part for member in self.members}) > 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "identical": self.identical,
+            "leakage": self.is_leak,
+            "members": [asdict(member) for member in self.members],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A span that a document has more than once: the offsets of its characters, and how often it is there."""
+
+    member: Member
+    start: int
+    end: int
+    label: str
+    times: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        plain = asdict(self)
+        return {**plain.pop("member"), **plain}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """All that a check found.
+
+    Attributes:
+        parts: The figures of each part, in the order given.
+        sources: How the reading of each corpus went.
+        flat_tags: What one tag per token cannot hold.
+        similar: Groups of equal or nearly equal texts.
+        repeated: How many spans of each type repeat another one of the same document.
+        first_repeated: The first of them.
+        alike: Type names that may mean the same type.
+        examples: The first documents with entities, for the page; `to_dict` leaves them out, as they hold text.
+    """
+
+    parts: tuple[Part, ...]
+    sources: tuple[Source, ...]
+    flat_tags: FlatTags
+    similar: tuple[SimilarTexts, ...]
+    repeated: Mapping[str, int]
+    first_repeated: tuple[Repeated, ...]
+    alike: tuple[Alike, ...]
+    examples: tuple[tuple[Member, Document], ...] = field(default=(), repr=False)
+
+    @property
+    def total(self) -> Part:
+        """The figures of all parts together."""
+        return total_of(self.parts)
+
+    @property
+    def malformed(self) -> int:
+        """How many files, lines or documents could not be used."""
+        return sum(source.malformed for source in self.sources)
+
+    @property
+    def leaks(self) -> tuple[SimilarTexts, ...]:
+        """The groups whose documents are in different parts."""
+        return tuple(group for group in self.similar if group.is_leak)
+
+    @property
+    def missing_types(self) -> dict[str, tuple[str, ...]]:
+        """For each part that lacks types of another part, those types, sorted."""
+        every = self.total.lengths.keys()
+        missing = {part.name: tuple(sorted(every - part.lengths.keys())) for part in self.parts}
+        return {name: labels for name, labels in missing.items() if labels}
+
+    @property
+    def short_names(self) -> dict[str, str]:
+        """A shorter name for each part, for tables and plots: the steps that all paths begin with are left out."""
+        steps = [part.name.replace("\\", "/").rstrip("/").split("/") for part in self.parts]
+        shared = min(map(len, steps)) - 1
+        while shared and len({tuple(path[:shared]) for path in steps}) > 1:
+            shared -= 1
+        return {part.name: "/".join(path[shared:]) for part, path in zip(self.parts, steps, strict=True)}
+
+    def parts_with(self, label: str) -> tuple[str, ...]:
+        """The names of the parts that have entities of a type."""
+        return tuple(part.name for part in self.parts if label in part.lengths)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the same for the same corpora; no word of a note is in it."""
+        return {
+            "parts": [part.to_dict() for part in self.parts],
+            "all": self.total.to_dict(),
+            "malformed": self.malformed,
+            "sources": [source.to_dict() for source in self.sources],
+            "flat_tags": self.flat_tags.to_dict(),
+            "similar_texts": [group.to_dict() for group in self.similar],
+            "leakage": len(self.leaks),
+            "repeated_spans": {
+                "count": sum(self.repeated.values()),
+                "per_type": dict(sorted(self.repeated.items())),
+                "first": [repeated.to_dict() for repeated in self.first_repeated],
+            },
+            "similar_names": [
+                {
+                    "names": [*pair.names],
+                    "why": pair.why,
+                    "parts": {name: [*self.parts_with(name)] for name in pair.names},
+                }
+                for pair in self.alike
+            ],
+            "missing_types": {name: [*labels] for name, labels in self.missing_types.items()},
+        }
+
+
+def _plain(spread: Spread | None) -> dict[str, Any] | None:
+    return None if spread is None else asdict(spread)
+
+
+def _sum(counts: Iterable[Mapping[int, int]]) -> Counter[int]:
+    """Counts together, keys in order."""
+    total: Counter[int] = Counter()
+    for part in counts:
+        total.update(part)
+    return Counter(dict(sorted(total.items())))

@@ -1,0 +1,36 @@
+"""What gets one tag each: words, or the sub-tokens of an encoder's tokenizer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WINDOW = 128
+"""Most sub-tokens that a model reads at a time unless it is told otherwise, special ones included."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class Tokens(NamedTuple):
+    """A way to cut texts into tokens.
+
+    Attributes:
+        unit: What the tokens are called.
+        offsets: The tokens of a text in order: characters, half-open, without white space at the edges.
+        window: Most tokens that a model reads at a time.
+    """
+
+    unit: str
+    offsets: Callable[[str], list[tuple[int, int]]]
+    window: int
+
+
+def words() -> Tokens:
+    """Runs of word characters, and every other character that is no white space by itself.
+
+    Sub-tokens are shorter than these as a rule, so words tell about how much is lost, and rather too much of it.
+    """
+    return Tokens("words", lambda text: [match.span() for match in _WORD.finditer(text)], WINDOW)

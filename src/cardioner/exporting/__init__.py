@@ -1,1 +1,0 @@
-"""Ways to leave: a trained model in forms that need no cardioner."""

@@ -1,0 +1,126 @@
+"""Whether an export finds the spans that the model finds: on notes of the user's, or on a few made up here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cardioner.errors import ModelError
+from cardioner.interop.onnx_graph import BOUND
+from cardioner.multiclass.encoding import encode_notes
+from cardioner.multiclass.inference import decode_notes, emissions_of
+from cardioner.multiclass.pipeline import tag_texts
+from cardioner.multiclass.windows import in_groups
+
+if TYPE_CHECKING:
+    from cardioner.interop.onnx_files.tag import Tagger
+
+_SENTENCES = (
+    "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d.\r\n",
+    "Paciente con disnea de esfuerzo e insuficiencia cardíaca; se inició furosemida 40 mg/12h.\n",
+    "Geen orthopnoe. Ernstige aortaklepstenose met syncope; metoprolol 50 mg, coronaire bypass. ",
+    "Pas d'œdème; fibrillation auriculaire paroxystique traitée par amiodarone 200 mg/j.\n\n",
+    "Dolore toracico da tre giorni, ipertensione arteriosa; ramipril 5 mg, ASA 100 mg.\t",
+    "Keine Ödeme, Vorhofflimmern, Z.n. Myokardinfarkt (2017), Marcumar® abgesetzt. ",
+    "Žádná dušnost, srdeční selhání s EF 35 %; без боли в груди, инфаркт миокарда; 心房細動あり。",
+    "\ufeff\U0001fac0 \U0001f468\u200d\u2695\ufe0f e\u0301 \u00a0\u00ad\u200b\x00 [SEP]</s><pad>[MASK] bpm. ",
+)
+_LONG = 8
+"""How many times the sentences stand in the longest note."""
+
+
+class Agreement(NamedTuple):
+    """How far two taggers agree on notes.
+
+    Attributes:
+        notes: How many notes were tagged.
+        found: How many spans the model found in them.
+        other: How many the export found.
+        equal: How many of these have the same edges and type as one of the model's.
+        ties: In how many notes they differ because two sequences of tags are equally good.
+        moved: In how many notes they differ otherwise.
+    """
+
+    notes: int = 0
+    found: int = 0
+    other: int = 0
+    equal: int = 0
+    ties: int = 0
+    moved: int = 0
+
+    @property
+    def share(self) -> float:
+        """Twice the equal spans over the spans of both: the strict F1 of the one against the other."""
+        return 2 * self.equal / (self.found + self.other) if self.found + self.other else 1.0
+
+    def plus(self, other: Agreement) -> Agreement:
+        """Both together."""
+        return Agreement(*(one + more for one, more in zip(self, other, strict=True)))
+
+
+def made_up_notes() -> list[str]:
+    """Notes in several languages: short ones, empty ones, odd characters, and one of many windows."""
+    whole = "".join(_SENTENCES)
+    return ["", " \n", "x", *_SENTENCES, whole, whole * _LONG]
+
+
+def agreement(model: Any, tokenizer: Any, tagger: Tagger, texts: Iterable[str], *, exact: bool) -> Agreement:
+    """Tag notes with both and compare.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        tagger: The export.
+        texts: The notes.
+        exact: Whether the export computes the model's logits up to the bound, so that only ties may move a span.
+
+    Raises:
+        ModelError: If the export cuts a text into other sub-tokens.
+    """
+    total = Agreement()
+    for group in in_groups(texts, len):
+        _check_sub_tokens(tokenizer, tagger, group)
+        ours, theirs = tag_texts(model, tokenizer, group), tagger.tag(group)
+        for text, own, other in zip(group, ours, theirs, strict=True):
+            one, two = ({(span.start, span.end, span.label) for span in spans} for spans in (own, other))
+            tie = exact and one != two and _tied(model, tokenizer, tagger, text)
+            total = total.plus(
+                Agreement(1, len(one), len(two), len(one & two), ties=int(tie), moved=int(one != two and not tie))
+            )
+    return total
+
+
+def _check_sub_tokens(tokenizer: Any, tagger: Tagger, texts: Sequence[str]) -> None:
+    """Refuse a tokenizer that needs transformers to do what it does."""
+    pairs = zip(encode_notes(tokenizer, texts), tagger.encode(texts), strict=True)
+    if other := sum(tuple(one) != tuple(two) for one, two in pairs):
+        raise ModelError(
+            f"tokenizer.json alone gives other sub-tokens than the model's tokenizer in {other} of {len(texts)} notes: "
+            "share the directory as it is"
+        )
+
+
+def _tied(model: Any, tokenizer: Any, tagger: Tagger, text: str) -> bool:
+    """Whether the export's tags are as good as the model's, by the model's own scores, up to the bound of a logit.
+
+    If no logit differs by more than the bound, the scores of two sequences can change places only where they are
+    closer than twice the bound for each position at which they differ.
+    """
+    (emissions,) = emissions_of(model, tokenizer, encode_notes(tokenizer, [text]))
+    (ours,) = decode_notes(model, [emissions])
+    (theirs,) = tagger.decode(tagger.emissions(tagger.encode([text])))
+    differing = sum(one != other for one, other in zip(ours, theirs, strict=True))
+    gap = _score(model, emissions, ours) - _score(model, emissions, theirs)
+    return differing > 0 and gap <= 2 * BOUND * differing
+
+
+@torch.no_grad()
+def _score(model: Any, emissions: Tensor, tags: Sequence[int]) -> float:
+    """The log score of a sequence of tags, up to a constant of the note; an illegal one's is lower than any."""
+    wide, ids = emissions.double(), torch.tensor(tags)
+    if model.uses_crf:  # of two log-likelihoods the normaliser is the same
+        return float(model.crf(wide.unsqueeze(0), ids.unsqueeze(0), reduction="sum"))
+    return float(wide.gather(1, ids.unsqueeze(1)).sum())

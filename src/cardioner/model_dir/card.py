@@ -1,0 +1,233 @@
+"""The model card that a directory carries as `README.md`, made of what its manifest says.
+
+Its head is what the Hugging Face hub reads, `model-index` with the scores among it; see
+https://huggingface.co/docs/hub/model-cards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from cardioner.model_dir.layout import object_under
+from cardioner.model_dir.manifest import Manifest, Notes
+
+SPLITS = {"evaluation": "validation", "test": "test"}
+"""What the hub calls the notes that the epoch was picked on, and those scored once, at the end."""
+_PURPOSES = {
+    "training": "learned from",
+    "evaluation": "scored after each epoch, to pick the best one",
+    "test": "scored once, at the end",
+}
+_FIGURES = ("precision", "recall", "f1")
+
+_CARD = """\
+
+# Entity tagger for {types}
+
+Marks {types} in notes{language}. Encoder: {encoder}. Head: {head}. {decoding}
+Made with cardioner {version}.
+
+## Use
+
+```python
+{snippet}
+```
+
+`trust_remote_code=True` runs {code} of this directory: read them first{other_door}. Notes may have any length.
+`cardioner verify` tells whether the directory is whole and unaltered.
+
+## Intended use
+
+To find mentions of the types above in notes like those it learned from, for search, statistics and reading that people
+check. It is no medical device: no decision on a patient should rest on it alone.
+
+## What it was made of
+
+{made_of}
+
+## Scores
+
+{scores}
+
+## Limits
+
+{limits}
+"""
+_STOCK = """\
+from transformers import pipeline
+
+tagger = pipeline("token-classification", model="path/to/this/directory", trust_remote_code=True)
+spans = tagger("No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg.")"""
+_LIMITS = """\
+The scores hold for notes like those it was scored on: other hospitals, specialties and languages have others. It marks
+flat, contiguous spans of the types above and knows nothing of negation, of who is meant, or of time. What a model has
+learned can give away parts of what it learned from: share it with those who may know the notes."""
+
+
+def model_card(config: Mapping[str, Any], manifest: Manifest, *, head: str) -> str:
+    """The card of a model.
+
+    Args:
+        config: Content of `config.json`.
+        manifest: Of the model; its files play no part.
+        head: The widths of the head.
+    """
+    training = manifest.training
+    options = object_under(training, "options")
+    crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
+    language = options.get("language")
+    return front_matter(manifest.labels, manifest.scores, options) + _CARD.format(
+        types=", ".join(types_of(manifest.labels)),
+        language=f" in the language `{language}`" if language else "",
+        encoder=f"{training.get('model', 'not recorded')} ({config['encoder_config'].get('model_type')})",
+        head=head,
+        decoding=crf,
+        version=manifest.versions["cardioner"],
+        snippet=_STOCK,
+        **_doors(config),
+        made_of="\n".join(_made_of(manifest, options)),
+        scores="\n\n".join([score_table(manifest.scores), _calibration(manifest.calibration)]),
+        limits=_LIMITS,
+    )
+
+
+def front_matter(labels: Sequence[str], scores: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """What the hub reads of a card, between lines of dashes.
+
+    Args:
+        labels: The tags.
+        scores: Per part of the data, as manifests have them.
+        about: What was said of model and data: `language`, `license`, `data_name`; each may be missing.
+    """
+    results = list(_results(scores, about.get("data_name")))
+    data = ModelCardData(
+        language=about.get("language"),
+        license=about.get("license"),
+        library_name="transformers",
+        pipeline_tag="token-classification",
+        tags=["cardioner", "clinical", "named-entity-recognition"],
+        model_name=f"Entity tagger for {', '.join(types_of(labels))}" if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def types_of(labels: Sequence[str]) -> list[str]:
+    """The entity types of tags, sorted."""
+    return sorted({tag.partition("-")[2] or tag for tag in labels if tag != "O"})
+
+
+def score_table(scores: Mapping[str, Any]) -> str:
+    """A table of strict span scores, a row per part of the data and type, with intervals where they are known."""
+    rows = [
+        f"| {part} ({object_under(scores, part).get('documents', 'unknown')}) | {_cell(name)} | {' | '.join(figures)} |"
+        for part in scores
+        for name, figures in _rows(object_under(scores, part))
+    ]
+    if not rows:
+        return "Not scored: the model was saved before training, or trained without held-out notes."
+    told = (
+        "Strict: a span counts if both edges and its type are right. In brackets: where 95 of 100 figures of resampled"
+    )
+    head = [f"{told} notes lie.", "", "| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """The name and the figures of each row of a part of the data: of each type, then of all."""
+    strict, intervals = object_under(found, "strict"), object_under(object_under(found, "intervals"), "strict")
+    figures = {**object_under(strict, "per_type"), "all": strict.get("micro")}
+    known = {**object_under(intervals, "per_type"), "all": intervals.get("micro")}
+    for name in figures:
+        row, sure = object_under(figures, name), object_under(known, name)
+        yield name, [_shown(row.get(figure), sure.get(figure)) for figure in _FIGURES]
+
+
+def _shown(figure: Any, interval: Any) -> str:
+    """A figure of the table."""
+    if not isinstance(figure, (int, float)):
+        return "unknown"
+    return f"{figure:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _results(scores: Mapping[str, Any], data_name: str | None) -> Iterator[EvalResult]:
+    """The scores as the hub wants them: data has a name, and one that could stand in an address."""
+    name_of_data = data_name or "Held-out notes"
+    for part in scores:
+        strict = object_under(object_under(scores, part), "strict")
+        figures = {"": object_under(strict, "micro"), **object_under(strict, "per_type")}
+        for name, row in figures.items():
+            for figure in _FIGURES:
+                if isinstance(row, dict) and isinstance(row.get(figure), (int, float)):
+                    yield EvalResult(
+                        task_type="token-classification",
+                        task_name="Named entity recognition",
+                        dataset_type=re.sub(r"\W+", "-", name_of_data.lower()).strip("-") or "notes",
+                        dataset_name=name_of_data,
+                        dataset_split=SPLITS.get(part, part),
+                        metric_type=figure,
+                        metric_name=" ".join(filter(None, ["strict", figure.replace("f1", "F1"), name])),
+                        metric_value=round(row[figure], 4),
+                    )
+
+
+def _doors(config: Mapping[str, Any]) -> dict[str, str]:
+    """The code that the Auto classes run, and how to load without running anything from the directory."""
+    named = object_under(config, "auto_map").get("AutoModelForTokenClassification", "modeling.")
+    own = str(named).partition(".")[0]
+    ours = str(config.get("custom_model_type")) in ("TokenClassificationModel", "TokenClassificationModelCRF")
+    files = ["modeling.py", "windows.py", "tagging.py", "inference.py", "pipeline.py"]
+    door = ',\nor use `cardioner.load("path/to/this/directory")`, which runs nothing from it'
+    return {
+        "code": ", ".join(f"`{name}`" for name in (*files, *([] if own == "modeling" else [f"{own}.py"]))),
+        "other_door": door if ours else "",
+    }
+
+
+def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of the notes, and how they were learned from."""
+    if not manifest.documents:
+        yield "Not recorded: the model was saved before training."
+        return
+    name, licence = options.get("data_name"), options.get("data_license")
+    yield f"Notes: {name or 'not named'}. Their licence: {licence or 'not given'}.\n"
+    yield from ("| notes | documents | spans | |", "|---|---|---|---|")
+    yield from (
+        f"| {part} | {_counted(notes)} | {_PURPOSES.get(part, '')} |" for part, notes in manifest.documents.items()
+    )
+    training = manifest.training
+    told = {
+        "epochs": training.get("num_train_epochs"),
+        "best epoch": training.get("best_epoch"),
+        "batch size": training.get("batch_size"),
+        "learning rate": training.get("learning_rate"),
+        "window": training.get("max_length"),
+        "seed": options.get("seed"),
+    }
+    yield f"\n{'; '.join(f'{name} {value}' for name, value in told.items() if value is not None)}."
+    yield "`training_args.json` holds every setting, `cardioner.json` what the directory was and must be."
+
+
+def _counted(notes: Notes) -> str:
+    by_type = ", ".join(f"{_cell(name)} {count}" for name, count in notes.spans.items())
+    return f"{notes.documents} | {by_type or 'none'}"
+
+
+def _calibration(found: Mapping[str, Any] | None) -> str:
+    """What the scores of spans are worth."""
+    if not found or found["value"] == 1.0:
+        return "The score of a span is the model's probability of exactly this span, not calibrated."
+    return (
+        f"The score of a span is the model's probability of exactly this span at temperature {found['value']:.2f}, "
+        f"fitted to {found['spans']} spans of the evaluation notes (mean loss {found['before']:.3f} before, "
+        f"{found['after']:.3f} after). `cardioner evaluate` shows what accepting spans above a score would mean."
+    )
+
+
+def _cell(text: str) -> str:
+    """A name that breaks no table."""
+    return text.replace("|", "\\|")

@@ -1,0 +1,243 @@
+"""Signatures: who vouches for a model directory. Ed25519 (RFC 8032) over the manifest, which lists every other file.
+
+Keys are PEM files as OpenSSL writes and reads them, the private one PKCS #8, the public one SubjectPublicKeyInfo.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.model_dir.manifest import MANIFEST, SIGNATURE
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_CONTEXT = b"cardioner manifest 1\n"
+"""Put before what is signed, so that no signature of something else with the same key passes for one of a manifest."""
+_LARGEST = 1 << 16
+
+
+class MissingLibraryError(UsageError):
+    """The package `cryptography` is not installed."""
+
+
+def make_signing_key(path: Path, password: str | None = None) -> Path:
+    """Make a key pair: the private key in `path`, for its owner's eyes alone, the public one beside it.
+
+    Args:
+        path: Where the private key goes; nothing is replaced.
+        password: Encrypts the private key.
+
+    Returns:
+        The file of the public key: `path` with `.pub` behind it.
+
+    Raises:
+        OutputError: If one of the files exists, or cannot be written.
+        UsageError: If the package `cryptography` is not installed.
+    """
+    if (path.parent / "config.json").is_file():
+        raise OutputError(
+            f"{path.parent} is a model directory, and a key in it would be given away: choose another place"
+        )
+    ed25519, serialization = _library()
+    private = ed25519.Ed25519PrivateKey.generate()
+    lock: Any = serialization.NoEncryption()
+    if password:
+        lock = serialization.BestAvailableEncryption(password.encode())
+    pem, info = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = path.with_name(f"{path.name}.pub")
+    _write_new(path, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock), mode=0o600)
+    _write_new(public, private.public_key().public_bytes(pem, info), mode=0o644)
+    return public
+
+
+def write_signature(directory: Path, key: Path, password: str | None = None) -> str:
+    """Sign the manifest of a directory; what it lists should have been checked before.
+
+    Args:
+        directory: The model directory.
+        key: The file of the private key.
+        password: Of the private key, if it is encrypted.
+
+    Returns:
+        The fingerprint of the public key.
+
+    Raises:
+        OutputError: If the signature cannot be written.
+        UsageError: If there is no such key in that file, or the password is wrong.
+    """
+    private = _read_private(key, password)
+    public, made = private.public_key().public_bytes_raw(), private.sign(_signed(directory))
+    partial = directory / f".{SIGNATURE}"
+    try:
+        partial.write_bytes(_file(public, made))
+        partial.replace(directory / SIGNATURE)
+    except OSError as error:
+        raise OutputError(f"{directory / SIGNATURE} cannot be written: {error.strerror}") from error
+    return _fingerprint(public)
+
+
+def check_signature(directory: Path, key: Path | None = None) -> str:
+    """Check that a directory's manifest was signed with the private half of a key.
+
+    Args:
+        directory: The model directory.
+        key: The file of the public key; by default the one that the signature brings along, which tells whether it is
+            whole, and not whose it is.
+
+    Returns:
+        The fingerprint of the key.
+
+    Raises:
+        ModelError: If there is no signature, or it is another key's, or of another manifest.
+        UsageError: If there is no public key in that file.
+    """
+    expected = None if key is None else _read_public(key)
+    if not (directory / MANIFEST).is_file():
+        raise ModelError(f"{directory} has no {MANIFEST}, and nothing to sign: save the model again with this version")
+    if not (directory / SIGNATURE).is_file():
+        raise ModelError(f"{directory} is not signed: it has no {SIGNATURE}; have whoever made it run cardioner sign")
+    found, signature = _read_signature(directory / SIGNATURE)
+    if expected not in (None, found):
+        why = f"it was made with another key, {_fingerprint(found)}, and not with {_fingerprint(expected or b'')}"
+    elif not _verifies(found, signature, _signed(directory)):
+        why = "the manifest is not the one that was signed, or the signature was altered"
+    else:
+        return _fingerprint(found)
+    raise ModelError(f"{directory / SIGNATURE}: the signature does not hold: {why}")
+
+
+def needs_password(key: Path) -> bool:
+    """Whether a private key is encrypted.
+
+    Raises:
+        UsageError: If the file cannot be read.
+    """
+    return b"BEGIN ENCRYPTED" in _read_key(key)
+
+
+def signer(directory: Path) -> str | None:
+    """The fingerprint that a signature claims to be of; unproven. `None` if there is no signature."""
+    try:
+        return _fingerprint(_read_signature(directory / SIGNATURE)[0])
+    except ModelError:
+        return None
+
+
+def _signed(directory: Path) -> bytes:
+    return _CONTEXT + (directory / MANIFEST).read_bytes()
+
+
+def _verifies(public: bytes, signature: bytes, content: bytes) -> bool:
+    ed25519, _ = _library()
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _read_signature(path: Path) -> tuple[bytes, bytes]:
+    """The public key and the signature in a file.
+
+    Raises:
+        ModelError: If it holds something else.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            raise ValueError
+        data = path.read_bytes()
+        content = json.loads(data)
+        public, signature = (base64.b64decode(content[name], validate=True) for name in ("key", "signature"))
+        if _file(public, signature) != data:
+            raise ValueError
+        return public, signature
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, binascii.Error):
+        raise ModelError(f"{path}: expected a signature, found something else: sign the directory again") from None
+
+
+def _read_private(path: Path, password: str | None) -> Ed25519PrivateKey:
+    ed25519, serialization = _library()
+    data = _read_key(path)
+    try:
+        key = serialization.load_pem_private_key(data, password.encode() if password else None)
+    except TypeError:
+        needs = "is encrypted: give its password" if password is None else "is not encrypted: give no password"
+        raise UsageError(f"{path}: the key {needs}") from None
+    except ValueError:
+        problem = "another password" if password and b"ENCRYPTED" in data else "a private key in PEM form"
+        raise UsageError(f"{path}: expected {problem}; cardioner sign --make-key FILE makes a key") from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise UsageError(f"{path}: expected an Ed25519 key; cardioner sign --make-key FILE makes one")
+    return key  # type: ignore[no-any-return]
+
+
+def _read_public(path: Path) -> bytes:
+    """The public key in a file, as it is in a signature.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    ed25519, serialization = _library()
+    data = _read_key(path)
+    try:
+        key = serialization.load_pem_public_key(data)
+    except ValueError:
+        key = None
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        private = ", found a private one: verify with the file that ends in .pub" if b"PRIVATE" in data else ""
+        raise UsageError(f"{path}: expected an Ed25519 public key in PEM form{private}")
+    return bytes(key.public_bytes_raw())
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        if path.is_file() and path.stat().st_size <= _LARGEST:
+            return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from None
+    raise UsageError(f"{path}: expected the file of a key, found {'something else' if path.exists() else 'nothing'}")
+
+
+def _fingerprint(public: bytes) -> str:
+    return "sha256:" + hashlib.sha256(public).hexdigest()
+
+
+def _file(public: bytes, signature: bytes) -> bytes:
+    """The one form of a signature's file."""
+    content = {"algorithm": "ed25519", "key": base64.b64encode(public), "signature": base64.b64encode(signature)}
+    return (json.dumps(content, indent=1, default=bytes.decode) + "\n").encode()
+
+
+def _write_new(path: Path, content: bytes, *, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise OutputError(f"{path} exists, and a key is never replaced: choose another name") from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _library() -> tuple[Any, Any]:
+    """The parts of `cryptography` that are used.
+
+    Raises:
+        MissingLibraryError: If it is not installed.
+    """
+    try:
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    except ImportError:
+        raise MissingLibraryError('signatures need the package cryptography: pip install "cardioner[sign]"') from None
+    return ed25519, serialization

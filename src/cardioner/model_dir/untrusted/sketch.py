@@ -1,0 +1,189 @@
+"""Whether a configuration describes an encoder that the weights at hand can fill, found out without memory.
+
+The encoder is sketched on torch's `meta` device, where tensors have shapes and no numbers. While it grows, every part
+is counted: a configuration that asks for more than the weights hold is stopped there, however large it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from transformers import AutoConfig, AutoModel
+
+from cardioner.errors import ModelError
+from cardioner.model_dir.untrusted.files import CONFIG, shown
+from cardioner.model_dir.untrusted.stored import Stored
+
+_LEFT_OUT = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version", "dtype")
+"""Keys that `modeling` leaves out too; and the kind of numbers, which transformers sets for all threads at once."""
+_COMPUTED = ("sinusoidal_pos_embds", "sinusoidal_embeddings")
+"""Tables that some families compute in Python while they are built; their shapes are the same without."""
+_MOST_BUFFERED = 1 << 24
+_MAKING = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros", "zeros_like"}
+"""Functions of torch that make tensors of any size."""
+_MOST_SECONDS = 5.0
+"""Of the processor's time; the largest encoders known take a tenth of it."""
+_MOST_LACKING = 1 << 24
+_FAILURES = (
+    *(ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, NameError, OSError, RuntimeError),
+    *(StrictDataclassError, TypeError, ValueError, AssertionError),
+)
+"""What transformers raises of a configuration that makes no encoder."""
+
+
+class _TooMuch(Exception):  # noqa: N818 - it says what was asked for
+    """The configuration asks for more than the weights hold."""
+
+
+def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[str, Stored]) -> int | None:
+    """Refuse an encoder that the weights do not fill.
+
+    Args:
+        directory: The model directory.
+        encoder: The configuration of its encoder.
+        weights: What its weights hold, by name.
+
+    Returns:
+        How many sub-tokens it has vectors for; `None` if it does not tell.
+
+    Raises:
+        ModelError: If the configuration makes no encoder, or a larger one, or one of other shapes.
+    """
+    try:
+        with _quietly(), torch.device("meta"), _Counted(weights):
+            sketch: Any = _sketch(encoder)
+        shapes = {f"backbone.{name}": value for name, value in sketch.state_dict().items()}
+        rows = getattr(sketch.get_input_embeddings(), "num_embeddings", None)
+    except _TooMuch as error:
+        _fail(directory, str(error))
+    except _FAILURES as error:
+        problem = shown(str(error).strip().partition("\n")[0], 200)
+        _fail(directory, f"the encoder's configuration makes no encoder ({problem})")
+    _check_sizes(directory, sketch, shapes, weights)
+    for name, value in shapes.items():
+        if name in weights and weights[name].shape != tuple(value.shape):
+            found, asked = weights[name].shape, tuple(value.shape)
+            _fail(directory, f"{name} has the shape {found}, and {CONFIG} asks for {asked}")
+        if name in weights and weights[name].real != value.is_floating_point():
+            _fail(directory, f"{name} holds another kind of numbers than {CONFIG} asks for")
+    return rows if isinstance(rows, int) else None
+
+
+def _check_sizes(
+    directory: Path, sketch: nn.Module, shapes: Mapping[str, torch.Tensor], weights: Mapping[str, Stored]
+) -> None:
+    """Refuse an encoder for which loading would make memory beyond that of its weights."""
+    asked, held = sum(value.numel() for value in sketch.parameters()), sum(value.count for value in weights.values())
+    if asked > held:
+        _fail(directory, f"{CONFIG} asks for an encoder of {asked:,} numbers, the weights hold {held:,}")
+    lacking = sum(value.numel() for name, value in shapes.items() if name not in weights)
+    if lacking > _MOST_LACKING:  # a few may be named otherwise
+        _fail(directory, f"the weights lack {lacking:,} of the numbers that {CONFIG} asks for")
+    buffered = sum(value.numel() for value in sketch.buffers())
+    if buffered > _MOST_BUFFERED:
+        _fail(directory, f"{CONFIG} asks for {buffered:,} numbered positions, more than any encoder has")
+
+
+def check_head(directory: Path, config: Mapping[str, Any], weights: Mapping[str, Stored]) -> None:
+    """Refuse a head, or a CRF, whose weights have other shapes than the tags and the hidden layers ask for.
+
+    Args:
+        directory: The model directory.
+        config: Its `config.json`, checked.
+        weights: What its weights hold, by name.
+
+    Raises:
+        ModelError: Naming the first weight.
+    """
+    tags, asked = len(config["id2label"]), _head(config)
+    for name, shape in asked.items():
+        if name in weights and weights[name].shape != shape:
+            _fail(directory, f"{name} has the shape {weights[name].shape}, and {CONFIG} asks for {shape} ({tags} tags)")
+    layers = {name.rpartition(".")[0] for name in asked}
+    for name, stored in weights.items():
+        ours = name.startswith(("classifier.", "crf."))
+        if ours and (not stored.real or name.rpartition(".")[0] not in layers | {"crf"}):
+            _fail(directory, f"{shown(name)} is no weight of the head that {CONFIG} describes")
+    if len(config.get("class_weights") or [0] * tags) != tags:
+        _fail(directory, f"expected a weight in class_weights for each of {tags} tags")
+
+
+def _head(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the head's biases, and of a CRF's scores, by their names."""
+    tags, hidden = len(config["id2label"]), config.get("classifier_hidden_layers") or []
+    asked: dict[str, tuple[int, ...]] = {
+        f"classifier.{3 * index}.bias": (width,) for index, width in enumerate([*hidden, tags])
+    }
+    if not hidden:
+        asked = {"classifier.bias": (tags,)}
+    if config.get("use_crf") is True:
+        asked |= {"crf.start_transitions": (tags,), "crf.end_transitions": (tags,), "crf.transitions": (tags, tags)}
+    return asked
+
+
+def _fail(directory: Path, problem: str) -> NoReturn:
+    raise ModelError(
+        f"{directory} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
+    )
+
+
+def _sketch(encoder: Mapping[str, Any]) -> nn.Module:
+    """The encoder without numbers, as `modeling` builds it."""
+    kept = {key: value for key, value in encoder.items() if key not in _LEFT_OUT and key != "torch_dtype"}
+    config = AutoConfig.for_model(**kept | {key: False for key in _COMPUTED if key in kept})
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=False)  # type: ignore[no-any-return]
+    except TypeError:  # families that have no such argument
+        return AutoModel.from_config(config)  # type: ignore[no-any-return]
+
+
+class _Counted(TorchFunctionMode):
+    """Stops this thread, and no other, as soon as it makes more tensors than these weights can fill.
+
+    Global hooks on modules would do the same and break other threads: the list of them may not change while it is read.
+    """
+
+    def __init__(self, weights: Mapping[str, Stored]) -> None:
+        super().__init__()
+        numbers = sum(stored.count for stored in weights.values())
+        self._begun = time.thread_time()
+        # more than there are: a part may be built and replaced by another one
+        self._left = {"numbers": 2 * numbers + _MOST_BUFFERED, "weights": 4 * len(weights) + 512}
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do what was called, and count it."""
+        made = function(*arguments, **(options or {}))
+        if time.thread_time() - self._begun > _MOST_SECONDS:
+            raise _TooMuch(f"{CONFIG} asks for an encoder that takes too long to build")
+        if getattr(function, "__name__", "") in _MAKING and isinstance(made, torch.Tensor):
+            for what, count in (("weights", 1), ("numbers", made.numel())):
+                self._left[what] -= count
+                if self._left[what] < 0:
+                    raise _TooMuch(f"{CONFIG} asks for an encoder of more {what} than the weights hold")
+        return made
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what libraries say of a configuration: it is said again, or refused, when the model is loaded."""
+    log = logging.getLogger("transformers")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)

@@ -1,0 +1,1 @@
+"""From notes of any length to spans: one text, many notes, or a run that resumes."""

@@ -1,0 +1,251 @@
+"""Tag notes of any length with a saved model, or with several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cardioner.data.documents import Document, Span
+from cardioner.errors import DataError, ModelError, UsageError
+from cardioner.model_dir.directory import read_model_dir
+from cardioner.model_dir.encoder import max_positions
+from cardioner.multiclass.encoding import plan_windows
+from cardioner.multiclass.inference import BATCH_TOKENS
+from cardioner.multiclass.pipeline import tag_texts
+from cardioner.multiclass.precision import set_precision
+from cardioner.multiclass.windows import Coverage, cut, in_groups
+from cardioner.prediction.ensemble import Tagger, join, model_directories
+
+__all__ = ["BATCH_TOKENS", "Coverage", "Predictions", "Predictor", "load"]
+
+DECODERS = ("viterbi", "argmax")
+DTYPES = ("auto", "float32", "bfloat16")
+
+Advance = Callable[[Coverage], None]
+_Tag = Callable[[list[Document], Advance], list[Document]]
+
+
+class Predictor:
+    """A model, its tokenizer, and how to decode.
+
+    Args:
+        model: A model of `cardioner.multiclass.modeling`.
+        tokenizer: Its tokenizer.
+        decoder: `viterbi`, or `argmax` to ignore a CRF; the same thing for a model without one.
+        others: Models of other entity types, each with its tokenizer: the spans of all are united.
+
+    Raises:
+        UsageError: For another decoder.
+        ModelError: If a tokenizer does not tell which characters a sub-token stands for, or windows have no room.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, decoder: str = "viterbi", others: Sequence[Tagger] = ()) -> None:
+        if decoder not in DECODERS:
+            raise UsageError(f"the decoder must be one of {', '.join(DECODERS)}; found {decoder!r}")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.decoder = decoder
+        self.taggers = (Tagger(model, tokenizer), *others)
+        for tagger in self.taggers:
+            _check_readable(tagger)
+
+    @classmethod
+    def from_pretrained(  # noqa: PLR0913 - what can be chosen when a model is loaded
+        cls,
+        directory: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int | None = None,
+        context: int | None = None,
+        decoder: str = "viterbi",
+        key: str | Path | None = None,
+    ) -> Predictor:
+        """Load a saved directory with the installed classes; nothing in it is executed.
+
+        Args:
+            directory: The directory; or several; or a folder of repeated trainings, which stands for all its models.
+                Models with the same tags and the same tokenizer become one, which decodes the mean of their emissions;
+                of models that have no entity type in common the spans are united.
+            device: `auto` takes the GPU where there is one; or a device as torch names it.
+            dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says, but takes
+                `float32` where the device has no instructions for bfloat16.
+            max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
+            context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
+            decoder: `viterbi`, or `argmax` to ignore a CRF.
+            key: The file of a public key: every directory must be signed with its other half (`cardioner sign`).
+
+        Raises:
+            ModelError: If a directory is missing, incomplete, altered, not signed as it should be, computes something
+                else than when it was saved, or is not one of ours, or they do not go together.
+            UsageError: If the device, the dtype, the decoder or the key does not exist, or windows of that length do
+                not fit.
+        """
+        if dtype not in DTYPES:
+            raise UsageError(f"the dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
+        loaded = []
+        for place in model_directories(directory):
+            model, tokenizer, _ = read_model_dir(place, device=device, key=None if key is None else Path(key))
+            if dtype == "auto":
+                set_precision(model)
+            else:
+                model.config.inference_dtype = dtype
+            _set_windows(model.config, tokenizer, max_length, context)
+            loaded.append((str(place), Tagger(model, tokenizer)))
+        first, *others = join(loaded)
+        return cls(*first, decoder=decoder, others=others)
+
+    def predict(
+        self, documents: Iterable[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None
+    ) -> Predictions:
+        """Tag notes, in order, with the model's spans in place of their own.
+
+        Args:
+            documents: The notes. At most `READ_AHEAD` of them are held at a time, and no further one is taken once
+                they have `READ_AHEAD_CHARACTERS` (see `cardioner.multiclass.windows`).
+            batch_tokens: Most sub-tokens that the encoder reads at a time, padding included.
+            advance: Called with all that is covered so far, each time a batch is done.
+
+        Raises:
+            UsageError: If a batch has no room for a sub-token.
+        """
+        if batch_tokens < 1:
+            raise UsageError(f"a batch needs room for 1 sub-token or more; found {batch_tokens}")
+
+        def tag(group: list[Document], count: Advance) -> list[Document]:
+            return self._tag(group, batch_tokens=batch_tokens, advance=count)
+
+        return Predictions(documents, tag, advance)
+
+    def predict_text(self, text: str) -> tuple[Span, ...]:
+        """The spans of one text.
+
+        Raises:
+            DataError: If it cannot be tagged.
+        """
+        predictions = self.predict([Document("text", text)])
+        for tagged in predictions:
+            return tagged.spans
+        raise DataError(predictions.problems[0][1])
+
+    def _tag(
+        self, documents: list[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None
+    ) -> list[Document]:
+        """Tag a group of notes together, so that their windows share batches."""
+        texts = [document.text for document in documents]
+        spans: list[list[Span]] = [[] for _ in documents]
+        for tagger in self.taggers:
+            counted = advance if tagger is self.taggers[-1] else _reading_only(advance)
+            found = tag_texts(
+                *tagger, texts, viterbi=self.decoder == "viterbi", batch_tokens=batch_tokens, advance=counted
+            )
+            for own, entities in zip(spans, found, strict=True):
+                own += [Span(entity.start, entity.end, entity.label, entity.score) for entity in entities]
+        return [
+            document.with_spans(sorted(own, key=lambda span: (span.start, span.end, span.label)))
+            for document, own in zip(documents, spans, strict=True)
+        ]
+
+
+class Predictions:
+    """Tagged notes in the order in which they come, made as they are asked for.
+
+    A note that cannot be tagged is left out, and the others go on.
+
+    Attributes:
+        coverage: What the notes so far came to; of models whose spans are united, the windows and sub-tokens of all.
+    """
+
+    def __init__(self, documents: Iterable[Document], tag: _Tag, advance: Advance | None) -> None:
+        self.coverage = Coverage()
+        self._tag = tag
+        self._advance = advance
+        self._problems: list[tuple[str, str]] = []
+        self._tagged = self._run(documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        return self
+
+    def __next__(self) -> Document:
+        return next(self._tagged)
+
+    @property
+    def problems(self) -> tuple[tuple[str, str], ...]:
+        """The notes that could not be tagged so far: the id, and the reason without a word of the text."""
+        return tuple(self._problems)
+
+    def _run(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for group in in_groups(documents, lambda document: len(document.text)):
+            yield from self._tag_apart(group)
+
+    def _tag_apart(self, group: list[Document]) -> list[Document]:
+        """Tag a group together or, if that fails, each note by itself, to find the one that it is due to."""
+        before = self.coverage
+        try:
+            return self._tag(group, self._count)
+        except Exception as error:  # noqa: BLE001 - whatever one note does to a library, the others go on
+            reason = type(error).__name__  # its message may quote the note
+        self.coverage = before
+        if len(group) > 1:
+            return [document for single in group for document in self._tag_apart([single])]
+        self._problems.append((group[0].id, f"its {len(group[0].text)} characters could not be tagged ({reason})"))
+        return []
+
+    def _count(self, more: Coverage) -> None:
+        self.coverage = self.coverage.plus(more)
+        if self._advance is not None:
+            self._advance(self.coverage)
+
+
+def load(directory: str | Path, *, device: str = "auto", key: str | Path | None = None) -> Predictor:
+    """Load a saved directory: `Predictor.from_pretrained` under a short name."""
+    return Predictor.from_pretrained(directory, device=device, key=key)
+
+
+def _reading_only(advance: Advance | None) -> Advance | None:
+    """A function that counts windows and sub-tokens alone: other models have yet to read the same notes."""
+    return advance and (lambda more: advance(more._replace(documents=0, characters=0)))
+
+
+def _set_windows(config: Any, tokenizer: Any, max_length: int | None, context: int | None) -> None:
+    """Put the caller's windows in place of those that the model was trained with.
+
+    Raises:
+        UsageError: If the encoder cannot read them, or contexts leave no room for a sub-token of their own.
+    """
+    if max_length is None and context is None:
+        return
+    special = config.window_length - plan_windows(config, tokenizer).length
+    length = config.window_length if max_length is None else max_length
+    shared = config.window_context if context is None else context
+    limit = max_positions(config.encoder_config)
+    if shared < 0:
+        raise UsageError(f"context must be 0 or more; found {shared}")
+    if limit is not None and length > limit:
+        raise UsageError(f"max_length must be at most {limit}, what the encoder reads at a time; found {length}")
+    if length - special <= 2 * shared:
+        raise UsageError(
+            f"a window of {length} sub-tokens, {special} special ones among them, has no room between two contexts of "
+            f"{shared}: give a context of {max(0, (length - special - 1) // 2)} or less, or a max_length of "
+            f"{special + 2 * shared + 1} or more"
+        )
+    config.window_length, config.window_context = length, shared
+
+
+def _check_readable(tagger: Tagger) -> None:
+    """Refuse what would fail on every note.
+
+    Raises:
+        ModelError: If the tokenizer is a slow one, or the windows have no room.
+    """
+    if not getattr(tagger.tokenizer, "is_fast", False):
+        raise ModelError(
+            f"{type(tagger.tokenizer).__name__} cannot tell which characters a sub-token stands for: "
+            "a fast tokenizer (tokenizer.json) is needed"
+        )
+    plan = plan_windows(tagger.model.config, tagger.tokenizer)
+    try:
+        cut(0, length=plan.length, context=plan.context)
+    except ValueError as error:
+        raise ModelError(f"the model's windows cannot be cut: {error}") from error

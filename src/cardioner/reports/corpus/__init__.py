@@ -1,0 +1,1 @@
+"""The page that `cardioner check --html` writes."""

@@ -1,0 +1,1 @@
+"""The page that `cardioner evaluate --html` writes."""

@@ -1,0 +1,150 @@
+"""What an evaluation found, drawn: scores per type, reliability, confusions, F1 by length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cardioner.evaluation.scores import FIGURES
+from cardioner.reports import SHADES, draw, new_figure, short
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
+
+    from cardioner.evaluation.calibration import Calibration
+    from cardioner.evaluation.evaluate import Evaluation
+    from cardioner.evaluation.intervals import Intervals
+    from cardioner.evaluation.scores import Counts
+
+_ROWS = 30
+_CELLS = 16
+_PALE = "#c9d3dd"
+_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+
+
+def plot_evaluation(evaluation: Evaluation) -> dict[str, Markup]:
+    """SVG elements by name: `types`, `reliability` if spans have scores, `confusions`, `lengths`; none without spans.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+    """
+    if not evaluation.analysis.matrix:
+        return {}
+    types, calibration, analysis = evaluation.scores.strict.per_type, evaluation.calibration, evaluation.analysis
+    plots = {"types": lambda: _plot_types(types, evaluation.intervals)}
+    if calibration is not None:
+        plots["reliability"] = lambda: _plot_reliability(calibration)
+    plots["confusions"] = lambda: _plot_confusions(analysis.matrix)
+    plots["lengths"] = lambda: _plot_lengths(analysis.by_length)
+    return draw(plots)
+
+
+# Scores --------------------------------------------------------------------------------------------------------------
+
+
+def _plot_types(types: Mapping[str, Counts], intervals: Intervals | None) -> Any:
+    frequent = sorted(types, key=lambda label: (-types[label].gold, label))[:_ROWS]
+    labels = frequent[::-1]  # drawn from the bottom, read from the top
+    height = 0.8 / len(FIGURES)
+    figure, axes = new_figure(0.3 + len(labels) * 0.48)
+    for index, name in enumerate(FIGURES):
+        rows = [row + 0.4 - height * (index + 0.5) for row in range(len(labels))]
+        values = [getattr(types[label], name) for label in labels]
+        axes.barh(rows, values, height * 0.9, color=SHADES[index], label=_NAMES[name])
+        if intervals is not None:
+            whiskers = _whiskers(values, labels, name, intervals)
+            axes.errorbar(values, rows, xerr=whiskers, fmt="none", ecolor="#1a1a1a", elinewidth=1, capsize=2)
+    axes.set_yticks(range(len(labels)), [short(label) for label in labels])
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    axes.set_xlim(0, 1)
+    more = len(types) - len(labels)
+    few = f" (the {_ROWS} most frequent types; {more} more)" if more else ""
+    axes.set_title(f"Strict scores per type{few}", loc="left")
+    figure.legend(loc="outside lower left", ncols=len(FIGURES), frameon=False)
+    return figure
+
+
+def _whiskers(values: Sequence[float], labels: Sequence[str], name: str, intervals: Intervals) -> list[list[float]]:
+    """How far the intervals reach below and above the figures; a figure may lie outside of its interval."""
+    found = [intervals.of("strict", f"per_type/{label}", name) for label in labels]
+    below = [max(0.0, value - interval.low) for value, interval in zip(values, found, strict=True)]
+    above = [max(0.0, interval.high - value) for value, interval in zip(values, found, strict=True)]
+    return [below, above]
+
+
+def _plot_lengths(groups: Mapping[str, Counts]) -> Any:
+    figure, axes = new_figure(2.0)
+    values = [counts.f1 if counts.gold or counts.predicted else 0.0 for counts in groups.values()]
+    bars = axes.bar(range(len(groups)), values, 0.7, color=SHADES[0])
+    shown = [f"{counts.f1:.2f}" if counts.gold or counts.predicted else "–" for counts in groups.values()]
+    axes.bar_label(bars, shown, padding=2, fontsize=9)
+    names = [f"{name}\n{counts.gold:,} gold" for name, counts in groups.items()]
+    axes.set_xticks(range(len(groups)), names, fontsize=8)
+    axes.set_ylim(0, 1.08)
+    axes.set_xlabel("characters of a span")
+    axes.set_title("Strict F1 by length", loc="left")
+    return figure
+
+
+# Scores of spans -----------------------------------------------------------------------------------------------------
+
+
+def _plot_reliability(calibration: Calibration) -> Any:
+    figure, axes = new_figure(3.2)
+    width = max(found.high - found.low for found in calibration.bins)
+    middles = [(found.low + found.high) / 2 for found in calibration.bins]
+    shares = [found.spans / calibration.spans for found in calibration.bins]
+    axes.bar(middles, shares, width * 0.9, color=_PALE, label="share of the spans")
+    axes.plot([0, 1], [0, 1], color="#57606a", linestyle="dashed", linewidth=1, label="scores that are true")
+    scores, right = [found.mean_score for found in calibration.bins], [found.right for found in calibration.bins]
+    axes.plot(scores, right, "o-", color=SHADES[1], label="share that is right")
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("score of a span")
+    axes.set_title(f"Reliability: expected calibration error {calibration.error:.4f}", loc="left")
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
+    return figure
+
+
+# Confusions ----------------------------------------------------------------------------------------------------------
+
+
+def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any:
+    """Counts by gold and predicted type; a cell is as dark as its share of the row is great."""
+    labels, rest = _split(matrix)
+    known = {label: number for number, label in enumerate(labels)}
+    last = len(labels) + bool(rest)
+    counts = [[0] * (last + 1) for _ in range(last + 1)]
+    for (gold, predicted), count in matrix.items():
+        row, column = (last if label is None else known.get(label, last - 1) for label in (gold, predicted))
+        counts[row][column] += count
+    names = [short(label, most=20) for label in labels] + ([f"{rest} other types"] if rest else [])
+    figure, axes = new_figure(0.6 + 0.34 * len(counts))
+    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="#e3e7eb", linewidth=0.5)
+    for row, numbers in enumerate(counts):
+        for column, number in enumerate(numbers):
+            colour = "#ffffff" if shares[row][column] > 0.55 else "#1a1a1a"
+            if number:
+                axes.text(column + 0.5, row + 0.5, f"{number:,}", ha="center", va="center", color=colour, fontsize=8)
+    places = [number + 0.5 for number in range(len(counts))]
+    axes.set_xticks(places, [*names, "missed"], rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, [*names, "spurious"])
+    axes.invert_yaxis()
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    axes.set_title("Spans by gold and predicted type", loc="left")
+    return figure
+
+
+def _split(matrix: Mapping[tuple[str | None, str | None], int]) -> tuple[list[str], int]:
+    """The types with most spans, sorted by name, and how many others there are."""
+    totals: dict[str, int] = {}
+    for pair, count in matrix.items():
+        for label in pair:
+            if label is not None:
+                totals[label] = totals.get(label, 0) + count
+    frequent = sorted(totals, key=lambda label: (-totals[label], label))
+    kept = frequent if len(frequent) <= _CELLS else frequent[: _CELLS - 1]
+    return sorted(kept), len(frequent) - len(kept)

@@ -1,0 +1,86 @@
+"""A text cut at every border of its spans, so that overlapping and nested ones can be drawn one below the other."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cardioner.data.documents import Span
+
+_MOST_LANES = 6
+
+
+class Mark(NamedTuple):
+    """A span on a stretch of text.
+
+    Attributes:
+        span: The span.
+        number: Which one of the given spans it is: counted from 0, so that equal ones can be told apart.
+        lane: How far below the text its line is drawn, from 0.
+        closes: Whether the span ends with this stretch.
+    """
+
+    span: Span
+    number: int
+    lane: int
+    closes: bool
+
+
+class Segment(NamedTuple):
+    """A stretch of text that no span's border divides.
+
+    Attributes:
+        start: Offset of its first character: code points into the note.
+        end: Offset behind its last one.
+        marks: The spans that cover it, the one with the lowest line first.
+    """
+
+    start: int
+    end: int
+    marks: tuple[Mark, ...]
+
+
+def cut(length: int, spans: Sequence[Span], *, breaks: Iterable[int] = ()) -> list[Segment]:
+    """Cut a text at the borders of its spans; a discontinuous span covers its fragments alone.
+
+    Args:
+        length: Characters of the text.
+        spans: Its spans, in any order.
+        breaks: Offsets to cut at as well, from 0 to `length`.
+
+    Returns:
+        Segments from 0 to `length` without a gap; none for an empty text.
+    """
+    pieces = [
+        (start, end, index, lane)
+        for index, lane in _lanes(spans)
+        for start, end in spans[index].fragments or ((spans[index].start, spans[index].end),)
+    ]
+    opening: dict[int, list[tuple[int, int, int]]] = {}
+    for start, end, index, lane in pieces:
+        opening.setdefault(start, []).append((end, index, lane))
+    edges = sorted({0, length, *breaks, *(edge for start, end, *_ in pieces for edge in (start, end))})
+    segments = []
+    active: list[tuple[int, int, int]] = []
+    for start, end in pairwise(edges):
+        active = [piece for piece in active if piece[0] > start] + opening.get(start, [])
+        marks = [Mark(spans[index], index, lane, spans[index].end == end) for _, index, lane in active]
+        segments.append(Segment(start, end, tuple(sorted(marks, key=lambda mark: -mark.lane))))
+    return segments
+
+
+def _lanes(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """Indices in order, each with the lowest lane that no overlapping span has; beyond the last one they share it."""
+    ordered = sorted(enumerate(spans), key=lambda item: (item[1].start, -item[1].end, item[1].label, item[1].fragments))
+    free_from: list[int] = []
+    lanes = []
+    for index, span in ordered:
+        lane = next((lane for lane, free in enumerate(free_from) if free <= span.start), len(free_from))
+        if lane == len(free_from):
+            free_from.append(0)
+        free_from[lane] = span.end
+        lanes.append((index, min(lane, _MOST_LANES - 1)))
+    return lanes

@@ -1,0 +1,121 @@
+"""How a page is made and written: what it needs, its templates and their filters, the colours of entity types."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cardioner.data.formats.files import writing
+from cardioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from markupsafe import Markup
+
+COLOURS = (
+    "#1d5b9e", "#a8430b", "#2d6a2d", "#8a2d86", "#a3222f", "#00676b", "#6b4f00", "#4b4fa8", "#7a3b5c", "#4a5a2a",
+)  # fmt: skip
+"""Of types in order; white text on each of them, and each of them on white, has a contrast of at least 4.5 to 1."""
+
+LINES = ("solid", "double", "dashed", "dotted")
+"""Of types in order: they tell types apart that share a colour."""
+
+
+class TypeStyle(NamedTuple):
+    """How the spans of an entity type look.
+
+    Attributes:
+        name: Of its CSS class, which holds nothing of the type's own name.
+        colour: Of its line and its tag: one of `COLOURS`.
+        line: CSS style of its line: one of `LINES`.
+    """
+
+    name: str
+    colour: str
+    line: str
+
+
+def check_installed() -> None:
+    """Refuse to begin without what draws a page.
+
+    Raises:
+        UsageError: Saying what to install.
+    """
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"--html needs {' and '.join(missing)}: pip install 'cardioner[report]'")
+
+
+def type_styles(labels: Iterable[str]) -> dict[str, TypeStyle]:
+    """A style for each type, in the order given."""
+    return {
+        label: TypeStyle(f"t{index}", COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)])
+        for index, label in enumerate(labels)
+    }
+
+
+def render_page(package: str, **values: Any) -> str:
+    """The page that the `report.html.j2` of a package describes, which may extend `page.html.j2`.
+
+    Args:
+        package: Full name of the package that holds the template.
+        **values: What the template names; plain strings are escaped.
+
+    Returns:
+        HTML.
+
+    Raises:
+        UsageError: If jinja2 or matplotlib is missing.
+    """
+    check_installed()
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(name, ".") for name in (package, "cardioner.reports")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"verbatim": _verbatim, "figure": _figure, "hash_source": _hash_source}
+    return environment.get_template("report.html.j2").render(values)
+
+
+def write_page(page: str, path: Path, *, overwrite: bool = False) -> None:
+    """Write a page as a file.
+
+    Raises:
+        OutputError: If the file exists and may not be replaced, or cannot be written.
+    """
+    # The name of a file may hold what no encoding can: it is shown escaped.
+    content = page.encode("utf-8", "backslashreplace")
+    with writing(path, overwrite=overwrite) as file:
+        file.write(content)
+
+
+def _verbatim(text: str) -> Markup:
+    """A stretch of a note that a browser shows as it is: it would take a bare carriage return for a newline."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 - an extra
+
+    return Markup(str(escape(text)).replace("\r", "&#13;"))  # noqa: S704 - escaped
+
+
+def _figure(value: Any) -> str:
+    """A number as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}"
+
+
+def _hash_source(script: str) -> str:
+    """What a content security policy calls a script, so that this one runs and no other does.
+
+    Source: https://www.w3.org/TR/CSP3/#grammardef-hash-source
+    """
+    return f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"

@@ -1,0 +1,1 @@
+"""Training a tagger: options, features, the loop, checkpoints, calibration and sweeps."""

@@ -1,0 +1,123 @@
+"""The documented arguments of `ModelTrainer`, checked before anything is learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from cardioner.data.labels import LabelSet
+from cardioner.errors import UsageError
+from cardioner.training.options import STRICT, Checked, TrainingOptions
+
+DEFAULT_MAX_LENGTH = 128
+BALANCED = "balanced"
+
+ClassWeights = Sequence[float] | Mapping[int, float] | Mapping[str, float] | str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Arguments(Checked):
+    """The arguments that are plain values; `ModelTrainer` says what each means.
+
+    Raises:
+        UsageError: Naming every argument that does not fit.
+    """
+
+    use_crf: bool
+    batch_size: PositiveInt
+    max_length: PositiveInt | None
+    learning_rate: float | None = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0)
+    num_train_epochs: PositiveInt
+    freeze_backbone: bool
+    gradient_accumulation_steps: PositiveInt
+    classifier_hidden_layers: Sequence[PositiveInt] | None
+    classifier_dropout: float = Field(ge=0, lt=1)
+
+
+def label_set(label2id: Mapping[str, int] | None, id2label: Mapping[int, str] | None) -> LabelSet:
+    """The label set that the caller's mappings agree on.
+
+    Raises:
+        UsageError: If both are missing, they contradict each other, or their tags are not BIO.
+    """
+    if label2id is None and id2label is None:
+        raise UsageError("label2id or id2label is needed: the tags and their ids")
+    pairs = list((id2label or {}).items())
+    if len({tag for _, tag in pairs}) != len(pairs):
+        raise UsageError("id2label gives two ids to one tag")
+    from_ids = {tag: int(index) for index, tag in pairs}
+    labels = LabelSet.from_mapping(from_ids if label2id is None else label2id)
+    if id2label is not None and from_ids != labels.label2id:
+        raise UsageError("label2id and id2label contradict each other: give one of them, or make them agree")
+    labels.check_scheme()
+    return labels
+
+
+def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -> int:
+    """The window length in sub-tokens, within what the encoder reads.
+
+    Raises:
+        UsageError: If the encoder cannot read it, or two contexts leave no room in it.
+    """
+    length = wanted if wanted is not None else min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+    if limit is not None and length > limit:
+        raise UsageError(f"max_length {length} is more than the {limit} sub-tokens that the encoder reads at a time")
+    if length < 2 * context + 8:
+        raise UsageError(
+            f"max_length {length} is too short: with {context} sub-tokens of context (window_context) on either side "
+            f"the least is {2 * context + 8}"
+        )
+    return length
+
+
+def pick_learning_rate(wanted: float | None, hidden_size: int) -> float:
+    """The learning rate: narrow encoders bear, and need, a higher one."""
+    if wanted is not None:
+        return wanted
+    return 2e-4 if hidden_size <= 512 else 5e-5
+
+
+def class_weights_by_id(weights: ClassWeights | None, labels: LabelSet) -> list[float] | str | None:
+    """Class weights in the order of ids, or `balanced`; a tag that a mapping lacks weighs 1.
+
+    Raises:
+        UsageError: If they are something else, or name a tag that the model does not have.
+    """
+    if weights is None or weights == BALANCED:
+        return BALANCED if weights else None
+    if isinstance(weights, str):
+        raise UsageError(f"class_weights must be 'balanced', a weight per tag, or left out; found {weights!r}")
+    known: dict[Any, int] = {**labels.label2id, **{index: index for index in labels.id2label}}
+    given = weights if isinstance(weights, Mapping) else dict(enumerate(weights))
+    if unknown := [key for key in given if key not in known]:
+        raise UsageError(f"class_weights names {unknown}; the model's tags are {', '.join(labels.tags)}")
+    if not isinstance(weights, Mapping) and len(given) != len(labels.tags):
+        raise UsageError(f"class_weights has {len(given)} weights; the model has {len(labels.tags)} tags")
+    by_id = {known[key]: float(value) for key, value in given.items()}
+    if wrong := [value for value in by_id.values() if not (math.isfinite(value) and value >= 0)]:
+        raise UsageError(f"class_weights must be finite and not negative; found {wrong}")
+    return [by_id.get(index, 1.0) for index in range(len(labels.tags))]
+
+
+def check_options(options: TrainingOptions, arguments: Arguments) -> None:
+    """Refuse what cannot work, or contradicts itself.
+
+    Raises:
+        UsageError: If `cuda` was asked for and torch has none, or two wishes exclude each other.
+    """
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("the device 'cuda' is not available here: use auto or cpu")
+    if options.resume and options.overwrite:
+        raise UsageError("resume and overwrite exclude each other: go on with what is there, or replace it")
+    if options.label_smoothing and arguments.use_crf:
+        raise UsageError(
+            "label_smoothing is for models without a CRF, whose loss is of whole sequences: leave one of them out"
+        )
+    if options.thawed_per_epoch is not None and arguments.freeze_backbone:
+        raise UsageError("freeze_backbone and thawed_per_epoch exclude each other: the encoder stays frozen, or thaws")

@@ -1,0 +1,156 @@
+"""The temperature that makes a model's span scores mean what they say.
+
+One number divides every score of the model before probabilities are taken, so that no span ever changes (Guo et al.,
+On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599). It is fitted to what users see: the scores
+of predicted spans, and whether these spans are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+
+from torch import Tensor
+
+from cardioner.data.documents import Document, Span
+from cardioner.evaluation.matching import Sides
+from cardioner.multiclass.encoding import encode_notes, plan_windows
+from cardioner.multiclass.inference import decode_notes, emissions_of
+from cardioner.multiclass.inference import score_spans as score_notes
+from cardioner.multiclass.pipeline import runs_of
+from cardioner.training.options import Progress
+
+LEAST_SPANS = 20
+"""Right spans, and wrong ones, that there must be: fewer tell too little."""
+
+MOST_ROWS = 1_000_000
+"""Sub-tokens whose emissions are kept; further notes are left out of the fit."""
+
+_LOWEST, _HIGHEST = math.log(0.05), math.log(20.0)
+_STEPS = 24
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_EDGE = 1e-7
+_GROUP = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """What a fit found.
+
+    Attributes:
+        value: The temperature; 1.0 if there was too little to fit.
+        spans: Predicted spans that were looked at.
+        before: Mean negative log-likelihood of spans being right or wrong, at temperature 1.
+        after: The same at `value`.
+    """
+
+    value: float
+    spans: int
+    before: float
+    after: float
+
+
+def fit_temperature(
+    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress | None = None
+) -> Temperature:
+    """Fit the temperature of a trained model, which is left as it was.
+
+    Args:
+        model: A model of `modeling.py`.
+        tokenizer: Its tokenizer.
+        documents: Annotated notes that it did not learn from.
+        progress: Told how many notes are read, and how many temperatures are tried.
+    """
+    notes = _predicted(model, tokenizer, documents, progress)
+    right = [hit for note in notes for hit in note.right]
+    own = model.config.score_temperature
+
+    def loss(logarithm: float) -> float:
+        model.config.score_temperature = math.exp(logarithm)
+        scores = score_notes(model, [note.emissions for note in notes], [note.spans for note in notes])
+        return _mean_loss([score for row in scores for score in row], right)
+
+    try:
+        before = loss(0.0) if right else 0.0
+        if min(sum(right), len(right) - sum(right)) < LEAST_SPANS:
+            return Temperature(1.0, len(right), before, before)
+        best = _least(_told(loss, progress))
+        after = loss(best)
+    finally:
+        model.config.score_temperature = own
+    return (
+        Temperature(math.exp(best), len(right), before, after)
+        if after < before
+        else Temperature(1.0, len(right), before, before)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Predicted:
+    """A note's emissions, its predicted spans as rows and tags, and which of them are right."""
+
+    emissions: Tensor
+    spans: list[tuple[int, list[int]]]
+    right: list[bool]
+
+
+def _predicted(
+    model: Any, tokenizer: Any, documents: Sequence[Document], progress: Progress | None
+) -> list[_Predicted]:
+    """Tag the notes, some at a time, until enough emissions are kept."""
+    special = plan_windows(model.config, tokenizer).special
+    opening = len(special.opening)
+    remaining, found, rows = iter(documents), [], 0
+    while rows < MOST_ROWS and (group := list(islice(remaining, _GROUP))):
+        notes = encode_notes(tokenizer, [document.text for document in group])
+        emissions = emissions_of(model, tokenizer, notes)
+        for document, note, logits, tags in zip(group, notes, emissions, decode_notes(model, emissions), strict=True):
+            runs = runs_of(model, note, tags, special)
+            predicted = [Span(*offsets, run.label) for run, offsets in runs]
+            hits = {index for _, index in Sides(document.spans, predicted).strict}
+            places = [(run.first + opening, tags[run.first + opening : run.stop + opening]) for run, _ in runs]
+            found.append(_Predicted(logits, places, [index in hits for index in range(len(runs))]))
+            rows += len(logits)
+        if progress is not None:
+            progress("calibrating (notes)", len(found), len(documents))
+    return found
+
+
+def _mean_loss(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """The mean negative log-likelihood of spans being right, each with its score as the probability."""
+    kept = (min(1 - _EDGE, max(_EDGE, score)) for score in scores)
+    losses = [-math.log(score if hit else 1 - score) for score, hit in zip(kept, right, strict=True)]
+    return sum(losses) / len(losses)
+
+
+def _told(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
+    """The same function, which tells how often it was called in a search."""
+    called = count(1)
+
+    def counted(logarithm: float) -> float:
+        found = loss(logarithm)
+        if progress is not None:
+            progress("calibrating (temperatures)", next(called), _STEPS + 2)
+        return found
+
+    return counted
+
+
+def _least(loss: Callable[[float], float]) -> float:
+    """Where a function of one valley is least, by golden sections."""
+    low, high = _LOWEST, _HIGHEST
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    for _ in range(_STEPS):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = loss(right)
+    return (low + high) / 2

@@ -1,0 +1,156 @@
+"""Checkpoints: model directories with what it takes to go on, counted only once they are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cardioner.errors import UsageError
+from cardioner.evaluation import Scores
+from cardioner.model_dir.directory import PARTIAL
+from cardioner.model_dir.layout import CONFIG, read_json
+
+CHECKPOINTS = "checkpoints"
+_GONE = ".checkpoints-deleted"
+SEAL = "checkpoint.json"
+"""Written last, with the size of every other file: a folder without it, or with other sizes, is no checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint.
+
+    Attributes:
+        folder: Where it lies.
+        step: Steps that were made.
+        finished: Whether training ended there.
+        run: What the training was asked for; another training does not go on from here.
+        scores: Of the evaluation data, after each epoch so far.
+        best_step: The step of the epoch with the best score so far; 0 before the first.
+        seconds: Time that training took so far.
+    """
+
+    folder: Path
+    step: int
+    finished: bool
+    run: dict[str, Any]
+    scores: tuple[Scores, ...]
+    best_step: int
+    seconds: float
+
+
+def seal(checkpoint: Checkpoint) -> None:
+    """Declare a checkpoint whole, once all of it is on the disk, and delete those that are not needed any more.
+
+    The best epoch's and this one stay.
+    """
+    folder = checkpoint.folder
+    for path in _files(folder):
+        _settle(path)
+    content = {**asdict(checkpoint), "sizes": {path.name: path.stat().st_size for path in _files(folder)}}
+    content["scores"] = [scores.to_dict() for scores in checkpoint.scores]
+    del content["folder"]
+    partial = folder / f".{SEAL}"
+    partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    _settle(partial)
+    partial.replace(folder / SEAL)
+    for other in folder.parent.iterdir():
+        found = read_checkpoint(other)
+        if found is None or found.step not in (checkpoint.step, checkpoint.best_step):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """A checkpoint, if it is one and whole."""
+    content = read_json(folder / SEAL)
+    sizes = content.pop("sizes", None)
+    try:
+        found = {path.name: path.stat().st_size for path in _files(folder)}
+    except FileNotFoundError:  # it is being deleted
+        return None
+    if not sizes or sizes != found:
+        return None
+    content["scores"] = tuple(Scores.from_dict(scores) for scores in content["scores"])
+    return Checkpoint(folder=folder, **content)
+
+
+def last_checkpoint(output_dir: Path) -> Checkpoint | None:
+    """The last whole checkpoint in a training's output directory."""
+    place = output_dir / CHECKPOINTS
+    found = [read_checkpoint(folder) for folder in place.iterdir()] if place.is_dir() else []
+    return max((one for one in found if one is not None), key=lambda one: one.step, default=None)
+
+
+def checkpoint_at(output_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return output_dir / CHECKPOINTS / f"checkpoint-{step}"
+
+
+def is_finished(output_dir: Path) -> bool:
+    """Whether a directory holds a model whose training is over."""
+    return (output_dir / CONFIG).is_file() and not (output_dir / CHECKPOINTS).exists()
+
+
+def drop_checkpoints(output_dir: Path) -> None:
+    """Delete all checkpoints of a training that is over; at once, so that no part of them is ever gone on from."""
+    place, gone = output_dir / CHECKPOINTS, output_dir / _GONE
+    if place.is_dir():
+        shutil.rmtree(gone, ignore_errors=True)
+        place.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def clear_output(output_dir: Path, *, checkpoints: bool) -> None:
+    """Delete what a kill left of a write, or of a deletion, that was under way, before training goes on.
+
+    Args:
+        output_dir: The training's output directory.
+        checkpoints: Whether to delete whole checkpoints too, as training begins afresh.
+    """
+    place = output_dir / CHECKPOINTS
+    kept = [] if checkpoints or not place.is_dir() else [one for one in place.iterdir() if read_checkpoint(one)]
+    found = [*(place.iterdir() if place.is_dir() else ()), output_dir / _GONE, *output_dir.glob(f"{PARTIAL}*")]
+    for left in found:
+        if left not in kept:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
+    """Refuse to go on with something else than what was begun.
+
+    Args:
+        before: What was asked for when the training in a place was begun, as it was read from JSON.
+        now: What is asked for.
+        place: Where it lies.
+
+    Raises:
+        UsageError: Naming every setting that differs; of the data, only that they do.
+    """
+    now = json.loads(json.dumps(now))
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if names:
+        told = (
+            name if name == "data" else f"{name} (it was {before.get(name)!r}, now {now.get(name)!r})" for name in names
+        )
+        raise UsageError(
+            f"the training in {place} was begun with other settings: {', '.join(told)}: "
+            "resume it with the same ones, or choose another output directory"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that a seal speaks of."""
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (SEAL, f".{SEAL}")]
+
+
+def _settle(path: Path) -> None:
+    """Have a file's content on the disk, whatever happens to the machine."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,112 @@
+"""What a manifest says of the notes that a model was made of: counts, and a digest that only a secret key can check."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cardioner.data.documents import Document
+from cardioner.errors import OutputError, UsageError
+from cardioner.model_dir.manifest import Notes, canonical
+
+_BYTES = 32
+_SCHEME = "hmac-sha256:"
+
+
+def describe_notes(documents: Sequence[Document], *, key: bytes | None = None, ids: bool = False) -> Notes:
+    """What to say of a split.
+
+    Args:
+        documents: Its notes.
+        key: Secret; without one there is no digest, as a plain one would let anyone test which notes were used.
+        ids: Whether to name the notes.
+    """
+    spans = Counter(span.label for document in documents for span in document.spans)
+    return Notes(
+        documents=len(documents),
+        spans=dict(sorted(spans.items())),
+        digest=None if key is None else notes_digest(documents, key),
+        ids=[document.id for document in documents] if ids else None,
+    )
+
+
+def notes_digest(documents: Sequence[Document], key: bytes) -> str:
+    """HMAC-SHA256 (RFC 2104) over the texts and spans of notes, whatever their order and names.
+
+    Args:
+        documents: The notes.
+        key: The secret key.
+    """
+    parts = sorted(_of_note(document, key) for document in documents)
+    return _SCHEME + hmac.new(key, b"".join(parts), "sha256").hexdigest()
+
+
+def read_key(path: Path) -> bytes:
+    """The secret key in a file.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != _BYTES:
+        raise UsageError(f"{path}: expected {_BYTES} bytes in hexadecimal digits, a key that cardioner made")
+    return key
+
+
+def check_key_place(key: Path | None, directory: Path) -> None:
+    """Refuse a key that would be given away with a model.
+
+    Raises:
+        UsageError: If it lies in the model's directory.
+    """
+    if key is not None and key.resolve().is_relative_to(directory.resolve()):
+        raise UsageError(f"{key} lies in {directory}, and would be given away with the model: choose another place")
+
+
+def make_key(path: Path) -> bytes:
+    """The secret key in a file, which is made, for its owner's eyes alone, if it is missing.
+
+    Raises:
+        OutputError: If it cannot be written.
+        UsageError: If the file holds something else.
+    """
+    if not _exists(path):
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(_BYTES) + "\n")
+            try:
+                os.link(partial, path)  # of several processes, the first one's stays
+            except FileExistsError:
+                pass
+            finally:
+                partial.unlink()
+        except OSError as error:
+            raise OutputError(f"{path}: a key for digests of notes cannot be written ({error.strerror})") from error
+    return read_key(path)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        OutputError: If its folder cannot be entered.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(f"{path}: a key for digests of notes cannot be written ({error.strerror})") from error
+
+
+def _of_note(document: Document, key: bytes) -> bytes:
+    spans = sorted([span.start, span.end, span.label, list(map(list, span.fragments))] for span in document.spans)
+    return hmac.new(key, canonical([document.text, spans]), "sha256").digest()

@@ -1,0 +1,313 @@
+"""Training data of every accepted form, to windows, to what a model takes."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats.words import WORDLESS, document_of_words
+from cardioner.data.labels import LabelSet
+from cardioner.errors import DataError, listed
+from cardioner.multiclass.encoding import EncodedNote, WindowPlan, encode_notes
+from cardioner.multiclass.inference import pad
+from cardioner.multiclass.modeling import IGNORED
+from cardioner.multiclass.tagging import OUTSIDE, repair, run_tags, to_runs, to_tags
+from cardioner.multiclass.windows import Window
+
+ILLEGAL_TAGS = "illegal tags, such as an inside tag that continues nothing, made legal"
+"""The remark on tags that were rewritten."""
+
+Feature = dict[str, list[int]]
+"""A window: `input_ids` and `labels`, one each per attended position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Data of any accepted form.
+
+    Attributes:
+        documents: The notes; for ready features, one stand-in a window whose characters are its labelled positions.
+        features: Windows as given by the caller; `None` where they are made of the documents.
+        remarks: What had to be repaired, counted.
+    """
+
+    documents: tuple[Document, ...]
+    features: tuple[Feature, ...] | None = None
+    remarks: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """Windows ready to train on.
+
+    Attributes:
+        features: The windows.
+        losses: Spans that the tags cannot carry as they are, by kind and entity type.
+        sub_tokens: Sub-tokens of all notes, each counted once.
+        names: What each window is called in a message: its note's id, and its number there from 1.
+    """
+
+    features: tuple[Feature, ...]
+    losses: Counter[tuple[str, str]]
+    sub_tokens: int
+    names: tuple[str, ...]
+
+
+def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Dataset:
+    """Take `Document`s, `{"tokens", "tags"}` items, ready features, or a `datasets.Dataset` of the latter two.
+
+    Args:
+        data: All of one form. Tags are names or ids. Tokens are words; the text is rebuilt with single spaces.
+        labels: The tags of the model.
+        tokenizer: Its tokenizer, which knows the special ids in ready features.
+
+    Raises:
+        DataError: For another form, a mixture, or a tag that the model does not have.
+    """
+    rows = list(data)
+    if all(isinstance(row, Document) for row in rows):
+        labels.check(rows)
+        repeated = [name for name, count in Counter(row.id for row in rows).items() if count > 1]
+        if repeated:
+            raise DataError(f"{len(repeated)} document ids occur more than once: {listed(repeated)}")
+        return Dataset(tuple(rows))
+    if all(isinstance(row, Mapping) and {"tokens", "tags"} <= set(row) for row in rows):
+        return _read_items(rows, labels)
+    if all(isinstance(row, Mapping) and {"input_ids", "labels"} <= set(row) for row in rows):
+        return _read_features(rows, labels, tokenizer)
+    raise DataError(
+        "expected Documents, items with 'tokens' and 'tags', or features with 'input_ids' and 'labels', all of one "
+        f"form; found {sorted({type(row).__name__ for row in rows})}"
+    )
+
+
+def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
+    """Tokenise, tag and cut documents.
+
+    Special positions are labelled `O`, context positions with their true tag. What is left of an entity that a window's
+    edge cuts is left out where it would be illegal beside the `O` there: inside tags at the left edge, and with closing
+    tags in the label set (BIOES) whatever lacks its own at the right edge.
+
+    Raises:
+        DataError: If the tokenizer fails on a note.
+    """
+    notes = _encode(documents, tokenizer)
+    losses, features, names = Counter[tuple[str, str]](), [], []
+    for document, note in zip(documents, notes, strict=True):
+        tags, lost = to_tags(document.spans, note.offsets, labels.tags)
+        losses.update((loss.kind, loss.label) for loss in lost)
+        windows = [
+            _window_feature(note, tags, window, plan=plan, label2id=labels.label2id) for window in plan.cut(note)
+        ]
+        kept = [window for window in windows if window["input_ids"]]
+        features += kept
+        names += [f"{document.id} (window {number})" for number in range(1, len(kept) + 1)]
+    return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes), tuple(names))
+
+
+def _encode(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
+    """Tokenise the notes; of a failure the kind is told and the note, not the message, which may quote it.
+
+    Raises:
+        DataError: Naming the first note on which the tokenizer fails.
+    """
+    reason = ""
+    try:
+        return encode_notes(tokenizer, [document.text for document in documents])
+    except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises
+        reason = type(error).__name__
+    for document in documents if len(documents) > 1 else ():
+        _encode([document], tokenizer)
+    which = f"document {documents[0].id}" if len(documents) == 1 else f"{len(documents)} documents at a time"
+    size = sum(len(document.text) for document in documents)
+    raise DataError(f"{which}: the {size} characters could not be cut into sub-tokens ({reason})")
+
+
+def _window_feature(
+    note: EncodedNote, tags: Sequence[str], window: Window, *, plan: WindowPlan, label2id: Mapping[str, int]
+) -> Feature:
+    """One window's input ids and labels."""
+    shown = tags[window.start : window.stop]
+    inner = [label2id[tag] for tag in shown]
+    for run in to_runs(shown):
+        if shown[run.first : run.stop] != run_tags(run.stop - run.first, run.label, label2id):
+            inner[run.first : run.stop] = [IGNORED] * (run.stop - run.first)
+    outside = label2id[OUTSIDE]
+    opening, closing = ([outside] * len(ids) for ids in plan.special)
+    return {"input_ids": plan.ids(note, window), "labels": [*opening, *inner, *closing]}
+
+
+def training_features(data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
+    """Windows of data of any accepted form.
+
+    Raises:
+        DataError: If there is nothing to learn from.
+    """
+    if data.features is None:
+        prepared = build_features(data.documents, tokenizer, plan, labels=labels)
+    else:
+        size = sum(len(row["input_ids"]) for row in data.features)
+        prepared = FeatureSet(data.features, Counter(), size, tuple(document.id for document in data.documents))
+    if not prepared.sub_tokens:
+        raise DataError("the training data is empty: expected at least one document with text")
+    return prepared
+
+
+def check_features(features: Sequence[Feature], model: Any, max_length: int) -> None:
+    """Refuse windows that the encoder cannot read.
+
+    Raises:
+        DataError: If there are sub-token ids that it lacks, or windows that are too long.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    if max((max(feature["input_ids"], default=0) for feature in features), default=0) >= known:
+        raise DataError(
+            f"the data has sub-token ids from {known} up, which the encoder lacks: it needs its own tokenizer"
+        )
+    longest = max((len(feature["input_ids"]) for feature in features), default=0)
+    if longest > max_length:
+        raise DataError(
+            f"a ready feature has {longest} sub-tokens, max_length is {max_length}: "
+            "raise max_length, or give Documents, which are cut into windows without loss"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Pad features to the longest of their batch, on the right.
+
+    Attributes:
+        padding_id: The tokenizer's padding id.
+    """
+
+    padding_id: int
+
+    def __call__(self, features: Sequence[Feature]) -> dict[str, Tensor]:
+        """Tensors `(batch, length)`: `input_ids`, `attention_mask` and `labels`, `IGNORED` on padding.
+
+        Where features carry their number under `window`, these come along as `windows` `(batch)`.
+        """
+        numbers = (
+            {"windows": torch.tensor([feature["window"][0] for feature in features])} if "window" in features[0] else {}
+        )
+        return {
+            **numbers,
+            "input_ids": pad([feature["input_ids"] for feature in features], self.padding_id),
+            "attention_mask": pad([[1] * len(feature["input_ids"]) for feature in features], 0),
+            "labels": pad([feature["labels"] for feature in features], IGNORED),
+        }
+
+
+def balanced_weights(features: Iterable[Feature], num_labels: int) -> list[float]:
+    """A weight per tag: the number of labelled positions, over the number of tags times the tag's own positions.
+
+    A tag that never occurs gets weight 1.
+    """
+    counts = Counter(label for feature in features for label in feature["labels"] if label != IGNORED)
+    total = sum(counts.values())
+    return [total / (num_labels * counts[index]) if counts[index] else 1.0 for index in range(num_labels)]
+
+
+def _tag_names(tags: Sequence[Any], labels: LabelSet, where: str) -> list[str]:
+    """Tags given as names or ids, as names."""
+    known = labels.label2id
+    names: list[str] = []
+    for tag in tags:
+        name = tag if isinstance(tag, str) else labels.id2label.get(_as_id(tag))
+        if name not in known:
+            raise DataError(
+                f"{where}: the tag at position {len(names)} is not one of the model's: {', '.join(labels.tags)} "
+                "(are tokens and tags in each other's place?)"
+            )
+        names.append(str(name))
+    return names
+
+
+def _as_id(tag: Any) -> int:
+    """A tag's id where it is any kind of whole number, else one that no tag has."""
+    try:
+        return operator.index(tag)
+    except TypeError:
+        return IGNORED
+
+
+def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
+    """Rebuild documents of words and their tags."""
+    documents, remarks = [], Counter[str]()
+    own = [str(row["id"]) for row in rows if "id" in row]
+    unique = len(set(own)) == len(rows)  # sentences of one note often share its id
+    for number, row in enumerate(rows):
+        identifier = own[number] if unique else f"item-{number}"
+        if any(isinstance(row[key], str) or not isinstance(row[key], Sequence) for key in ("tokens", "tags")):
+            raise DataError(f"{identifier}: expected 'tokens' and 'tags' to be lists")
+        tokens = [str(token) for token in row["tokens"]]
+        if len(tokens) != len(row["tags"]):
+            raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")
+        tags, repaired = repair(_tag_names(row["tags"], labels, identifier), labels.tags)
+        remarks[ILLEGAL_TAGS] += repaired
+        runs = to_runs(tags)
+        document = document_of_words(identifier, [tokens], runs)
+        remarks[WORDLESS] += len(runs) - len(document.spans)
+        documents.append(document)
+    return Dataset(tuple(documents), remarks=+remarks)
+
+
+def _read_features(rows: Sequence[Mapping[str, Any]], labels: LabelSet, tokenizer: Any) -> Dataset:
+    """Check ready features, repair their labels, and keep only attended positions."""
+    special = set(tokenizer.all_special_ids)
+    documents, features, remarks = [], [], Counter[str]()
+    for number, row in enumerate(rows):
+        feature, found = _clean_feature(row, labels, special=special, where=f"feature-{number}")
+        remarks.update(found)
+        tags = [labels.tags[label] for label in feature["labels"] if label != IGNORED]
+        spans = tuple(Span(run.first, run.stop, run.label) for run in to_runs(tags))
+        documents.append(Document(f"feature-{number}", " " * len(tags), spans))
+        features.append(feature)
+    return Dataset(tuple(documents), tuple(features), +remarks)
+
+
+def _clean_feature(
+    row: Mapping[str, Any], labels: LabelSet, *, special: set[int], where: str
+) -> tuple[Feature, Counter[str]]:
+    """One ready feature without padding, special positions labelled `O`, inside tags repaired."""
+    ids = _whole_numbers(row["input_ids"], f"{where}: 'input_ids'")
+    mask = row.get("attention_mask", [1] * len(ids))
+    given = _whole_numbers(row["labels"], f"{where}: 'labels'")
+    if not len(ids) == len(mask) == len(given):
+        raise DataError(f"{where}: {len(ids)} input_ids, {len(mask)} attention_mask and {len(given)} labels")
+    if not any(mask):
+        raise DataError(f"{where}: no position is attended")
+    wrong = sorted({label for label in given if label != IGNORED and not 0 <= label < len(labels.tags)})
+    if wrong:
+        raise DataError(f"{where}: labels must be 0 to {len(labels.tags) - 1} or {IGNORED}; found {wrong}")
+    remarks = Counter[str]()
+    outside = labels.label2id[OUTSIDE]
+    kept = [(token, label) for token, label, attended in zip(ids, given, mask, strict=True) if attended]
+    remarks["attended positions"] = len(kept)
+    remarks["attended special positions without label, made O"] = sum(
+        token in special and label == IGNORED for token, label in kept
+    )
+    kept = [(token, outside if token in special and label == IGNORED else label) for token, label in kept]
+    places = [index for index, (_, label) in enumerate(kept) if label != IGNORED]
+    remarks["continuation pieces without label, left out of the loss"] = len(kept) - len(places)
+    tags, repaired = repair([labels.tags[kept[index][1]] for index in places], labels.tags)
+    remarks[ILLEGAL_TAGS] = repaired
+    final = [label for _, label in kept]
+    for index, tag in zip(places, tags, strict=True):
+        final[index] = labels.label2id[tag]
+    return {"input_ids": [token for token, _ in kept], "labels": final}, remarks
+
+
+def _whole_numbers(values: Iterable[Any], where: str) -> list[int]:
+    """Values of any kind of number; those of other kinds may be words, and are not quoted."""
+    with suppress(TypeError, ValueError, OverflowError):
+        return [int(value) for value in values]
+    raise DataError(f"{where}: expected whole numbers")

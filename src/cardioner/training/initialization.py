@@ -1,0 +1,184 @@
+"""The model that training starts from: a pretrained encoder, or an earlier model directory and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cardioner.data.labels import LabelSet
+from cardioner.errors import ModelError, UsageError
+from cardioner.model_dir.custom_code import adopt, tags_in_its_own_way
+from cardioner.model_dir.directory import read_model_dir
+from cardioner.model_dir.encoder import default_encoder, load_encoder, load_tokenizer
+from cardioner.model_dir.layout import CONFIG, read_config
+from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A model before training.
+
+    Attributes:
+        model: The model.
+        tokenizer: The tokenizer of its encoder.
+        source: What it was asked for by.
+        taken: Names of the weights that it took over.
+        fresh: Names of the weights that start afresh.
+    """
+
+    model: TokenClassificationModel
+    tokenizer: Any
+    source: str
+    taken: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where weights come from.
+
+    Attributes:
+        config: The encoder's configuration.
+        weights: By the names they have in our models.
+        tags: What the rows of the label-sized weights mean; `None` for a bare encoder.
+        name: What it was asked for by.
+    """
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    tags: tuple[str, ...] | None
+    name: str
+
+
+def read_source(
+    name: str | Path | None,
+    *,
+    token: str | None = None,
+    model_class: type[TokenClassificationModel] | None = None,
+) -> Source:
+    """Read an encoder or an earlier model directory.
+
+    Args:
+        name: A folder, a Hugging Face name, or `None` for the embedded default encoder.
+        token: For a private name.
+        model_class: The user's class that is to be trained, which an earlier directory may have been saved by.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    chosen = default_encoder() if name is None else Path(name)
+    if _is_ours(chosen):
+        own = model_class if tags_in_its_own_way(read_config(chosen)) else None
+        model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
+        return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
+    if not chosen.exists() and str(name).startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
+    encoder = load_encoder(chosen if chosen.exists() else str(name), token=token)
+    weights = {f"backbone.{key}": value for key, value in encoder.weights.items()}
+    return Source(encoder.config, weights, None, encoder.name)
+
+
+def with_attention_dropout(source: Source, share: float) -> Source:
+    """A source whose encoder drops this share of its attention while it learns; families have two names for it."""
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    return replace(source, config={**source.config, **{name: share for name in names if name in source.config}})
+
+
+def build(
+    source: Source,
+    labels: LabelSet,
+    *,
+    use_crf: bool,
+    tokenizer: Any = None,
+    token: str | None = None,
+    model_class: type[TokenClassificationModel] | None = None,
+    **settings: Any,
+) -> Start:
+    """A model with the source's weights wherever name and shape agree, and, of label-sized ones, the tags too.
+
+    Args:
+        source: Where weights come from.
+        labels: The tags of the new model.
+        use_crf: Whether it has a CRF; of a user's class, its base decides.
+        tokenizer: In place of the source's own.
+        token: For a private name.
+        model_class: A user's subclass of one of our models.
+        **settings: For `CardioNERConfig`.
+
+    Raises:
+        UsageError: If the class cannot be saved so that it loads anywhere, or has no CRF and one is asked for.
+    """
+    kind = _class_for(model_class, use_crf=use_crf)
+    config = CardioNERConfig(
+        encoder_config=source.config, id2label=labels.id2label, label2id=labels.label2id, **settings
+    )
+    model = kind(config)
+    _freeze_unreached(model)
+    taken = _matching(model, source, labels)
+    model.load_state_dict({name: source.weights[name] for name in taken}, strict=False)
+    fresh = tuple(name for name, _ in model.named_parameters() if name not in taken)
+    chosen = tokenizer if tokenizer is not None else load_tokenizer(source.name, token=token)
+    return Start(model, chosen, source.name, taken, fresh)
+
+
+def _class_for(model_class: type[TokenClassificationModel] | None, *, use_crf: bool) -> type[TokenClassificationModel]:
+    """The class of a new model."""
+    if model_class is None:
+        return TokenClassificationModelCRF if use_crf else TokenClassificationModel
+    adopt(model_class)
+    if use_crf and not model_class.uses_crf:
+        raise UsageError(
+            f"{model_class.__name__} has no CRF, and use_crf asks for one: build it on TokenClassificationModelCRF, or "
+            "leave use_crf out"
+        )
+    return model_class
+
+
+def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, ...]:
+    """The weights of a source that mean the same thing in a model."""
+    same_tags = source.tags == labels.tags
+    label_sized = {name for name, _ in model.named_parameters() if _is_label_sized(name, model)}
+    return tuple(
+        name
+        for name, value in model.state_dict().items()
+        if name in source.weights
+        and source.weights[name].shape == value.shape
+        and (same_tags or name not in label_sized)
+    )
+
+
+def _freeze_unreached(model: TokenClassificationModel) -> None:
+    """Take out of training what of an encoder no token's loss reaches (entity embeddings, contact heads).
+
+    It would break DDP. A class of the user's own may have parts that learn in training mode alone: they are left.
+    """
+    ids = torch.full((1, 9), 1)
+    model.eval()
+    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros_like(ids)).loss
+    if loss is None:
+        raise UsageError(f"forward of {type(model).__name__} gives no loss when it is given labels: set outputs.loss")
+    loss.backward()
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    model.zero_grad()
+
+
+def _is_label_sized(name: str, model: nn.Module) -> bool:
+    """Whether a weight has a row per tag: the last layer of the head, and the CRF."""
+    linear = [
+        key for key, module in model.named_modules() if key.startswith("classifier") and isinstance(module, nn.Linear)
+    ]
+    return name.startswith(("crf.", f"{linear[-1]}."))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is an earlier model directory."""
+    if not (folder / CONFIG).is_file():
+        return False
+    content: Mapping[str, Any] = read_config(folder)
+    return content.get("model_type") == CardioNERConfig.model_type

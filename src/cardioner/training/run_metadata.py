@@ -1,0 +1,189 @@
+"""What training did, and what of it is written down beside the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cardioner.data.documents import fingerprint
+from cardioner.evaluation import Scores
+from cardioner.evaluation.intervals import Intervals
+from cardioner.model_dir.directory import installed_versions
+from cardioner.model_dir.manifest import Notes
+from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.training.calibration import Temperature
+from cardioner.training.data_fingerprint import check_key_place, describe_notes, make_key
+from cardioner.training.distributed import processes
+from cardioner.training.features import Dataset
+from cardioner.training.options import TrainingOptions
+from cardioner.training.precision import Precision
+from cardioner.training.scoring import HeldOut
+
+History = tuple[dict[str, float], ...]
+"""What was logged: rows of the loss, and of the scores after an epoch, each with its `step` and `epoch`."""
+
+_LEFT_OUT = ("progress", "overwrite", "resume", "data_key")
+"""Options that say nothing about the model."""
+
+WEIGHTLESS = (
+    *(*_LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
+    *("language", "license", "data_name", "data_license", "list_documents"),
+)
+"""Options that may change while a training goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What training did.
+
+    Attributes:
+        output_dir: The model directory.
+        epochs: Strict span scores on `eval_data` after each epoch.
+        best_epoch: The epoch, counted from 1, whose model is saved; 0 if training ended without one.
+        scored: The saved model's scores on held-out data: `evaluation` and `test`, as far as there are any.
+        documents: What is said of the notes: `training`, `evaluation` and `test`.
+        precision: What running the model in bfloat16 costs on the notes of `eval_data`; `None` if there are none, or
+            the device has no instructions for it.
+        temperature: What makes the scores of spans mean what they say, fitted on the notes of `eval_data`; `None`
+            if there are none.
+        losses: Training spans that tags cannot carry as they are, by kind and entity type.
+        remarks: What had to be repaired in the data, counted.
+        windows: Windows in the training data.
+        sub_tokens: Sub-tokens in the training data, each counted once.
+        seconds: Time of the training loop, the scoring between epochs included, and what came before an interruption.
+        history: Loss, learning rate and gradient norm by step, and precision, recall and F1 after each epoch.
+    """
+
+    output_dir: Path
+    epochs: tuple[Scores, ...]
+    best_epoch: int
+    scored: Mapping[str, HeldOut]
+    documents: Mapping[str, Notes]
+    precision: Precision | None
+    temperature: Temperature | None
+    losses: Counter[tuple[str, str]]
+    remarks: Counter[str]
+    windows: int
+    sub_tokens: int
+    seconds: float
+    history: History = ()
+
+    @property
+    def evaluation(self) -> Scores | None:
+        """The saved model's scores on `eval_data`."""
+        return self.scored["evaluation"].scores if "evaluation" in self.scored else None
+
+    @property
+    def test(self) -> Scores | None:
+        """The saved model's scores on `test_data`."""
+        return self.scored["test"].scores if "test" in self.scored else None
+
+
+def training_record(
+    config: Any,
+    settings: Mapping[str, Any],
+    options: TrainingOptions,
+    tags: Sequence[str],
+    result: TrainingResult | None,
+) -> dict[str, Any]:
+    """What `training_args.json` records: no secret, no path of this machine.
+
+    Args:
+        config: The model's configuration.
+        settings: The trainer's arguments, as they were used.
+        options: The newer ones.
+        tags: In the order of their ids.
+        result: What training did; `None` before it.
+    """
+    record = {**_wishes(config, settings, options), "labels": list(tags), "versions": installed_versions()}
+    return record if result is None else {**record, **_outcome(result)}
+
+
+def identity(
+    model: TokenClassificationModel,
+    settings: Mapping[str, Any],
+    options: TrainingOptions,
+    *,
+    data: str,
+    computed: str,
+) -> dict[str, Any]:
+    """What an interrupted training must have in common with the one that goes on from it.
+
+    Args:
+        model: The model; of a user's class its code counts too.
+        settings: The trainer's arguments, as they were used.
+        options: The newer ones.
+        data: A digest of what is learned from.
+        computed: In what precision, and on what kind of device.
+    """
+    wishes = _wishes(model.config, settings, options)
+    kept = {name: value for name, value in wishes.pop("options").items() if name not in WEIGHTLESS}
+    code = {} if model.own_code is None else {"code": fingerprint([[model.own_code.content]])}
+    known = {"labels": list(model.config.tags), "data": data, "processes": processes(), "computed": computed}
+    return {**wishes, **kept, **known, **code}
+
+
+def described(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:
+    """What the manifest says of each part of the data; ready features have no text that a digest could be taken of.
+
+    Raises:
+        UsageError: If the key for digests lies in the model directory, or is none.
+    """
+    check_key_place(options.data_key, output_dir)
+    key = None if options.data_key is None else make_key(options.data_key)
+    return {
+        name: describe_notes(data.documents, key=None if data.features else key, ids=options.list_documents)
+        for name, data in parts.items()
+        if data is not None
+    }
+
+
+def history_of(log: Sequence[Mapping[str, float]]) -> History:
+    """The rows of a Hugging Face Trainer's log that say something about the model."""
+    kept = (row for row in log if "loss" in row or "eval_f1" in row)
+    return tuple({name.removeprefix("eval_"): value for name, value in row.items()} for row in kept)
+
+
+def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
+    """What was asked for; of the model's class the name, where it is a user's."""
+    named = config.auto_map["AutoModelForTokenClassification"]
+    return {
+        **settings,
+        **({} if named.startswith("modeling.") else {"model_class": named}),
+        "classifier_dropout": config.classifier_dropout,
+        "classifier_hidden_layers": config.classifier_hidden_layers,
+        "class_weights": config.class_weights,
+        "freeze_backbone": config.freeze_backbone,
+        "use_crf": config.use_crf,
+        "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in _LEFT_OUT},
+    }
+
+
+def _outcome(result: TrainingResult) -> dict[str, Any]:
+    return {
+        "scores": {
+            name: {**found.scores.to_dict(), "intervals": _strict(found.intervals)}
+            for name, found in result.scored.items()
+        },
+        "documents": {name: notes.model_dump() for name, notes in result.documents.items()},
+        "best_epoch": result.best_epoch,
+        "calibration": None if result.temperature is None else asdict(result.temperature),
+        "inference": None if result.precision is None else _precision(result.precision),
+        "epochs": [value.to_dict() for value in result.epochs],
+        "history": list(result.history),
+        "seconds": result.seconds,
+        "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens},
+    }
+
+
+def _strict(intervals: Intervals) -> dict[str, Any]:
+    """The intervals of the headline."""
+    found = intervals.to_dict()
+    return {name: found[name] for name in ("level", "samples", "seed", "strict")}
+
+
+def _precision(found: Precision) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("dtype", "float32", "bfloat16", "agreement")}

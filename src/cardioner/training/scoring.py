@@ -1,0 +1,85 @@
+"""Strict span scores of a model as it is now, on data of any accepted form."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from cardioner.data.documents import Annotations, Document, Span
+from cardioner.evaluation import Scores, pair_documents, score_pairs
+from cardioner.evaluation.intervals import Intervals, bootstrap
+from cardioner.multiclass.modeling import IGNORED
+from cardioner.multiclass.tagging import to_runs
+from cardioner.prediction.predictor import Predictor
+from cardioner.training.distributed import gather, process, processes
+from cardioner.training.features import Collator, Dataset
+from cardioner.training.options import Progress, counted
+
+
+class HeldOut(NamedTuple):
+    """How good a model is on held-out data, and how sure that is."""
+
+    scores: Scores
+    intervals: Intervals
+
+
+def score(
+    model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
+) -> Scores:
+    """Tag the data as the saved model would, and count; several processes share the work.
+
+    Args:
+        model: A model of `modeling.py`.
+        tokenizer: Its tokenizer.
+        data: Notes, or ready features, which are compared over their labelled positions.
+        batch_size: Ready features that are tagged at a time.
+        progress: Told how many characters of the notes are done.
+    """
+    return score_pairs(_pairs(model, tokenizer, data, batch_size=batch_size, progress=progress))
+
+
+def score_with_intervals(
+    model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
+) -> HeldOut:
+    """As `score`, with the intervals of every figure."""
+    pairs = _pairs(model, tokenizer, data, batch_size=batch_size, progress=progress)
+    return HeldOut(score_pairs(pairs), bootstrap(pairs))
+
+
+def _pairs(model: Any, tokenizer: Any, data: Dataset, *, batch_size: int, progress: Progress | None) -> Any:
+    """All documents and their predictions, in every process."""
+    mine = _share(data)
+    if mine.features is not None:
+        tagged = _tag_features(model, tokenizer, mine, batch_size)
+    else:
+        advance = counted(progress, "scoring", sum(len(document.text) for document in mine.documents))
+        tagged = list(Predictor(model, tokenizer).predict(mine.documents, advance=advance))
+    # Texts stay where they are: other processes get the spans alone.
+    found = [Annotations(one.id, one.spans, (None,) * len(one.spans)) for one in tagged]
+    return pair_documents(data.documents, [one for part in gather(found) for one in part]).pairs
+
+
+def _share(data: Dataset) -> Dataset:
+    """What one of several processes tags."""
+    first, step = process(), processes()
+    features = None if data.features is None else data.features[first::step]
+    return Dataset(data.documents[first::step], features)
+
+
+def _tag_features(model: Any, tokenizer: Any, data: Dataset, batch_size: int) -> list[Document]:
+    """Predicted stand-ins of ready features: spans over their labelled positions."""
+    assert data.features is not None
+    model.eval()
+    collate = Collator(tokenizer.pad_token_id or 0)
+    tagged: list[Document] = []
+    for start in range(0, len(data.features), batch_size):
+        batch = collate(data.features[start : start + batch_size])
+        labelled = batch.pop("labels").ne(IGNORED)
+        with torch.inference_mode():
+            logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits
+            decoded = model.decode(logits, labelled.to(model.device))
+        for document, tags in zip(data.documents[start : start + batch_size], decoded, strict=True):
+            runs = to_runs([model.config.id2label[tag] for tag in tags])
+            tagged.append(document.with_spans(Span(run.first, run.stop, run.label) for run in runs))
+    return tagged

@@ -1,0 +1,349 @@
+"""`ModelTrainer`: data of any accepted form in, a trained model directory out, on the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model
+from transformers import TrainingArguments, set_seed
+
+from cardioner.data.documents import fingerprint
+from cardioner.errors import OutputError, UsageError
+from cardioner.model_dir.custom_code import adopt
+from cardioner.model_dir.directory import check_output, write_model_dir
+from cardioner.model_dir.encoder import load_tokenizer, max_positions, name_of
+from cardioner.model_dir.layout import WEIGHTS, read_json
+from cardioner.multiclass.encoding import plan_windows
+from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.training.arguments import (
+    BALANCED,
+    Arguments,
+    ClassWeights,
+    check_options,
+    class_weights_by_id,
+    label_set,
+    pick_learning_rate,
+    pick_window_length,
+)
+from cardioner.training.batch_sampler import check_shares
+from cardioner.training.checkpoints import (
+    CHECKPOINTS,
+    Checkpoint,
+    check_same,
+    checkpoint_at,
+    clear_output,
+    drop_checkpoints,
+    is_finished,
+    last_checkpoint,
+)
+from cardioner.training.distributed import process, processes, together
+from cardioner.training.features import (
+    Collator,
+    Dataset,
+    FeatureSet,
+    balanced_weights,
+    check_features,
+    read_dataset,
+    training_features,
+)
+from cardioner.training.hf_trainer import (
+    SHORT,
+    Run,
+    SpanTrainer,
+    Watch,
+    keep_freed_memory,
+    plain_attention,
+    reduced_precision,
+    trainer_arguments,
+)
+from cardioner.training.initialization import build, read_source, with_attention_dropout
+from cardioner.training.optimizer import optimizer
+from cardioner.training.options import TrainingOptions
+from cardioner.training.post_training import settle
+from cardioner.training.run_metadata import History, TrainingResult, described, history_of, identity, training_record
+from cardioner.training.scoring import score, score_with_intervals
+from cardioner.training.tracking import trackers
+
+
+class ModelTrainer:
+    """Train a tagger.
+
+    Args:
+        label2id: Tag to id, kept as given. Either this or `id2label` may be left out.
+        id2label: Id to tag.
+        tokenizer: A fast tokenizer, or where to read one; by default the encoder's own.
+        model: A Hugging Face name or a folder of an encoder, or an earlier model directory, which hands over its
+            encoder and the head where shapes and tags agree; by default the embedded MiniLM-L6.
+        use_crf: Whether a CRF stands on the head.
+        batch_size: Windows in a batch, over all processes.
+        max_length: Most sub-tokens in a window, special ones included; by default 128, or what the encoder reads.
+        learning_rate: Of encoder and head; by default 2e-4 for encoders of up to 512 hidden units, else 5e-5.
+        weight_decay: Of all weights but biases, norms and the CRF.
+        num_train_epochs: Passes over the training data.
+        output_dir: The model directory to write.
+        hf_token: For a private Hugging Face name; never stored.
+        freeze_backbone: Whether the encoder stays as it came.
+        gradient_accumulation_steps: Batches to a step.
+        classifier_hidden_layers: Widths of the MLP head's hidden layers; `None` for the single linear layer.
+        classifier_dropout: Dropout before and inside the head.
+        class_weights: Weights of the loss by tag id or tag (others weigh 1), in the order of ids, or `balanced`.
+        model_class: A subclass of one of the two models, with a loss of its own; in place of `use_crf`.
+        options: Everything newer.
+
+    Raises:
+        UsageError: If an argument cannot work, or `model_class` could not be saved so that it loads anywhere.
+        ModelError: If the encoder or the tokenizer cannot be read.
+    """
+
+    def __init__(  # noqa: PLR0913 - the documented arguments
+        self,
+        label2id: Mapping[str, int] | None = None,
+        id2label: Mapping[int, str] | None = None,
+        tokenizer: Any = None,
+        model: str | Path | None = None,
+        use_crf: bool = False,
+        batch_size: int = 16,
+        max_length: int | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        num_train_epochs: int = 5,
+        output_dir: str | Path = "cardioner-model",
+        hf_token: str | None = None,
+        freeze_backbone: bool = False,
+        gradient_accumulation_steps: int = 1,
+        classifier_hidden_layers: Sequence[int] | None = None,
+        classifier_dropout: float = 0.1,
+        class_weights: ClassWeights | None = None,
+        model_class: type[TokenClassificationModel] | None = None,
+        options: TrainingOptions | None = None,
+    ) -> None:
+        self.labels = label_set(label2id, id2label)
+        self.options = options or TrainingOptions()
+        if process() > 0:  # the first process speaks for all
+            self.options = replace(self.options, progress=None)
+        if model_class is not None:
+            adopt(model_class)
+        given = Arguments(
+            use_crf=use_crf or (model_class is not None and model_class.uses_crf),
+            batch_size=batch_size,
+            max_length=max_length,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            num_train_epochs=num_train_epochs,
+            freeze_backbone=freeze_backbone,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            classifier_hidden_layers=classifier_hidden_layers,
+            classifier_dropout=classifier_dropout,
+        )
+        check_options(self.options, given)
+        self.class_weights = class_weights_by_id(class_weights, self.labels)
+        self.output_dir = Path(output_dir)
+        source = with_attention_dropout(
+            read_source(model, token=hf_token, model_class=model_class), self.options.attention_dropout
+        )
+        context = max(self.options.window_context, self.options.training_context)
+        length = pick_window_length(given.max_length, max_positions(source.config), context=context)
+        set_seed(self.options.seed)
+        self.start = build(
+            source,
+            self.labels,
+            use_crf=given.use_crf,
+            model_class=model_class,
+            tokenizer=load_tokenizer(tokenizer, token=hf_token) if isinstance(tokenizer, (str, Path)) else tokenizer,
+            token=hf_token,
+            classifier_hidden_layers=given.classifier_hidden_layers,
+            classifier_dropout=given.classifier_dropout,
+            class_weights=None if self.class_weights == BALANCED else self.class_weights,
+            freeze_backbone=given.freeze_backbone,
+            label_smoothing=self.options.label_smoothing,
+            window_length=length,
+            window_context=self.options.window_context,
+        )
+        self.model, self.tokenizer = self.start.model, self.start.tokenizer
+        self.result: TrainingResult | None = None
+        hidden_size = self.model.config.build_encoder_config().hidden_size
+        self.settings: dict[str, Any] = {
+            "batch_size": given.batch_size,
+            "gradient_accumulation_steps": given.gradient_accumulation_steps,
+            "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
+            "max_length": length,
+            "model": name_of(model),
+            "num_train_epochs": given.num_train_epochs,
+            "weight_decay": given.weight_decay,
+        }
+
+    def train(self, train_data: Iterable[Any], test_data: Any = None, eval_data: Any = None) -> TrainingResult:
+        """Fit `train_data`, keep the epoch with the best strict span F1 on `eval_data`, score `test_data` once.
+
+        Args:
+            train_data: Documents, `{"tokens", "tags"}` items, ready features, or a `datasets.Dataset`.
+            test_data: Scored at the end, with the saved model; may be left out.
+            eval_data: Picks the epoch; without it the last epoch is saved.
+
+        Raises:
+            DataError: If the data cannot be used.
+            OutputError: If the output directory holds a model already, or cannot be written.
+            TrainingError: If the loss is not a number.
+            UsageError: If an interrupted training was begun with other settings or data, or something that was asked
+                for cannot be had.
+        """
+        self.check_output()
+        self.result = None
+        self.model.config.inference_dtype = "float32"  # until it is settled, in the end, what bfloat16 would cost
+        training = read_dataset(train_data, self.labels, self.tokenizer)
+        evaluation = self._held_out(eval_data)
+        if evaluation is None and self.options.early_stopping is not None:
+            raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
+        held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
+        documents = described({"training": training, **held_out}, self.options, self.output_dir)
+        prepared = self._features(training)
+        check_shares(len(prepared.features), self.settings["batch_size"], processes())
+        if self.class_weights == BALANCED:
+            self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
+        run, history = self._fit(prepared, evaluation)
+        precision, temperature = settle(self.model, self.tokenizer, evaluation, progress=self.options.progress)
+        scored = {name: self._score(data, score_with_intervals) for name, data in held_out.items() if data is not None}
+        self.result = result = TrainingResult(
+            output_dir=self.output_dir,
+            epochs=tuple(run.scores),
+            best_epoch=run.best_epoch,
+            scored=scored,
+            documents=documents,
+            precision=precision,
+            temperature=temperature,
+            losses=prepared.losses,
+            remarks=training.remarks + run.remarks,
+            windows=len(prepared.features),
+            sub_tokens=prepared.sub_tokens,
+            seconds=run.seconds,
+            history=history,
+        )
+        if process() == 0:
+            self.save_model(self.output_dir)
+            drop_checkpoints(self.output_dir)
+        together()
+        return result
+
+    def check_output(self) -> None:
+        """Refuse an output directory that holds a model, or checkpoints that nobody asked to go on from.
+
+        Raises:
+            OutputError: If there is something to lose and neither `overwrite` nor `resume` is on, or if it cannot be
+                written.
+        """
+        if self.options.resume and is_finished(self.output_dir):
+            raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
+        left = self.output_dir / CHECKPOINTS
+        resumed = self.options.resume and left.is_dir()
+        check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
+        if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
+            raise OutputError(
+                f"{left} holds what an interrupted training left: go on with it with --resume (resume=True), choose "
+                "another directory, or pass --overwrite (overwrite=True)"
+            )
+
+    def save_model(self, directory: str | Path) -> None:
+        """Write the model as it is now, trained or not, to a directory that loads anywhere."""
+        write_model_dir(
+            self.model,
+            self.tokenizer,
+            Path(directory),
+            training_args=training_record(
+                self.model.config, self.settings, self.options, self.labels.tags, self.result
+            ),
+            also_bin=self.options.also_bin,
+        )
+
+    def _held_out(self, data: Any) -> Dataset | None:
+        """Data to score on; nothing given is nothing scored."""
+        found = read_dataset([] if data is None else data, self.labels, self.tokenizer)
+        check_features(found.features or (), self.model, self.settings["max_length"])
+        return found if found.documents else None
+
+    def _features(self, training: Dataset) -> FeatureSet:
+        """Windows of the training data."""
+        plan = plan_windows(self.model.config, self.tokenizer)._replace(
+            context=self.options.training_context, aligned=1
+        )
+        prepared = training_features(training, self.tokenizer, plan, labels=self.labels)
+        check_features(prepared.features, self.model, self.settings["max_length"])
+        return prepared
+
+    def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[Run, History]:
+        """Run the loop, or what is left of it; the model ends with the weights of the best epoch."""
+        held_out = () if evaluation is None else evaluation.documents
+        arguments = trainer_arguments(
+            self.output_dir / CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
+        )
+        run = Run(
+            score=None if evaluation is None else lambda: self._score(evaluation, score),
+            save=self.save_model,
+            output_dir=self.output_dir,
+            asked=identity(
+                self.model,
+                self.settings,
+                self.options,
+                data=fingerprint([prepared.features, held_out]),
+                computed=f"{'bfloat16' if reduced_precision(self.options) else 'float32'} on {arguments.device.type}",
+            ),
+            names=prepared.names,
+            reduced=reduced_precision(self.options),
+        )
+        left = last_checkpoint(self.output_dir) if self.options.resume else None
+        if left is not None:
+            check_same(left.run, run.asked, self.output_dir)
+            run.go_on(left)
+        if process() == 0:
+            clear_output(self.output_dir, checkpoints=left is None)
+        if left is not None and left.finished:
+            self.model.to(arguments.device)
+            history = read_json(left.folder / "trainer_state.json")["log_history"]
+        else:
+            history = self._loop(run, prepared, left, arguments)
+            run.seconds = run.elapsed
+        kept = run.best_step or (left.step if left is not None and left.finished else 0)
+        if kept:
+            load_model(self.model, checkpoint_at(self.output_dir, kept) / WEIGHTS)
+        together()  # before one of them deletes what another still reads
+        self.model.eval()
+        return run, history_of(history)
+
+    def _loop(
+        self, run: Run, prepared: FeatureSet, left: Checkpoint | None, arguments: TrainingArguments
+    ) -> list[dict[str, float]]:
+        """Train, and give what was logged."""
+        tracking = trackers(self.options.tracking, self.output_dir, {k: v for k, v in run.asked.items() if k != "data"})
+        if arguments.use_cpu:
+            keep_freed_memory()
+        trainer = SpanTrainer(
+            run=run,
+            batch_size=self.settings["batch_size"],
+            model=self.model,
+            args=arguments,
+            train_dataset=[{**feature, "window": [number]} for number, feature in enumerate(prepared.features)],
+            eval_dataset=[],  # SpanTrainer.evaluate scores notes
+            data_collator=Collator(self.tokenizer.pad_token_id or 0),
+            optimizers=(optimizer(self.model, self.settings, self.options), None),
+            callbacks=[Watch(run, self.options, self.model), *tracking],
+        )
+        self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, and nothing to an encoder
+        torch.manual_seed(self.options.seed + process())  # every process drops out other units
+        plain = arguments.use_cpu and self.settings["max_length"] <= SHORT
+        try:
+            with plain_attention(self.model.backbone) if plain else nullcontext():
+                trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
+        finally:
+            for tracker in tracking:
+                tracker.break_off()  # nothing to one that has ended well
+                run.remarks.update(tracker.remarks)
+        return list(trainer.state.log_history)
+
+    def _score(self, data: Dataset, measure: Callable[..., Any]) -> Any:
+        """How good the model is as it is now."""
+        size, progress = self.settings["batch_size"], self.options.progress
+        return measure(self.model, self.tokenizer, data, batch_size=size, progress=progress)

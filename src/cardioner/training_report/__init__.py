@@ -1,5 +1,0 @@
-"""How a model was trained, as one HTML page made of what a model directory's `training_args.json` records."""
-
-from cardioner.training_report.report import render, write_training_report
-
-__all__ = ["render", "write_training_report"]

@@ -1,0 +1,121 @@
+"""Spans and documents refuse what cannot be, and show text only when asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardioner.data.documents import Annotations, Document, Span, fingerprint, rename_labels
+from cardioner.errors import DataError
+
+TEXT = "Severe mitral and aortic stenosis."
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 3), (3, 3), (4, 3)])
+def test_a_span_without_length_or_before_the_text_is_refused(start: int, end: int) -> None:
+    with pytest.raises(DataError, match=f"found {start} to {end}"):
+        Span(start, end, "A")
+
+
+def test_a_span_without_label_is_refused() -> None:
+    with pytest.raises(DataError, match="has no label"):
+        Span(0, 3, "")
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        ((7, 13), (25, 34)),  # beyond the end
+        ((8, 13), (25, 33)),  # behind the start
+        ((25, 33), (7, 13)),  # out of order
+        ((7, 26), (25, 33)),  # overlapping
+        ((7, 7), (25, 33)),  # empty
+    ],
+)
+def test_fragments_that_do_not_fit_the_span_are_refused(fragments: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(DataError, match="the fragments of the span 7 to 33"):
+        Span(7, 33, "A", fragments=fragments)
+
+
+def test_a_span_behind_the_text_is_refused_without_showing_the_text() -> None:
+    with pytest.raises(DataError, match=r"document note: .* 34 characters") as caught:
+        Document("note", TEXT, (Span(25, 35, "A"),))
+    assert "stenosis" not in str(caught.value)
+
+
+def test_the_text_of_a_span_is_its_characters_or_its_fragments() -> None:
+    document = Document("note", TEXT)
+    assert document.text_of(Span(7, 13, "A")) == "mitral"
+    assert document.text_of(Span(7, 33, "A", fragments=((7, 13), (25, 33)))) == "mitral stenosis"
+
+
+def test_other_spans_make_another_document() -> None:
+    document = Document("note", TEXT, (Span(0, 6, "A"),))
+    assert document.with_spans([Span(7, 13, "B")]) == Document("note", TEXT, (Span(7, 13, "B"),))
+    assert document.spans == (Span(0, 6, "A"),)
+
+
+def test_labels_are_renamed_dropped_or_kept() -> None:
+    spans = (Span(0, 6, "A"), Span(7, 13, "B", 0.5), Span(18, 24, "C"))
+    renamed = rename_labels([Document("note", TEXT, spans)], {"A": "", "B": "X"})
+    assert renamed == [Document("note", TEXT, (Span(7, 13, "X", 0.5), Span(18, 24, "C")))]
+
+
+def test_mentions_follow_the_spans_that_stay_when_labels_are_renamed() -> None:
+    spans = (Span(0, 6, "A"), Span(7, 13, "B", 0.5), Span(18, 24, "C"))
+    renamed = rename_labels([Annotations("note", spans, ("Severe", "mitral", None))], {"A": "", "B": "X"})
+    assert renamed == [Annotations("note", (Span(7, 13, "X", 0.5), Span(18, 24, "C")), ("mitral", None))]
+
+
+def test_notes_with_text_and_without_are_renamed_together() -> None:
+    whole, alone = Document("a", TEXT, (Span(0, 6, "A"),)), Annotations("b", (Span(0, 6, "A"),), ("Severe",))
+    notes: list[Document | Annotations] = [whole, alone]
+    assert rename_labels(notes, {"A": "B"}) == [
+        Document("a", TEXT, (Span(0, 6, "B"),)),
+        Annotations("b", (Span(0, 6, "B"),), ("Severe",)),
+    ]
+    assert notes == [whole, alone]
+
+
+def test_annotations_need_one_mention_for_each_span() -> None:
+    with pytest.raises(DataError, match="document a: 1 spans, but 2 mentions"):
+        Annotations("a", (Span(0, 6, "A"),), (None, "mitral"))
+
+
+def test_spans_with_and_without_score_sort_and_differ() -> None:
+    bare, nought, half = Span(0, 6, "A"), Span(0, 6, "A", 0.0), Span(0, 6, "A", 0.5)
+    assert sorted([half, nought, bare]) == [bare, nought, half]
+    assert len({bare, nought, half}) == 3
+    assert bare != nought
+    assert bare < nought <= half > bare
+
+
+def test_a_span_is_not_compared_with_anything_else() -> None:
+    with pytest.raises(TypeError, match="not supported"):
+        assert Span(0, 6, "A") < (0, 6, "A")
+
+
+def test_lone_surrogates_are_refused_by_place_and_not_by_text() -> None:
+    with pytest.raises(DataError, match="document a: the character at 3 "):
+        Document("a", "xyz\ud800")
+
+
+PART = [Document("a", "chest pain", (Span(0, 10, "SYMPTOM"),)), Document("b", "x")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [PART[:1]],
+        [PART[::-1]],
+        [[*PART, Document("c", "")]],
+        [PART[:1], PART[1:]],
+        [PART, []],
+        [[Document("a", "chest pain", (Span(0, 5, "SYMPTOM"),)), PART[1]]],
+        [[Document("a", "chest pain", (Span(0, 10, "SYMPTOM"), Span(0, 5, "SYMPTOM"))), PART[1]]],
+        [[Document("a", "chest  pain", (Span(0, 10, "SYMPTOM"),)), PART[1]]],
+        [[Document("d", "chest pain", (Span(0, 10, "SYMPTOM"),)), PART[1]]],
+    ],
+)
+def test_any_other_note_mark_or_division_has_another_fingerprint(other: list[list[Document]]) -> None:
+    assert fingerprint(other) != fingerprint([PART])
+    assert fingerprint(other) == fingerprint(tuple(map(tuple, other)))

@@ -1,0 +1,237 @@
+"""A `config.json` describes a model that its weights fill, and names no code, no other places and no wrong labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PretrainedConfig
+
+from cardioner.data.labels import LabelSet
+from cardioner.errors import ModelError
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.untrusted.directory import check_safe
+from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
+
+
+@pytest.fixture(scope="session")
+def whole_directory(
+    tmp_path_factory: pytest.TempPathFactory,
+    tokenizers: dict[str, Any],
+    encoder_config: Callable[[str], PretrainedConfig],
+    labels: LabelSet,
+) -> Path:
+    """A directory with a CRF and hidden layers that no test may change."""
+    config = CardioNERConfig(
+        encoder_config=encoder_config("bert").to_dict(),
+        id2label=labels.id2label,
+        label2id=labels.label2id,
+        classifier_hidden_layers=[8],
+    )
+    directory = tmp_path_factory.mktemp("whole") / "model"
+    write_model_dir(TokenClassificationModelCRF(config).eval(), tokenizers["wordpiece"], directory)
+    return directory
+
+
+@pytest.fixture
+def directory(whole_directory: Path, tmp_path: Path) -> Path:
+    """A whole directory to damage."""
+    return Path(shutil.copytree(whole_directory, tmp_path / "model"))
+
+
+def change(directory: Path, name: str = "config.json", **changes: Any) -> None:
+    content = json.loads((directory / name).read_text(encoding="utf-8"))
+    (directory / name).write_text(json.dumps({**content, **changes}), encoding="utf-8")
+
+
+def change_encoder(directory: Path, **changes: Any) -> None:
+    encoder = json.loads((directory / "config.json").read_text(encoding="utf-8"))["encoder_config"]
+    change(directory, encoder_config={**encoder, **changes})
+
+
+def refused(directory: Path, *told: str) -> None:
+    """Check that a directory is refused in one line with these words."""
+    with pytest.raises(ModelError) as caught:
+        check_safe(directory)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 1200
+    for words in told:
+        assert words in message, message
+
+
+# Configurations: code and places.
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"auto_map": {"AutoConfig": "other/repo--modeling.X"}}, "found other/repo--modeling.X"),
+        ({"auto_map": {"AutoModelForTokenClassification": "../evil.X"}}, "auto_map"),
+        ({"auto_map": {"AutoModelForTokenClassification": "a.b.X"}}, "auto_map"),
+        ({"auto_map": {"AutoModelForTokenClassification": "import.X"}}, "auto_map"),
+        ({"auto_map": {"AutoModelForTokenClassification": "pipeline.X"}}, "auto_map"),
+        ({"auto_map": {"AutoConfig": "one.X", "AutoModelForTokenClassification": "two.X"}}, "modeling.CardioNER"),
+        ({"auto_map": {"AutoConfig": ["modeling.X", "b.Y"]}}, "found a list"),
+        ({"auto_map": "modeling.X"}, "auto_map"),
+        ({"trust_remote_code": True}, "trust_remote_code names code"),
+        ({"custom_pipelines": {"token-classification": {"impl": "evil.Pipeline"}}}, "custom_pipelines names code"),
+        ({"custom_pipelines": {"evil": {"impl": "pipeline.CardioNERPipeline"}}}, "custom_pipelines names code"),
+        ({"custom_pipelines": 5}, "custom_pipelines names code"),
+        ({"_name_or_path": "other/repo"}, "_name_or_path names another place"),
+        ({"name_or_path": "/home/someone"}, "name_or_path names another place"),
+        ({"base_model_name_or_path": "https://evil.example/x"}, "another place"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "another way to load"),
+        ({"attn_implementation": "evil/kernel"}, "attn_implementation names evil/kernel"),
+        ({"_attn_implementation": "evil/kernel:f"}, "_attn_implementation names"),
+        ({"_attn_implementation_internal": "evil/kernel"}, "would be fetched and run"),
+        ({"attn_implementation": "flash_attention_2"}, "would be fetched and run"),
+        ({"attn_implementation": {"": "evil/kernel"}}, "would be fetched and run"),
+        ({"experts_implementation": "evil/kernel@main"}, "would be fetched and run"),
+        ({"transformers_weights": "other.safetensors"}, "transformers_weights names another place"),
+        ({"configuration_files": ["config.5.0.json"]}, "configuration_files names another place"),
+        ({"fusion_config": {"a": True}}, "another way to load"),
+        ({"per_layer_config": {"0": {}}}, "another way to load"),
+        ({"distributed_config": {"tp_size": 2}}, "another way to load"),
+        ({"attribute_map": {"id2label": "x"}}, "another way to load"),
+        ({"dtype": "load"}, "expected dtype"),
+        ({"torch_dtype": {"": "float32"}}, "expected torch_dtype"),
+        ({"to_dict": 5}, "to_dict would replace"),
+        ({"use_return_dict": True}, "use_return_dict would replace"),
+        ({"__class__": "x"}, "belongs to the library"),
+        ({"_auto_class": "AutoConfig"}, "_auto_class would replace"),
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, "no fast tokenizer"),
+        ({"architectures": ["../x"]}, "name of a class"),
+        ({"custom_model_type": "a\nb"}, "name of a class"),
+    ],
+)
+def test_configuration_that_names_code_or_places_is_refused(
+    changes: dict[str, Any], told: str, directory: Path
+) -> None:
+    change(directory, **changes)
+    refused(directory, "config.json", told)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"auto_map": {"AutoModel": "modeling.X"}},
+        {"trust_remote_code": True},
+        {"custom_pipelines": {"token-classification": {"impl": "pipeline.CardioNERPipeline"}}},
+        {"backbone": "resnet50", "use_pretrained_backbone": True},
+        {"text_config": {"auto_map": {"AutoModel": "other/repo--a.B"}}},
+        {"text_config": [{"deep": {"_name_or_path": "other/repo"}}]},
+        {"text_config": {"attn_implementation": "evil/kernel"}},
+        {"_attn_implementation": "evil/kernel"},
+        {"quantization_config": {"a": 1}},
+        {"forward": "x", "to_dict": {"a": 1}},
+        {"model_type": "timm_wrapper"},
+        {"model_type": "cardioner_multiclass"},
+        {"model_type": ["bert"]},
+    ],
+)
+def test_nested_configuration_that_names_code_or_places_is_refused(changes: dict[str, Any], directory: Path) -> None:
+    change_encoder(directory, **changes)
+    refused(directory, str(directory / "config.json"))
+
+
+def test_leftovers_of_old_configurations_pass(directory: Path) -> None:
+    change_encoder(directory, _num_labels=2, _attn_implementation_autoset=True, attn_implementation="eager")
+    change_encoder(
+        directory, finetuning_task=None, gradient_checkpointing=False, id2label={"0": "N/A", "1": "a/b--c.D"}
+    )
+    change_encoder(directory, task_specific_params={"x": {"prefix": "https://a.b"}}, output_past=True, dtype="float16")
+    check_safe(directory)
+
+
+# Configurations: sizes and labels.
+
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+WRONG = [-1, 0, True, 16.0, "16", 10**9, 10**18, [16], 2**63, 1e300]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=str)
+@pytest.mark.parametrize("key", SIZES)
+def test_size_that_cannot_be_is_refused(key: str, value: Any, directory: Path) -> None:
+    change_encoder(directory, **{key: value})
+    refused(directory, str(directory))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"hidden_size": 32}, "asks for"),
+        ({"vocab_size": 150_000}, "asks for an encoder of 2,406,032 numbers"),
+        ({"vocab_size": 2**31 - 1, "hidden_size": 2**20}, "cannot be loaded"),
+        ({"num_hidden_layers": 3}, "asks for"),
+        ({"num_hidden_layers": 1000}, "asks for an encoder of more"),
+        ({"max_position_embeddings": 1 << 20}, "asks for"),
+        ({"type_vocab_size": 10**8}, "asks for"),
+        ({"intermediate_size": 48}, "asks for"),
+        ({"hidden_act": "os.system"}, "makes no encoder"),
+        ({"model_type": "no-such-family"}, "makes no encoder"),
+        ({"model_type": "roformer", "max_position_embeddings": 1 << 20}, "expected positions of at most"),
+        ({"model_type": "distilbert", "sinusoidal_pos_embds": True, "dim": 1 << 20}, "expected positions of at most"),
+        ({"num_labels": 10**7}, "expected num_labels of at most"),
+        ({"depths": [10**9]}, "expected depths of at most"),
+        ({"some_unknown_key": 10**12}, "expected some_unknown_key of at most"),
+    ],
+)
+def test_encoder_that_the_weights_do_not_fill_is_refused(changes: dict[str, Any], told: str, directory: Path) -> None:
+    change_encoder(directory, **changes)
+    refused(directory, told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"classifier_hidden_layers": [16]}, "asks for (16,)"),
+        ({"classifier_hidden_layers": [8, 8]}, "asks for"),
+        ({"classifier_hidden_layers": None}, "no weight of the head"),
+        ({"classifier_hidden_layers": [10**12]}, "expected classifier_hidden_layers of at most"),
+        ({"classifier_hidden_layers": [-8]}, "found a list"),
+        ({"classifier_hidden_layers": "wide"}, "found wide"),
+        ({"use_crf": "yes"}, "expected use_crf to be true or false"),
+        ({"window_length": 0}, "expected window_length"),
+        ({"window_context": -1}, "expected window_context"),
+        ({"window_length": True}, "expected window_length"),
+        ({"temperature": 0}, "expected temperature"),
+        ({"classifier_dropout": 1.5}, "expected classifier_dropout"),
+        ({"inference_dtype": "int8"}, "expected inference_dtype"),
+        ({"class_weights": [1.0]}, "a weight in class_weights for each of 7"),
+        ({"class_weights": [1.0, "x"]}, "expected class_weights"),
+        ({"id2label": {"0": "O", "1": "B-X"}, "label2id": {"O": 0, "B-X": 1}}, "asks for (2,)"),
+        ({"id2label": {"0": "O", "2": "B-X"}}, "expected id2label to name the tags"),
+        ({"id2label": {"0": "O", "1": 5}}, "by texts"),
+        ({"id2label": {"0": "O", "1": "B-X\nerror: y"}}, "control characters"),
+        ({"id2label": {"0": "O", "1": ""}}, "by texts"),
+        ({"id2label": {"0": "O", "1": "O"}}, "found one twice"),
+        ({"id2label": {str(i): f"B-{i}" for i in range(2100)}}, "at most 2,048"),
+        ({"id2label": ["O"]}, "expected id2label to name the tags"),
+        ({"label2id": {"O": 1}}, "disagree"),
+        ({"label2id": ["O"]}, "disagree"),
+        ({"label2id": 7}, "disagree"),
+    ],
+)
+def test_settings_that_no_model_has_are_refused(changes: dict[str, Any], told: str, directory: Path) -> None:
+    change(directory, **changes)
+    refused(directory, told)
+
+
+def test_label_map_with_swapped_ids_is_refused(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    swapped = {**config["label2id"], "B-DISEASE": config["label2id"]["I-DISEASE"], "I-DISEASE": 1}
+    change(directory, label2id=swapped)
+    refused(directory, "id2label and label2id disagree")
+    change(directory, label2id={tag: float(index) for tag, index in config["label2id"].items()})
+    refused(directory, "id2label and label2id disagree")
+
+
+def test_number_that_overflows_is_refused(directory: Path) -> None:
+    text = (directory / "config.json").read_text().replace('"temperature": 1.0', '"temperature": 1e999')
+    (directory / "config.json").write_text(text)
+    refused(directory, "expected a number under temperature, found inf")

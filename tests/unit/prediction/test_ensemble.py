@@ -1,0 +1,180 @@
+"""Several models as one: against a hand-written mean, and side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PretrainedConfig
+
+from cardioner.data.documents import Document
+from cardioner.data.labels import LabelSet
+from cardioner.errors import ModelError
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+from cardioner.multiclass.encoding import encode_notes, plan_windows
+from cardioner.multiclass.inference import decode_notes, emissions_of, score_spans
+from cardioner.multiclass.pipeline import runs_of, tag_texts
+from cardioner.prediction.ensemble import Tagger, join
+from cardioner.prediction.predictor import Predictor
+
+TEXTS = [
+    "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d. " * 4,
+    "Dyspnoea on exertion",
+    "",
+]
+NOTES = [Document(str(index), text) for index, text in enumerate(TEXTS)]
+TYPES = ("DISEASE", "MEDICATION", "SYMPTOM")
+
+Make = Callable[..., TokenClassificationModel]
+
+
+@pytest.fixture
+def make(encoder_config: Callable[[str], PretrainedConfig]) -> Make:
+    """A model with opinions of its own."""
+
+    def build(
+        seed: int = 1, *, types: tuple[str, ...] = TYPES, use_crf: bool = True, family: str = "bert", **settings: Any
+    ) -> TokenClassificationModel:
+        torch.manual_seed(seed)
+        labels = LabelSet.from_types(types)
+        names = {"id2label": labels.id2label, "label2id": labels.label2id}
+        encoder = encoder_config(family).to_dict()
+        settings = {"window_length": 32, "window_context": 4, **names, **settings}
+        config = CardioNERConfig(encoder_config=encoder, **settings)
+        model = (TokenClassificationModelCRF if use_crf else TokenClassificationModel)(config)
+        for parameter in [*model.classifier.parameters(), *(model.crf.parameters() if use_crf else ())]:
+            torch.nn.init.normal_(parameter, std=0.7)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def save(make: Make, tokenizers: dict[str, Any], tmp_path: Path) -> Callable[..., Path]:
+    """A directory with such a model."""
+
+    def build(name: str, *arguments: Any, **settings: Any) -> Path:
+        kind = {"bert": "wordpiece", "roberta": "byte-bpe"}[settings.get("family", "bert")]
+        write_model_dir(make(*arguments, **settings), tokenizers[kind], tmp_path / name)
+        return tmp_path / name
+
+    return build
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+@pytest.mark.parametrize("decoder", ["viterbi", "argmax"])
+@pytest.mark.parametrize("copies", [2, 3])
+def test_copies_of_a_model_are_that_model_to_the_last_bit(
+    copies: int, decoder: str, use_crf: bool, save: Callable[..., Path]
+) -> None:
+    place = save("one", use_crf=use_crf, temperature=1.3)
+    alone = list(Predictor.from_pretrained(place, device="cpu", decoder=decoder).predict(NOTES))
+    together = Predictor.from_pretrained([place] * copies, device="cpu", decoder=decoder)
+    assert list(together.predict(NOTES)) == alone
+    assert alone[0].spans
+    assert len(together.taggers) == 1
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+@pytest.mark.parametrize("viterbi", [True, False])
+def test_two_models_are_the_mean_of_their_numbers(
+    viterbi: bool, use_crf: bool, make: Make, tokenizers: dict[str, Any]
+) -> None:
+    models, tokenizer = [make(1, use_crf=use_crf), make(2, use_crf=use_crf)], tokenizers["wordpiece"]
+    (joint,) = join([(str(index), Tagger(model, tokenizer)) for index, model in enumerate(models)])
+    notes = encode_notes(tokenizer, TEXTS)
+    each = [emissions_of(model, tokenizer, notes) for model in models]
+    mean = [(one + other) / 2 for one, other in zip(*each, strict=True)]
+    for found, expected in zip(emissions_of(joint.model, tokenizer, notes), mean, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    hand = make(3, use_crf=use_crf)
+    if use_crf:
+        for name in ("start_transitions", "end_transitions", "transitions"):
+            one, other = (getattr(model.crf, name).data for model in models)
+            getattr(hand.crf, name).data = (one + other) / 2
+    tags = decode_notes(hand, mean, viterbi=viterbi)
+    assert decode_notes(joint.model, mean, viterbi=viterbi) == tags
+    spans = [(3, tags[0][3:6])]
+    expected_scores = score_spans(hand, mean[:1], [spans])[0]
+    assert score_spans(joint.model, mean[:1], [spans])[0] == pytest.approx(expected_scores, abs=1e-6)
+    found_spans = tag_texts(joint.model, tokenizer, TEXTS, viterbi=viterbi)
+    alone = [tag_texts(model, tokenizer, TEXTS, viterbi=viterbi) for model in models]
+    special = plan_windows(hand.config, tokenizer).special
+    places = [
+        [(*edges, run.label) for run, edges in runs_of(hand, note, row, special)]
+        for note, row in zip(notes, tags, strict=True)
+    ]
+    assert [[entity[:3] for entity in entities] for entities in found_spans] == places
+    assert places[0]
+    assert found_spans not in alone
+
+
+def test_members_stay_as_they_are(make: Make, tokenizers: dict[str, Any]) -> None:
+    models = [make(1, window_length=64, temperature=1.0), make(2, window_length=32, temperature=3.0)]
+    before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
+    (joint,) = join([(str(index), Tagger(model, tokenizers["wordpiece"])) for index, model in enumerate(models)])
+    assert (joint.model.config.window_length, joint.model.config.score_temperature) == (32, 2.0)
+    for model, state in zip(models, before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert [model.config.window_length for model in models] == [64, 32]
+    assert sum(p.numel() for p in joint.model.decoder.backbone.parameters()) == 0, "no second copy of an encoder"
+
+
+@pytest.mark.parametrize(("dtypes", "expected"), [(["bfloat16"] * 2, "bfloat16"), (["bfloat16", "float32"], "float32")])
+def test_all_must_allow_bfloat16(dtypes: list[str], expected: str, make: Make, tokenizers: dict[str, Any]) -> None:
+    models = [make(seed, inference_dtype=dtype) for seed, dtype in enumerate(dtypes)]
+    (joint,) = join([("m", Tagger(model, tokenizers["wordpiece"])) for model in models])
+    assert joint.model.config.inference_dtype == expected
+
+
+def test_models_of_other_types_are_united_and_may_overlap(save: Callable[..., Path]) -> None:
+    places = [
+        save("a", 1, types=("DISEASE",)),
+        save("b", 2, types=("SYMPTOM", "DRUG"), use_crf=False),
+        save("c", 3, types=("DATE",), family="roberta"),
+    ]
+    alone = [list(Predictor.from_pretrained(place, device="cpu").predict(NOTES)) for place in places]
+    reports: list[Any] = []
+    predictions = Predictor.from_pretrained(places, device="cpu").predict(NOTES, advance=reports.append)
+    united = list(predictions)
+    for index, note in enumerate(united):
+        expected = [span for notes in alone for span in notes[index].spans]
+        assert list(note.spans) == sorted(expected, key=lambda span: (span.start, span.end, span.label))
+    spans = united[0].spans
+    assert any(one.end > other.start for one, other in pairwise(spans)), "some overlap"
+    assert (predictions.coverage.documents, predictions.coverage.characters) == (3, sum(map(len, TEXTS)))
+    assert predictions.coverage == reports[-1]
+    apart = [Predictor.from_pretrained(place, device="cpu").predict(NOTES) for place in places]
+    counted = [list(each) and each.coverage for each in apart]
+    assert predictions.coverage.windows == sum(each.windows for each in counted)
+    assert predictions.coverage.tokens == sum(each.tokens for each in counted)
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({"use_crf": False}, "of .*first and .*second, .*second has none"),
+        ({"types": ("DISEASE", "DATE")}, "share DISEASE, but have not the same tags"),
+        ({"types": TYPES[:2]}, "share DISEASE, MEDICATION, but have not the same tags"),
+        ({"family": "roberta"}, "different tokenizers"),
+    ],
+)
+def test_models_that_do_not_go_together_are_refused(
+    second: dict[str, Any], said: str, save: Callable[..., Path]
+) -> None:
+    places = [save("first"), save("second", 2, **second)]
+    with pytest.raises(ModelError, match=said):
+        Predictor.from_pretrained(places, device="cpu")
+
+
+def test_a_mixture_of_averaging_and_uniting_is_refused(save: Callable[..., Path]) -> None:
+    places = [save("a", 1, types=("DISEASE",)), save("b", 2, types=("DISEASE",)), save("c", 3, types=("DRUG",))]
+    with pytest.raises(ModelError, match=r"a and .*b share DISEASE"):
+        Predictor.from_pretrained(places, device="cpu")
+    with pytest.raises(ModelError, match="found none"):
+        Predictor.from_pretrained([], device="cpu")

@@ -1,0 +1,206 @@
+"""The library's door to tagging: in order, a bounded stretch ahead, one bad note alone, and windows as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cardioner.data.documents import Document
+from cardioner.errors import ModelError, UsageError
+from cardioner.model_dir.directory import write_model_dir
+from cardioner.multiclass import TokenClassificationModel
+from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Coverage, in_groups
+from cardioner.prediction import predictor as predictor_module
+from cardioner.prediction.predictor import Predictor
+
+TEXT = "Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d. No oedema. "
+BAD = "spoils its group"
+
+
+@pytest.fixture
+def saved(make_model: Callable[..., TokenClassificationModel], tokenizers: dict[str, Any], tmp_path: Path) -> Path:
+    write_model_dir(make_model("bert", use_crf=True), tokenizers["wordpiece"], tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def tagger(make_model: Callable[..., TokenClassificationModel], tokenizers: dict[str, Any]) -> Predictor:
+    return Predictor(make_model("bert", use_crf=True), tokenizers["wordpiece"])
+
+
+def numbered(count: int, text: str = TEXT) -> list[Document]:
+    return [Document(f"n{number}", text * (number % 3)) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [(10, READ_AHEAD), (READ_AHEAD_CHARACTERS // 4, 4), (2 * READ_AHEAD_CHARACTERS, 1)]
+)
+def test_no_more_notes_are_read_ahead_than_stated(
+    size: int, most: int, tagger: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor_module, "tag_texts", lambda _, __, texts, **___: [[] for _ in texts])
+    taken = 0
+
+    def notes() -> Iterator[Document]:
+        nonlocal taken
+        for number in range(300):
+            taken += 1
+            yield Document(f"n{number}", "x" * size)
+
+    ahead = []
+    for given, _ in enumerate(tagger.predict(notes())):
+        ahead.append(taken - given)
+    assert len(ahead) == 300
+    assert max(ahead) == most
+
+
+def test_nothing_is_read_before_it_is_asked_for(tagger: Predictor) -> None:
+    def notes() -> Iterator[Document]:
+        raise AssertionError("read")
+        yield
+
+    predictions = tagger.predict(notes())
+    assert (predictions.coverage, predictions.problems) == (Coverage(), ())
+    with pytest.raises(AssertionError, match="read"):
+        next(predictions)
+
+
+def test_coverage_grows_batch_by_batch_to_all_that_there_is(tagger: Predictor) -> None:
+    notes, reports = numbered(READ_AHEAD + 20), list[Coverage]()
+    predictions = tagger.predict(notes, batch_tokens=64, advance=reports.append)
+    tagged = list(predictions)
+    assert [(note.id, note.text) for note in tagged] == [(note.id, note.text) for note in notes]
+    ids = [len(tagger.tokenizer(note.text, add_special_tokens=False)["input_ids"]) for note in notes]
+    assert predictions.coverage == reports[-1]
+    documents, windows, tokens, characters = reports[-1]
+    assert (documents, tokens, characters) == (len(notes), sum(ids), sum(len(note.text) for note in notes))
+    assert windows > len(notes)
+    assert len(reports) > 10
+    for earlier, later in pairwise(reports):
+        assert all(one <= other for one, other in zip(earlier, later, strict=True))
+
+
+def test_a_note_that_cannot_be_tagged_stops_no_other(tagger: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    tag = predictor_module.tag_texts
+
+    def refuse(model: Any, tokenizer: Any, texts: Sequence[str], *, advance: Any, **others: Any) -> Any:
+        found = tag(model, tokenizer, texts, advance=advance, **others)  # fails late, with batches already counted
+        if any(BAD in text for text in texts):
+            raise RuntimeError(f"cannot read {texts}")
+        return found
+
+    notes = numbered(READ_AHEAD + 9)
+    alone = {note.id: note.spans for note in tagger.predict(notes)}
+    notes[5], notes[-1] = Document("bad", f"{BAD} bisoprolol"), Document("worse", BAD)
+    monkeypatch.setattr(predictor_module, "tag_texts", refuse)
+    predictions = tagger.predict(notes)
+    tagged = list(predictions)
+    assert [note.id for note in tagged] == [note.id for note in notes if note.id not in {"bad", "worse"}]
+    for note in tagged:
+        assert [span.label for span in note.spans] == [span.label for span in alone[note.id]]
+    assert [name for name, _ in predictions.problems] == ["bad", "worse"]
+    for _, reason in predictions.problems:
+        assert "RuntimeError" in reason
+        assert "characters" in reason
+        assert "spoils" not in reason
+        assert "\n" not in reason
+    whole = list(tagged) and predictions.coverage
+    assert (whole.documents, whole.characters) == (len(tagged), sum(len(note.text) for note in tagged))
+
+
+def test_what_fails_on_every_note_is_refused_at_once(
+    make_model: Callable[..., TokenClassificationModel], tokenizers: dict[str, Any]
+) -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ModelError, match="a fast tokenizer"):
+        Predictor(make_model("bert"), Slow())
+    with pytest.raises(ModelError, match="windows"):
+        Predictor(make_model("bert", window_length=10, window_context=4), tokenizers["wordpiece"])
+
+
+def test_a_note_of_a_million_characters_is_read_to_its_end(tagger: Predictor) -> None:
+    tagger.model.config.window_length, tagger.model.config.window_context = 128, 8
+    text = (TEXT * 13_000)[:999_989] + " bisoprolol"
+    predictions = tagger.predict([Document("long", text)])
+    (note,) = predictions
+    assert predictions.problems == ()
+    assert predictions.coverage.characters == len(text) == 1_000_000
+    assert {span.end > 990_000 for span in note.spans} == {True, False}
+
+
+# Choices -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "own", "used"), [("auto", "bfloat16", 2), ("float32", "bfloat16", 0), ("bfloat16", "float32", 2)]
+)
+def test_the_encoder_computes_in_what_the_model_says_or_the_caller(
+    dtype: str,
+    own: str,
+    used: int,
+    make_model: Callable[..., TokenClassificationModel],
+    tokenizers: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    write_model_dir(make_model("bert", inference_dtype=own), tokenizers["wordpiece"], tmp_path / "m")
+    tagger = Predictor.from_pretrained(tmp_path / "m", device="cpu", dtype=dtype)
+    seen = []
+    for layer in tagger.model.backbone.encoder.layer:
+        layer.intermediate.dense.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    tagger.predict_text(TEXT)
+    assert seen.count(torch.bfloat16) == used
+    assert len(seen) == 2
+
+
+def test_windows_are_those_of_the_model_or_of_the_caller(saved: Path) -> None:
+    def windows_of(**choices: Any) -> int:
+        predictions = Predictor.from_pretrained(saved, device="cpu", **choices).predict([Document("a", TEXT * 5)])
+        list(predictions)
+        return predictions.coverage.windows
+
+    own = windows_of()
+    assert own == windows_of(max_length=32, context=4)
+    assert windows_of(max_length=128) < own < windows_of(max_length=12)
+    assert windows_of(context=14) > own
+    assert windows_of(max_length=12, context=0) < windows_of(max_length=12)
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"max_length": 129}, "at most 128"),
+        ({"max_length": 10}, "a context of 3 or less, or a max_length of 11 or more"),
+        ({"context": 15}, "a context of 14 or less, or a max_length of 33 or more"),
+        ({"context": -1}, "0 or more"),
+        ({"max_length": 2, "context": 0}, "a max_length of 3 or more"),
+        ({"dtype": "float16"}, "auto, float32, bfloat16"),
+        ({"decoder": "beam"}, "viterbi, argmax"),
+        ({"device": "tpu"}, "device"),
+    ],
+)
+def test_a_choice_that_cannot_work_is_answered_with_what_fits(choices: dict[str, Any], said: str, saved: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        Predictor.from_pretrained(saved, **{"device": "cpu", **choices})
+
+
+def test_a_batch_needs_room(tagger: Predictor) -> None:
+    with pytest.raises(UsageError, match="1 sub-token or more"):
+        tagger.predict([], batch_tokens=0)
+
+
+def test_groups_from_a_border_on_are_those_of_the_whole() -> None:
+    sizes = [7, READ_AHEAD_CHARACTERS, *[READ_AHEAD_CHARACTERS // 3] * 10, *[1] * 200, 2 * READ_AHEAD_CHARACTERS]
+    groups = list(in_groups(sizes, int))
+    assert [size for group in groups for size in group] == sizes
+    for index in range(len(groups) + 1):
+        rest = [size for group in groups[index:] for size in group]
+        assert list(in_groups(rest, int)) == groups[index:]
+    for group in groups:
+        assert list(in_groups(group, int)) == [group]

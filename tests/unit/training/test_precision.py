@@ -1,0 +1,87 @@
+"""Whether bfloat16 is allowed is decided by spans and scores, not by hope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cardioner.data.documents import Document, Span
+from cardioner.evaluation import score
+from cardioner.multiclass import TokenClassificationModel, precision
+from cardioner.prediction.predictor import Predictor
+from cardioner.training.precision import choose_precision
+
+
+@pytest.fixture
+def model(make_model: Callable[..., TokenClassificationModel], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: True)
+    return make_model(use_crf=True)
+
+
+def notes_with(spans: int, shift: int = 0) -> list[Document]:
+    """One note with so many spans of a character each."""
+    places = [(2 * number + shift, 2 * number + shift + 1) for number in range(spans)]
+    return [Document("note", "x" * 1000, tuple(Span(start, end, "DISEASE") for start, end in places))]
+
+
+def predicting(monkeypatch: pytest.MonkeyPatch, by_dtype: dict[str, list[Document]]) -> None:
+    """Predictions that depend on the precision as told."""
+    monkeypatch.setattr(Predictor, "predict", lambda self, _, **__: iter(by_dtype[self.model.config.inference_dtype]))
+
+
+@pytest.mark.parametrize(
+    ("lost", "chosen"), [(0, "bfloat16"), (1, "bfloat16"), (10, "float32")], ids=["none", "one of 400", "too many"]
+)
+def test_bfloat16_needs_the_same_spans_and_the_same_score(
+    lost: int, chosen: str, model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = notes_with(400)
+    predicting(monkeypatch, {"float32": gold, "bfloat16": notes_with(400 - lost)})
+    found = choose_precision(model, tokenizers["wordpiece"], gold)
+    assert found is not None
+    assert (found.dtype, found.float32) == (chosen, 1.0)
+    assert found.agreement == pytest.approx(1 - lost / 400)
+    assert found.bfloat16 == pytest.approx(score(gold, notes_with(400 - lost)).strict.micro.f1)
+    assert model.config.inference_dtype == "float32"
+
+
+def test_spans_that_move_forbid_it_though_the_score_stays(
+    model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = [document.with_spans(()) for document in notes_with(400)]
+    predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": notes_with(400, shift=1)})
+    found = choose_precision(model, tokenizers["wordpiece"], nothing)
+    assert found is not None
+    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 0.0, 0.0, 0.0)
+
+
+def test_an_encoder_that_cannot_be_run_in_bfloat16_stays_in_float32(
+    model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": []})
+    found = choose_precision(model, tokenizers["wordpiece"], notes_with(400))
+    assert found is not None
+    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 1.0, 0.0, 0.0)
+
+
+def test_the_real_model_is_measured_and_left_as_it_was(
+    model: Any, tokenizers: dict[str, Any], documents: list[Document]
+) -> None:
+    found = choose_precision(model, tokenizers["wordpiece"], documents)
+    assert found is not None
+    assert model.config.inference_dtype == "float32"
+    model.config.inference_dtype = found.dtype
+    again = list(Predictor(model, tokenizers["wordpiece"]).predict(documents))
+    assert score(documents, again).strict.micro.f1 == getattr(found, found.dtype)
+
+
+def test_without_instructions_for_bfloat16_nothing_is_tried(
+    make_model: Callable[..., TokenClassificationModel],
+    tokenizers: dict[str, Any],
+    documents: list[Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: False)
+    assert choose_precision(make_model(), tokenizers["wordpiece"], documents) is None
