@@ -168,7 +168,7 @@ def direct_import(directory: str) -> Any:
 
 
 def registered_classes(directory: str) -> Any:
-    import cardioner.multiclass  # noqa: F401, PLC0415 - it registers them
+    import cardioner.multiclass.modeling  # noqa: F401, PLC0415 - it registers them
 
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     model = AutoModelForTokenClassification.from_pretrained(directory, trust_remote_code=False)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cardioner._io import staging
 from cardioner.cli.console import notices, table, tell
 from cardioner.cli.inputs import (
     EncodingOption,
@@ -24,7 +25,6 @@ from cardioner.cli.inputs import (
     read_parts,
 )
 from cardioner.data.documents import Document
-from cardioner.data.formats.files import staging
 from cardioner.data.near_duplicates import Group, group_similar
 from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
 from cardioner.errors import OutputError, UsageError

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PretrainedConfig
 
-from cardioner.data.formats.files import publish, staging
+from cardioner._io import grant_default_permissions, publish, staging
 from cardioner.errors import ModelError, OutputError
 from cardioner.interop.hub_card import hub_card
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
-from cardioner.model_dir.directory import read_model_dir, writing_to
+from cardioner.model_dir.directory import read_model_dir
 from cardioner.model_dir.layout import (
     CARD,
     CONFIG,
@@ -88,7 +87,7 @@ def export_hub(directory: Path, out: Path, *, overwrite: bool = False) -> HubExp
     target = _converted(model)
     kind = type(target).__name__
     remarks = _remarks(config)
-    with writing_to(out), staging(out) as stage:
+    with staging(out) as stage:
         target.save_pretrained(stage)
         takes = inspect.signature(target.forward).parameters
         del target  # large models: the comparison below holds two
@@ -300,13 +299,9 @@ def _remarks(config: CardioNERConfig) -> tuple[str, ...]:
 
 
 def _publish(stage: Path, out: Path) -> None:
-    """Move a finished export to its place, `config.json` first gone and last back."""
+    """Move a finished export to its place, in the stead of what stands there."""
     for pattern in _STALE:
         for path in out.glob(pattern):
             path.unlink()
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in stage.iterdir():  # weights are written for their owner's eyes alone
-        path.chmod(0o666 & ~umask)
-    names = sorted(path.name for path in stage.iterdir() if path.name != CONFIG)
-    publish(stage, out, [*names, CONFIG])
+    grant_default_permissions(stage)
+    publish(stage, out, sorted(path.name for path in stage.iterdir()), key=CONFIG)

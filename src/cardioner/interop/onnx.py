@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cardioner import __version__
+from cardioner._io import grant_default_permissions, publish, staging
 from cardioner.data.documents import Document
-from cardioner.data.formats.files import publish, staging
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.interop.onnx_card import onnx_card
 from cardioner.interop.onnx_check import Agreement, agreement, made_up_notes
 from cardioner.interop.onnx_graph import BOUND, DATA, GRAPH, greatest_difference, quantize, size_of, write_graph
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
-from cardioner.model_dir.directory import read_model_dir, writing_to
+from cardioner.model_dir.directory import read_model_dir
 from cardioner.model_dir.layout import CARD, TRAINING_ARGS, check_whole, read_config, read_json
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
@@ -106,7 +105,7 @@ def export_onnx(
     remarks = _remarks(config, int8=int8)
     model.config.inference_dtype = "float32"  # what the graph computes in, and is compared with
     model = model.float()
-    with writing_to(out), staging(out) as stage:
+    with staging(out) as stage:
         _write_files(model, tokenizer, stage)
         write_graph(model, stage)
         done = OnnxExport(
@@ -277,12 +276,8 @@ def _check_quantized(found: Agreement) -> None:
 
 
 def _publish(stage: Path, out: Path) -> None:
-    """Move a finished export to its place, the settings first gone and last back: nothing runs without them."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in stage.iterdir():
-        path.chmod(0o666 & ~umask)
-    for name in (SETTINGS, DATA):
-        (out / name).unlink(missing_ok=True)
-    names = sorted(path.name for path in stage.iterdir() if path.name != SETTINGS)
-    publish(stage, out, [*names, SETTINGS])
+    """Move a finished export to its place; the graph's weights of an earlier one go."""
+    grant_default_permissions(stage)
+    (out / SETTINGS).unlink(missing_ok=True)
+    (out / DATA).unlink(missing_ok=True)
+    publish(stage, out, sorted(path.name for path in stage.iterdir()), key=SETTINGS)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,10 +13,10 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from cardioner import __version__
+from cardioner._io import grant_default_permissions, publish, reporting_failed_writes
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.model_dir.card import model_card
 from cardioner.model_dir.custom_code import adopt, check_class, check_place, own_file
@@ -56,8 +53,6 @@ _OF_ELSEWHERE |= {"pad_to_multiple_of", "auto_map", "trust_remote_code", "gguf_f
 _OF_ELSEWHERE |= {"init_inputs", "tokenizer_padding", "tokenizer_truncation", "_commit_hash", "merges"}
 _ENDINGS = ("_kwargs", "_file", "_path")
 """What a tokenizer's settings may say of other files, other places, code, and texts that were cut."""
-_FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
-"""What torch says in a `RuntimeError` when the disk takes no more of a pickle."""
 _NO_SETTINGS = {"hf_token", "token", "_name_or_path", "name_or_path", "documents", "scores", "calibration", "versions"}
 _NO_SETTINGS |= {"labels", "epochs", "history", "seconds"}
 """What of a training's record has a place of its own in the manifest, or none."""
@@ -88,7 +83,7 @@ def check_output(directory: Path, *, overwrite: bool, model_class: type = TokenC
             "choose another directory, or pass --overwrite (overwrite=True)"
         )
     check_foreign(directory, {*_OWN, *_belongings(directory)})
-    with writing_to(directory):
+    with reporting_failed_writes(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
@@ -123,7 +118,7 @@ def write_model_dir(
         adopt(kind)
         check_place(kind, directory)
     check_foreign(directory, {*_OWN, *_belongings(directory)})
-    with writing_to(directory):
+    with reporting_failed_writes(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=directory) as name:
             staging = Path(name)
@@ -192,23 +187,6 @@ def load_unchecked(
         raise ModelError(
             f"{directory} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
         ) from error
-
-
-@contextmanager
-def writing_to(place: Path) -> Iterator[None]:
-    """Turn what an operating system says of a write into one line about the place.
-
-    Raises:
-        OutputError: For every failed write.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        if isinstance(error, RuntimeError) and not full and not any(sign in str(error) for sign in _FAILED_WRITE):
-            raise
-        reason = "the disk is full: free some space" if full else str(error).partition("\n")[0]
-        raise OutputError(f"{place} cannot be written: {reason}") from error
 
 
 def installed_versions() -> dict[str, str]:
@@ -297,18 +275,13 @@ def _clean_tokenizer_config(path: Path) -> None:
 
 
 def _publish(staging: Path, directory: Path) -> None:
-    """Move the files of a finished staging folder to their place, `config.json` first gone and last back."""
-    umask = os.umask(0)
-    os.umask(umask)
-    names = sorted(path.name for path in staging.iterdir() if path.name != CONFIG)
-    for path in staging.iterdir():
-        path.chmod(0o666 & ~umask)
-    before = _belongings(directory)
+    """Replace the model that stands in a directory by the files of a finished staging folder."""
+    grant_default_permissions(staging)
+    stale = _belongings(directory)
     (directory / CONFIG).unlink(missing_ok=True)
-    for stale in before:
-        (directory / stale).unlink(missing_ok=True)
-    for name in [*names, CONFIG]:
-        shutil.move(staging / name, directory / name)
+    for name in stale:
+        (directory / name).unlink(missing_ok=True)
+    publish(staging, directory, sorted(path.name for path in staging.iterdir()), key=CONFIG)
 
 
 def _belongings(directory: Path) -> set[str]:

@@ -14,9 +14,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cardioner._io import publish
 from cardioner.data.documents import Document
 from cardioner.data.formats import Remark, write_corpus
-from cardioner.data.formats.files import check_folder, publish
+from cardioner.data.formats.files import check_folder
 from cardioner.errors import DataError, OutputError
 from cardioner.prediction.resume_log import Entry, Journal, discard
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cardioner.data.formats.files import writing
+from cardioner._io import writing
 from cardioner.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from cardioner._io import reporting_failed_writes
 from cardioner.errors import TrainingError, listed
 from cardioner.evaluation import Scores
-from cardioner.model_dir.directory import writing_to
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.precision import computes_bfloat16
 from cardioner.training.batch_sampler import Batches
@@ -167,7 +167,7 @@ class SpanTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As inherited, and sealed once every process has written its part."""
         check_weights(self.model, self.state.global_step)
-        with writing_to(self.run.output_dir):
+        with reporting_failed_writes(self.run.output_dir):
             super()._save_checkpoint(model, trial)
             together()
             if process() == 0:

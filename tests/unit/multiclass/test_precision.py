@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cardioner.multiclass import TokenClassificationModel, inference
+from cardioner.multiclass import TokenClassificationModel, precision
 from cardioner.multiclass.precision import reader_of
 
 MakeModel = Callable[..., TokenClassificationModel]
@@ -21,7 +21,7 @@ def test_the_twin_of_every_family_agrees_with_the_model_up_to_rounding(
     family: str, packs: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
-        monkeypatch.setattr(inference, "_packed", _refuse)
+        monkeypatch.setattr(precision, "_packed", _refuse)
     model = make_model(family, use_crf=True).eval()
     model.config.inference_dtype = "bfloat16"
     reader = reader_of(model)
@@ -40,7 +40,7 @@ def test_linear_layers_are_packed_where_the_operator_is_there(make_model: MakeMo
     model = make_model()
     model.config.inference_dtype = "bfloat16"
     kinds = {type(module) for module in reader_of(model).backbone.modules()}
-    assert inference._PackedLinear in kinds
+    assert precision._PackedLinear in kinds
     assert nn.Linear not in kinds
 
 
@@ -92,6 +92,6 @@ def test_a_loaded_model_stays_in_float32_where_bfloat16_has_no_instructions(
     model = make_model()
     for computes, expected in ((True, "bfloat16"), (False, "float32")):
         model.config.inference_dtype = "bfloat16"
-        monkeypatch.setattr(inference, "computes_bfloat16", lambda _, answer=computes: answer)
-        inference.set_precision(model)
+        monkeypatch.setattr(precision, "computes_bfloat16", lambda _, answer=computes: answer)
+        precision.set_precision(model)
         assert model.config.inference_dtype == expected

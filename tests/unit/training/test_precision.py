@@ -9,8 +9,9 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.evaluation import score
-from cardioner.multiclass import TokenClassificationModel, precision
+from cardioner.multiclass import TokenClassificationModel
 from cardioner.prediction.predictor import Predictor
+from cardioner.training import precision
 from cardioner.training.precision import choose_precision
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cardioner._io import publish, staging
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import FileNames, check_folder, publish, read_text, staging
+from cardioner.data.formats.files import FileNames, check_folder, read_text
 from cardioner.errors import DataError, OutputError, listed
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cardioner._io import writing
 from cardioner.data.documents import Document
 from cardioner.data.formats.corpus import Tally
-from cardioner.data.formats.files import read_lines, writing
+from cardioner.data.formats.files import read_lines
 from cardioner.data.formats.jsonl import holds_suffixes, line_files
 from cardioner.data.formats.words import (
     REBUILT,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
-import shutil
 import unicodedata
-from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from cardioner.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from io import BufferedWriter
+    from collections.abc import Iterator, Mapping, Sequence
 
 UTF8 = "utf-8"
 
@@ -79,46 +74,6 @@ def _hint(encoding: str) -> str:
     return f"convert the file to {encoding.upper()}, or name its encoding (--encoding)"
 
 
-@contextmanager
-def writing(path: Path, *, overwrite: bool) -> Iterator[BufferedWriter]:
-    """A file to write bytes to, which takes its name only when the block ends well.
-
-    Raises:
-        OutputError: If it exists and may not be replaced, or cannot be written.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; expected a file, or a place for a new one")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    with _named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                yield file
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def staging(path: Path) -> Iterator[Path]:
-    """A folder beside a place for another one, to make files in before they are moved there; it is gone in the end.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    stage = path.absolute().with_name(f".{secrets.token_hex(8)}.part")
-    with _named(path):
-        stage.parent.mkdir(parents=True, exist_ok=True)
-        stage.mkdir()
-        try:
-            yield stage
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-
-
 def check_folder(path: Path, notes: Mapping[Path, Path | bytes], *, suffixes: Sequence[str], overwrite: bool) -> None:
     """Refuse a folder with annotations in it, and one where a note's file holds something else.
 
@@ -143,28 +98,8 @@ def check_folder(path: Path, notes: Mapping[Path, Path | bytes], *, suffixes: Se
             raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
 
 
-def publish(stage: Path, path: Path, files: Iterable[str]) -> None:
-    """Move files, in this order, from one folder to another; where there is no other, rename the one."""
-    if not path.exists():
-        stage.rename(path)
-        return
-    for name in files:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (stage / name).replace(path / name)
-
-
 def _bytes_of(made: Path | bytes) -> bytes:
     return made if isinstance(made, bytes) else made.read_bytes()
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What the system says against writing, as an error that names the place."""
-    try:
-        yield
-    except OSError as error:
-        hint = "; free some space and write again" if error.errno == errno.ENOSPC else ""
-        raise OutputError(f"{path}: cannot be written ({error.strerror}){hint}") from error
 
 
 class FileNames:

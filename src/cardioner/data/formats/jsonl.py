@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cardioner._io import writing
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import read_lines, writing
+from cardioner.data.formats.files import read_lines
 from cardioner.errors import DataError, OutputError
 
 if TYPE_CHECKING:

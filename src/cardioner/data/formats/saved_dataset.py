@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cardioner._io import staging
 from cardioner.data.documents import Document
 from cardioner.data.formats.corpus import Tally
-from cardioner.data.formats.files import staging
 from cardioner.data.formats.words import (
     REBUILT,
     WORDLESS,

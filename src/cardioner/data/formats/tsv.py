@@ -10,9 +10,10 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cardioner._io import publish, staging, writing
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.data.formats.corpus import Tally
-from cardioner.data.formats.files import FileNames, check_folder, publish, read_text, staging, writing
+from cardioner.data.formats.files import FileNames, check_folder, read_text
 from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
 from cardioner.errors import DataError, OutputError
 

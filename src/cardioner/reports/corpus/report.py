@@ -33,7 +33,7 @@ def render(report: CheckReport, *, ids_only: bool = False) -> str:
     """
     check_installed()
     return render_page(
-        "cardioner.data.quality",
+        "cardioner.reports.corpus",
         report=report,
         parts=[*report.parts, report.total] if len(report.parts) > 1 else report.parts,
         flat=report.flat_tags,

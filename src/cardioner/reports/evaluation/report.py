@@ -50,7 +50,7 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
     styles = type_styles(evaluation.scores.strict.per_type)
     sheets = [lay_out(pair, analysis.outcomes[pair.id], styles, with_text=not ids_only) for pair in pairs]
     return render_page(
-        "cardioner.evaluation",
+        "cardioner.reports.evaluation",
         evaluation=evaluation,
         scores=evaluation.scores,
         intervals=evaluation.intervals,

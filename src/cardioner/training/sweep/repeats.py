@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from cardioner._io import reporting_failed_writes, writing
 from cardioner.data.documents import Document, fingerprint
-from cardioner.data.formats.files import writing
 from cardioner.data.labels import LabelSet
 from cardioner.data.splits import Splits, apply_splits, make_folds
 from cardioner.errors import DataError, ModelError, OutputError, UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir.directory import writing_to
 from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.layout import CONFIG, TRAINING_ARGS, read_json
 from cardioner.prediction.ensemble import SUMMARY
@@ -190,7 +189,7 @@ class Repeats:
 
     def _clear(self, members: Iterable[Member]) -> None:
         """Have nothing of an earlier run taken for this one's: a directory without its configuration is no model."""
-        with writing_to(self.output_dir):
+        with reporting_failed_writes(self.output_dir):
             for member in members:
                 (self.output_dir / member.name / CONFIG).unlink(missing_ok=True)
                 shutil.rmtree(self.output_dir / member.name / CHECKPOINTS, ignore_errors=True)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cardioner._io import writing
 from cardioner.data.documents import Span, fingerprint
-from cardioner.data.formats.files import writing
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation.pairing import Pair
 from cardioner.training.sweep.outcomes import Ablation, Decoding, Failure, Outcome

@@ -1,0 +1,117 @@
+"""Writing files and folders whole or not at all, and saying in one line why a place cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cardioner.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import BufferedWriter
+    from pathlib import Path
+
+_FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
+"""What torch says in a `RuntimeError` when a file cannot be written."""
+_FULL = "No space left"
+
+
+@contextmanager
+def reporting_failed_writes(place: Path) -> Iterator[None]:
+    """Turn a failed write into one line about the place, whichever library reports it.
+
+    Raises:
+        OutputError: For an `OSError`, and for what torch and safetensors raise in its stead.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_failed_write(error):
+            raise
+        full = getattr(error, "errno", None) == errno.ENOSPC or _FULL in str(error)
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise OutputError(
+            f"{place} cannot be written: {'the disk is full: free some space and try again' if full else reason}"
+        ) from error
+
+
+def _is_failed_write(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):  # torch has no class of its own for these
+        return any(sign in str(error) for sign in (*_FAILED_WRITE, _FULL))
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"  # imports no safetensors
+
+
+@contextmanager
+def writing(path: Path, *, overwrite: bool) -> Iterator[BufferedWriter]:
+    """A file to write bytes to, which takes its name only when the block ends well.
+
+    Raises:
+        OutputError: If it exists and may not be replaced, or cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected a file, or a place for a new one")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    with reporting_failed_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as file:
+                yield file
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """A folder beside a place for another one, to make files in before they are published; removed in the end.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    stage = path.absolute().with_name(f".{secrets.token_hex(8)}.part")
+    with reporting_failed_writes(path):
+        stage.parent.mkdir(parents=True, exist_ok=True)
+        stage.mkdir()
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def publish(stage: Path, folder: Path, files: Iterable[str], *, key: str | None = None) -> None:
+    """Move finished files to their folder; where there is no such folder yet, the stage takes its name at once.
+
+    Args:
+        stage: The folder that holds the files, on the same file system.
+        folder: Where they go.
+        files: Names below `stage`, in the order to move them.
+        key: A file among them without which the folder counts as incomplete: the old one is removed first and the new
+            one moved last, so that an interrupted move never looks finished.
+    """
+    names = list(files)
+    if not folder.exists():
+        stage.rename(folder)
+        return
+    if key is not None:
+        (folder / key).unlink(missing_ok=True)
+        names = [*(name for name in names if name != key), key]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(folder / name)
+
+
+def grant_default_permissions(folder: Path) -> None:
+    """Give the files of a folder the permissions of new files: some libraries write for the owner's eyes alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
