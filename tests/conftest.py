@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -12,10 +13,12 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-# Before transformers is imported: its cache of remote code belongs to this run alone.
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")
+# Before transformers is imported: its cache of remote code belongs to this process alone, and so do the user's keys.
+_HOME = Path(tempfile.mkdtemp(prefix="cardioner-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ["HF_HOME"] = str(_HOME / "hugging-face")
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="cardioner-tests-")  # keys of the user's own are let alone
+os.environ["XDG_CONFIG_HOME"] = str(_HOME / "config")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # of every process: tiny tensors, and as many workers as cores
 

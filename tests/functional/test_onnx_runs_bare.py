@@ -30,6 +30,8 @@ DOORS: dict[str, tuple[str, dict[str, Any]]] = {
 
 BARE = """
 import contextlib, io, json, runpy, socket, sys
+
+pytestmark = pytest.mark.slow
 for name in ("cardioner", "torch", "transformers", "safetensors", "huggingface_hub"):
     sys.modules[name] = None
 def refuse(*_, **__):

@@ -54,6 +54,7 @@ def finished(place: Path) -> bytes:
     return b"".join(lines[: marks[-1] + 1]) if marks else b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["brat", "jsonl"])
 def test_killed_at_random_moments_it_loses_nothing_and_repeats_nothing(
     form: str, opinionated: Callable[..., Path], many: Path, start: Callable[..., int | None], tmp_path: Path

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 from cardioner.training.checkpoints import last_checkpoint
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 180
 """Seconds within which a training of two processes must end."""
 

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from cardioner.training.checkpoints import is_finished, last_checkpoint
 
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 """How often a training is killed, at random moments."""
 
