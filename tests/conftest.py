@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import log
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ hypothesis.settings.register_profile("project", deadline=None)  # how long it ta
 hypothesis.settings.load_profile("project")
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 
+ROOT = Path(__file__).parents[1]
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""What Python itself starts once and keeps until the process ends."""
+
 TYPES = ("DISEASE", "MEDICATION", "SYMPTOM")
 SAMPLE_TEXTS = (
     "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d.",
@@ -69,6 +74,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail the session if a test leaves a process that still runs, or a file beside the project's own."""
+    before = visible_files()
+    yield
+    assert visible_files() - before == set()
+    assert [command for command in running_children() if not any(helper in command for helper in HELPERS)] == []
+
+
+def visible_files() -> set[Path]:
+    """What stands in the project's folder and in its source, caches of tools left out."""
+    return {path for folder in (ROOT, ROOT / "src") for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def running_children() -> list[str]:
+    """The commands of the processes that this one has started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # it has ended meanwhile
+            facts = status.read_text()
+            if f"\nPPid:\t{os.getpid()}\n" in facts and "\nState:\tZ" not in facts:
+                found.append(status.with_name("cmdline").read_text().replace("\0", " "))
+    return found
 
 
 def shared_pieces(words: set[str], *, inside: str = "") -> dict[str, int]:
