@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cardioner.multiclass.windows import Window, cut
 
-COUNTS = st.integers(0, 400) | st.integers(0, 10**5)
+COUNTS = st.integers(0, 400) | st.integers(0, 10**4)
 
 
 @st.composite
