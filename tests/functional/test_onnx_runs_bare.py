@@ -18,6 +18,8 @@ from cardioner.interop.onnx import export_onnx
 from cardioner.model_dir.directory import write_model_dir
 from cardioner.prediction.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 DOORS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("wordpiece", {"use_crf": True, "temperature": 1.7}),
     "electra": ("wordpiece", {"classifier_hidden_layers": [8]}),
@@ -30,8 +32,6 @@ DOORS: dict[str, tuple[str, dict[str, Any]]] = {
 
 BARE = """
 import contextlib, io, json, runpy, socket, sys
-
-pytestmark = pytest.mark.slow
 for name in ("cardioner", "torch", "transformers", "safetensors", "huggingface_hub"):
     sys.modules[name] = None
 def refuse(*_, **__):
