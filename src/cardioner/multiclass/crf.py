@@ -1,0 +1,418 @@
+"""The conditional random field over tags, and which tags may follow which.
+
+This file is copied into every saved model directory and imports nothing but the standard library, torch and the file of
+its recursions beside it.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
+from torch import Tensor, nn
+
+from .crf_recursions import (
+    MAXIMA,
+    both_ways,
+    last_positions,
+    log_messages,
+    log_partition,
+    marginals,
+    scan,
+    trace,
+    widened,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+IGNORED = -100
+"""The label of a position that neither loss nor decoding looks at."""
+
+_FORBIDDEN = -1e30
+"""The score of an illegal transition: in float32 no sum of real scores reaches it, and no sum of it overflows."""
+
+
+class Legality(NamedTuple):
+    """Which tags may come where, by tag id.
+
+    Attributes:
+        start: Whether a tag may come first.
+        transitions: Per tag and next tag, whether the second may follow the first.
+        end: Whether a tag may come last.
+        continues: Per tag and next tag, whether the second continues the span of the first.
+    """
+
+    start: tuple[bool, ...]
+    transitions: tuple[tuple[bool, ...], ...]
+    end: tuple[bool, ...]
+    continues: tuple[tuple[bool, ...], ...]
+
+
+def legal_transitions(tags: list[str]) -> Legality:
+    """The rules of BIO and BIOES, applied to each entity type according to the tags that it has.
+
+    `I-X` and `E-X` follow only `B-X` or `I-X`; where there is an `E-X`, nothing else may follow these two, and they may
+    not come last. A type that has no `B-X` may open with `I-X` (the IO scheme).
+    """
+    openable = {tag[2:] for tag in tags if tag.startswith("B-")}
+    closable = openable & {tag[2:] for tag in tags if tag.startswith("E-")}
+
+    def continues(before: str, tag: str) -> bool:
+        return before[:2] in {"B-", "I-"} and tag[:2] in {"I-", "E-"} and before[2:] == tag[2:]
+
+    def may_follow(before: str, tag: str) -> bool:
+        unfinished = before[:2] in {"B-", "I-"} and before[2:] in closable
+        bound = tag[:2] in {"I-", "E-"} and tag[2:] in openable
+        return continues(before, tag) or not (unfinished or bound)
+
+    return Legality(
+        start=tuple(may_follow("", tag) for tag in tags),
+        transitions=tuple(tuple(may_follow(before, tag) for tag in tags) for before in tags),
+        end=tuple(may_follow(tag, "") for tag in tags),
+        continues=tuple(tuple(continues(before, tag) for tag in tags) for before in tags),
+    )
+
+
+class CRF(nn.Module):
+    """A linear-chain conditional random field over tags (Lafferty, McCallum and Pereira 2001).
+
+    Drop-in for the class of the same name in pytorch-crf: the same parameters and calls. Masks may be of any dtype and
+    have holes: masked positions are left out and their neighbours joined. Sums are computed in float32 or wider, and
+    the best sequences in double precision, so that small differences still count at the end of a long note.
+
+    Args:
+        num_tags: Number of tags.
+        batch_first: Whether tensors are `(batch, length, ...)` and not `(length, batch, ...)`, here and below.
+        legal: Which transitions exist; all of them by default. Illegal ones have probability 0 everywhere and are never
+            written into the parameters.
+    """
+
+    def __init__(self, num_tags: int, batch_first: bool = False, *, legal: Legality | None = None) -> None:
+        if num_tags <= 0:
+            raise ValueError(f"a CRF needs at least one tag, found {num_tags}")
+        if legal is not None and len(legal.start) != num_tags:
+            raise ValueError(f"expected the legality of {num_tags} tags, found that of {len(legal.start)}")
+        super().__init__()
+        self.num_tags = num_tags
+        self.batch_first = batch_first
+        self.legal = legal
+        self.start_transitions = nn.Parameter(torch.empty(num_tags))
+        self.end_transitions = nn.Parameter(torch.empty(num_tags))
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        return f"num_tags={self.num_tags}, batch_first={self.batch_first}, constrained={self.legal is not None}"
+
+    def reset_parameters(self) -> None:
+        """Set all parameters to 0: an untrained CRF then decodes as the head alone would."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum") -> Tensor:
+        """The log-likelihood of tag sequences; of the best sequences where `tags` is a boolean mask.
+
+        Args:
+            emissions: `(batch, length, tags)`.
+            tags: `(batch, length)` tag ids, with `IGNORED` counting as masked; or a boolean mask of that shape.
+            mask: `(batch, length)`; positions that are 0 are left out.
+            reduction: `none` gives `(batch)`; `sum`; `mean` over sequences; or `token_mean` over kept positions.
+
+        Raises:
+            ValueError: For another reduction, or a tag id that the CRF does not have.
+        """
+        if tags.dtype == torch.bool:
+            emissions, kept, _, _ = self.arrange(emissions, tags if mask is None else tags & mask.bool())
+            score = self._score(emissions, self._viterbi(emissions, kept).clamp(min=0), kept)
+        else:
+            check_labels(tags, self.num_tags)
+            emissions, kept, _, tags = self.arrange(emissions, mask, tags.long())
+            score = self._score(emissions, tags, kept)
+        return _reduce(score - log_partition(emissions, kept, *self.parameters_for(emissions)), kept, reduction)
+
+    def log_partition(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The logarithm of the sum over all legal sequences of their exponentiated scores, `(batch)`."""
+        emissions, kept, _, _ = self.arrange(emissions, mask)
+        return log_partition(emissions, kept, *self.parameters_for(emissions))
+
+    def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
+        emissions, kept, order, _ = self.arrange(emissions, mask)
+        found = marginals(emissions, kept, *self.parameters_for(emissions))  # (batch, length, tags)
+        return self.restore(found, order.unsqueeze(2).expand_as(found))
+
+    def best(self, emissions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The best legal sequences (Viterbi): tag ids, `IGNORED` at masked positions, and log scores, `(batch)`."""
+        emissions, kept, order, _ = self.arrange(emissions, mask)
+        tags = self._viterbi(emissions, kept)
+        return self.restore(tags, order), self._score(emissions, tags.clamp(min=0), kept)
+
+    def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
+        """The most probable legal sequences, one tag id per kept position."""
+        emissions, kept, _, _ = self.arrange(emissions, mask)
+        tags = self._viterbi(emissions, kept)
+        return [row[:count] for row, count in zip(tags.tolist(), kept.sum(1).tolist(), strict=True)]
+
+    def k_best(self, emissions: Tensor, k: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The `k` best legal sequences of each row, best first (list Viterbi, Seshadri and Sundberg 1994).
+
+        Returns:
+            Tag ids `(k, batch, length)`, or `(k, length, batch)` without `batch_first`, `IGNORED` at masked positions;
+            and log scores `(k, batch)`. A row with fewer than `k` legal sequences is filled up with `IGNORED` and
+            `-inf`.
+
+        Raises:
+            ValueError: If `k` is not positive.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, found {k}")
+        emissions, kept, order, _ = self.arrange(emissions, mask)
+        tags = self._list_viterbi(emissions, kept, k)  # (k, batch, length)
+        scores = [self._score(emissions, row.clamp(min=0), kept) for row in tags]
+        missing = tags[:, :, 0].eq(IGNORED) & kept[:, 0]  # (k, batch)
+        missing[1:] |= ~kept[:, 0]  # an empty row has one sequence, the empty one
+        tags = torch.stack([self.restore(row, order) for row in tags])
+        return tags, torch.stack(scores).masked_fill(missing, -torch.inf)
+
+    @torch.no_grad()
+    def span_log_probabilities(
+        self,
+        emissions: Tensor,
+        spans: list[tuple[int, int, list[int]]],
+        mask: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """The log-probabilities of exactly these spans, `(spans)`, in double precision.
+
+        A span's probability is that of its first tag, times that of each further tag given the one before it, times
+        that of no tag behind them that would continue the span (see `Legality.continues`). For a type without an
+        opening tag the span may still have begun earlier: tags before its first position may belong to it.
+
+        Args:
+            emissions: `(batch, length, tags)`.
+            spans: Per span its row, its first position as `decode` counts them, and its tag ids.
+            mask: `(batch, length)`; positions that are 0 are left out.
+            temperature: Divides emissions and parameters.
+
+        Raises:
+            ValueError: If a span lies outside of its row, or the temperature is not positive.
+        """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, found {temperature}")
+        emissions, kept, _, _ = self.arrange(emissions, mask)
+        wide = widened(emissions) / temperature
+        if not spans:
+            return wide.new_empty(0)
+        check_spans(spans, kept.sum(1).tolist(), self.num_tags)
+        parameters = (parameter / temperature for parameter in self.parameters_for(wide))
+        alpha, beta, ahead, transitions = log_messages(wide, kept, *parameters)  # the first three as the emissions
+        at = _entries(spans, wide.device)
+        # log p(tag | tag before) = transition + ahead of the tag - beta of the tag before: a share of what may follow.
+        entering, leaving = (part[at.row, at.position, at.tag] for part in (ahead, beta))  # (entries)
+        moves = transitions[at.tag[:-1], at.tag[1:]] + entering[1:] - leaving[:-1]  # (entries - 1)
+        moves = moves.nan_to_num(nan=-torch.inf, neginf=-torch.inf)  # out of a tag that nothing may follow
+        # log p(first tag), plus the moves that do not lead from one span into the next.
+        shares = (alpha + beta)[at.row, at.position].log_softmax(1)  # (entries, tags)
+        found = shares.gather(1, at.tag.unsqueeze(1)).squeeze(1)[at.first]  # (spans)
+        inside = torch.where(at.span[1:] == at.span[:-1], moves, 0.0)
+        found = found.index_add(0, at.span[1:], inside).clamp(max=0.0)
+        if self.legal is None:
+            return found
+        # log p(no continuation | last tag): the share of what may follow that does not continue the span.
+        row, position, tag, leaving = (part[at.last] for part in (at.row, at.position, at.tag, leaving))  # (spans)
+        following = transitions[tag] + ahead[row, (position + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
+        goes_on = torch.tensor(self.legal.continues, device=wide.device)[tag]  # (spans, tags)
+        stops = following.masked_fill(goes_on, -torch.inf).logsumexp(1) - leaving  # (spans)
+        stops = torch.where(position + 1 < kept.sum(1)[row], stops, 0.0)  # nothing follows the end of a row
+        return found + stops.nan_to_num(nan=-torch.inf, neginf=-torch.inf).clamp(max=0.0)
+
+    def arrange(
+        self, emissions: Tensor, mask: Tensor | None = None, tags: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """Make compact sequences: batch first, and the kept positions of each row at its front.
+
+        Returns:
+            Emissions in float32 or wider, 0 at masked positions; which positions are kept; the original positions; and
+            the tags, if they were given.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        if emissions.dim() != 3 or emissions.size(2) != self.num_tags:
+            raise ValueError(f"expected three axes of emissions with {self.num_tags} tags, found {emissions.shape}")
+        if not emissions.size(1 if self.batch_first else 0):
+            raise ValueError("expected emissions of at least one position, found none; an empty row is a masked one")
+        for name, given in (("mask", mask), ("tags", tags)):
+            if given is not None and given.shape != emissions.shape[:2]:
+                raise ValueError(f"expected {name} of shape {tuple(emissions.shape[:2])}, found {tuple(given.shape)}")
+        kept = emissions.new_ones(emissions.shape[:2]).bool() if mask is None else mask.bool()
+        kept = kept if tags is None else kept & tags.ne(IGNORED)
+        if not self.batch_first:
+            emissions, kept = emissions.transpose(0, 1), kept.transpose(0, 1)  # (batch, length, tags), (batch, length)
+            tags = None if tags is None else tags.transpose(0, 1)
+        order = torch.argsort(~kept, dim=1, stable=True)  # (batch, length): kept positions first, in their order
+        emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
+        flat = order + torch.arange(len(order), device=order.device).unsqueeze(1) * order.size(1)  # into batch * length
+        emissions = emissions.flatten(0, 1).index_select(0, flat.flatten()).view_as(emissions)
+        kept = kept.gather(1, order)
+        emissions = emissions.masked_fill(~kept.unsqueeze(2), 0.0)  # padding may hold anything, NaN too
+        return emissions, kept, order, None if tags is None else tags.clamp(min=0).gather(1, order)
+
+    def restore(self, values: Tensor, order: Tensor) -> Tensor:
+        """Undo `arrange`: move values to their original positions, and the axes to the caller's order."""
+        restored = torch.empty_like(values).scatter(1, order, values)
+        return restored if self.batch_first else restored.transpose(0, 1)
+
+    def parameters_for(self, emissions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Start `(tags)`, transition `(tags, tags)` and end `(tags)` scores, with illegal ones all but impossible."""
+        given = (self.start_transitions, self.transitions, self.end_transitions)
+        start, transitions, end = (parameter.to(emissions.dtype) for parameter in given)
+        if self.legal is None:
+            return start, transitions, end
+        opens, follows, closes = (torch.tensor(part, device=emissions.device) for part in self.legal[:3])
+        return (
+            start.masked_fill(~opens, _FORBIDDEN),
+            transitions.masked_fill(~follows, _FORBIDDEN),
+            end.masked_fill(~closes, _FORBIDDEN),
+        )
+
+    def _score(self, emissions: Tensor, tags: Tensor, kept: Tensor) -> Tensor:
+        """The unnormalised log scores of given sequences, `(batch)`."""
+        start, transitions, end = self.parameters_for(emissions)
+        emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # (batch, length)
+        moved = transitions[tags[:, :-1], tags[:, 1:]]  # (batch, length - 1)
+        last = tags.gather(1, last_positions(kept).unsqueeze(1)).squeeze(1)  # (batch)
+        score = start[tags[:, 0]] + end[last] + emitted.sum(1)
+        return (score + moved.masked_fill(~kept[:, 1:], 0.0).sum(1)).masked_fill(~kept[:, 0], 0.0)
+
+    @torch.no_grad()
+    def _viterbi(self, emissions: Tensor, kept: Tensor) -> Tensor:
+        """Best tags `(batch, length)` of compact sequences, `IGNORED` behind a row's end.
+
+        One recursion runs from each end, side by side, and they meet in the middle: half as many steps. They keep the
+        scores alone; walking back computes again which tag gave each score.
+        """
+        wide = widened(emissions)
+        start, transitions, end = self.parameters_for(wide)
+        last = last_positions(kept)
+        both = both_ways(wide.transpose(0, 1), last)  # (length, 2, batch, tags)
+        half, rows = (len(both) + 1) // 2, torch.arange(len(kept), device=kept.device)
+        first = both[0] + torch.stack([start, end]).unsqueeze(1)  # (2, batch, tags)
+        edges = torch.stack([transitions, transitions.t()])  # (2, tags, tags)
+        scores = scan(MAXIMA, first, both[1:half], edges)  # (half, 2, batch, tags)
+        # Where the two meet, (2, batch), each counted from its own end; below 0 in a row that the first covers alone.
+        entry = torch.stack([last.clamp(max=half - 1), last - half])
+        left, right = scores[entry[0], 0, rows], scores[entry[1].clamp(min=0), 1, rows]  # (batch, tags)
+        # The best pair of tags on either side of the middle, as tag * tags + next tag, (batch).
+        met = (left.unsqueeze(2) + transitions + right.unsqueeze(1)).flatten(1).argmax(1)
+        before = torch.where(entry[1] < 0, (left + end).argmax(1), met // self.num_tags)
+        path = trace(torch.stack([before, met % self.num_tags]), entry, scores, edges)  # (half, 2, batch)
+        # The second half of each row stands mirrored in the other recursion.
+        mirrored = last - torch.arange(half, len(both), device=kept.device).unsqueeze(1)
+        path = torch.cat([path[:, 0], path[:, 1].gather(0, mirrored.clamp(min=0))]).t()  # (batch, length)
+        return path.masked_fill(~kept, IGNORED)
+
+    @torch.no_grad()
+    def _list_viterbi(self, emissions: Tensor, kept: Tensor, k: int) -> Tensor:
+        """The `k` best sequences `(k, batch, length)`; `IGNORED` behind a row's end, and where there are fewer."""
+        wide = widened(emissions)
+        start, transitions, end = self.parameters_for(wide)
+        # Per tag the k best scores of the sequences that end in it, (batch, tags, k); at first there is one.
+        state = F.pad((start + wide[:, 0]).unsqueeze(2), (0, k - 1), value=-torch.inf)
+        own = torch.arange(state[0].numel(), device=wide.device).view_as(state[0])
+        pointers = []  # per tag and rank, where its sequence came from, as tag before * k + rank before
+        for emitted, here in zip(wide.unbind(1)[1:], kept.unbind(1)[1:], strict=True):
+            moved = (state.unsqueeze(3) + transitions.unsqueeze(1)).flatten(1, 2)  # (batch, tags * k, tags)
+            top, chosen = (found.transpose(1, 2) for found in moved.topk(k, dim=1))  # (batch, tags, k)
+            state = torch.where(here.view(-1, 1, 1), top + emitted.unsqueeze(2), state)
+            pointers.append(torch.where(here.view(-1, 1, 1), chosen, own))
+        scores, index = (state + end.unsqueeze(1)).flatten(1).topk(k)  # (batch, k)
+        path = [index]
+        for pointer in reversed(pointers):
+            path.append(pointer.flatten(1).gather(1, path[-1]))  # (batch, k)
+        tags = torch.stack(path[::-1], dim=2) // k  # (batch, k, length)
+        # With fewer than k legal sequences the rest hold forbidden transitions, or nothing.
+        return tags.masked_fill((scores < _FORBIDDEN / 2).unsqueeze(2) | ~kept.unsqueeze(1), IGNORED).transpose(0, 1)
+
+
+class _Entries(NamedTuple):
+    """The tags of all spans, one span after another.
+
+    Attributes:
+        span: Which span each belongs to, `(entries)`.
+        row: Its row in the batch, `(entries)`.
+        position: Its position in that row, `(entries)`.
+        tag: Its tag id, `(entries)`.
+        first: The first entry of each span, `(spans)`.
+        last: The last entry of each span, `(spans)`.
+    """
+
+    span: Tensor
+    row: Tensor
+    position: Tensor
+    tag: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def _entries(spans: list[tuple[int, int, list[int]]], device: torch.device) -> _Entries:
+    """Lay the spans out as columns, so that all of them are looked up at once."""
+
+    def column(values: Iterable[int]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.long, device=device)
+
+    sizes = column(len(tags) for _, _, tags in spans)  # (spans)
+    ends = sizes.cumsum(0)
+    first = ends - sizes
+    span = torch.arange(len(spans), device=device).repeat_interleave(sizes)  # (entries)
+    row, start = column(row for row, _, _ in spans)[span], column(start for _, start, _ in spans)[span]
+    tag = column(chain.from_iterable(tags for _, _, tags in spans))
+    position = start + torch.arange(len(tag), device=device) - first[span]
+    return _Entries(span, row, position, tag, first, ends - 1)
+
+
+def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:
+    """Reduce the values `(batch)`; the names are those of pytorch-crf."""
+    if reduction not in {"none", "sum", "mean", "token_mean"}:
+        raise ValueError(f"reduction must be none, sum, mean or token_mean; found {reduction!r}")
+    if reduction == "token_mean":
+        return values.sum() / kept.sum().clamp(min=1)
+    return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
+
+
+def check_labels(labels: Tensor, num_labels: int) -> None:
+    """Refuse label ids that the model does not have, before an index error or a device fault hides the cause.
+
+    Raises:
+        ValueError: Saying how many there are.
+    """
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be whole numbers, found {labels.dtype}")
+    if torch.compiler.is_compiling():
+        return
+    wrong = int((labels.ne(IGNORED) & ((labels < 0) | (labels >= num_labels))).sum())
+    if wrong:
+        raise ValueError(
+            f"labels must be 0 to {num_labels - 1}, or {IGNORED} for positions to leave out; {wrong} of "
+            f"{labels.numel()} are not: check label2id against the labels of the data"
+        )
+
+
+def check_spans(spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int) -> None:
+    """Refuse spans that lie outside of their rows, or hold tag ids that do not exist.
+
+    Raises:
+        ValueError: Naming the first of them.
+    """
+    for index, (row, first, tags) in enumerate(spans):
+        inside = 0 <= row < len(lengths) and 0 <= first < first + len(tags) <= lengths[row]
+        if not inside or not all(0 <= tag < num_tags for tag in tags):
+            raise ValueError(
+                f"span {index}: expected positions within a row, rows having {lengths} of them, and tag ids below "
+                f"{num_tags}; found row {row}, position {first}, tag ids {tags}"
+            )
