@@ -21,8 +21,9 @@ from cardioner.cli import app
 
 SOURCE = Path(cardioner.__file__).parent
 README = SOURCE.parents[1] / "README.md"
-TRAVELLING = ("modeling", "windows", "tagging", "encoding", "precision", "inference", "pipeline")
-WITHOUT_TORCH = ("windows", "tagging", "encoding")
+OF_THE_MODEL = ("modeling", "crf", "crf_recursions", "code_files")
+TRAVELLING = (*OF_THE_MODEL, "windows", "tagging", "encoding", "precision", "inference", "pipeline")
+WITHOUT_TORCH = ("code_files", "windows", "tagging", "encoding")
 EXAMPLE = "cardioner.multiclass.load_custom_model_example"
 MAY_PRINT = ("cardioner.cli", EXAMPLE, "cardioner.interop.onnx_files.tag")
 TRAINER = "cardioner.multiclass.trainer"
@@ -166,6 +167,14 @@ def test_travelling_file_imports_its_neighbours_in_the_form_that_the_scanner_see
     assert {statement.target.rpartition(".")[2] for statement in relative} <= set(TRAVELLING)
     absolute = [statement for statement in imports_of(module, modules()[module]) if not statement.dots]
     assert [statement for statement in absolute if own_targets(statement)] == []
+
+
+@pytest.mark.parametrize("name", ["modeling", "pipeline"])
+def test_files_that_a_configuration_names_import_all_that_they_need_themselves(name: str) -> None:
+    """Releases of transformers before 5.23 copy what these import, but not what those imports import in turn."""
+    named = own_imports()[f"cardioner.multiclass.{name}"]
+    assert named
+    assert {target for each in named for target in own_imports()[each]} <= named
 
 
 def test_data_code_names_no_torch_anywhere() -> None:

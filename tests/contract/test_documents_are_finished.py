@@ -26,13 +26,15 @@ def test_the_page_on_the_crf_alone_runs_as_it_stands() -> None:
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, "use-the-crf-alone.md", "exec"), names)
-    shapes = {name: tuple(names[name].shape) for name in ("marginals", "best_tags", "five_best", "drawn", "entropy")}
+    shapes = {
+        name: tuple(names[name].shape) for name in ("marginals", "best_tags", "five_best", "drawn", "uncertainty")
+    }
     assert shapes == {
         "marginals": (2, 7, 3),
         "best_tags": (2, 7),
         "five_best": (5, 2, 7),
         "drawn": (100, 2, 7),
-        "entropy": (2,),
+        "uncertainty": (2,),
     }
     assert [len(row) for row in names["best"]] == [7, 4]
     assert all(0 <= probability <= 1 for probability in names["probabilities"].tolist())

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cardioner.multiclass import modeling
+from cardioner.multiclass import crf_recursions
 from cardioner.multiclass.modeling import CRF, IGNORED, legal_transitions
+from cardioner.prediction.crf_statistics import entropy, sample
 
 SCHEMES: tuple[tuple[str, ...], ...] = (
     ("O", "B-X", "I-X"),
@@ -77,7 +78,7 @@ class Case(NamedTuple):
     @contextmanager
     def in_pieces(self) -> Iterator[None]:
         """Long recursions are cut into pieces; here short ones are."""
-        with patch.object(modeling, "_piece_count", lambda steps, *_: max(1, min(self.pieces, steps))):
+        with patch.object(crf_recursions, "_piece_count", lambda steps, *_: max(1, min(self.pieces, steps))):
             yield
 
 
@@ -190,7 +191,7 @@ def test_marginals_are_the_share_of_the_sequences_with_that_tag_there(case: Case
 def test_entropy_is_that_of_the_distribution_over_all_sequences(case: Case) -> None:
     shares = [case.paths(row)[1].log_softmax(0) for row in range(len(case.masks))]
     with case.in_pieces():
-        found = case.crf.entropy(*case.given)
+        found = entropy(case.crf, *case.given)
     assert found.tolist() == pytest.approx([float(-(share.exp() * share).sum()) for share in shares], abs=1e-9)
 
 
@@ -270,7 +271,7 @@ def goes_on(tag: str, after: str) -> bool:
 def test_samples_are_legal_and_as_frequent_as_they_are_probable(case: Case, seed: int) -> None:
     count = 4000
     emissions, mask = case.given
-    drawn = case.crf.sample(emissions, count, mask, generator=torch.Generator().manual_seed(seed))
+    drawn = sample(case.crf, emissions, count, mask, generator=torch.Generator().manual_seed(seed))
     drawn = drawn if case.batch_first else drawn.transpose(1, 2)
     for row, kept in enumerate(torch.tensor(case.masks).bool()):
         assert drawn[:, row, ~kept].eq(IGNORED).all()
@@ -301,16 +302,16 @@ def test_no_sequence_is_illegal_and_each_kept_position_gets_one_tag(
     emissions = (signs * size).to(dtype)
     mask = torch.rand(4, 12, generator=generator) < 0.7
     accepted = grammar(names)
-    with patch.object(modeling, "_piece_count", lambda *_: pieces):
+    with patch.object(crf_recursions, "_piece_count", lambda *_: pieces):
         decoded = crf.decode(emissions, mask)
-        sampled = crf.sample(emissions, 2, mask, generator=generator)
+        sampled = sample(crf, emissions, 2, mask, generator=generator)
         numbers = (crf.log_partition(emissions, mask), crf.marginals(emissions, mask), crf.best(emissions, mask)[1])
-        entropy = crf.entropy(emissions, mask)
+        uncertainty = entropy(crf, emissions, mask)
     assert [len(row) for row in decoded] == mask.sum(1).tolist()
     drawn = [row[kept].tolist() for rows in sampled for row, kept in zip(rows, mask, strict=True)]
     kept_best = [row[row.ne(IGNORED)].tolist() for rows in crf.k_best(emissions, 3, mask)[0] for row in rows]
     assert all(accepted.fullmatch("".join(f"{names[tag]} " for tag in row)) for row in decoded + drawn + kept_best)
-    for values in (*numbers, entropy):
+    for values in (*numbers, uncertainty):
         assert values.dtype == torch.float32
         assert values.isfinite().all()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from cardioner.model_dir.layout import object_under
+from cardioner.model_dir.layout import CODE, object_under
 from cardioner.model_dir.manifest import Manifest, Notes
 
 SPLITS = {"evaluation": "validation", "test": "test"}
@@ -180,10 +180,9 @@ def _doors(config: Mapping[str, Any]) -> dict[str, str]:
     named = object_under(config, "auto_map").get("AutoModelForTokenClassification", "modeling.")
     own = str(named).partition(".")[0]
     ours = str(config.get("custom_model_type")) in ("TokenClassificationModel", "TokenClassificationModelCRF")
-    files = ["modeling.py", "windows.py", "tagging.py", "inference.py", "pipeline.py"]
     door = ',\nor use `cardioner.load("path/to/this/directory")`, which runs nothing from it'
     return {
-        "code": ", ".join(f"`{name}`" for name in (*files, *([] if own == "modeling" else [f"{own}.py"]))),
+        "code": ", ".join(f"`{name}`" for name in (*CODE, *([] if own == "modeling" else [f"{own}.py"]))),
         "other_door": door if ours else "",
     }
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 _NEEDED = ("crf.py", "crf_recursions.py", "code_files.py")
 """The files that `modeling.py` imports from beside it."""
-_OF_THE_PIPELINE = ("windows.py", "tagging.py", "encoding.py", "precision.py", "inference.py", "pipeline.py")
+PIPELINE_FILES = ("windows.py", "tagging.py", "encoding.py", "precision.py", "inference.py", "pipeline.py")
 """The files that a directory needs further for `pipeline("token-classification")`."""
-COMPANIONS = (*_NEEDED, *_OF_THE_PIPELINE)
+COMPANIONS = (*_NEEDED, *PIPELINE_FILES)
 """The files of a directory beside `modeling.py`."""
 _PIPELINE = {"impl": "pipeline.CardioNERPipeline", "pt": ["AutoModelForTokenClassification"], "type": "text"}
 PIPELINES = {"token-classification": _PIPELINE}
@@ -70,7 +70,7 @@ def tags_like(model: Any, base: type) -> bool:
 def pipeline_home(name_or_path: str | None) -> Path | None:
     """Where the files of the pipeline are: beside this one, or in the directory that a model was loaded from."""
     folders = [Path(__file__).parent, *([Path(name_or_path)] if name_or_path else [])]
-    return next((each for each in folders if all((each / name).is_file() for name in _OF_THE_PIPELINE)), None)
+    return next((each for each in folders if all((each / name).is_file() for name in PIPELINE_FILES)), None)
 
 
 def copy_code(target: Path, home: Path | None, own: OwnCode | None) -> None:
@@ -84,7 +84,7 @@ def copy_code(target: Path, home: Path | None, own: OwnCode | None) -> None:
     for name in _OF_ANOTHER_MODEL:
         (target / name).unlink(missing_ok=True)
     needed = [Path(__file__).with_name(name) for name in ("modeling.py", *_NEEDED)]
-    for source in (*needed, *(home / name for name in _OF_THE_PIPELINE if home)):
+    for source in (*needed, *(home / name for name in PIPELINE_FILES if home)):
         if source.resolve() != (target / source.name).resolve():
             shutil.copyfile(source, target / source.name)
     if own:

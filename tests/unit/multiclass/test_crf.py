@@ -10,8 +10,9 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from cardioner.multiclass import modeling
-from cardioner.multiclass.modeling import CRF, IGNORED, Legality, check_labels, legal_transitions
+from cardioner.multiclass import crf_recursions
+from cardioner.multiclass.crf import CRF, IGNORED, Legality, check_labels, legal_transitions
+from cardioner.prediction.crf_statistics import entropy, sample
 
 BIO = ["O", "B-X", "I-X", "B-Y", "I-Y"]
 
@@ -100,7 +101,7 @@ def test_new_field_has_no_opinion() -> None:
 def test_every_value_passes_gradcheck_with_holes_ignored_labels_and_legality(
     what: str, tags: tuple[str, ...], pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modeling, "_piece_count", lambda *_: pieces)
+    monkeypatch.setattr(crf_recursions, "_piece_count", lambda *_: pieces)
     crf = CRF(len(tags), batch_first=True, legal=legal_transitions(list(tags))).double()
     filled(crf)
     labels = torch.tensor([[1, 0, 3 if "E-X" in tags else 2, IGNORED], [IGNORED, 0, 0, 0], [IGNORED] * 4])
@@ -266,9 +267,9 @@ def test_the_best_of_k_is_the_best_and_has_its_gradient() -> None:
 
 def test_seeded_samples_repeat_and_unseeded_ones_do_not() -> None:
     crf, emissions = bio_field(), batch(scale=0.1, length=30)
-    draws = [crf.sample(emissions, 2, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
+    draws = [sample(crf, emissions, 2, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
     assert torch.equal(*draws)
-    assert not torch.equal(crf.sample(emissions, 2), crf.sample(emissions, 2))
+    assert not torch.equal(sample(crf, emissions, 2), sample(crf, emissions, 2))
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
@@ -278,11 +279,13 @@ def test_linear_space_and_log_space_count_alike(scale: float, legal: bool) -> No
     assert isinstance(field, CRF)
     field.double().requires_grad_(False)
     torch.manual_seed(3)
-    emissions, kept, _, _ = field._arrange(scale * torch.randn(6, 9, 5).double(), torch.rand(6, 9) > 0.3)
-    parameters = field._parameters_for(emissions)
-    assert modeling._linear_messages(emissions, kept, *parameters).trusted() or scale == 1e4
+    emissions, kept, _, _ = field.arrange(scale * torch.randn(6, 9, 5).double(), torch.rand(6, 9) > 0.3)
+    parameters = field.parameters_for(emissions)
+    assert crf_recursions._linear_messages(emissions, kept, *parameters).trusted() or scale == 1e4
     for fast, slow in zip(
-        modeling._counts(emissions, kept, *parameters), modeling._log_counts(emissions, kept, *parameters), strict=True
+        crf_recursions.counts(emissions, kept, *parameters),
+        crf_recursions._log_counts(emissions, kept, *parameters),
+        strict=True,
     ):
         torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-6)
 
@@ -292,7 +295,7 @@ def test_emissions_that_leave_the_linear_range_are_counted_in_log_space() -> Non
     emissions = torch.tensor([[[1e4, 0.0, 0.0], [0.0, 0.0, 1e4], [1e4, 0.0, 0.0]]], requires_grad=True)
     kept = torch.ones(1, 3, dtype=torch.bool)
     with torch.no_grad():
-        assert not modeling._linear_messages(emissions, kept, *field._parameters_for(emissions)).trusted()
+        assert not crf_recursions._linear_messages(emissions, kept, *field.parameters_for(emissions)).trusted()
     likelihood = field(emissions, torch.tensor([[0, 0, 0]]))
     likelihood.backward()
     assert likelihood.isfinite()
@@ -309,7 +312,7 @@ def test_long_sequences_in_pieces_equal_the_peer(length: int) -> None:
     own.load_state_dict(peer.state_dict())
     emissions, tags = batch(2, length).double(), torch.randint(5, (2, length))
     mask = torch.arange(length) < torch.tensor([[length], [length - 11]])
-    assert modeling._piece_count(length // 2 + 64, 2 * 2 * 5**3, emissions.device) > 1
+    assert crf_recursions._piece_count(length // 2 + 64, 2 * 2 * 5**3, emissions.device) > 1
     results = []
     for crf in (own, peer):
         leaf = emissions.detach().clone().requires_grad_()
@@ -348,7 +351,7 @@ def test_gradients_under_autocast_are_those_of_full_precision(dtype: torch.dtype
 def test_no_emissions_are_counted_wrong_in_silence(
     tags: list[str], scale: float, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modeling, "_piece_count", lambda steps, *_: min(pieces, steps))
+    monkeypatch.setattr(crf_recursions, "_piece_count", lambda steps, *_: min(pieces, steps))
     for seed in range(40):
         torch.manual_seed(seed)
         legal = legal_transitions(tags) if seed % 3 else None
@@ -356,12 +359,12 @@ def test_no_emissions_are_counted_wrong_in_silence(
         for parameter in crf.parameters():
             parameter.normal_(std=(0.0, 3.0, 25.0)[seed % 3])
         emissions = torch.randn(3, 30, 5)
-        emissions, kept, _, _ = crf._arrange(
+        emissions, kept, _, _ = crf.arrange(
             (emissions.sign() if seed % 2 else emissions) * scale, torch.rand(3, 30) > 0.1
         )
-        wide = [part.double() for part in crf._parameters_for(emissions)]
-        found = modeling._counts(emissions, kept, *crf._parameters_for(emissions))
-        expected = modeling._log_counts(emissions.double(), kept, *wide)
+        wide = [part.double() for part in crf.parameters_for(emissions)]
+        found = crf_recursions.counts(emissions, kept, *crf.parameters_for(emissions))
+        expected = crf_recursions._log_counts(emissions.double(), kept, *wide)
         for ours, log_space in zip(found[1:], expected[1:], strict=True):
             torch.testing.assert_close(ours.double(), log_space, atol=2e-4 + scale * 1e-6, rtol=1e-3)
         torch.testing.assert_close(found[0].double(), expected[0], atol=1e-3, rtol=1e-5)
@@ -392,8 +395,8 @@ def test_gradients_of_marginals_hold_where_the_imaginary_step_would_vanish(scale
     crf = CRF(3, batch_first=True, legal=legal_transitions(["O", "B-X", "I-X"])).double()
     given = torch.tensor([[[scale, 0, 0], [0, 0, scale], [scale, 0, 0]]]).double().requires_grad_()
     weights = torch.tensor([[[1.0, -2, 0.5], [0.3, 0.2, -1], [2, 1, 1]]])
-    emissions, kept, _, _ = crf._arrange(given)
-    _, exact, _ = modeling._log_counts(emissions, kept, *crf._parameters_for(emissions))
+    emissions, kept, _, _ = crf.arrange(given)
+    _, exact, _ = crf_recursions._log_counts(emissions, kept, *crf.parameters_for(emissions))
     (expected,) = torch.autograd.grad((exact * weights).sum(), given)
     (found,) = torch.autograd.grad((crf.marginals(given) * weights).sum(), given)
     assert expected.abs().max() > 0.1
@@ -435,14 +438,14 @@ def test_a_mask_beside_a_boolean_second_argument_counts_too() -> None:
 def test_tags_that_are_forbidden_by_minus_infinity_leave_entropy_defined() -> None:
     emissions = torch.zeros(1, 3, 5)
     emissions[0, 1, 4] = -torch.inf
-    assert CRF(5, batch_first=True).entropy(emissions).tolist() == pytest.approx([float(torch.tensor(100.0).log())])
+    assert entropy(CRF(5, batch_first=True), emissions).tolist() == pytest.approx([float(torch.tensor(100.0).log())])
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: CRF(3, legal=legal_transitions(BIO)), "legality of 3 tags, found that of 5"),
-        (lambda: bio_field().sample(batch(), 0), "count must be at least 1"),
+        (lambda: sample(bio_field(), batch(), 0), "count must be at least 1"),
         (lambda: bio_field().span_log_probabilities(batch(), [], temperature=0.0), "temperature must be above 0"),
         (lambda: bio_field()(batch(), torch.zeros(3, 6)), "whole numbers"),
         (lambda: bio_field().decode(torch.zeros(2, 0, 5)), "at least one position"),

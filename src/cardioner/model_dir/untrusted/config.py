@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from transformers import CONFIG_MAPPING
 
 from cardioner.model_dir.untrusted.files import refuse, shown
-from cardioner.multiclass.modeling import COMPANIONS, CardioNERConfig
+from cardioner.multiclass.modeling import CardioNERConfig
 
 MOST_TAGS = 16_384
 MOST_TAGS_OF_A_CRF = 2_048
@@ -38,6 +38,8 @@ _KIND_KEYS = {"dtype", "torch_dtype"}
 _OWN_CLASS = re.compile(r"([^\W\d]\w{0,99})\.[^\W\d]\w{0,199}")
 _OWN_CONFIG = f"modeling.{CardioNERConfig.__name__}"
 _PIPELINE = "pipeline.CardioNERPipeline"
+_NEVER_A_USERS = {"windows", "tagging", "inference", "pipeline"}
+"""Files of ours in every version; later ones, such as crf.py, may be a user's own in a directory of an older version."""
 _TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
 """Objects and lists whose texts are anything, and mean nothing to a loader."""
 
@@ -187,7 +189,7 @@ def _check_classes(path: Path, config: Mapping[str, Any]) -> None:
         _check_kinds(path, places)
     for place in places.values() if isinstance(places, dict) else [None]:
         found = _OWN_CLASS.fullmatch(place) if isinstance(place, str) else None
-        if found is None or keyword.iskeyword(found[1]) or f"{found[1]}.py" in COMPANIONS:
+        if found is None or keyword.iskeyword(found[1]) or found[1] in _NEVER_A_USERS:
             refuse(path, f"expected auto_map to name classes such as modeling.X, found {shown(place)}")
     names = [config.get("custom_model_type"), *(_listed(config.get("architectures")))]
     for name in names:
