@@ -319,6 +319,48 @@ torch.save({"kinds": [type(model).__name__ for model in models]}, "found.pt")
     assert found["kinds"] == ["TokenClassificationModel", "TokenClassificationModelCRF"]
 
 
+def test_modeling_file_without_a_package_uses_and_saves_the_files_beside_it(
+    make_model: Callable[..., Any], tokenizers: dict[str, Any], run_bare: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Loaded by its path, or imported from `sys.path`; two directories in one process share no code."""
+    directories = {name: tmp_path / name for name in ("ours", "other")}
+    for directory in directories.values():
+        write_model_dir(make_model(use_crf=True), tokenizers["wordpiece"], directory)
+    other = directories["other"] / "crf.py"
+    other.write_text(other.read_text().replace("IGNORED = -100", "IGNORED = -99"))
+    script = """
+import importlib, importlib.util, sys
+import torch
+given = torch.load("given.pt", weights_only=True)
+found = {}
+
+def answer(name, modeling, directory):
+    model, _, _ = modeling.load_custom_cardioner_multiclass_model(directory)
+    model.save_pretrained(name)
+    found[name] = [modeling.IGNORED, model.decode(torch.ones(1, 2, model.num_labels)), type(model).__module__]
+
+for name, directory in given.items():
+    spec = importlib.util.spec_from_file_location("by_path", f"{directory}/modeling.py")
+    sys.modules["by_path"] = modeling = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(modeling)
+    answer(f"{name}-by_path", modeling, directory)
+    sys.path.insert(0, directory)
+    sys.modules.pop("modeling", None)
+    answer(f"{name}-modeling", importlib.import_module("modeling"), directory)
+torch.save(found, "found.pt")
+"""
+    bare = tmp_path / "bare"
+    found = run_bare(script, bare, {name: str(directory) for name, directory in directories.items()})
+    assert len(found) == 4
+    for name, (ignored, decoded, module) in found.items():
+        origin, _, expected = name.partition("-")
+        source = directories[origin]
+        assert ignored == (-100 if origin == "ours" else -99)
+        assert [len(row) for row in decoded] == [2]
+        assert module == expected
+        assert [file for file in CODE if (bare / name / file).read_bytes() != (source / file).read_bytes()] == []
+
+
 def test_directory_loads_from_its_pickle_when_the_safetensors_are_gone(
     trained_dir: tuple[Path, Path],
     without_manifest: Callable[[Path], Path],

@@ -116,6 +116,11 @@ def test_configuration_that_names_code_or_places_is_refused(
     refused(directory, "config.json", told)
 
 
+def test_an_own_class_in_a_file_that_only_newer_versions_have_is_accepted(directory: Path) -> None:
+    change(directory, auto_map={"AutoModelForTokenClassification": "crf.Mine"})
+    check_safe(directory)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
