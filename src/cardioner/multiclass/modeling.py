@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import logging
 import sys
 from importlib.machinery import ModuleSpec
 from itertools import accumulate
+from logging import getLogger
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -225,7 +225,8 @@ class TokenClassificationModel(PreTrainedModel):
             kind = ours.get(named.rpartition(".")[2], cls)  # an Auto class keeps the class that it loaded first
             if not named.rpartition("--")[2].startswith("modeling."):
                 source = {key: kwargs[key] for key in _PLACE if key in kwargs}
-                kind = get_class_from_dynamic_module(named, place, **source)
+                for each in (auto_map.get("AutoConfig", named), named):  # the first brings what modeling.py imports
+                    kind = get_class_from_dynamic_module(each, place, **source)
             if kind is not cls:
                 return kind.from_pretrained(place, *args, output_loading_info=wants_report, **kwargs)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported here, and refused
@@ -357,9 +358,7 @@ class TokenClassificationModel(PreTrainedModel):
         target, kind = Path(save_directory), type(self)
         home, own, file = pipeline_home(self.name_or_path), own_code_of(kind), file_of(kind)
         if own is None and kind.__module__ != __name__:
-            logging.getLogger(__name__).warning(
-                "%s has no file to travel in: saved as the class it builds on", kind.__name__
-            )
+            getLogger(__name__).warning("%s has no file to travel in: saved as the class it builds on", kind.__name__)
         if own and file and file.is_file() and (target / own.name).is_file() and file.samefile(target / own.name):
             raise ValueError(f"{target / own.name} is the file of {kind.__name__} itself: save somewhere else")
         self._name_class()
