@@ -211,7 +211,7 @@ class CRF(nn.Module):
         check_spans(spans, kept.sum(1).tolist(), self.num_tags)
         parameters = (parameter / temperature for parameter in self.parameters_for(wide))
         alpha, beta, ahead, transitions = log_messages(wide, kept, *parameters)  # the first three as the emissions
-        at = _entries(spans, wide.device)
+        at = entries(spans, wide.device)
         # log p(tag | tag before) = transition + ahead of the tag - beta of the tag before: a share of what may follow.
         entering, leaving = (part[at.row, at.position, at.tag] for part in (ahead, beta))  # (entries)
         moves = transitions[at.tag[:-1], at.tag[1:]] + entering[1:] - leaving[:-1]  # (entries - 1)
@@ -340,7 +340,7 @@ class CRF(nn.Module):
         return tags.masked_fill((scores < _FORBIDDEN / 2).unsqueeze(2) | ~kept.unsqueeze(1), IGNORED).transpose(0, 1)
 
 
-class _Entries(NamedTuple):
+class Entries(NamedTuple):
     """The tags of all spans, one span after another.
 
     Attributes:
@@ -360,7 +360,7 @@ class _Entries(NamedTuple):
     last: Tensor
 
 
-def _entries(spans: list[tuple[int, int, list[int]]], device: torch.device) -> _Entries:
+def entries(spans: list[tuple[int, int, list[int]]], device: torch.device) -> Entries:
     """Lay the spans out as columns, so that all of them are looked up at once."""
 
     def column(values: Iterable[int]) -> Tensor:
@@ -373,7 +373,7 @@ def _entries(spans: list[tuple[int, int, list[int]]], device: torch.device) -> _
     row, start = column(row for row, _, _ in spans)[span], column(start for _, start, _ in spans)[span]
     tag = column(chain.from_iterable(tags for _, _, tags in spans))
     position = start + torch.arange(len(tag), device=device) - first[span]
-    return _Entries(span, row, position, tag, first, ends - 1)
+    return Entries(span, row, position, tag, first, ends - 1)
 
 
 def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:

@@ -33,7 +33,7 @@ if not __package__:  # loaded by its path alone: make a package of the files bes
 
 # All three are named here, as older releases of transformers copy only the files that this one names.
 from .code_files import COMPANIONS, PIPELINES, OwnCode, copy_code, file_of, own_code_of, pipeline_home, tags_like
-from .crf import CRF, IGNORED, check_labels, check_spans, legal_transitions
+from .crf import CRF, IGNORED, check_labels, check_spans, entries, legal_transitions
 from .crf_recursions import widened
 
 __all__ = [
@@ -290,15 +290,9 @@ class TokenClassificationModel(PreTrainedModel):
             padding = self.config.encoder_config.get("pad_token_id")
             unpadded = input_ids is None or padding is None
             attention_mask = read.new_ones(read.shape[:2]).long() if unpadded else read.ne(padding).long()
-        given = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            "inputs_embeds": inputs_embeds,
-            "output_attentions": output_attentions,
-            "output_hidden_states": output_hidden_states,
-        }
+        given: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        given |= {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        given |= {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         encoded = self.backbone(**{k: v for k, v in given.items() if v is not None and k in self._encoder_inputs})
         logits = self.classifier(self.dropout(encoded.last_hidden_state))  # (batch, length, tags)
         loss = None
@@ -339,14 +333,10 @@ class TokenClassificationModel(PreTrainedModel):
         kept = torch.ones_like(scores[:, :, 0]) if attention_mask is None else attention_mask
         lengths = kept.bool().sum(1).tolist()
         check_spans(spans, lengths, self.num_labels)
-        before = [0, *accumulate(lengths)]  # attended positions of the rows above
-        sizes = torch.tensor([len(tags) for *_, tags in spans], dtype=torch.long)  # (spans)
-        owner = torch.arange(len(spans)).repeat_interleave(sizes)  # (all tags): the span of each tag
-        starts = torch.tensor([before[row] + first for row, first, _ in spans], dtype=torch.long)
-        at = torch.arange(len(owner)) + (starts - sizes.cumsum(0) + sizes)[owner]
-        ids = torch.tensor([tag for *_, tags in spans for tag in tags], dtype=torch.long)
-        tokens = scores[kept.bool()][at.to(scores.device), ids.to(scores.device)].cpu().double()
-        found: list[float] = tokens.new_zeros(len(spans)).index_add_(0, owner, tokens).exp().tolist()
+        at = entries(spans, scores.device)
+        before = at.row.new_tensor([0, *accumulate(lengths)])  # attended positions of the rows above, (batch + 1)
+        tokens = scores[kept.bool()][before[at.row] + at.position, at.tag].cpu().double()  # (entries)
+        found: list[float] = tokens.new_zeros(len(spans)).index_add_(0, at.span.cpu(), tokens).exp().tolist()
         return found
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:

@@ -39,7 +39,7 @@ _OWN_CLASS = re.compile(r"([^\W\d]\w{0,99})\.[^\W\d]\w{0,199}")
 _OWN_CONFIG = f"modeling.{CardioNERConfig.__name__}"
 _PIPELINE = "pipeline.CardioNERPipeline"
 _NEVER_A_USERS = {"windows", "tagging", "inference", "pipeline"}
-"""Files of ours in every version; later ones, such as crf.py, may be a user's own in a directory of an older version."""
+"""Files of ours in every version. A later one, such as crf.py, may be a user's own in an older directory."""
 _TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
 """Objects and lists whose texts are anything, and mean nothing to a loader."""
 
