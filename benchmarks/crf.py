@@ -25,8 +25,9 @@ from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import emissions_of
 from cardioner.multiclass.modeling import CRF, TokenClassificationModel
 from cardioner.multiclass.pipeline import tag_texts
-from cardioner.training.hf_trainer import optimizer, reduced_precision
+from cardioner.training.hf_trainer import reduced_precision
 from cardioner.training.initialization import build, read_source
+from cardioner.training.optimizer import optimizer
 from cardioner.training.options import TrainingOptions
 from pairs import Pair, in_turn, peak_mib
 
