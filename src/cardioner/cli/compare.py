@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cardioner.cli.console import interval_text, many, notices, output, print_json, table
+from cardioner.cli.console import interval_text, notices, output, print_json, table
 from cardioner.cli.evaluate import SeedOption, tell_of_pairing
 from cardioner.cli.inputs import (
     EncodingOption,
@@ -16,10 +16,11 @@ from cardioner.cli.inputs import (
     MapOption,
     TextsOption,
     UnannotatedOption,
-    Wishes,
     parse_mapping,
     read_spans,
 )
+from cardioner.data.formats import ReadOptions
+from cardioner.errors import many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,8 +63,8 @@ def compare(  # noqa: PLR0913 - one parameter an option
 
     Example: cardioner compare tagged-crf tagged-linear --gold notes/test
     """
-    wishes = Wishes(format, encoding, texts, allow_unannotated=allow_unannotated)
-    wanted, *sides = read_spans([gold, first, second], parse_mapping(mapping), wishes)
+    options = ReadOptions(format, encoding, texts, require_annotations=not allow_unannotated)
+    wanted, *sides = read_spans([gold, first, second], parse_mapping(mapping), options)
     with notices.status("comparing"):
         from cardioner.evaluation.intervals import compare as compare_pairs  # noqa: PLC0415 - loads numpy
         from cardioner.evaluation.pairing import pair_with_each  # noqa: PLC0415

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cardioner.cli.console import interval_text, many, notices, output, plain, print_json, score_table, table, tell
+from cardioner.cli.console import interval_text, notices, output, plain, print_json, score_table, table, tell
 from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
     MapOption,
     TextsOption,
     UnannotatedOption,
-    Wishes,
     parse_mapping,
     read_parts,
     read_spans,
 )
 from cardioner.cli.pages import check_page, tell_of_page
+from cardioner.data.formats import ReadOptions
+from cardioner.errors import many
 from cardioner.evaluation import CRITERIA, Evaluation, Pairing
 from cardioner.evaluation import evaluate as evaluate_documents
 from cardioner.evaluation.error_analysis import KINDS
@@ -81,15 +82,15 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     """
     if html is not None:
         check_page(html, [path for path in (gold, predicted, train, texts) if path], overwrite=overwrite)
-    wishes = Wishes(format, encoding, texts, allow_unannotated=allow_unannotated)
-    sides = read_spans([gold, predicted], parse_mapping(mapping), wishes)
+    options = ReadOptions(format, encoding, texts, require_annotations=not allow_unannotated)
+    sides = read_spans([gold, predicted], parse_mapping(mapping), options)
     with notices.status("scoring"):
         found = evaluate_documents(
             *sides,
             samples=bootstrap,
             seed=seed,
             official=official.value if official else None,
-            training=_training(train, wishes),
+            training=_training(train, options),
         )
     tell_of_pairing(found.pairing, "the prediction")
     if json:
@@ -106,11 +107,11 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         tell_of_page(html, private=not ids_only and any(pair.text for pair in found.pairing.pairs))
 
 
-def _training(path: Path | None, wishes: Wishes) -> list[Document] | None:
+def _training(path: Path | None, options: ReadOptions) -> list[Document] | None:
     """The training notes, whose types play no part."""
     if path is None:
         return None
-    (documents,) = read_parts([path], {}, wishes._replace(format=None, texts=None, allow_unannotated=True))
+    (documents,) = read_parts([path], {}, ReadOptions(encoding=options.encoding))
     return documents
 
 
