@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cardioner.cli.console import loss_table, notices, output, plain, print_json, quieten, table
-from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, TextsOption, parse_mapping
+from cardioner.cli.inputs import (
+    EncodingOption,
+    FormatOption,
+    IdsOnlyOption,
+    JsonOption,
+    MapOption,
+    OverwritePageOption,
+    TextsOption,
+    parse_mapping,
+)
 from cardioner.cli.pages import check_page, tell_of_page
 from cardioner.errors import DataError, many
 
@@ -37,12 +46,12 @@ def check(  # noqa: PLR0913 - one parameter an option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
     mapping: MapOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    json: JsonOption = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and ten notes too.")
     ] = None,
-    ids_only: Annotated[bool, typer.Option("--ids-only", help="With --html: leave the notes' text out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")] = False,
+    ids_only: IdsOnlyOption = False,
+    overwrite: OverwritePageOption = False,
 ) -> None:
     """Look at corpora before training: what is there, what is malformed, what flat tags lose, what leaks.
 

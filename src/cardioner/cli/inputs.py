@@ -55,6 +55,9 @@ OnErrorOption = Annotated[
     OnError,
     typer.Option(metavar="WAY", help="stop names all malformed rows and ends; skip leaves them out and counts them."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+IdsOnlyOption = Annotated[bool, typer.Option("--ids-only", help="With --html: leave out the text of the notes.")]
+OverwritePageOption = Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")]
 UnannotatedOption = Annotated[
     bool, typer.Option("--allow-unannotated", help="Take notes without annotations as notes without entities.")
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from cardioner._io import as_path
 from cardioner.data.corpus import Corpus, Issue, ReadReport
-from cardioner.data.documents import check_unique
+from cardioner.data.documents import Annotations, Document, check_unique
 from cardioner.data.formats.brat import is_brat, read_brat, write_brat
 from cardioner.data.formats.conll import is_conll, read_conll, write_conll
 from cardioner.data.formats.files import check_encoding
@@ -18,26 +19,31 @@ from cardioner.data.formats.tsv import is_tsv, read_tsv, read_tsv_spans, write_t
 from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from cardioner.data.documents import Annotations, Document, Note
+    from cardioner.data.documents import Note
 
 __all__ = [
     "FORMATS",
     "Corpus",
     "Issue",
+    "Notes",
     "ReadOptions",
     "ReadReport",
     "Reading",
     "detect_format",
     "each_once",
     "format_of_name",
+    "notes_of",
     "read_corpus",
     "stream_corpus",
     "stream_spans",
     "write_corpus",
 ]
 
+
+Notes: TypeAlias = "str | Path | Iterable[Document] | Iterable[Document | Annotations]"
+"""A corpus, documents, or the path of a corpus."""
 
 _EXPECTED = (
     "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl or .conll file or a "
@@ -186,6 +192,29 @@ def read_corpus(
     reading = Reading(ReadOptions(format, encoding, where, on_error, require_annotations))
     documents = tuple(stream_corpus(path, reading=reading))
     return Corpus(documents, reading.report)
+
+
+def notes_of(source: Notes, name: str, *, require_annotations: bool = True) -> list[Document | Annotations]:
+    """The notes that a caller gave as a corpus, as documents or as a path.
+
+    Args:
+        source: What was given.
+        name: What the caller knows it by, for messages.
+        require_annotations: Of a path, whether to refuse notes without annotations.
+
+    Raises:
+        DataError: If what is at a path cannot be read.
+        UsageError: If something else was given.
+    """
+    if isinstance(source, (str, Path)):
+        return list(stream_spans(source, reading=Reading(ReadOptions(require_annotations=require_annotations))))
+    if not isinstance(source, Iterable):
+        raise UsageError(f"{name}: expected a corpus, documents or the path of a corpus; found {type(source).__name__}")
+    notes = list(source)
+    for place, note in enumerate(notes, start=1):
+        if not isinstance(note, (Document, Annotations)):
+            raise UsageError(f"{name}: item {place} must be a Document; found {type(note).__name__}")
+    return notes
 
 
 def write_corpus(
