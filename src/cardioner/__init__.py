@@ -12,10 +12,31 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from cardioner.data.corpus import Corpus
     from cardioner.data.documents import Document, Span
+    from cardioner.data.formats import read_corpus, write_corpus
+    from cardioner.data.labels import LabelSet
+    from cardioner.evaluation.comparison import compare
+    from cardioner.evaluation.evaluate import evaluate
     from cardioner.prediction.predictor import Predictor, load
+    from cardioner.training.options import TrainingOptions
+    from cardioner.training.trainer import ModelTrainer
 
-__all__ = ["Document", "Predictor", "Span", "__version__", "load"]
+__all__ = [
+    "Corpus",
+    "Document",
+    "LabelSet",
+    "ModelTrainer",
+    "Predictor",
+    "Span",
+    "TrainingOptions",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "read_corpus",
+    "write_corpus",
+]
 
 _TELEMETRY_OFF = {"HF_HUB_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
 """What huggingface_hub, MLflow and ONNX Runtime ask before they tell their makers of a use, which all do by default."""
@@ -24,11 +45,20 @@ for _name, _off in _TELEMETRY_OFF.items():  # here, as they ask when they are im
     os.environ.setdefault(_name, _off)  # whoever has set one has chosen
 
 _HOMES = {
+    "Corpus": "data.corpus",
     "Document": "data.documents",
+    "LabelSet": "data.labels",
+    "ModelTrainer": "training.trainer",
     "Predictor": "prediction.predictor",
     "Span": "data.documents",
+    "TrainingOptions": "training.options",
+    "compare": "evaluation.comparison",
+    "evaluate": "evaluation.evaluate",
     "load": "prediction.predictor",
+    "read_corpus": "data.formats",
+    "write_corpus": "data.formats",
 }
+"""Public names and the modules that hold them."""
 
 
 def __getattr__(name: str) -> object:

@@ -7,18 +7,33 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cardioner.errors import OutputError
+from cardioner.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedWriter
-    from pathlib import Path
 
 _FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
 """What torch says in a `RuntimeError` when a file cannot be written."""
 _FULL = "No space left"
+
+
+def as_path(value: object, name: str = "path") -> Path:
+    """A path that a caller gave as a string or as a path.
+
+    Args:
+        value: What was given.
+        name: What the caller knows it by, for the message.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    if not isinstance(value, (str, Path)):
+        raise UsageError(f"{name}: expected a path, as a str or a pathlib.Path; found {type(value).__name__}")
+    return Path(value)
 
 
 @contextmanager

@@ -72,3 +72,8 @@ def listed(names: Iterable[str]) -> str:
     every = sorted(names)
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
     return ", ".join(every[:_SHOWN]) + more
+
+
+def many(count: int, one: str, several: str = "") -> str:
+    """A count and its noun: `1 note`, `2 notes`."""
+    return f"{count} {one if count == 1 else several or one + 's'}"

@@ -194,7 +194,8 @@ def test_reading_and_scoring_load_no_torch() -> None:
 import json, sys
 import cardioner, cardioner.data.formats, cardioner.evaluation, cardioner.data.splits, cardioner.data.labels
 import cardioner.data.quality, cardioner.multiclass.encoding, cardioner.multiclass.tagging, cardioner.multiclass.windows
-cardioner.Document, cardioner.Span
+light = set(cardioner.__all__) - {"ModelTrainer", "Predictor", "load"}
+assert len([getattr(cardioner, name) for name in light]) == 10
 print(json.dumps(sorted(sys.modules)))
 """
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -215,11 +216,18 @@ def test_only_the_command_line_and_the_example_print() -> None:
 
 
 def test_top_level_names_are_the_documented_ones() -> None:
-    assert sorted(cardioner.__all__) == ["Document", "Predictor", "Span", "__version__", "load"]
-    assert sorted(dir(cardioner)) == sorted(cardioner.__all__)
+    documented = ["Corpus", "Document", "LabelSet", "ModelTrainer", "Predictor", "Span", "TrainingOptions"]
+    documented += ["__version__", "compare", "evaluate", "load", "read_corpus", "write_corpus"]
+    assert sorted(cardioner.__all__) == sorted(dir(cardioner)) == documented
     assert all(getattr(cardioner, name) is not None for name in cardioner.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Model'"):
         _ = cardioner.Model  # type: ignore[attr-defined]
+
+
+def test_type_checkers_see_every_top_level_name() -> None:
+    for_checkers = {name for statement in imports_of("cardioner", modules()["cardioner"]) for name in statement.names}
+    assert set(cardioner.__all__) - {"__version__"} <= for_checkers
+    assert (SOURCE / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("module", ["multiclass", "data.formats", "evaluation"])

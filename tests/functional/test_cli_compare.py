@@ -42,7 +42,7 @@ def test_other_criteria_can_be_shown(run: Callable[..., Any], corpus: Path) -> N
 def test_predictions_of_other_notes_are_refused(run: Callable[..., Any], corpus: Path) -> None:
     done = run("compare", corpus / "dev", corpus / "train", "--gold", corpus / "dev")
     assert done.code == 3
-    assert "no gold document" in done.error
+    assert "without a gold document" in done.error
 
 
 def test_what_a_prediction_lacks_is_told_of_each(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_what_a_prediction_lacks_is_told_of_each(run: Callable[..., Any], corpus
     (tmp_path / "one.tsv").write_text(f"{head}d1\tDISEASE\t9\t4\tx\n", encoding="utf-8")
     done = run("compare", dev, tmp_path / "one.tsv", "--gold", dev, "--bootstrap", "10")
     assert done.code == 0
-    assert "1 document not in B: counted as nothing found (d2 the first)" in done.err
-    assert "1 row of B can be no span" in done.err
+    assert "1 document not in B: counted as documents without predicted spans (the first: d2)" in done.err
+    assert "1 row of B cannot be a span" in done.err
     assert " A:" not in done.err
 
 

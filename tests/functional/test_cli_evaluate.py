@@ -87,7 +87,7 @@ def test_a_table_of_spans_alone_is_enough_and_the_official_figures_stand_beside_
     done = run("evaluate", tmp_path / "gold.tsv", tmp_path / "one.tsv", "--official", "multicardioner")
     assert done.code == 0
     assert "Micro-average precision: 1.0\nMicro-average recall: 0.6667\nMicro-average F-score: 0.8\n" in done.out
-    assert "1 document not in the prediction: counted as nothing found (d2 the first)" in done.err
+    assert "1 document not in the prediction: counted as documents without predicted spans (the first: d2)" in done.err
     content = run(
         "evaluate", tmp_path / "gold.tsv", tmp_path / "one.tsv", "--official", "multicardioner", "--json"
     ).json
@@ -125,7 +125,7 @@ def test_rows_that_can_be_no_span_are_counted(run: Callable[..., Any], corpus: P
     table.write_text("filename\tlabel\tstart_span\tend_span\ttext\nd1\tDISEASE\t9\t4\tx\n", encoding="utf-8")
     done = run("evaluate", corpus / "dev", table, "--json")
     assert done.json["impossible"] == 1
-    assert "1 row of the prediction can be no span: counted as wrong" in done.err
+    assert "1 row of the prediction cannot be a span: counted as wrong" in done.err
 
 
 def test_control_characters_in_an_id_do_not_break_a_table(run: Callable[..., Any], tmp_path: Path) -> None:

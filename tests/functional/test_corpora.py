@@ -73,7 +73,7 @@ def test_the_official_tables_are_read_completely_over_texts_that_hold_their_ment
 def test_a_real_corpus_loses_nothing_uncounted_in_any_format(name: str, tmp_path: Path) -> None:
     corpus = corpus_at("cardioccc-es-sample")
     place = tmp_path / {"jsonl": "a.jsonl", "conll": "a.conll"}.get(name, "folder")
-    lost = {remark.kind: remark.count for remark in write_corpus(corpus.documents, place, name)}
+    lost = {issue.kind: issue.count for issue in write_corpus(corpus.documents, place, name)}
     again = read_corpus(place, name)
     left_out = sum(count for kind, count in lost.items() if "spans" in kind and "left out" in kind)
     assert entities(again) + left_out == entities(corpus)

@@ -139,12 +139,12 @@ def test_malformed_notes_are_told_without_a_word_of_them(
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 def test_readers_raise_no_word_of_malformed_notes(name: str, on_error: str, tmp_path: Path) -> None:
     search, place = Search(CANARIES.values()), place_of(name, tmp_path / "notes")
-    reading, ledger, remarks = [], Ledger(), []
-    reading += raised(lambda: remarks.extend(read_corpus(place, on_error=on_error).remarks))
+    reading, ledger, issues = [], Ledger(), []
+    reading += raised(lambda: issues.extend(read_corpus(place, on_error=on_error).report.issues))
     assert reading or on_error == "skip"
     reading += raised(lambda: list(Notes((place,)).read(ledger)))
     assert [found for error in reading for found in search.in_errors(error)] == []
-    assert not search.finds(repr((remarks, ledger)))
+    assert not search.finds(repr((issues, ledger)))
 
 
 # Commands ------------------------------------------------------------------------------------------------------------

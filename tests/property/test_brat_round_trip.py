@@ -53,7 +53,7 @@ def test_documents_are_read_as_they_were_written(corpus: list[Document]) -> None
         write_corpus(corpus, Path(folder))
         again = read_corpus(Path(folder), require_annotations=True)
     assert list(again.documents) == corpus
-    assert again.remarks == ()
+    assert again.report.issues == ()
 
 
 @given(documents("note"))

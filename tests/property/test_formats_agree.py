@@ -90,7 +90,7 @@ def test_what_every_format_holds_passes_through_all_of_them(
 def test_every_span_arrives_or_is_counted(new: str, documents: tuple[Document, ...]) -> None:
     gold = sum(len(document.spans) for document in documents)
     with tempfile.TemporaryDirectory() as folder:
-        lost = {remark.kind: remark.count for remark in write_corpus(documents, Path(folder, PLACES[new]), new)}
+        lost = {issue.kind: issue.count for issue in write_corpus(documents, Path(folder, PLACES[new]), new)}
         again = sorted_by_id(read_corpus(Path(folder, PLACES[new]), new).documents)
     left_out = sum(count for kind, count in lost.items() if "spans" in kind and "left out" in kind)
     assert sum(len(document.spans) for document in again) + left_out == gold

@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import Corpus, Remark, read_corpus, write_corpus
+from cardioner.data.formats import Corpus, Issue, read_corpus, write_corpus
 from cardioner.data.formats.words import Entity, TagReader, cut_words, document_of_words, join_words, parse_tag
 from cardioner.errors import CardioNERError
 
@@ -38,10 +38,10 @@ def place() -> Iterator[Path]:
         yield Path(folder, "corpus")
 
 
-def round_trip(documents: list[Document], form: str) -> tuple[Corpus, tuple[Remark, ...]]:
+def round_trip(documents: list[Document], form: str) -> tuple[Corpus, tuple[Issue, ...]]:
     with place() as path:
-        remarks = write_corpus(documents, path, form)
-        return read_corpus(path, form, require_annotations=True), remarks
+        issues = write_corpus(documents, path, form)
+        return read_corpus(path, form, require_annotations=True), issues
 
 
 @st.composite
@@ -100,26 +100,26 @@ def flat_corpora(draw: st.DrawFn, newline: str) -> list[Document]:
     [Document("", "\ufeffa\r\nb\u2028", (Span(2, 4, " "), Span(0, 6, "X", 1.0, ((0, 6),)), Span(0, 1, "X", 5e-324)))]
 )
 def test_json_lines_give_back_equal_documents(corpus: list[Document]) -> None:
-    again, remarks = round_trip(corpus, "jsonl")
+    again, issues = round_trip(corpus, "jsonl")
     assert list(again.documents) == corpus
-    assert again.remarks == remarks == ()
+    assert again.report.issues == issues == ()
 
 
 @settings(deadline=None)
 @given(flat_corpora("\n"))
 @example([Document(" #\t\u2028", "# - \ufeff\n-", (Span(0, 1, "B-#"), Span(2, 3, "B-#")))])
 def test_conll_gives_back_equal_documents_of_words(corpus: list[Document]) -> None:
-    again, remarks = round_trip(corpus, "conll")
+    again, issues = round_trip(corpus, "conll")
     assert list(again.documents) == corpus
-    assert again.remarks == remarks == ()
+    assert again.report.issues == issues == ()
 
 
 @settings(deadline=None, max_examples=25)
 @given(flat_corpora(" ").filter(bool))
 def test_tables_give_back_equal_documents_of_words(corpus: list[Document]) -> None:
-    again, remarks = round_trip(corpus, "datasets")
+    again, issues = round_trip(corpus, "datasets")
     assert list(again.documents) == corpus
-    assert again.remarks == remarks == ()
+    assert again.report.issues == issues == ()
 
 
 @pytest.mark.parametrize("form", ["conll", "datasets"])
@@ -128,9 +128,9 @@ def test_writing_again_what_was_read_changes_nothing(form: str) -> None:
     @given(corpora(IDS, LABELS).filter(bool))
     def check(corpus: list[Document]) -> None:
         once, _ = round_trip(corpus, form)
-        twice, remarks = round_trip(list(once.documents), form)
+        twice, issues = round_trip(list(once.documents), form)
         assert twice.documents == once.documents
-        assert remarks == ()
+        assert issues == ()
 
     check()
 
@@ -141,8 +141,8 @@ def test_writing_again_what_was_read_changes_nothing(form: str) -> None:
 @settings(deadline=None)
 @given(corpora(IDS, LABELS))
 def test_every_gold_span_is_read_back_or_reported(corpus: list[Document]) -> None:
-    again, remarks = round_trip(corpus, "conll")
-    counts = {remark.kind: remark.count for remark in remarks}
+    again, issues = round_trip(corpus, "conll")
+    counts = {issue.kind: issue.count for issue in issues}
     gold = [(document, span) for document in corpus for span in document.spans]
     kept = [(document, span) for document in again.documents for span in document.spans]
     assert len(gold) == len(kept) + sum(counts.get(kind, 0) for kind in LEFT_OUT)
@@ -161,8 +161,8 @@ def contiguous(span: Span) -> Span:
 @given(corpora(IDS, LABELS))
 def test_what_is_read_back_covers_a_gold_span_of_its_type(corpus: list[Document]) -> None:
     """Compared by the characters that are not white space, whose order no rebuilding changes."""
-    again, remarks = round_trip(corpus, "conll")
-    exact = not any(remark.kind == "spans that cut a word, widened" for remark in remarks)
+    again, issues = round_trip(corpus, "conll")
+    exact = not any(issue.kind == "spans that cut a word, widened" for issue in issues)
     for old, new in zip(corpus, again.documents, strict=True):
         before, after = ink(old.text), ink(new.text)
         assert [old.text[place] for place in before] == [new.text[place] for place in after]
@@ -287,7 +287,7 @@ def test_any_bytes_are_read_or_refused_without_a_word_of_them(form: str, valid: 
             assert CANARY[2:] not in str(found)
             assert not isinstance(found.__cause__ or found.__context__, ValueError)
             return
-        assert not any(CANARY[2:] in f"{remark.kind} {remark.where}" for remark in found.remarks)
+        assert not any(CANARY[2:] in f"{issue.kind} {issue.where}" for issue in found.report.issues)
 
     check()
 

@@ -81,5 +81,5 @@ def test_a_reader_gives_documents_or_one_of_our_errors(
             told = [str(error), str(error.__cause__ or "")]
         else:
             assert all(document.text_of(span) for document in corpus.documents for span in document.spans)
-            told = [f"{remark.kind} {remark.where}" for remark in corpus.remarks]
+            told = [f"{issue.kind} {issue.where}" for issue in corpus.report.issues]
     assert not any(CANARY[:6] in message for message in told)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cardioner.data.documents import Annotations, Document, Span
-from cardioner.data.formats import Reading, stream_corpus, stream_spans, write_corpus
+from cardioner.data.formats import Reading, ReadOptions, stream_corpus, stream_spans, write_corpus
 from cardioner.errors import CardioNERError
 
 CANARY = "Kanarienvogel"
@@ -47,7 +47,7 @@ def test_a_table_gives_the_same_spans_with_its_notes_and_without(corpus: list[Do
         if isinstance(note, Document)
     ]
     assert found == expected
-    assert [remark.count for remark in reading.tally.remarks()] == [len(corpus)]
+    assert [issue.count for issue in reading.report.issues] == [len(corpus)]
 
 
 @given(CORPORA, st.randoms(use_true_random=False))
@@ -75,7 +75,7 @@ def test_a_damaged_table_gives_spans_or_one_of_our_errors(edits: list[tuple[int,
     for place, length, piece in edits:
         start = place % (len(content) + 1)
         content = content[:start] + piece + content[start + length :]
-    reading = Reading(on_error=on_error)  # type: ignore[arg-type]
+    reading = Reading(ReadOptions(on_error=on_error))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "a.tsv").write_bytes(content)
         try:
@@ -89,5 +89,5 @@ def test_a_damaged_table_gives_spans_or_one_of_our_errors(edits: list[tuple[int,
                 assert note.id
                 assert note.spans or note.impossible, "no note without a row"
             assert edits or len(found) == 2
-            told = repr(reading.tally.remarks())
+            told = repr(reading.report.issues)
     assert CANARY not in told

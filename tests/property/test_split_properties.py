@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.near_duplicates import SKETCH, Group, group_similar
+from cardioner.data.near_duplicates import SKETCH, Group, group_near_duplicates
 from cardioner.data.splits import Splits, make_folds, make_splits
 
 RATIOS = st.tuples(st.integers(1, 100), st.integers(0, 50), st.integers(0, 50))
@@ -57,7 +57,7 @@ def edited_texts(draw: st.DrawFn, longest: int) -> list[tuple[str, str]]:
 @given(edited_texts(40), st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0]))
 @settings(deadline=None)
 def test_groups_of_short_texts_are_those_of_brute_force(texts: list[tuple[str, str]], threshold: float) -> None:
-    assert group_similar(texts, threshold=threshold) == brute_force(texts, threshold)
+    assert group_near_duplicates(texts, threshold=threshold) == brute_force(texts, threshold)
 
 
 @given(st.lists(st.tuples(st.integers(200, 500), st.integers(0, 500)), min_size=2, max_size=6), SEEDS)
@@ -71,14 +71,14 @@ def test_groups_of_long_texts_are_those_of_brute_force_unless_a_similarity_is_cl
     error = 5 * (0.8 * 0.2 / SKETCH) ** 0.5
     similarities = [jaccard(first, second) for (_, first), (_, second) in combinations(texts, 2)]
     assume(all(abs(similarity - 0.8) > error for similarity in similarities))
-    assert group_similar(texts) == brute_force(texts, 0.8)
+    assert group_near_duplicates(texts) == brute_force(texts, 0.8)
 
 
 @given(edited_texts(20), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_groups_do_not_depend_on_the_order_of_the_texts(texts: list[tuple[str, str]], shuffler: random.Random) -> None:
     shuffled = shuffler.sample(texts, len(texts))
-    assert group_similar(iter(shuffled)) == group_similar(iter(texts))
+    assert group_near_duplicates(iter(shuffled)) == group_near_duplicates(iter(texts))
 
 
 @st.composite

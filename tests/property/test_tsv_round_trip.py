@@ -47,7 +47,7 @@ def test_documents_are_read_as_they_were_written(corpus: list[Document]) -> None
         assert write_corpus(corpus, Path(folder, "out"), "tsv") == ()
         again = read_corpus(Path(folder, "out"))
     assert list(again.documents) == corpus
-    assert again.remarks == ()
+    assert again.report.issues == ()
 
 
 @given(corpora())

@@ -14,7 +14,6 @@ from cardioner.cli.console import (
     INTERRUPTED,
     complain,
     interval_text,
-    many,
     print_json,
     progress_bars,
     quieten,
@@ -22,10 +21,12 @@ from cardioner.cli.console import (
     tell,
 )
 from cardioner.cli.console import output as results
-from cardioner.cli.inputs import Wishes, parse_mapping
+from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.parts import Places, labels_of, parse_weights, parse_widths, warn_of_overlap
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions
+from cardioner.data.formats import ReadOptions
+from cardioner.errors import many
 from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
 from cardioner.training.sweep import ablate as ablate_recipes
 
@@ -118,9 +119,11 @@ def _plan(notes: NotesOptions, arguments: SharedArguments, further: SharedOption
     output, widths = settings.pop("output_dir"), parse_widths(settings.pop("classifier_hidden_layers"))
     settings["class_weights"] = parse_weights(settings["class_weights"])
     options = {name: value for name, value in vars(further).items() if name not in ("resume", "overwrite")}
-    wishes = Wishes(notes.format, notes.encoding, notes.texts, notes.on_error, notes.allow_unannotated)
+    read_options = ReadOptions(
+        notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=not notes.allow_unannotated
+    )
     places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
-    parts = places.read(parse_mapping(notes.mapping), wishes)
+    parts = places.read(parse_mapping(notes.mapping), read_options)
     plan = Plan(
         output=output,
         **parts._asdict(),

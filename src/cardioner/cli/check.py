@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cardioner.cli.console import loss_table, many, notices, output, plain, print_json, quieten, table
-from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, TextsOption, parse_mapping
+from cardioner.cli.console import loss_table, notices, output, plain, print_json, quieten, table
+from cardioner.cli.inputs import (
+    EncodingOption,
+    FormatOption,
+    IdsOnlyOption,
+    JsonOption,
+    MapOption,
+    OverwritePageOption,
+    TextsOption,
+    parse_mapping,
+)
 from cardioner.cli.pages import check_page, tell_of_page
-from cardioner.errors import DataError
+from cardioner.errors import DataError, many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,12 +46,12 @@ def check(  # noqa: PLR0913 - one parameter an option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
     mapping: MapOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    json: JsonOption = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and ten notes too.")
     ] = None,
-    ids_only: Annotated[bool, typer.Option("--ids-only", help="With --html: leave the notes' text out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")] = False,
+    ids_only: IdsOnlyOption = False,
+    overwrite: OverwritePageOption = False,
 ) -> None:
     """Look at corpora before training: what is there, what is malformed, what flat tags lose, what leaks.
 
@@ -53,8 +62,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     names = parse_mapping(mapping)
     if html is not None:
         check_page(html, [*corpora, *(path for path in (texts, splits) if path)], overwrite=overwrite)
-    form = format.value if format else None
-    wishes = {"format": form, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
+    wishes = {"format": format, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
     report = _read(corpora, wishes, backbone)
     if json:
         print_json(report.to_dict())
@@ -160,9 +168,9 @@ def _figures(spread: Spread | None) -> tuple[Any, ...]:
 
 
 def _source_tables(source: Source) -> Iterator[Table | str]:
-    if source.remarks:
-        rows = [(remark.kind, plain(remark.where), remark.count) for remark in source.remarks]
-        yield table(f"Set aside in {source.path}", ("what", "first", "count"), rows, left=2)
+    if source.issues:
+        rows = [(issue.kind, plain(issue.where), issue.count) for issue in source.issues]
+        yield table(f"Left out or repaired in {source.path}", ("what", "first", "count"), rows, left=2)
     if source.malformed:
         yield table(f"Malformed in {source.path}: {source.malformed}", ("the first",), zip(source.problems))
 

@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cardioner.cli.console import interval_text, many, notices, output, print_json, table
-from cardioner.cli.evaluate import SeedOption, tell_of_pairing
+from cardioner.cli.console import interval_text, notices, output, print_json, table
+from cardioner.cli.evaluate import SeedOption, report_pairing
 from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
+    JsonOption,
     MapOption,
     TextsOption,
     UnannotatedOption,
-    Wishes,
     parse_mapping,
     read_spans,
 )
+from cardioner.data.formats import ReadOptions
+from cardioner.errors import many
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cardioner.evaluation.intervals import Comparison
+    from cardioner.evaluation.comparison import Comparison
 
 
-class Criterion(str, Enum):
-    """The criteria by name."""
-
-    strict = "strict"
-    exact = "exact"
-    partial = "partial"
-    type = "type"
-    relaxed = "relaxed"
+Criterion = Literal["strict", "exact", "partial", "type", "relaxed"]
 
 
 def compare(  # noqa: PLR0913 - one parameter an option
-    first: Annotated[Path, typer.Argument(metavar="A", help="Notes as one system tagged them.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="The same notes, as another one did.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="The notes with the spans that system A predicted.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The same notes with the spans that system B predicted.")],
     gold: Annotated[Path, typer.Option(metavar="PATH", help="The annotated notes.")],
     criterion: Annotated[
         Criterion, typer.Option(metavar="NAME", help="strict, exact, partial, type or relaxed; JSON has all.")
-    ] = Criterion.strict,
+    ] = "strict",
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=1, metavar="N", help="Samples of documents, and swaps of predictions.")
+        int, typer.Option("--bootstrap", min=1, metavar="N", help="Number of resamples, and of swaps.")
     ] = 10_000,
     seed: SeedOption = 0,
     mapping: MapOption = None,
@@ -53,29 +47,27 @@ def compare(  # noqa: PLR0913 - one parameter an option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
     allow_unannotated: UnannotatedOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Tell whether A is better than B: the difference, its 95 % interval, and how easily chance makes it.
+    """Compare two predictions, A and B: the difference in F1, its 95 % interval, and its p-value.
 
-    Documents are resampled for the interval, and predictions swapped document by document for the p-value. With many
-    types, some p-value is small by chance: look at micro first.
+    The interval comes from resampled documents; the p-value from swapping predictions between A and B, document by
+    document. With many types, some p-value will be small by chance: look at micro first.
 
     Example: cardioner compare tagged-crf tagged-linear --gold notes/test
     """
-    wishes = Wishes(format, encoding, texts, allow_unannotated=allow_unannotated)
-    wanted, *sides = read_spans([gold, first, second], parse_mapping(mapping), wishes)
+    options = ReadOptions(format, encoding, texts, require_annotations=not allow_unannotated)
+    annotated, *sides = read_spans([gold, first, second], parse_mapping(mapping), options)
     with notices.status("comparing"):
-        from cardioner.evaluation.intervals import compare as compare_pairs  # noqa: PLC0415 - loads numpy
-        from cardioner.evaluation.pairing import pair_with_each  # noqa: PLC0415
+        from cardioner.evaluation.comparison import compare as compare_documents  # noqa: PLC0415 - loads numpy
 
-        here, there = pair_with_each(wanted, *sides)
-        found = compare_pairs(here.pairs, there.pairs, samples=bootstrap, seed=seed)
-    tell_of_pairing(here, "A")
-    tell_of_pairing(there, "B")
+        found = compare_documents(*sides, gold=annotated, samples=bootstrap, seed=seed)
+    for name, pairing in zip("AB", found.pairings, strict=True):
+        report_pairing(pairing, name)
     if json:
         print_json(found.to_dict())
     else:
-        output.print(_table(found, criterion.value))
+        output.print(_table(found, criterion))
 
 
 def _table(found: Comparison, criterion: str) -> Table:

@@ -93,11 +93,6 @@ def plain(text: str) -> str:
     )
 
 
-def many(count: int, one: str, several: str = "") -> str:
-    """A count and its noun: `1 note`, `2 notes`."""
-    return f"{count} {one if count == 1 else several or one + 's'}"
-
-
 def score_table(title: str, scores: Scores, intervals: Intervals | None = None) -> Table:
     """Strict precision, recall and F1 per type, micro and macro; with the interval of F1 if there is one."""
     strict = scores.strict

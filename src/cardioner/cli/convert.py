@@ -14,19 +14,15 @@ from cardioner.cli.inputs import (
     EncodingOption,
     FormatName,
     MapOption,
-    OnError,
     OnErrorOption,
     TextsOption,
-    Wishes,
     check_mapping,
     parse_mapping,
-    show_remarks,
+    show_issues,
 )
 from cardioner.data.documents import Document, rename_labels
-from cardioner.data.formats import write_corpus
+from cardioner.data.formats import Reading, ReadOptions, format_of_name, stream_corpus, write_corpus
 from cardioner.errors import UsageError
-
-_BY_SUFFIX = {".tsv": FormatName.tsv, ".jsonl": FormatName.jsonl, ".conll": FormatName.conll}
 
 
 def convert(  # noqa: PLR0913 - one parameter an option
@@ -43,25 +39,25 @@ def convert(  # noqa: PLR0913 - one parameter an option
     mapping: MapOption = None,
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
-    on_error: OnErrorOption = OnError.stop,
+    on_error: OnErrorOption = "stop",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
 ) -> None:
-    """Turn annotated notes of one format into another, and count what that one cannot hold.
+    """Convert annotated notes from one format to another, and count what the new format cannot hold.
 
-    Notes pass one at a time: a corpus may be larger than memory. OUT is written whole or not at all.
+    Notes are read one at a time, so a corpus may be larger than memory. If anything fails, OUT is not written at all.
 
     Example: cardioner convert notes notes.jsonl
     """
-    chosen = to or _BY_SUFFIX.get(target.suffix)
-    if chosen is None:
-        raise UsageError(f"which format shall {target} have? Give --to brat, tsv, jsonl, conll or datasets")
+    if to is None and not target.suffix:
+        raise UsageError(f"{target}: choose a format for it with --to: brat, tsv, jsonl, conll or datasets")
+    chosen = to or format_of_name(target)
     names, labels = parse_mapping(mapping), Counter[str]()
-    documents, reading = Wishes(format, encoding, texts, on_error).stream(source)
+    reading = Reading(ReadOptions(format, encoding, texts, on_error))
     with progress_bars() as stages:
-        passing = _pass(documents, names, labels=labels, stages=stages)
-        lost = write_corpus(passing, target, chosen.value, overwrite=overwrite)
-    show_remarks(f"Set aside in {source}", reading.tally.remarks())
-    show_remarks(f"What {chosen.value} does not hold of it", lost)
+        documents = _pass(stream_corpus(source, reading=reading), names, labels=labels, stages=stages)
+        lost = write_corpus(documents, target, chosen, overwrite=overwrite)
+    show_issues(f"Left out or repaired in {source}", reading.report.issues)
+    show_issues(f"Not in {target}, as {chosen} cannot hold it", lost)
     kept = Counter({names.get(label, label): 0 for label in labels})
     for label, count in labels.items():
         kept[names.get(label, label)] += count
@@ -72,7 +68,7 @@ def convert(  # noqa: PLR0913 - one parameter an option
 def _pass(
     documents: Iterator[Document], names: dict[str, str], *, labels: Counter[str], stages: Stages
 ) -> Iterator[Document]:
-    """Rename, count and show documents on their way; refuse, at the end, a renaming that met nothing."""
+    """Rename and count documents as they pass; at the end, refuse a renaming of a type that none had."""
     for number, document in enumerate(documents, start=1):
         labels.update(span.label for span in document.spans)
         stages("converting (notes)", number, None)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cardioner.cli.console import interval_text, many, notices, output, plain, print_json, score_table, table, tell
+from cardioner.cli.console import interval_text, notices, output, plain, print_json, score_table, table, tell
 from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
+    IdsOnlyOption,
+    JsonOption,
     MapOption,
+    OverwritePageOption,
     TextsOption,
     UnannotatedOption,
-    Wishes,
     parse_mapping,
     read_parts,
     read_spans,
 )
 from cardioner.cli.pages import check_page, tell_of_page
+from cardioner.data.formats import ReadOptions
+from cardioner.errors import many
 from cardioner.evaluation import CRITERIA, Evaluation, Pairing
 from cardioner.evaluation import evaluate as evaluate_documents
 from cardioner.evaluation.error_analysis import KINDS
@@ -36,12 +39,6 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-class Official(str, Enum):
-    """Scorers of shared tasks."""
-
-    multicardioner = "multicardioner"
-
-
 BootstrapOption = Annotated[
     int, typer.Option("--bootstrap", min=0, metavar="N", help="Samples of documents for 95 % intervals; 0 for none.")
 ]
@@ -50,48 +47,50 @@ SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="Of the sample
 
 def evaluate(  # noqa: PLR0913 - one parameter an option
     gold: Annotated[Path, typer.Argument(metavar="GOLD", help="The annotated notes, in any format.")],
-    predicted: Annotated[Path, typer.Argument(metavar="PREDICTED", help="The same notes, as tagged.")],
+    predicted: Annotated[Path, typer.Argument(metavar="PREDICTED", help="The same notes, with predicted spans.")],
     bootstrap: BootstrapOption = 0,
     seed: SeedOption = 0,
     official: Annotated[
-        Official | None, typer.Option(metavar="TASK", help="Its own figures beside ours: multicardioner.")
+        Literal["multicardioner"] | None,
+        typer.Option(metavar="TASK", help="Add what a shared task's scorer prints: multicardioner."),
     ] = None,
     train: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Training notes: tells mentions they have from new ones.")
+        Path | None,
+        typer.Option(metavar="PATH", help="Training notes: scores mentions in them and new ones apart."),
     ] = None,
     mapping: MapOption = None,
     format: FormatOption = None,  # noqa: A002 - the name of the option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
     allow_unannotated: UnannotatedOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    json: JsonOption = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and all notes too.")
     ] = None,
-    ids_only: Annotated[bool, typer.Option("--ids-only", help="With --html: leave the notes' text out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")] = False,
+    ids_only: IdsOnlyOption = False,
+    overwrite: OverwritePageOption = False,
 ) -> None:
-    """Score predicted spans: a hit has the same first and last character and the same type.
+    """Score predicted spans: one is correct if its first and last character and its type are those of a gold span.
 
-    Takes a TSV of spans without its notes too. Exact, partial, type and relaxed scores, the errors by kind, and what
-    the scores of spans are worth are shown below the strict ones. Intervals in the tables are those of F1; the page
-    and JSON have all.
+    A TSV file of spans will do, without its notes. Below the strict scores come the exact, partial, type and relaxed
+    ones, the errors by kind, and how well the scores of spans are calibrated. The tables have the intervals of F1;
+    the page and JSON have all of them.
 
     Example: cardioner evaluate notes/test tagged --bootstrap 1000 --html scores.html
     """
     if html is not None:
         check_page(html, [path for path in (gold, predicted, train, texts) if path], overwrite=overwrite)
-    wishes = Wishes(format, encoding, texts, allow_unannotated=allow_unannotated)
-    sides = read_spans([gold, predicted], parse_mapping(mapping), wishes)
+    options = ReadOptions(format, encoding, texts, require_annotations=not allow_unannotated)
+    sides = read_spans([gold, predicted], parse_mapping(mapping), options)
     with notices.status("scoring"):
         found = evaluate_documents(
             *sides,
             samples=bootstrap,
             seed=seed,
-            official=official.value if official else None,
-            training=_training(train, wishes),
+            official=official,
+            training=_training(train, encoding),
         )
-    tell_of_pairing(found.pairing, "the prediction")
+    report_pairing(found.pairing, "the prediction")
     if json:
         print_json(found.to_dict())
     else:
@@ -106,28 +105,25 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         tell_of_page(html, private=not ids_only and any(pair.text for pair in found.pairing.pairs))
 
 
-def _training(path: Path | None, wishes: Wishes) -> list[Document] | None:
+def _training(path: Path | None, encoding: str) -> list[Document] | None:
     """The training notes, whose types play no part."""
-    if path is None:
-        return None
-    (documents,) = read_parts([path], {}, wishes._replace(format=None, texts=None, allow_unannotated=True))
-    return documents
+    return None if path is None else read_parts([path], {}, ReadOptions(encoding=encoding))[0]
 
 
-def tell_of_pairing(pairing: Pairing, name: str) -> None:
-    """What one side of the documents lacks, and what of a prediction of that name can be no span."""
+def report_pairing(pairing: Pairing, name: str) -> None:
+    """Which documents one of the sides lacks, and how many rows of the prediction cannot be a span."""
     if pairing.by_text:
-        tell(f"No id of {name} is a gold one: documents are paired by their texts, the same in the same order")
+        tell(f"No id of {name} is among the gold ids, but all texts are, in the same order: paired by text")
     for ids, problem in (
-        (pairing.without_prediction, f"not in {name}: counted as nothing found"),
-        (pairing.without_gold, f"in {name}, but not in the gold table: counted as nothing to find"),
-        (pairing.set_aside, f"in {name}, but not among the gold documents: left out"),
+        (pairing.without_prediction, f"not in {name}: counted as documents without predicted spans"),
+        (pairing.without_gold, f"in {name}, but not in the gold table: counted as documents without gold spans"),
+        (pairing.left_out, f"in {name}, but not among the gold documents: left out"),
     ):
         if ids:
-            tell(f"{many(len(ids), 'document')} {problem} ({plain(ids[0])} the first)")
+            tell(f"{many(len(ids), 'document')} {problem} (the first: {plain(ids[0])})")
     if pairing.impossible:
         rows = many(pairing.impossible, "row")
-        tell(f"{rows} of {name} can be no span: counted as wrong, and in no list of errors")
+        tell(f"{rows} of {name} cannot be a span: counted as wrong, but not listed among the errors")
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal
 
 import typer
 
 from cardioner.cli.console import notices, table
 from cardioner.data.documents import Annotations, Document, Note, rename_labels
-from cardioner.data.formats import Reading, Remark, stream_corpus, stream_spans
+from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans
 from cardioner.errors import DataError, UsageError
 
 MapOption = Annotated[
@@ -39,22 +38,8 @@ def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
     return mapping
 
 
-class OnError(str, Enum):
-    """What to do with malformed rows."""
-
-    stop = "stop"
-    skip = "skip"
-
-
-class FormatName(str, Enum):
-    """The formats by name."""
-
-    brat = "brat"
-    tsv = "tsv"
-    jsonl = "jsonl"
-    conll = "conll"
-    datasets = "datasets"
-
+OnError = Literal["stop", "skip"]
+FormatName = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
 
 FormatOption = Annotated[
     FormatName | None,
@@ -70,70 +55,47 @@ OnErrorOption = Annotated[
     OnError,
     typer.Option(metavar="WAY", help="stop names all malformed rows and ends; skip leaves them out and counts them."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+IdsOnlyOption = Annotated[bool, typer.Option("--ids-only", help="With --html: leave out the text of the notes.")]
+OverwritePageOption = Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")]
 UnannotatedOption = Annotated[
     bool, typer.Option("--allow-unannotated", help="Take notes without annotations as notes without entities.")
 ]
 
 
-class Wishes(NamedTuple):
-    """How corpora are to be read: what the options of that name say."""
-
-    format: FormatName | None = None
-    encoding: str = "utf-8"
-    texts: Path | None = None
-    on_error: OnError = OnError.stop
-    allow_unannotated: bool = True
-
-    def stream(self, path: Path) -> tuple[Iterator[Document], Reading]:
-        """The documents at a path, one at a time, and what will hold what was set aside when the last one is out."""
-        reading = self._reading()
-        return stream_corpus(path, self.format.value if self.format else None, reading=reading), reading
-
-    def stream_spans(self, path: Path) -> tuple[Iterator[Document | Annotations], Reading]:
-        """As `stream`, but of a table without its notes the spans alone."""
-        reading = self._reading()
-        return stream_spans(path, self.format.value if self.format else None, reading=reading), reading
-
-    def _reading(self) -> Reading:
-        return Reading(
-            encoding=self.encoding,
-            require_annotations=not self.allow_unannotated,
-            texts=self.texts,
-            on_error=self.on_error.value,
-        )
+BY_DEFAULT = ReadOptions()
 
 
-BY_DEFAULT = Wishes()
-
-
-def read_parts(paths: Sequence[Path], mapping: dict[str, str], wishes: Wishes = BY_DEFAULT) -> list[list[Document]]:
-    """Read corpora, rename their types, and show what was set aside.
+def read_parts(
+    paths: Sequence[Path], mapping: dict[str, str], options: ReadOptions = BY_DEFAULT
+) -> list[list[Document]]:
+    """Read corpora, rename their types, and show what was left out or repaired.
 
     Raises:
         DataError: If one cannot be used, or `mapping` names a type that none of them has.
     """
-    return _read(paths, mapping, wishes.stream)
+    return _read(paths, mapping, options, stream_corpus)
 
 
 def read_spans(
-    paths: Sequence[Path], mapping: dict[str, str], wishes: Wishes = BY_DEFAULT
+    paths: Sequence[Path], mapping: dict[str, str], options: ReadOptions = BY_DEFAULT
 ) -> list[list[Document | Annotations]]:
-    """As `read_parts`, for what needs no text: a table without its notes gives the spans alone, one of them per note.
+    """As `read_parts`, for what needs no text: a table whose notes are missing gives only its spans, note by note.
 
     Raises:
         DataError: If one cannot be used, or `mapping` names a type that none of them has.
     """
-    return _read(paths, mapping, wishes.stream_spans)
+    return _read(paths, mapping, options, stream_spans)
 
 
 def _read(
-    paths: Sequence[Path], mapping: dict[str, str], stream: Callable[[Path], tuple[Iterator[Note], Reading]]
+    paths: Sequence[Path], mapping: dict[str, str], options: ReadOptions, stream: Callable[..., Iterator[Note]]
 ) -> list[list[Note]]:
     parts = []
     for path in paths:
-        documents, reading = stream(path)
-        parts.append(list(documents))
-        show_remarks(f"Set aside in {path}", reading.tally.remarks())
+        reading = Reading(options)
+        parts.append(list(stream(path, reading=reading)))
+        show_issues(f"Left out or repaired in {path}", reading.report.issues)
     check_mapping(mapping, {span.label for part in parts for document in part for span in document.spans})
     return [rename_labels(part, mapping) for part in parts]
 
@@ -150,8 +112,8 @@ def check_mapping(mapping: dict[str, str], found: set[str]) -> None:
         )
 
 
-def show_remarks(title: str, remarks: Sequence[Remark]) -> None:
-    """A table of what a reader or a writer set aside."""
-    if remarks:
-        rows = [(remark.kind, remark.where, remark.count) for remark in remarks]
+def show_issues(title: str, issues: Sequence[Issue]) -> None:
+    """A table of what a reader or a writer left out or repaired."""
+    if issues:
+        rows = [(issue.kind, issue.where, issue.count) for issue in issues]
         notices.print(table(title, ("what", "first", "count"), rows, left=2))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cardioner.cli.console import tell
-from cardioner.cli.inputs import Wishes, read_parts
+from cardioner.cli.inputs import read_parts
 from cardioner.data.documents import Document
+from cardioner.data.formats import ReadOptions
 from cardioner.data.labels import LabelSet, Scheme
 from cardioner.data.splits import apply_splits, read_splits
 from cardioner.errors import DataError, UsageError
@@ -31,7 +32,7 @@ class Places(NamedTuple):
     corpus: Path | None = None
     splits: Path | None = None
 
-    def read(self, mapping: dict[str, str], wishes: Wishes) -> Parts:
+    def read(self, mapping: dict[str, str], options: ReadOptions) -> Parts:
         """Read every part; one that was not given is empty.
 
         Raises:
@@ -40,8 +41,8 @@ class Places(NamedTuple):
         """
         folders = {"--train": self.train, "--eval": self.evaluation, "--test": self.test}
         if self.corpus or self.splits:
-            return _read_corpus(self.corpus, self.splits, folders, mapping=mapping, wishes=wishes)
-        return _read_folders(folders, mapping=mapping, wishes=wishes)
+            return _read_corpus(self.corpus, self.splits, folders, mapping=mapping, options=options)
+        return _read_folders(folders, mapping=mapping, options=options)
 
 
 def _read_corpus(
@@ -50,7 +51,7 @@ def _read_corpus(
     folders: Mapping[str, Path | None],
     *,
     mapping: dict[str, str],
-    wishes: Wishes,
+    options: ReadOptions,
 ) -> Parts:
     """The parts of one folder, by a splits file."""
     if corpus is None or splits is None:
@@ -58,18 +59,18 @@ def _read_corpus(
     if given := [name for name, path in folders.items() if path is not None]:
         raise UsageError(f"--corpus with --splits takes the place of {', '.join(given)}: give one or the other")
     division = read_splits(splits)
-    (documents,) = read_parts([corpus], mapping, wishes)
+    (documents,) = read_parts([corpus], mapping, options)
     if left_out := division.count_left_out(documents):
         tell(f"{left_out} of {len(documents)} notes are in no part of {splits} and are not used")
     return Parts(*apply_splits(documents, division))
 
 
-def _read_folders(folders: Mapping[str, Path | None], *, mapping: dict[str, str], wishes: Wishes) -> Parts:
+def _read_folders(folders: Mapping[str, Path | None], *, mapping: dict[str, str], options: ReadOptions) -> Parts:
     """The parts given as folders of their own."""
     if folders["--train"] is None:
         raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
     given = [path for path in folders.values() if path is not None]
-    found = iter(read_parts(given, mapping, wishes))
+    found = iter(read_parts(given, mapping, options))
     return Parts(*(next(found) if path is not None else [] for path in folders.values()))
 
 

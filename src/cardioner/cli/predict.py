@@ -14,9 +14,9 @@ import typer
 
 from cardioner import __version__
 from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
-from cardioner.cli.inputs import DeviceOption, EncodingOption, TextsOption, show_remarks
+from cardioner.cli.inputs import DeviceOption, EncodingOption, TextsOption, show_issues
 from cardioner.data.documents import Document
-from cardioner.data.formats import Remark, write_corpus
+from cardioner.data.formats import Issue, write_corpus
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, Ledger, Notes
 from cardioner.errors import DataError, OutputError, UsageError
@@ -84,7 +84,7 @@ class _Outcome:
     untagged: list[tuple[str, str]] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    lost: tuple[Remark, ...] = ()
+    lost: tuple[Issue, ...] = ()
 
 
 def predict(  # noqa: PLR0913 - one parameter an option
@@ -328,8 +328,8 @@ def _kept(documents: Iterable[Document], wishes: _Wishes, outcome: _Outcome, sta
 def _show(outcome: _Outcome, wishes: _Wishes, seconds: float) -> None:
     """Tell what was found, and everything that was not."""
     for place, remarks in outcome.ledger.remarks:
-        show_remarks(f"Put aside in {place}", remarks)
-    show_remarks(f"What {wishes.form} does not hold", outcome.lost)
+        show_issues(f"Put aside in {place}", remarks)
+    show_issues(f"What {wishes.form} does not hold", outcome.lost)
     labels = sorted({*outcome.kept, *outcome.dropped})
     rows = [(label, outcome.kept[label], outcome.dropped[label]) for label in labels]
     columns = ("type", "spans", f"below {wishes.min_score:g}, left out")

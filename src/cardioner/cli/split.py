@@ -16,16 +16,15 @@ from cardioner.cli.inputs import (
     EncodingOption,
     FormatOption,
     MapOption,
-    OnError,
     OnErrorOption,
     TextsOption,
     UnannotatedOption,
-    Wishes,
     parse_mapping,
     read_parts,
 )
 from cardioner.data.documents import Document
-from cardioner.data.near_duplicates import Group, group_similar
+from cardioner.data.formats import ReadOptions
+from cardioner.data.near_duplicates import Group, group_near_duplicates
 from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
 from cardioner.errors import OutputError, UsageError
 
@@ -52,7 +51,7 @@ def split(  # noqa: PLR0913 - one parameter an option
     format: FormatOption = None,  # noqa: A002 - the name of the option
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
-    on_error: OnErrorOption = OnError.stop,
+    on_error: OnErrorOption = "stop",
     allow_unannotated: UnannotatedOption = False,
     mapping: MapOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the splits that PATH holds.")] = False,
@@ -72,8 +71,9 @@ def split(  # noqa: PLR0913 - one parameter an option
         _check_target(output, corpus, folder=folds is not None, overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"{output}: cannot be read ({error.strerror})") from error
-    (documents,) = read_parts([corpus], names, Wishes(format, encoding, texts, on_error, allow_unannotated))
-    groups = group_similar((document.id, document.text) for document in documents)
+    options = ReadOptions(format, encoding, texts, on_error, require_annotations=not allow_unannotated)
+    (documents,) = read_parts([corpus], names, options)
+    groups = group_near_duplicates((document.id, document.text) for document in documents)
     if folds is None:
         made: tuple[Splits, ...] = (make_splits(documents, shares, seed=seed, groups=groups),)
         parts = dict(zip(("train", "validation", "test"), apply_splits(documents, made[0]), strict=True))

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cardioner.cli.console import INTERRUPTED, many, notices, print_json, progress_bars, quieten, tell
-from cardioner.cli.inputs import Wishes, parse_mapping
+from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
+from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.pages import check_page, tell_of_page
 from cardioner.cli.parts import Parts, Places, labels_of, parse_weights, parse_widths, warn_of_overlap
 from cardioner.cli.train_config import ConfigOption, settle
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
-from cardioner.errors import OutputError, UsageError
+from cardioner.data.formats import ReadOptions
+from cardioner.errors import OutputError, UsageError, many
 
 if TYPE_CHECKING:
     from cardioner.data.labels import LabelSet
@@ -80,8 +81,10 @@ def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwri
 def _read(notes: NotesOptions) -> tuple[Parts, LabelSet]:
     """The notes and their tags."""
     places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
-    wishes = Wishes(notes.format, notes.encoding, notes.texts, notes.on_error, notes.allow_unannotated)
-    parts = places.read(parse_mapping(notes.mapping), wishes)
+    read_options = ReadOptions(
+        notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=not notes.allow_unannotated
+    )
+    parts = places.read(parse_mapping(notes.mapping), read_options)
     labels = labels_of(parts.train, notes.scheme)
     labels.check([*parts.evaluation, *parts.test])
     warn_of_overlap(parts)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from typer import Option
 
-from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, OnError, OnErrorOption, TextsOption
+from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, OnErrorOption, TextsOption
 
 _BACKBONE = "Encoder: a folder or Hugging Face name, or an earlier model directory. Default: the embedded MiniLM-L6."
 _SPLITS = 'JSON with lists of note ids under "train", "validation" and "test", for --corpus.'
@@ -46,7 +46,7 @@ class NotesOptions:
     format: FormatOption = None
     encoding: EncodingOption = "utf-8"
     texts: TextsOption = None
-    on_error: OnErrorOption = OnError.stop
+    on_error: OnErrorOption = "stop"
     allow_unannotated: Annotated[bool, Option("--allow-unannotated", help=_UNANNOTATED)] = False
     scheme: Annotated[
         Literal["BIO", "BIOES"], Option("--scheme", metavar="NAME", case_sensitive=False, help=_SCHEME)

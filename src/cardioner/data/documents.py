@@ -1,20 +1,21 @@
-"""A note and the spans marked in it: frozen, and checked when they are made."""
+"""A note and the spans marked in it: frozen, and checked when they are made. Their `repr` never shows text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import total_ordering
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from cardioner.errors import DataError
+from cardioner.data.highlight import highlighted
+from cardioner.errors import DataError, UsageError, many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Span:
     """An entity mention. Spans sort by their attributes in this order; one without a score comes first.
 
@@ -27,6 +28,7 @@ class Span:
 
     Raises:
         DataError: If the span has no length, starts before the text, has no label, or its fragments do not fit it.
+        UsageError: If an attribute has another type.
     """
 
     start: int
@@ -36,6 +38,11 @@ class Span:
     fragments: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            if not hasattr(getattr(self, name), "__index__"):  # numpy's integers are welcome
+                raise _wrong_type("a span's " + name, "an int", getattr(self, name))
+        if not isinstance(self.label, str):
+            raise _wrong_type("a span's label", "a str", self.label)
         if self.start < 0 or self.end <= self.start:
             raise DataError(f"a span needs 0 <= start < end, found {self.start} to {self.end}")
         if not self.label:
@@ -46,10 +53,19 @@ class Span:
     def __lt__(self, other: object) -> bool:
         return _sort_key(self) < _sort_key(other) if isinstance(other, Span) else NotImplemented
 
+    def __repr__(self) -> str:
+        score = "" if self.score is None else f", score={self.score:.4g}"
+        fragments = f", fragments={self.fragments}" if self.fragments else ""
+        return f"Span({self.start}, {self.end}, {self.label!r}{score}{fragments})"
+
     @property
     def length(self) -> int:
         """Number of characters from `start` to `end`."""
         return self.end - self.start
+
+
+def _wrong_type(what: str, expected: str, value: object) -> UsageError:
+    return UsageError(f"{what} must be {expected}; found {type(value).__name__}")
 
 
 def _sort_key(span: Span) -> tuple[object, ...]:
@@ -67,7 +83,7 @@ def _check_fragments(span: Span) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Document:
     """A note.
 
@@ -78,6 +94,7 @@ class Document:
 
     Raises:
         DataError: If a span ends behind the text, or the text holds a lone surrogate.
+        UsageError: If an attribute has another type.
     """
 
     id: str
@@ -85,16 +102,28 @@ class Document:
     spans: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("id", "text"):
+            if not isinstance(getattr(self, name), str):
+                raise _wrong_type("a document's " + name, "a str", getattr(self, name))
         object.__setattr__(self, "spans", tuple(self.spans))
-        half = _half_of_a_pair(self.text)
-        if half is not None:
-            raise DataError(f"document {self.id}: the character at {half} is half of a pair, no text")
+        surrogate = _find_surrogate(self.text)
+        if surrogate is not None:
+            raise DataError(f"document {self.id}: the character at {surrogate} is half of a surrogate pair, not text")
         for span in self.spans:
+            if not isinstance(span, Span):
+                raise _wrong_type(f"document {self.id}: each of the spans", "a Span", span)
             if span.end > len(self.text):
                 raise DataError(
                     f"document {self.id}: the span {span.start} to {span.end} ends behind the text, "
                     f"which has {len(self.text)} characters"
                 )
+
+    def __repr__(self) -> str:
+        return f"Document({self.id!r}, {many(len(self.text), 'character')}, {many(len(self.spans), 'span')})"
+
+    def _repr_html_(self) -> str:
+        """The text with its spans highlighted, for notebooks."""
+        return highlighted(self.text, self.spans, title=self.id)
 
     def with_spans(self, spans: Iterable[Span]) -> Document:
         """The same note with other spans."""
@@ -106,8 +135,8 @@ class Document:
         return " ".join(self.text[start:end] for start, end in pieces)
 
 
-def _half_of_a_pair(text: str) -> int | None:
-    """Where a lone surrogate is; the error that tells it holds the whole text, and must not be the cause of another."""
+def _find_surrogate(text: str) -> int | None:
+    """Where a lone surrogate is; Python's own error holds the whole text, so it must not be the cause of another."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -122,7 +151,7 @@ class ImpossibleSpan(NamedTuple):
         start: Offset of its first character, as the file says.
         end: Offset behind its last character, as the file says; not more than `start`.
         label: Its entity type.
-        mention: What it reads, as the file says; `None` where the file does not.
+        mention: Its text, as the file says; `None` where the file does not.
     """
 
     start: int
@@ -130,16 +159,19 @@ class ImpossibleSpan(NamedTuple):
     label: str
     mention: str | None = None
 
+    def __repr__(self) -> str:
+        return f"ImpossibleSpan({self.start}, {self.end}, {self.label!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The spans of a note whose text is not at hand: enough for every score that needs no text.
+    """The spans of a note whose text is missing: enough for every score that needs no text.
 
     Attributes:
         id: The name of the note, unique in a corpus.
         spans: The mentions marked in it.
-        mentions: What each span reads, as its file says; `None` where the file does not.
-        impossible: What is marked and can be no span: a prediction may hold some, and they count as wrong.
+        mentions: The text of each span, as its file says; `None` where the file does not.
+        impossible: What is marked and cannot be a span: a prediction may hold some, and they count as wrong.
 
     Raises:
         DataError: If there is not one mention for each span.
@@ -147,7 +179,7 @@ class Annotations:
 
     id: str
     spans: tuple[Span, ...] = ()
-    mentions: tuple[str | None, ...] = ()
+    mentions: tuple[str | None, ...] = field(default=(), repr=False)
     impossible: tuple[ImpossibleSpan, ...] = ()
 
     def __post_init__(self) -> None:
@@ -159,21 +191,48 @@ Note = TypeVar("Note", bound=Document | Annotations)
 """A note, with its text or without: what takes one kind gives the same kind back."""
 
 
-def fingerprint(parts: Iterable[Iterable[object]]) -> str:
-    """A digest of parts of a corpus, by which interrupted work knows its data again.
+def check_unique(documents: Iterable[Note]) -> Iterator[Note]:
+    """Pass documents through, and refuse the second one with the same id.
 
-    It is of everything at once: no single note can be looked for in it.
+    Raises:
+        DataError: Naming the id, and the places of both, counted from 1.
+    """
+    places: dict[str, int] = {}
+    for place, document in enumerate(documents, start=1):
+        if not isinstance(document, (Document, Annotations)):
+            raise _wrong_type(f"item {place} of the documents", "a Document", document)
+        if (first := places.setdefault(document.id, place)) != place:
+            raise DataError(f"documents {first} and {place} have the same id, {document.id!r}: each needs its own")
+        yield document
+
+
+def fingerprint(parts: Iterable[Iterable[object]]) -> str:
+    """A digest of parts of a corpus, by which interrupted work recognises its data.
+
+    It is of everything at once: no single note can be looked for in it. Runs of earlier releases are resumed by it, so
+    what is digested of a document must not change.
 
     Args:
-        parts: Documents, or other values that say all about themselves when printed.
+        parts: Documents, or other values whose `repr` holds all that they are.
     """
     digest = blake2b(digest_size=16)
     for part in parts:
         digest.update(b"part")
         for row in part:
-            content = repr(row).encode("utf-8", "surrogatepass")
+            content = (_spelled_out(row) if isinstance(row, Document) else repr(row)).encode("utf-8", "surrogatepass")
             digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
+
+
+def _spelled_out(document: Document) -> str:
+    """Everything that a document holds, in a form of its own: `repr` is for people."""
+    spans = [
+        f"Span(start={span.start!r}, end={span.end!r}, label={span.label!r}, score={span.score!r}, "
+        f"fragments={span.fragments!r})"
+        for span in document.spans
+    ]
+    listed = ", ".join(spans) + "," * (len(spans) == 1)
+    return f"Document(id={document.id!r}, text={document.text!r}, spans=({listed}))"
 
 
 def rename_labels(documents: Iterable[Note], mapping: dict[str, str]) -> list[Note]:

@@ -41,7 +41,7 @@ class Group:
     identical: bool
 
 
-def group_similar(texts: Iterable[tuple[str, str]], *, threshold: float = 0.8) -> tuple[Group, ...]:
+def group_near_duplicates(texts: Iterable[tuple[str, str]], *, threshold: float = 0.8) -> tuple[Group, ...]:
     r"""Find texts that are the same or nearly so, in one pass over them.
 
     Two texts are near-identical if the Jaccard similarity of their sets of runs of 5 words is at least the threshold.

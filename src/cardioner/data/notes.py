@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cardioner.data.documents import Document
-from cardioner.data.formats import Reading, Remark, detect_format, stream_corpus
+from cardioner.data.formats import Issue, Reading, ReadOptions, detect_format, each_once, stream_corpus
 from cardioner.data.formats.files import check_encoding, read_text
+from cardioner.data.formats.jsonl import read_jsonl
 from cardioner.errors import DataError, FormatError, UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Ledger:
     characters: int = 0
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
-    remarks: list[tuple[str, tuple[Remark, ...]]] = field(default_factory=list)
+    remarks: list[tuple[str, tuple[Issue, ...]]] = field(default_factory=list)
 
 
 class Notes(NamedTuple):
@@ -85,7 +86,7 @@ class Notes(NamedTuple):
         """
         ids = set[str]()
         for path in self.paths:
-            reading = _TextReading(encoding=self.encoding, texts=self.texts, on_error="skip", ledger=ledger)
+            reading = _TextReading(ReadOptions(None, self.encoding, self.texts, "skip"), ledger=ledger)
             for document in _texts(path, reading):
                 if document.id in ids:
                     raise DataError(
@@ -95,7 +96,7 @@ class Notes(NamedTuple):
                 ledger.notes += 1
                 ledger.characters += len(document.text)
                 yield document
-            ledger.remarks.append(("standard input" if path == STANDARD_INPUT else str(path), reading.tally.remarks()))
+            ledger.remarks.append(("standard input" if path == STANDARD_INPUT else str(path), reading.report.issues))
 
 
 @dataclass
@@ -110,7 +111,7 @@ class _TextReading(Reading):
             yield
         except DataError as error:
             if line and path.suffix.lower() in _TABLES:
-                self.aside("rows that are malformed, or lack their note", path, line)
+                self.add_issue("rows that are malformed, or lack their note", path, line)
                 return
             placed = FormatError(path, line, str(error)) if line and not isinstance(error, FormatError) else error
             self.ledger.problem_count += 1
@@ -128,7 +129,7 @@ def _texts(path: Path, reading: _TextReading) -> Iterator[Document]:
         documents = stream_corpus(path, reading=reading)
     for document in documents:
         if document.spans:
-            reading.tally.add("spans that were there", document.id, len(document.spans))
+            reading.add_issue("spans that were there", document.id, count=len(document.spans))
         yield document.with_spans(())
 
 
@@ -145,7 +146,7 @@ def _text_files(path: Path, reading: _TextReading) -> Iterator[Document]:
         file = folder / f"{name}.txt"
         document = None
         with reading.guarded(file):
-            document = Document(name, read_text(file, reading.encoding))
+            document = Document(name, read_text(file, reading.options.encoding))
         if document is not None:
             yield document
 
@@ -158,11 +159,11 @@ def _names_below(folder: Path, reading: _TextReading) -> list[str]:
         inside = Path(place).relative_to(folder)
         for file in sorted(files):
             if file.startswith("."):
-                reading.aside("hidden files", Path(place, file))
+                reading.add_issue("hidden files", Path(place, file))
             elif file.endswith(".txt"):
                 names.append((inside / file).as_posix()[:-4])
             else:
-                reading.aside("annotations" if file.endswith(".ann") else "other files", Path(place, file))
+                reading.add_issue("annotations" if file.endswith(".ann") else "other files", Path(place, file))
     return sorted(names)
 
 
@@ -180,11 +181,12 @@ def _standard_input(reading: _TextReading) -> Iterator[Document]:
     while not head.lstrip(_BLANK) and (piece := source.read1(_CHUNK)):
         head += piece
     if head.lstrip(_BLANK).startswith(b"{"):
-        yield from stream_corpus(cast("Path", _Stream(head, source)), "jsonl", reading=reading)
+        documents = read_jsonl(cast("Path", _Stream(head, source)), reading)
+        yield from each_once(documents, Path(_NAME), reading)
         return
     document = None
     with reading.guarded(Path(_NAME)):
-        document = Document(_NAME, _decoded(head + source.read(), reading.encoding))
+        document = Document(_NAME, _decoded(head + source.read(), reading.options.encoding))
     if document is not None:
         yield document
 

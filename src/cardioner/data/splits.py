@@ -76,7 +76,7 @@ def make_splits(
         documents: A corpus, read once.
         ratios: Shares of train, validation and test in any measure, such as 80, 10, 10; a part with 0 is empty.
         seed: Decides what types and sizes leave open.
-        groups: Documents that must not be parted; those that `similar.group_similar` finds without.
+        groups: Documents that must not be parted; those that `similar.group_near_duplicates` finds without.
 
     Returns:
         The parts, each sorted by id.
@@ -97,7 +97,7 @@ def make_folds(
         documents: A corpus, read once.
         count: Number of folds, two at least.
         seed: Decides what types and sizes leave open.
-        groups: Documents that must not be parted; those that `similar.group_similar` finds without.
+        groups: Documents that must not be parted; those that `similar.group_near_duplicates` finds without.
 
     Returns:
         For each fold its documents as `validation` and all others as `train`, each sorted by id.

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from math import isfinite, lcm
 from typing import TYPE_CHECKING
 
-from cardioner.data.near_duplicates import group_similar
+from cardioner.data.near_duplicates import group_near_duplicates
 from cardioner.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def gather(documents: Iterable[Document], groups: Iterable[Group] | None = None)
 
     Args:
         documents: The corpus, read once; no text is kept.
-        groups: Documents that belong together; found by `group_similar` without.
+        groups: Documents that belong together; found by `group_near_duplicates` without.
 
     Raises:
         DataError: If an id occurs twice in the corpus or in the groups, or a group has an id that the corpus lacks.
@@ -58,7 +58,7 @@ def gather(documents: Iterable[Document], groups: Iterable[Group] | None = None)
     counts: dict[str, Counter[str]] = {}
     texts = _counted(documents, counts)
     if groups is None:
-        groups = group_similar(texts)
+        groups = group_near_duplicates(texts)
     else:
         deque(texts, maxlen=0)
     together = [group.ids for group in groups]

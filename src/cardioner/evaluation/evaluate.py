@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cardioner.errors import UsageError
+from cardioner.data.formats import notes_of
+from cardioner.errors import UsageError, many
 from cardioner.evaluation.calibration import Calibration, calibrate
 from cardioner.evaluation.error_analysis import Analysis, analyse, mention_key
 from cardioner.evaluation.official import OFFICIAL, OfficialScores
-from cardioner.evaluation.pairing import Annotated, Pair, Pairing, pair_documents
+from cardioner.evaluation.pairing import Annotated, Pair, Pairing, document_mentions, pair_documents
 from cardioner.evaluation.scores import Scores, score_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cardioner.data.documents import Document
+    from cardioner.data.formats import Notes
     from cardioner.evaluation.intervals import Intervals
     from cardioner.evaluation.scores import JsonValue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """A prediction against gold.
 
@@ -40,6 +41,13 @@ class Evaluation:
     intervals: Intervals | None = None
     official: OfficialScores | None = None
 
+    def __repr__(self) -> str:
+        strict = self.scores.strict.micro
+        return (
+            f"Evaluation({many(self.scores.documents, 'document')}: strict precision {strict.precision:.3f}, "
+            f"recall {strict.recall:.3f}, F1 {strict.f1:.3f})"
+        )
+
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON: the scores, and beside them what else was found; never text of a note."""
         content: dict[str, Any] = {**self.scores.to_dict(), "errors": self.analysis.to_dict()}
@@ -48,29 +56,29 @@ class Evaluation:
             if found is not None:
                 content[name] = found.to_dict()
         content["impossible"] = self.pairing.impossible
-        for name in ("without_prediction", "without_gold", "set_aside"):
+        for name in ("without_prediction", "without_gold", "left_out"):
             content[name] = len(getattr(self.pairing, name))
         return content
 
 
 def evaluate(
-    gold: Iterable[Annotated],
-    predicted: Iterable[Annotated],
+    gold: Notes,
+    predicted: Notes,
     *,
     samples: int = 0,
     seed: int = 0,
     official: str | None = None,
-    training: Iterable[Document] | None = None,
+    training: Notes | None = None,
 ) -> Evaluation:
-    """Compare predicted documents with gold ones.
+    """Compare predicted spans with gold ones.
 
     Args:
-        gold: The annotated documents.
+        gold: The annotated documents: a corpus, documents, or the path of a corpus.
         predicted: The same documents, in any order, with predicted spans.
         samples: How many samples intervals are made of; 0 for no intervals.
         seed: Of the samples.
         official: A name in `OFFICIAL`.
-        training: The notes that the model learned from, which tell mentions it has seen from others.
+        training: The notes that the model learned from, to score mentions it has seen and others apart.
 
     Raises:
         DataError: If the two sides cannot be paired.
@@ -78,12 +86,14 @@ def evaluate(
     """
     if official is not None and official not in OFFICIAL:
         raise UsageError(f"there is no official scorer {official!r}: expected one of {', '.join(sorted(OFFICIAL))}")
-    pairing = pair_documents(gold, predicted, set_unknown_aside=official is not None)
+    sides = notes_of(gold, "gold"), notes_of(predicted, "predicted")
+    pairing = pair_documents(*sides, leave_out_unknown=official is not None)
     pairs = pairing.pairs
+    known = None if training is None else mentions_of(notes_of(training, "training", require_annotations=False))
     return Evaluation(
         pairing=pairing,
         scores=score_pairs(pairs),
-        analysis=analyse(pairs, known=None if training is None else mentions_of(training)),
+        analysis=analyse(pairs, known=known),
         calibration=calibrate(pairs),
         intervals=_intervals(pairs, samples=samples, seed=seed) if samples else None,
         official=OFFICIAL[official](pairs) if official else None,
@@ -96,6 +106,7 @@ def _intervals(pairs: Sequence[Pair], *, samples: int, seed: int) -> Intervals:
     return bootstrap(pairs, samples=samples, seed=seed)
 
 
-def mentions_of(documents: Iterable[Document]) -> frozenset[str]:
-    """What the spans of documents read, without regard to case and white space."""
-    return frozenset(mention_key(document.text_of(span)) for document in documents for span in document.spans)
+def mentions_of(documents: Iterable[Annotated]) -> frozenset[str]:
+    """The texts of the spans of documents, as far as they are known, without regard to case and white space."""
+    mentions = (mention for document in documents for mention in document_mentions(document))
+    return frozenset(mention_key(mention) for mention in mentions if mention is not None)

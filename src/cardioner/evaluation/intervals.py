@@ -1,10 +1,9 @@
-"""How sure a score is: intervals by resampling documents, and tests of a difference by swapping predictions.
+"""How sure a score is: intervals by resampling documents.
 
 Documents are resampled, not spans: spans of one note succeed and fail together. Counts are resampled, and figures are
 taken of the sums, so that every figure has its interval from the same samples.
 
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals); Yeh, More
-accurate tests for the statistical significance of result differences (https://aclanthology.org/C00-2137/).
+Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals).
 """
 
 from __future__ import annotations
@@ -43,24 +42,6 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """How a figure of A differs from that of B.
-
-    Attributes:
-        first: The figure of A.
-        second: The figure of B.
-        interval: Of `first - second`, over resampled documents.
-        p_value: How often predictions swapped at random between A and B, document by document, differ at least as
-            much; never 0.
-    """
-
-    first: float
-    second: float
-    interval: Interval
-    p_value: float
-
-
-@dataclass(frozen=True, slots=True)
 class Intervals:
     """The interval of every figure.
 
@@ -84,43 +65,6 @@ class Intervals:
         return content | nested({place: [found.low, found.high] for place, found in self.found.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The difference of every figure of two predictions of the same documents.
-
-    Attributes:
-        documents: How many documents were compared.
-        samples: How many samples and swaps were drawn.
-        seed: Of the random numbers.
-        found: By criterion, row (`micro`, `macro`, `per_type/TYPE`) and figure.
-    """
-
-    documents: int
-    samples: int
-    seed: int
-    found: Mapping[tuple[str, str, str], Difference]
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The entity types, sorted."""
-        rows = {row for _, row, _ in self.found}
-        return tuple(sorted(row.partition("/")[2] for row in rows if "/" in row))
-
-    def of(self, criterion: str, row: str, figure: str) -> Difference:
-        """One difference; a type's row is `per_type/TYPE`."""
-        return self.found[criterion, row, figure]
-
-    def to_dict(self) -> dict[str, JsonValue]:
-        """Nested as the scores are, ready for JSON."""
-        content: dict[str, Any] = {
-            "documents": self.documents,
-            "level": LEVEL,
-            "samples": self.samples,
-            "seed": self.seed,
-        }
-        return content | nested({place: _difference_to_dict(found) for place, found in self.found.items()})
-
-
 def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> Intervals:
     """Percentile intervals of every figure, over resampled documents.
 
@@ -132,40 +76,11 @@ def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> I
     Raises:
         UsageError: If there are no documents, or fewer than one sample.
     """
-    _check(len(pairs), samples)
-    table, labels = _table([pairs])
+    check_samples(len(pairs), samples)
+    table, labels = count_table([pairs])
     flat = table[0].reshape(len(pairs), -1)
-    drawn = [_figures(sums, labels) for sums in _resampled(flat, samples=samples, seed=seed)]
-    return Intervals(samples, seed, {place: _interval(values) for place, values in _joined(drawn).items()})
-
-
-def compare(first: Sequence[Pair], second: Sequence[Pair], *, samples: int = 10_000, seed: int = 0) -> Comparison:
-    """Compare two predictions of the same documents.
-
-    Args:
-        first: Documents and the predictions of A.
-        second: The same documents, in the same order, and the predictions of B.
-        samples: How many samples and how many random swaps are drawn.
-        seed: The same seed gives the same figures.
-
-    Raises:
-        UsageError: If there are no documents, fewer than one sample, or the documents differ.
-    """
-    _check(len(first), samples)
-    if [pair.id for pair in first] != [pair.id for pair in second]:
-        raise UsageError("only predictions of the same documents can be compared")
-    table, labels = _table([first, second])
-    flat = table.reshape(2, len(first), -1)
-    here, there = (_joined([_figures(side.sum(0)[None], labels)]) for side in flat)
-    both = np.concatenate([flat[0], flat[1]], axis=1)
-    drawn = _joined([_differences(sums, labels) for sums in _resampled(both, samples=samples, seed=seed)])
-    swapped = _joined([_differences(sums, labels) for sums in _swapped(flat, samples=samples, seed=seed)])
-    found = {}
-    for place in here:
-        a, b = float(here[place][0]), float(there[place][0])
-        p_value = _p_value(abs(a - b), swapped[place])
-        found[place] = Difference(a, b, _interval(drawn[place]), p_value)
-    return Comparison(len(first), samples, seed, found)
+    drawn = [figures_of(sums, labels) for sums in resampled(flat, samples=samples, seed=seed)]
+    return Intervals(samples, seed, {place: interval_of(values) for place, values in joined(drawn).items()})
 
 
 def nested(found: Mapping[tuple[str, str, str], Any]) -> dict[str, Any]:
@@ -184,14 +99,15 @@ def nested(found: Mapping[tuple[str, str, str], Any]) -> dict[str, Any]:
 # Counts --------------------------------------------------------------------------------------------------------------
 
 
-def _check(documents: int, samples: int) -> None:
+def check_samples(documents: int, samples: int) -> None:
+    """Refuse to draw samples of no documents, and no samples."""
     if not documents:
         raise UsageError("there are no documents to draw samples of: both sides are empty")
     if samples < 1:
         raise UsageError(f"expected at least one sample, found {samples}")
 
 
-def _table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], list[str]]:
+def count_table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], list[str]]:
     """Counts `(sides, documents, criteria, types, 4)`: credit, gold, predicted and all spans marked; and the types."""
     pairs = [pair for side in sides for pair in side]
     labels = sorted({span.label for pair in pairs for span in pair.marked})
@@ -208,26 +124,16 @@ def _table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], list[s
     return table, labels
 
 
-def _resampled(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def resampled(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Sums `(some samples, columns)` over documents drawn with repetition."""
     documents = len(flat)
     generator = np.random.default_rng(seed)
-    for size in _chunks(samples, documents + flat.shape[1]):
+    for size in chunks(samples, documents + flat.shape[1]):
         weights = generator.multinomial(documents, np.full(documents, 1 / documents), size)
         yield weights @ flat
 
 
-def _swapped(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Sums `(some samples, columns of both sides)` after swapping the predictions of random documents."""
-    documents = flat.shape[1]
-    generator = np.random.default_rng(seed)
-    sums, gaps = flat.sum(1), flat[1] - flat[0]
-    for size in _chunks(samples, documents + 2 * flat.shape[2]):
-        moved = generator.integers(0, 2, (size, documents)) @ gaps
-        yield np.concatenate([sums[0] + moved, sums[1] - moved], axis=1)
-
-
-def _chunks(samples: int, width: int) -> Iterator[int]:
+def chunks(samples: int, width: int) -> Iterator[int]:
     """Sizes that add up to the samples, none of which needs too much memory."""
     size = max(1, _CELLS // max(1, width))
     for start in range(0, samples, size):
@@ -237,7 +143,7 @@ def _chunks(samples: int, width: int) -> Iterator[int]:
 # Figures -------------------------------------------------------------------------------------------------------------
 
 
-def _figures(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
+def figures_of(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
     """Every figure `(samples,)` of sums `(samples, criteria * types * 4)`."""
     counts = sums.reshape(len(sums), len(CRITERIA), len(labels), 4)
     found = {}
@@ -253,12 +159,6 @@ def _figures(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str
     return found
 
 
-def _differences(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
-    """Every figure of the first half of the columns less that of the second."""
-    first, second = (_figures(half, labels) for half in np.split(sums, 2, axis=1))
-    return {place: first[place] - second[place] for place in first}
-
-
 def _over(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     shares: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
     return shares
@@ -272,28 +172,14 @@ _FIGURES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 assert tuple(_FIGURES) == FIGURES
 
 
-def _joined(
+def joined(
     parts: Sequence[dict[tuple[str, str, str], NDArray[np.float64]]],
 ) -> dict[tuple[str, str, str], NDArray[np.float64]]:
+    """Figures of several lots of samples, one lot after the other."""
     return {place: np.concatenate([part[place] for part in parts]) for place in parts[0]}
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
+def interval_of(values: NDArray[np.float64]) -> Interval:
+    """Where the middle 95 % of the values lie."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
-
-
-def _p_value(found: float, swapped: NDArray[np.float64]) -> float:
-    """The share of swaps that differ at least as much, what was found counted as one of them."""
-    as_far = int((np.abs(swapped) >= found - 1e-12).sum())
-    return (as_far + 1) / (len(swapped) + 1)
-
-
-def _difference_to_dict(found: Difference) -> dict[str, JsonValue]:
-    return {
-        "a": found.first,
-        "b": found.second,
-        "difference": found.first - found.second,
-        "interval": [found.interval.low, found.interval.high],
-        "p": found.p_value,
-    }

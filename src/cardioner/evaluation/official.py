@@ -3,7 +3,7 @@
 MultiCardioNER 2024 (https://github.com/nlp4bia-bsc/multicardioner_evaluation_library): predicted spans with the file,
 label, start and end of an earlier one are dropped, gold ones are not; a hit needs equal file, label, start, end and
 text; predictions for files without gold spans count for nothing; figures are rounded to four digits. Rows are compared
-as sets, so that a row from 5 to 0 answers one from 0 to 5, although it can be no span.
+as sets, so a row from 5 to 0 matches one from 0 to 5, although it cannot be a span.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from cardioner.data.documents import Annotations, Document
@@ -36,7 +36,7 @@ class Pair:
 
     @property
     def impossible(self) -> tuple[ImpossibleSpan, ...]:
-        """What the prediction marks although it can be no span: it answers nothing."""
+        """What the prediction marks although it cannot be a span: it matches nothing."""
         return _impossible(self.predicted)
 
     @property
@@ -52,16 +52,17 @@ class Pair:
 
     @property
     def gold_mentions(self) -> tuple[str | None, ...]:
-        """What each gold span reads, as far as that is known."""
-        return _mentions(self.gold, self.text)
+        """The text of each gold span, where it is known."""
+        return document_mentions(self.gold, self.text)
 
     @property
     def predicted_mentions(self) -> tuple[str | None, ...]:
-        """What each predicted span reads, as far as that is known."""
-        return _mentions(self.predicted, self.text)
+        """The text of each predicted span, where it is known."""
+        return document_mentions(self.predicted, self.text)
 
 
-def _mentions(side: Annotated, text: str | None) -> tuple[str | None, ...]:
+def document_mentions(side: Annotated, text: str | None = None) -> tuple[str | None, ...]:
+    """The text of each span; `None` where neither the document nor the given text of its note has it."""
     if isinstance(side, Document):
         return tuple(map(side.text_of, side.spans))
     if text is None:
@@ -79,37 +80,37 @@ class Pairing:
 
     Attributes:
         pairs: Sorted by id.
-        without_prediction: Ids that a prediction of spans alone does not name: counted as nothing predicted.
-        without_gold: Ids that gold spans alone do not name: counted as nothing to find.
-        set_aside: Ids of predicted documents that the gold documents do not have, left out.
+        without_prediction: Ids that a prediction without texts does not name: counted as nothing predicted.
+        without_gold: Ids that gold spans without texts do not name: counted as nothing to find.
+        left_out: Ids of predicted documents that the gold documents do not have, left out.
         by_text: Whether documents were paired by their texts, as no id was on both sides.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...] = field(repr=False)
     without_prediction: tuple[str, ...] = ()
     without_gold: tuple[str, ...] = ()
-    set_aside: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     by_text: bool = False
 
     @property
     def impossible(self) -> int:
-        """How many rows of the predictions can be no span."""
+        """How many rows of the predictions cannot be a span."""
         return sum(len(pair.impossible) for pair in self.pairs)
 
 
 def pair_documents(
-    gold: Iterable[Annotated], predicted: Iterable[Annotated], *, set_unknown_aside: bool = False
+    gold: Iterable[Annotated], predicted: Iterable[Annotated], *, leave_out_unknown: bool = False
 ) -> Pairing:
     """Pair documents by id; where no id is on both sides, but the same texts are in the same order, by text.
 
     Files without ids, such as token files, get ids from their names, which differ.
-    Spans whose texts are not at hand name only documents that have spans. So a document that they do not name has
+    Spans without texts name only documents that have spans. So a document that they do not name has
     none; everything else has to be on both sides.
 
     Args:
         gold: The annotated documents.
         predicted: The same documents, in any order, with predicted spans.
-        set_unknown_aside: Leave predicted documents out that the gold documents do not have, and name them.
+        leave_out_unknown: Leave predicted documents out that the gold documents do not have, and name them.
 
     Raises:
         DataError: If the two sides do not have the same ids, each once, or if the texts of an id differ.
@@ -117,35 +118,34 @@ def pair_documents(
     gold, predicted = list(gold), list(predicted)
     by_text = _same_texts(gold, predicted)
     if by_text:
-        predicted = [replace(side, id=twin.id) for side, twin in zip(predicted, gold, strict=True)]
+        predicted = [replace(side, id=other.id) for side, other in zip(predicted, gold, strict=True)]
     wanted, found = {side.id: side for side in gold}, {side.id: side for side in predicted}
     unpredicted = sorted(wanted.keys() - found.keys())
     unknown = sorted(found.keys() - wanted.keys())
     gold_alone, predicted_alone = bool(gold) and _spans_alone(gold), _spans_alone(predicted)
-    aside = unknown if set_unknown_aside and not gold_alone else []
+    left_out = unknown if leave_out_unknown and not gold_alone else []
     common = sorted(wanted.keys() & found.keys())
     _refuse(
         {
-            "gold documents appear more than once": _repeated(gold),
-            "predicted documents appear more than once": _repeated(predicted),
-            "gold documents have no prediction": [] if predicted_alone else unpredicted,
-            "predicted documents have no gold document": [] if gold_alone or aside else unknown,
-            "documents have another text in the prediction, so their offsets cannot be compared": [
+            "gold documents that appear more than once": _repeated(gold),
+            "predicted documents that appear more than once": _repeated(predicted),
+            "gold documents without a prediction": [] if predicted_alone else unpredicted,
+            "predicted documents without a gold document": [] if gold_alone or left_out else unknown,
+            "documents with another text in the prediction, so that offsets cannot be compared": [
                 name for name in common if _texts_differ(wanted[name], found[name])
             ],
-            "documents have spans that end behind the text": [
+            "documents with spans that end after the text": [
                 name for name in common if _too_long(wanted[name], found[name])
             ],
-            "gold documents mark what can be no span": [side.id for side in gold if _impossible(side)],
+            "gold documents that mark what cannot be a span": [side.id for side in gold if _impossible(side)],
         }
     )
-    left_out = set(aside)
-    ids = sorted((wanted.keys() | found.keys()) - left_out)
+    ids = sorted((wanted.keys() | found.keys()) - set(left_out))
     return Pairing(
         tuple(Pair(wanted.get(name, Annotations(name)), found.get(name, Annotations(name))) for name in ids),
         without_prediction=tuple(unpredicted),
         without_gold=() if left_out else tuple(unknown),
-        set_aside=tuple(aside),
+        left_out=tuple(left_out),
         by_text=by_text,
     )
 
@@ -169,9 +169,10 @@ def pair_with_each(gold: Iterable[Annotated], *predictions: Iterable[Annotated])
 
 def _refuse(problems: dict[str, Sequence[str]]) -> None:
     """Refuse documents that cannot be paired, naming all of them together."""
-    named = [f"{len(ids)} {problem} ({listed(ids)})" for problem, ids in problems.items() if ids]
+    named = [f"{problem} ({len(ids)}): {listed(ids)}" for problem, ids in problems.items() if ids]
     if named:
-        raise DataError("expected each gold document once with one prediction of the same text: " + "; ".join(named))
+        found = "; ".join(named)
+        raise DataError(f"expected each gold document once with one prediction of the same text; found {found}")
 
 
 def _same_texts(gold: Sequence[Annotated], predicted: Sequence[Annotated]) -> bool:

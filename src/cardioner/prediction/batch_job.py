@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner._io import publish
 from cardioner.data.documents import Document
-from cardioner.data.formats import Remark, write_corpus
+from cardioner.data.formats import Issue, write_corpus
 from cardioner.data.formats.files import check_folder
 from cardioner.errors import DataError, OutputError
 from cardioner.prediction.resume_log import Entry, Journal, discard
@@ -77,7 +77,7 @@ class Bench:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror})") from error
         return Journal.begin(self.journal, request)
 
-    def write(self, documents: Iterable[Document], form: str, *, overwrite: bool) -> tuple[Remark, ...]:
+    def write(self, documents: Iterable[Document], form: str, *, overwrite: bool) -> tuple[Issue, ...]:
         """Write the output beside its place, then move it there. What is there already may be a part of the same.
 
         Args:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cardioner.cli.inputs import BY_DEFAULT, OnError, Wishes, read_parts, read_spans
+from cardioner.cli.inputs import BY_DEFAULT, read_parts, read_spans
 from cardioner.data.documents import Annotations, Document, Span
+from cardioner.data.formats import ReadOptions
 from cardioner.errors import DataError, FormatError
 
 TABLE = "filename\tlabel\tstart\tend\ttext\na\tA\t0\t6\tSevere\na\tB\t7\t13\tmitral\n"
 TEXT = "Severe mitral stenosis.\n"
-Read = Callable[[Sequence[Path], dict[str, str], Wishes], object]
+Read = Callable[[Sequence[Path], dict[str, str], ReadOptions], object]
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def test_tables_with_notes_and_without_are_read_and_renamed_together(
     assert whole == [Document("a", TEXT, (Span(7, 13, "X"),))]
     assert spans == [Annotations("a", (Span(7, 13, "X"),), ("mitral",))]
     said = capsys.readouterr().err
-    assert f"Set aside in {alone}" in said
+    assert f"Left out or repaired in {alone}" in said
     assert "notes without text, spans alone" in said
-    assert f"Set aside in {gold}" not in said
+    assert f"Left out or repaired in {gold}" not in said
 
 
 def test_texts_are_still_needed_where_parts_are_read(alone: Path) -> None:
@@ -60,6 +61,6 @@ def test_spans_are_read_as_the_options_say(gold: Path, alone: Path) -> None:
     alone.write_text(TABLE + "a\tC\t6\n")
     with pytest.raises(FormatError, match=":4: expected 5 tab-separated fields"):
         read_spans([alone], {})
-    assert [len(note.spans) for (note,) in read_spans([alone], {}, Wishes(on_error=OnError.skip))] == [2]
-    (found,) = read_spans([alone], {}, Wishes(on_error=OnError.skip, texts=gold))
+    assert [len(note.spans) for (note,) in read_spans([alone], {}, ReadOptions(on_error="skip"))] == [2]
+    (found,) = read_spans([alone], {}, ReadOptions(on_error="skip", texts=gold))
     assert found == list(read_parts([gold], {})[0])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from html import unescape
+
 import pytest
 
 from cardioner.data.documents import Annotations, Document, Span, fingerprint, rename_labels
-from cardioner.errors import DataError
+from cardioner.errors import DataError, UsageError
 
 TEXT = "Severe mitral and aortic stenosis."
 
@@ -119,3 +123,36 @@ PART = [Document("a", "chest pain", (Span(0, 10, "SYMPTOM"),)), Document("b", "x
 def test_any_other_note_mark_or_division_has_another_fingerprint(other: list[list[Document]]) -> None:
     assert fingerprint(other) != fingerprint([PART])
     assert fingerprint(other) == fingerprint(tuple(map(tuple, other)))
+
+
+def test_a_fingerprint_is_what_earlier_releases_computed_so_that_their_runs_are_resumed() -> None:
+    marked = Document("c", "chest pain", (Span(0, 5, "S", 0.25), Span(0, 10, "T", fragments=((0, 5), (6, 10)))))
+    assert fingerprint([[marked]]) == "ae140c236e5acac04b8f8b1cb678e1b3"
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Document(3, "x"), "a document's id must be a str; found int"),  # type: ignore[arg-type]
+        (lambda: Document("a", None), "a document's text must be a str; found NoneType"),  # type: ignore[arg-type]
+        (lambda: Document("a", b"x"), "a document's text must be a str; found bytes"),  # type: ignore[arg-type]
+        (lambda: Document("a", "x", ((0, 1, "A"),)), "each of the spans must be a Span; found tuple"),  # type: ignore[arg-type]
+        (lambda: Span("0", 1, "A"), "a span's start must be an int; found str"),  # type: ignore[arg-type]
+        (lambda: Span(0, 1.5, "A"), "a span's end must be an int; found float"),  # type: ignore[arg-type]
+        (lambda: Span(0, 1, None), "a span's label must be a str; found NoneType"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_type_is_one_clear_sentence(make: Callable[[], object], expected: str) -> None:
+    with pytest.raises(UsageError, match=f"{expected}$"):
+        make()
+
+
+def test_in_a_notebook_a_note_is_shown_with_its_spans_and_everything_is_escaped() -> None:
+    note = Document("<a>", "pain & <b>\rx", (Span(0, 4, "<S>"), Span(0, 10, "T"), Span(7, 10, "U")))
+    page = note._repr_html_()
+    shown = re.sub(r"<sub[^>]*>[^<]*</sub>|<[^>]*>", "", page)
+    assert unescape(shown.replace("&#13;", "\r")) == note.id + note.text
+    assert [unescape(label) for label in re.findall(r"<sub[^>]*> ([^<]*)</sub>", page)] == ["<S>", "T", "U"]
+    assert page.count("<mark") == page.count("</mark>") == 2 + 1 + 2
+    assert "<b>\r" not in page
+    assert "\r" not in page

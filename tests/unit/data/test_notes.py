@@ -42,8 +42,8 @@ def test_a_folder_of_texts_is_read_by_id_and_other_files_are_counted(tmp_path: P
         (tmp_path / "notes" / name).write_text("z")
     found, ledger = read(tmp_path / "notes", tmp_path / "notes" / "b" / "e.txt")
     assert [document.id for document in found] == ["a", "b/c.d", "b/e", "e"]
-    (_, remarks), (_, none) = ledger.remarks
-    assert {remark.kind: remark.count for remark in remarks} == {"annotations": 3, "hidden files": 1, "other files": 2}
+    (_, issues), (_, none) = ledger.remarks
+    assert {issue.kind: issue.count for issue in issues} == {"annotations": 3, "hidden files": 1, "other files": 2}
     assert none == ()
 
 

@@ -11,7 +11,8 @@ import pytest
 from cardioner.data.documents import Document, Span
 from cardioner.errors import UsageError
 from cardioner.evaluation import Pair, score_pairs
-from cardioner.evaluation.intervals import LEVEL, bootstrap, compare
+from cardioner.evaluation.comparison import compare_pairs
+from cardioner.evaluation.intervals import LEVEL, bootstrap
 
 TEXT = "x" * 60
 
@@ -70,7 +71,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
 def test_the_p_value_is_that_of_all_swaps() -> None:
     first = pairs_of((3, 0, 1), (2, 1, 0), (4, 0, 0), (1, 1, 1), (2, 0, 0), (3, 1, 0))
     worse = [Pair(pair.gold, pair.predicted.with_spans(pair.predicted.spans[1:])) for pair in first[:5]] + first[5:]
-    found = compare(first, worse, samples=20_000, seed=0).of("strict", "micro", "f1")
+    found = compare_pairs(first, worse, samples=20_000, seed=0).of("strict", "micro", "f1")
     gap = abs(score_pairs(first).strict.micro.f1 - score_pairs(worse).strict.micro.f1)
     as_far = 0
     for swaps in itertools.product((False, True), repeat=len(first)):
@@ -83,7 +84,7 @@ def test_the_p_value_is_that_of_all_swaps() -> None:
 
 
 def test_a_prediction_does_not_differ_from_itself() -> None:
-    found = compare(drawn(6), drawn(6), samples=100)
+    found = compare_pairs(drawn(6), drawn(6), samples=100)
     assert {
         (one.first - one.second, one.p_value, one.interval.low, one.interval.high) for one in found.found.values()
     } == {(0.0, 1.0, 0.0, 0.0)}
@@ -92,7 +93,8 @@ def test_a_prediction_does_not_differ_from_itself() -> None:
 def test_comparing_the_other_way_round_changes_the_sign() -> None:
     first, second = drawn(7), [Pair(pair.gold, pair.predicted.with_spans(())) for pair in drawn(7)]
     there, back = (
-        compare(*sides, samples=200).of("strict", "micro", "recall") for sides in ((first, second), (second, first))
+        compare_pairs(*sides, samples=200).of("strict", "micro", "recall")
+        for sides in ((first, second), (second, first))
     )
     assert there.first - there.second == -(back.first - back.second) > 0
     assert (there.interval.low, there.interval.high) == pytest.approx((-back.interval.high, -back.interval.low))
@@ -105,7 +107,7 @@ def test_what_cannot_be_resampled_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one sample, found 0"):
         bootstrap(drawn(1), samples=0)
     with pytest.raises(UsageError, match="same documents"):
-        compare(drawn(1), drawn(1)[1:])
+        compare_pairs(drawn(1), drawn(1)[1:])
 
 
 def test_a_type_that_only_answers_gold_spans_of_another_one_is_in_every_macro() -> None:
@@ -113,6 +115,6 @@ def test_a_type_that_only_answers_gold_spans_of_another_one_is_in_every_macro() 
     pairs = [Pair(gold, gold.with_spans([Span(0, 5, "B")]))]
     for criterion in ("exact", "partial"):
         interval = bootstrap(pairs, samples=3).of(criterion, "macro", "f1")
-        compared = compare(pairs, pairs, samples=3).of(criterion, "macro", "f1")
+        compared = compare_pairs(pairs, pairs, samples=3).of(criterion, "macro", "f1")
         found = {score_pairs(pairs).by(criterion).macro.f1, interval.low, interval.high}
         assert found | {compared.first, compared.second} == {0.5}

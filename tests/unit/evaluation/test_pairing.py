@@ -28,16 +28,16 @@ def test_an_empty_table_predicts_nothing() -> None:
     assert score([Document("a", "HTA", (SPAN,))], []).strict.micro.false_negatives == 1
 
 
-def test_spans_alone_for_documents_that_gold_does_not_have_are_refused_or_set_aside() -> None:
+def test_spans_alone_for_documents_that_gold_does_not_have_are_refused_or_left_out() -> None:
     gold, predicted = [Document("a", "HTA", (SPAN,))], [alone("a", SPAN), alone("x", SPAN)]
-    with pytest.raises(DataError, match=r"1 predicted documents have no gold document \(x\)"):
+    with pytest.raises(DataError, match=r"predicted documents without a gold document \(1\): x"):
         pair_documents(gold, predicted)
-    found = pair_documents(gold, predicted, set_unknown_aside=True)
-    assert ([pair.id for pair in found.pairs], found.set_aside) == (["a"], ("x",))
+    found = pair_documents(gold, predicted, leave_out_unknown=True)
+    assert ([pair.id for pair in found.pairs], found.left_out) == (["a"], ("x",))
 
 
 def test_spans_alone_must_fit_the_text_of_the_other_side() -> None:
-    with pytest.raises(DataError, match=r"1 documents have spans that end behind the text \(a\)"):
+    with pytest.raises(DataError, match=r"documents with spans that end after the text \(1\): a"):
         pair_documents([Document("a", "HTA", (SPAN,))], [alone("a", Span(0, 4, "A"))])
 
 
@@ -48,7 +48,7 @@ def test_the_same_texts_under_other_ids_are_paired_in_their_order() -> None:
     assert found.by_text
     assert [(pair.id, len(pair.predicted.spans)) for pair in found.pairs] == [("gold-1", 0), ("gold-2", 1)]
     for other in (predicted[:1], [*predicted[:1], Document("tagged-2", "TEP")], [*predicted[:1], gold[1]]):
-        with pytest.raises(DataError, match="no prediction"):
+        with pytest.raises(DataError, match="without a prediction"):
             pair_documents(gold, other)
 
 
@@ -70,4 +70,4 @@ def test_a_document_with_another_text_is_reported_once() -> None:
     with pytest.raises(DataError) as caught:
         pair_documents(gold, predicted)
     assert "another text" in str(caught.value)
-    assert "behind the text" not in str(caught.value)
+    assert "after the text" not in str(caught.value)

@@ -139,11 +139,11 @@ def test_documents_that_cannot_be_paired_are_refused_together() -> None:
     with pytest.raises(DataError) as caught:
         score(gold, predicted)
     message = str(caught.value)
-    assert "1 gold documents appear more than once (twice)" in message
-    assert "12 gold documents have no prediction (missing00, " in message
-    assert "missing09 and 2 more)" in message
-    assert "1 predicted documents have no gold document (extra)" in message
-    assert "so their offsets cannot be compared (same)" in message
+    assert "gold documents that appear more than once (1): twice" in message
+    assert "gold documents without a prediction (12): missing00, " in message
+    assert "missing09 and 2 more;" in message
+    assert "predicted documents without a gold document (1): extra" in message
+    assert "so that offsets cannot be compared (1): same" in message
     assert "Another" not in message
 
 
@@ -152,10 +152,10 @@ def test_what_can_be_no_span_counts_as_a_wrong_prediction_and_is_refused_in_gold
     predicted = [Annotations("note", impossible=(ImpossibleSpan(6, 0, "A"), ImpossibleSpan(3, 3, "B")))]
     for criterion in CRITERIA:
         assert score(gold, predicted).by(criterion).per_type == {"A": Counts(0, 1, 1), "B": Counts(0, 1, 0)}
-    with pytest.raises(DataError, match=r"1 gold documents mark what can be no span \(note\)"):
+    with pytest.raises(DataError, match=r"gold documents that mark what cannot be a span \(1\): note"):
         score(predicted, gold)
 
 
 def test_a_document_predicted_twice_is_refused() -> None:
-    with pytest.raises(DataError, match=r"1 predicted documents appear more than once \(note0\)"):
+    with pytest.raises(DataError, match=r"predicted documents that appear more than once \(1\): note0"):
         score(documents(()), documents(()) * 2)

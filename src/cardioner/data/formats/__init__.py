@@ -1,36 +1,49 @@
-"""Annotated corpora on disk: one door to read them, one to write them, whatever the format."""
+"""Annotated corpora on disk: one function to read them and one to write them, whatever the format."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from cardioner._io import as_path
+from cardioner.data.corpus import Corpus, Issue, ReadReport
+from cardioner.data.documents import Annotations, Document, check_unique
 from cardioner.data.formats.brat import is_brat, read_brat, write_brat
 from cardioner.data.formats.conll import is_conll, read_conll, write_conll
-from cardioner.data.formats.corpus import Corpus, Reading, Remark
 from cardioner.data.formats.files import check_encoding
 from cardioner.data.formats.jsonl import is_jsonl, read_jsonl, write_jsonl
+from cardioner.data.formats.reading import Reading, ReadOptions
 from cardioner.data.formats.saved_dataset import is_dataset, read_dataset, write_dataset
 from cardioner.data.formats.tsv import is_tsv, read_tsv, read_tsv_spans, write_tsv
 from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from cardioner.data.documents import Annotations, Document, Note
+    from cardioner.data.documents import Note
 
 __all__ = [
     "FORMATS",
     "Corpus",
+    "Issue",
+    "Notes",
+    "ReadOptions",
+    "ReadReport",
     "Reading",
-    "Remark",
     "detect_format",
+    "each_once",
+    "format_of_name",
+    "notes_of",
     "read_corpus",
     "stream_corpus",
     "stream_spans",
     "write_corpus",
 ]
 
+
+Notes: TypeAlias = "str | Path | Iterable[Document] | Iterable[Document | Annotations]"
+"""A corpus, documents, or the path of a corpus."""
 
 _EXPECTED = (
     "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl or .conll file or a "
@@ -42,16 +55,16 @@ class Format(NamedTuple):
     """A way to keep documents on disk.
 
     Attributes:
-        matches: Whether what lies at a path looks like it.
-        read: The documents at a path, one at a time; what is set aside is reported to the `Reading`.
+        matches: Whether what is at a path looks like it.
+        read: The documents at a path, one at a time; what is left out or repaired is reported to the `Reading`.
         write: Write documents to a path, one at a time, atomically; returns what the format cannot hold, counted.
-        read_spans: As `read`, but a note whose text is not at hand gives `Annotations`; `None` for a format that always
+        read_spans: As `read`, but a note whose text is missing gives `Annotations`; `None` for a format that always
             holds the texts.
     """
 
     matches: Callable[[Path], bool]
     read: Callable[[Path, Reading], Iterator[Document]]
-    write: Callable[..., tuple[Remark, ...]]
+    write: Callable[..., tuple[Issue, ...]]
     read_spans: Callable[[Path, Reading], Iterator[Document | Annotations]] | None = None
 
 
@@ -62,15 +75,16 @@ FORMATS: dict[str, Format] = {
     "tsv": Format(is_tsv, read_tsv, write_tsv, read_tsv_spans),
     "brat": Format(is_brat, read_brat, write_brat),
 }
-"""In the order in which what lies at a path is compared with them."""
+"""In the order in which they are tried on what is at a path."""
 
 
-def detect_format(path: Path) -> str:
-    """The name of the format that what lies at a path has, found by its content.
+def detect_format(path: str | Path) -> str:
+    """The name of the format of what is at a path, found by its content.
 
     Raises:
         DataError: If nothing is there, or it looks like no format.
     """
+    path = as_path(path)
     try:
         if not path.exists():
             raise DataError(f"{path} does not exist; {_EXPECTED}")
@@ -80,120 +94,166 @@ def detect_format(path: Path) -> str:
     if found is None and path.is_dir():
         found = "brat"  # whose reader says what a folder without notes lacks
     if found is None:
-        raise DataError(f"{path} is no corpus by its name; {_EXPECTED}; or name its format (--format)")
+        raise DataError(f"{path}: the format is not clear from the name; {_EXPECTED}; or name the format (--format)")
     return found
 
 
-def stream_corpus(path: Path, format: str | None = None, *, reading: Reading | None = None) -> Iterator[Document]:  # noqa: A002
+def stream_corpus(
+    path: str | Path,
+    format: str | None = None,  # noqa: A002 - the name that readers expect
+    *,
+    reading: Reading | None = None,
+) -> Iterator[Document]:
     """The documents at a path, one at a time: a corpus may be larger than memory.
 
     Args:
         path: A folder or a file.
-        format: A name in `FORMATS`; found by content without.
-        reading: What is wanted; holds what was set aside when the last document is out.
+        format: A name in `FORMATS`; `None` takes that of `reading`, or finds it by the content.
+        reading: How to read; its report is complete when the last document is out.
 
     Raises:
-        DataError: At the end, if files or lines cannot be used; all of them are named together.
+        DataError: At the end, if files or lines cannot be used or an id occurs twice; all of them are named together.
         UsageError: For an unknown format or encoding.
     """
     reading = Reading() if reading is None else reading
-    form = _format_at(path, format, reading)
-    yield from _each_once(form.read(path, reading), path, reading)
+    path = as_path(path)
+    yield from each_once(_format_at(path, format, reading).read(path, reading), path, reading)
 
 
 def stream_spans(
-    path: Path,
+    path: str | Path,
     format: str | None = None,  # noqa: A002
     *,
-    reading: Reading,
+    reading: Reading | None = None,
 ) -> Iterator[Document | Annotations]:
-    """The documents at a path as `stream_corpus` gives them, or of a table without its notes the spans alone.
+    """As `stream_corpus`, but a table whose notes are missing gives only its spans.
 
     Args:
         path: A folder or a file.
-        format: A name in `FORMATS`; found by content without.
-        reading: What is wanted; holds what was set aside when the last document is out, and how many texts are missing.
+        format: A name in `FORMATS`; `None` takes that of `reading`, or finds it by the content.
+        reading: How to read; its report counts the missing texts too.
 
     Raises:
-        DataError: At the end, if files or lines cannot be used; all of them are named together.
+        DataError: At the end, if files or lines cannot be used or an id occurs twice; all of them are named together.
         UsageError: For an unknown format or encoding.
     """
+    reading = Reading() if reading is None else reading
+    path = as_path(path)
     form = _format_at(path, format, reading)
-    yield from _each_once((form.read_spans or form.read)(path, reading), path, reading)
+    yield from each_once((form.read_spans or form.read)(path, reading), path, reading)
 
 
 def _format_at(path: Path, name: str | None, reading: Reading) -> Format:
-    check_encoding(reading.encoding)
-    return _format(detect_format(path) if name is None else name)
+    check_encoding(reading.options.encoding)
+    return _format(name or reading.options.format or detect_format(path))
 
 
-def _each_once(documents: Iterator[Note], path: Path, reading: Reading) -> Iterator[Note]:
-    """The documents, but of those with the same id only the first; in the end what was gathered is raised."""
+def each_once(documents: Iterator[Note], path: Path, reading: Reading) -> Iterator[Note]:
+    """The documents, but of those with the same id only the first; in the end the collected problems are raised."""
     ids = set[str]()
     for document in documents:
-        with reading.guarded(path):
-            if document.id in ids:
-                raise DataError(f"{path}: the document id {document.id!r} occurs more than once")
         if document.id not in ids:
             ids.add(document.id)
             yield document
+            continue
+        with reading.guarded(path):
+            raise DataError(f"{path}: the document id {document.id!r} occurs more than once")
     reading.finish()
 
 
 def read_corpus(
-    path: Path,
+    path: str | Path,
     format: str | None = None,  # noqa: A002 - the name that readers expect
     *,
     require_annotations: bool = False,
     encoding: str = "utf-8",
-    texts: Path | None = None,
+    texts: str | Path | None = None,
     on_error: Literal["stop", "skip"] = "stop",
 ) -> Corpus:
     """Read a corpus into memory.
 
     Args:
         path: A folder or a file.
-        format: A name in `FORMATS`; found by content without.
+        format: A name in `FORMATS`; `None` finds it by the content.
         require_annotations: Refuse a note without annotations, as training and gold data need.
         encoding: Of the files; BOM and newlines are characters like any other.
         texts: The folder of the notes, for a TSV file that lies elsewhere.
         on_error: `skip` leaves out what is malformed, and counts it.
 
     Returns:
-        The documents, of brat folders sorted by id, and a remark for everything that was set aside.
+        The documents, those of brat folders sorted by id, with a report of what was left out or repaired.
 
     Raises:
-        DataError: If there is nothing to read, or if a file or a line cannot be used; all of them are named together.
+        DataError: If there is nothing to read, a file or a line cannot be used, or an id occurs twice; all of them are
+            named together.
         UsageError: For an unknown format or encoding.
     """
-    reading = Reading(encoding, require_annotations, texts, on_error)
-    documents = tuple(stream_corpus(path, format, reading=reading))
-    return Corpus(documents, reading.tally.remarks())
+    where = None if texts is None else as_path(texts)
+    reading = Reading(ReadOptions(format, encoding, where, on_error, require_annotations))
+    documents = tuple(stream_corpus(path, reading=reading))
+    return Corpus(documents, reading.report)
+
+
+def notes_of(source: Notes, name: str, *, require_annotations: bool = True) -> list[Document | Annotations]:
+    """The notes that a caller gave as a corpus, as documents or as a path.
+
+    Args:
+        source: What was given.
+        name: What the caller knows it by, for messages.
+        require_annotations: Of a path, whether to refuse notes without annotations.
+
+    Raises:
+        DataError: If what is at a path cannot be read.
+        UsageError: If something else was given.
+    """
+    if isinstance(source, (str, Path)):
+        return list(stream_spans(source, reading=Reading(ReadOptions(require_annotations=require_annotations))))
+    if not isinstance(source, Iterable):
+        raise UsageError(f"{name}: expected a corpus, documents or the path of a corpus; found {type(source).__name__}")
+    notes = list(source)
+    for place, note in enumerate(notes, start=1):
+        if not isinstance(note, (Document, Annotations)):
+            raise UsageError(f"{name}: item {place} must be a Document; found {type(note).__name__}")
+    return notes
 
 
 def write_corpus(
     documents: Iterable[Document],
-    path: Path,
-    format: str = "brat",  # noqa: A002
+    path: str | Path,
+    format: str | None = None,  # noqa: A002
     *,
     overwrite: bool = False,
-) -> tuple[Remark, ...]:
+) -> tuple[Issue, ...]:
     """Write documents, one at a time; what is there stays as it was if anything goes wrong.
 
     Args:
         documents: The notes; in brat a `/` in an id makes a sub-folder.
         path: The folder or the file; it is made if it is missing.
-        format: A name in `FORMATS`.
+        format: A name in `FORMATS`; `None` takes it from the suffix of `path`, and brat for a name without one.
         overwrite: Replace what is there; in a folder, files of other documents stay as they are.
 
     Returns:
         What the format cannot hold, counted: those spans, or those parts of spans, are left out.
 
     Raises:
+        DataError: If two documents have the same id.
         OutputError: If a document cannot be written there, or if it would replace something unasked.
         UsageError: For an unknown format.
     """
-    return _format(format).write(documents, path, overwrite=overwrite)
+    path = as_path(path)
+    return _format(format or format_of_name(path)).write(check_unique(documents), path, overwrite=overwrite)
+
+
+def format_of_name(path: Path) -> str:
+    """The format that the name of a new file or folder stands for.
+
+    Raises:
+        UsageError: If it has a suffix of none.
+    """
+    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", "": "brat"}
+    if path.suffix.lower() not in names:
+        raise UsageError(f"{path}: the suffix names no format; expected .tsv, .jsonl or .conll, or name the format")
+    return names[path.suffix.lower()]
 
 
 def _format(name: str) -> Format:

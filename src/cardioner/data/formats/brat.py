@@ -19,7 +19,8 @@ from cardioner.errors import DataError, OutputError, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cardioner.data.formats.corpus import Reading, Remark
+    from cardioner.data.corpus import Issue
+    from cardioner.data.formats.reading import Reading
 
     Pieces = Sequence[tuple[int, int]]
 
@@ -44,7 +45,7 @@ def read_brat(path: Path, reading: Reading) -> Iterator[Document]:
         DataError: If there is no note, or annotations that are required are missing.
     """
     files = _find_files(path)
-    if reading.require_annotations:
+    if reading.options.require_annotations:
         _refuse_incomplete(files, path)
     _remark_on_files(files, reading)
     for name in sorted(files.notes):
@@ -55,7 +56,7 @@ def read_brat(path: Path, reading: Reading) -> Iterator[Document]:
             yield document
 
 
-def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a folder of brat files, one document at a time; a note without spans gets an empty `.ann`.
 
     A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Files are made beside the folder and
@@ -166,21 +167,21 @@ def _refuse_incomplete(files: _Files, path: Path) -> None:
 
 def _remark_on_files(files: _Files, reading: Reading) -> None:
     for name in files.without_annotations():
-        reading.aside(".txt without .ann", files.notes[name])
+        reading.add_issue(".txt without .ann", files.notes[name])
     for name in files.without_note():
-        reading.aside(".ann without .txt", files.annotations[name])
+        reading.add_issue(".ann without .txt", files.annotations[name])
     for file in files.others:
-        reading.aside("other files", file)
+        reading.add_issue("other files", file)
     for file in files.hidden:
-        reading.aside("hidden files", file)
+        reading.add_issue("hidden files", file)
 
 
 def _read_document(name: str, files: _Files, reading: Reading) -> Document:
-    text = read_text(files.notes[name], reading.encoding)
+    text = read_text(files.notes[name], reading.options.encoding)
     if name not in files.annotations:
         return Document(name, text)
     path = files.annotations[name]
-    lines = read_text(path, reading.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
+    lines = read_text(path, reading.options.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
     spans: list[tuple[str, Span]] = []
     scores: dict[str, float] = {}
     for number, line in enumerate(lines if lines != [""] else [], start=1):
@@ -192,7 +193,7 @@ def _read_document(name: str, files: _Files, reading: Reading) -> Document:
             elif isinstance(found, Span):
                 spans.append((line.partition("\t")[0], found))
             else:
-                reading.aside(found, path, number)
+                reading.add_issue(found, path, number)
     ordered = sorted(spans, key=lambda pair: (pair[1].start, pair[1].end, pair[1].label, pair[1].fragments))
     scored_spans = (replace(span, score=scores[tag]) if tag in scores else span for tag, span in ordered)
     return Document(name, text, tuple(scored_spans))

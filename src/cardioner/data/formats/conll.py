@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cardioner._io import writing
+from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document
-from cardioner.data.formats.corpus import Tally
 from cardioner.data.formats.files import read_lines
 from cardioner.data.formats.jsonl import holds_suffixes, line_files
 from cardioner.data.formats.words import (
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cardioner.data.formats.corpus import Reading, Remark
+    from cardioner.data.corpus import Issue
+    from cardioner.data.formats.reading import Reading
 
 SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".iobes")
 _DOCSTART = re.compile(r"-DOCSTART-(?:[ \t].*)?", re.DOTALL)
@@ -63,7 +64,7 @@ def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
             yield from _File(file, stem, reading).documents()
 
 
-def write_conll(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+def write_conll(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write two columns, word and BIO tag, with a tab between them, one document at a time, in UTF-8.
 
     `read_conll` gives back documents that are words joined by single spaces and newlines, with flat spans of whole
@@ -81,14 +82,14 @@ def write_conll(documents: Iterable[Document], path: Path, *, overwrite: bool = 
         OutputError: If the file exists and may not be replaced, an id is empty or no single line, a label has white
             space, or the disk is full.
     """
-    tally = Tally()
+    counter = IssueCounter()
     with writing(path, overwrite=overwrite) as file:
         for document in documents:
-            file.write(_lines(document, tally))
-    return tally.remarks()
+            file.write(_lines(document, counter))
+    return counter.issues
 
 
-def _lines(document: Document, tally: Tally) -> bytes:
+def _lines(document: Document, counter: IssueCounter) -> bytes:
     """A document's lines, a blank one behind each sentence."""
     name = document.id
     if not name or "\n" in name or name.endswith("\r"):
@@ -96,9 +97,9 @@ def _lines(document: Document, tally: Tally) -> bytes:
     for span in document.spans:
         if re.search(r"\s", span.label):
             raise OutputError(f"document {name}: CoNLL cannot hold the label {span.label!r}, it has white space")
-    sentences = tag_words(document, tally)
+    sentences = tag_words(document, counter)
     if join_words([word for word, _ in sentence] for sentence in sentences) != document.text:
-        tally.add(REBUILT, name)
+        counter.add(REBUILT, name)
     blocks = ["".join(f"{word}\t{tag}\n" for word, tag in sentence) for sentence in sentences]
     try:
         return (f"# newdoc id = {name}\n" + "\n".join([*blocks, ""]) + "\n" * (not blocks)).encode()
@@ -143,7 +144,7 @@ class _File:
     draft: _Draft = field(default_factory=lambda: _Draft(0))
 
     def documents(self) -> Iterator[Document]:
-        for number, line in read_lines(self.path, self.reading.encoding):
+        for number, line in read_lines(self.path, self.reading.options.encoding):
             marker, name = _marker(line)
             if marker:
                 yield from self._start(_Draft(number, marker, name))
@@ -170,7 +171,7 @@ class _File:
         tag = parse_tag(columns[-1])
         # "# O" is the word # and its tag, as long as it has the columns of a word's line.
         if line.startswith("# ") and "\t" not in line and (tag is None or len(columns) not in {self.columns or 2}):
-            self.reading.aside("comment lines", self.path, number)
+            self.reading.add_issue("comment lines", self.path, number)
             return
         if len(columns) < 2:
             raise DataError("expected a word and its tag, found one column")
@@ -192,7 +193,7 @@ class _File:
     def _settle(self, line: str, number: int, columns: int) -> None:
         self.separator, self.columns = "\t" if "\t" in line else " ", columns
         if columns > 2:
-            self.reading.tally.add("columns between word and tag", f"{self.path}:{number}", columns - 2)
+            self.reading.add_issue("columns between word and tag", self.path, number, count=columns - 2)
 
     def _end_sentence(self) -> None:
         draft = self.draft
@@ -216,7 +217,7 @@ class _File:
         with self.reading.guarded(self.path, draft.line):
             document = document_of_words(name, draft.sentences, draft.entities)
             if lost := len(draft.entities) - len(document.spans):
-                self.reading.tally.add(WORDLESS, name, lost)
+                self.reading.add_issue(WORDLESS, name, count=lost)
         if document is not None:
             yield document
 

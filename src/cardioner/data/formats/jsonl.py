@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cardioner.data.formats.corpus import Reading, Remark
+    from cardioner.data.corpus import Issue
+    from cardioner.data.formats.reading import Reading
 
 SUFFIXES = (".jsonl", ".ndjson")
 _LISTS = ("tags", "spans", "entities")
@@ -50,7 +51,7 @@ def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
             yield from _read_file(stem, file, reading)
 
 
-def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a file of JSON objects, one document at a time, in UTF-8; `read_jsonl` gives back equal documents.
 
     Args:
@@ -103,7 +104,7 @@ def line_files(path: Path, suffixes: Collection[str], reading: Reading) -> list[
     kept = set(chosen)
     for file in files:
         if file not in kept:
-            reading.aside("hidden files" if _is_hidden(file, path) else "other files", file)
+            reading.add_issue("hidden files" if _is_hidden(file, path) else "other files", file)
     return [(file.relative_to(path).with_suffix("").as_posix(), file) for file in chosen]
 
 
@@ -115,9 +116,9 @@ def _is_hidden(file: Path, folder: Path) -> bool:
 
 
 def _read_file(stem: str, path: Path, reading: Reading) -> Iterator[Document]:
-    for number, line in read_lines(path, reading.encoding):
+    for number, line in read_lines(path, reading.options.encoding):
         if not line.strip(" \t\r"):
-            reading.aside("blank lines", path, number)
+            reading.add_issue("blank lines", path, number)
             continue
         document = None
         with reading.guarded(path, number):
@@ -132,11 +133,11 @@ def _read_file(stem: str, path: Path, reading: Reading) -> Iterator[Document]:
 
 def _set_aside(marked: str | None, others: int, reading: Reading, *, where: tuple[Path, int]) -> None:
     if marked is None:
-        if reading.require_annotations:
+        if reading.options.require_annotations:
             raise DataError(f"expected a list of spans under {_either(_LISTS)}; an empty one marks a note without any")
-        reading.aside("notes without tags", *where)
+        reading.add_issue("notes without tags", *where)
     for _ in range(others):
-        reading.aside("other keys", *where)
+        reading.add_issue("other keys", *where)
 
 
 def _decode(line: str) -> Mapping[str, Any]:

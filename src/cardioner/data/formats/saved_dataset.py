@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cardioner._io import staging
+from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document
-from cardioner.data.formats.corpus import Tally
 from cardioner.data.formats.words import (
     REBUILT,
     WORDLESS,
@@ -31,7 +31,8 @@ from cardioner.errors import DataError, OutputError, UsageError, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cardioner.data.formats.corpus import Reading, Remark
+    from cardioner.data.corpus import Issue
+    from cardioner.data.formats.reading import Reading
 
 _WORDS = ("tokens", "words")
 _TAGS = ("ner_tags", "tags", "labels")
@@ -87,7 +88,7 @@ def documents_of(dataset: Any, reading: Reading) -> Iterator[Document]:
     yield from _documents(dataset, reading, path=None)
 
 
-def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a folder as `save_to_disk` does, one document at a time: `id`, `tokens` and `ner_tags` (BIO class labels).
 
     Args:
@@ -105,15 +106,15 @@ def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool 
     """
     datasets = _package()
     _check_place(path, overwrite=overwrite)
-    tally = Tally()
+    counter = IssueCounter()
     with staging(path) as stage:
         # The names of all tags come first in a table, so rows wait in a file until the last one is known.
-        types = _spool(documents, stage / "rows.jsonl", tally)
+        types = _spool(documents, stage / "rows.jsonl", counter)
         with _quiet(datasets):
             _save(datasets, stage, LabelSet.from_types(types).tags)
         _check_place(path, overwrite=overwrite)
         _replace(path, stage)
-    return tally.remarks()
+    return counter.issues
 
 
 def _package() -> Any:
@@ -174,7 +175,7 @@ def _own_ids(tables: Iterable[_Table], reading: Reading) -> bool:
                 repeated, first = repeated + 1, first or f"{table.where}, row {number}"
             seen.add(name)
     if repeated:
-        reading.tally.add("ids that occur before, all rows numbered instead", first, repeated)
+        reading.add_issue("ids that occur before, all rows numbered instead", first, count=repeated)
     return not repeated
 
 
@@ -208,7 +209,7 @@ class _Table:
 
     def documents(self, reading: Reading, *, own_ids: bool) -> Iterator[Document]:
         for column in self.others:
-            reading.aside(f"column {column}", self.where)
+            reading.add_issue(f"column {column}", self.where)
         tags = TagReader()
         for number in range(len(self.table)):
             document = None
@@ -243,7 +244,7 @@ class _Table:
         entities = reader.entities(parsed, where=where)
         document = document_of_words(name, [words], entities)
         if lost := len(entities) - len(document.spans):
-            reading.tally.add(WORDLESS, name, lost)
+            reading.add_issue(WORDLESS, name, count=lost)
         return document
 
     def _tag(self, tag: Any, where: str) -> tuple[str, str]:
@@ -292,16 +293,16 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
 
 
-def _spool(documents: Iterable[Document], spool: Path, tally: Tally) -> set[str]:
+def _spool(documents: Iterable[Document], spool: Path, counter: IssueCounter) -> set[str]:
     """Write rows with their tags' names as lines; the entity types in them."""
     types = set[str]()
     with spool.open("xb") as file:
         for document in documents:
-            sentences = tag_words(document, tally)
+            sentences = tag_words(document, counter)
             rows = list(chain.from_iterable(sentences))
             words, tags = [word for word, _ in rows], [tag for _, tag in rows]
             if join_words([words]) != document.text:
-                tally.add(REBUILT, document.id)
+                counter.add(REBUILT, document.id)
             types.update(tag[2:] for tag in tags if tag.startswith("B-"))
             file.write(_encode(document.id, {"id": document.id, "tokens": words, "ner_tags": tags}))
         if not file.tell():

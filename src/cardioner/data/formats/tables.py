@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from cardioner.data.formats.corpus import Reading
+    from cardioner.data.formats.reading import Reading
 
 HEADER = ("filename", "label", "start_span", "end_span", "text")
 """The columns of a table as it is written."""
@@ -111,19 +111,19 @@ class _Columns(NamedTuple):
 
 
 def _rows_of_table(path: Path, reading: Reading, others: set[str]) -> Iterator[Row]:
-    content = read_text(path, reading.encoding).removeprefix("\ufeff")
+    content = read_text(path, reading.options.encoding).removeprefix("\ufeff")
     columns = None
     at, line = 0, 1
     while at < len(content):
         cut = _cut_literally(content, at) if columns is None else _cut(content, at, columns)
         row = None
         if not "".join(cut.fields).strip():
-            reading.aside("blank lines", path, line)
+            reading.add_issue("blank lines", path, line)
         elif columns is None:
             columns = _columns(cut.fields, path, line)
             for name in _other_names(cut.fields, columns) - others:
                 others.add(name)
-                reading.aside("other columns", path, line)
+                reading.add_issue("other columns", path, line)
         else:
             with reading.guarded(path, line):
                 row = _row(cut.fields, columns, place=(path, line))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cardioner._io import publish, staging, writing
+from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
-from cardioner.data.formats.corpus import Tally
 from cardioner.data.formats.files import FileNames, check_folder, read_text
 from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
 from cardioner.errors import DataError, OutputError
@@ -20,7 +20,8 @@ from cardioner.errors import DataError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cardioner.data.formats.corpus import Reading, Remark
+    from cardioner.data.corpus import Issue
+    from cardioner.data.formats.reading import Reading
 
 _SUFFIXES = (".tsv", ".tab")
 _TABLE = "annotations.tsv"
@@ -43,8 +44,8 @@ def read_tsv(path: Path, reading: Reading) -> Iterator[Document]:
     """Read the notes of a table, one document at a time, sorted by id; a note without rows has no spans.
 
     The id of a document is the path of its `.txt` relative to the folder of the notes, without the suffix and with `/`.
-    That folder is `reading.texts`; without, it is looked for: beside the table, then in a sub-folder with a usual name
-    (of a folder, all sub-folders count). Rows are kept until their note is read. Spans come in text order.
+    That folder is the option `texts`; without it the notes are looked for beside the table, then in a sub-folder with
+    a usual name (of a folder, all sub-folders count). Rows are kept until their note is read. Spans come in text order.
 
     Args:
         path: A table, or a folder whose tables are read in sorted order.
@@ -59,10 +60,10 @@ def read_tsv(path: Path, reading: Reading) -> Iterator[Document]:
 def read_tsv_spans(path: Path, reading: Reading) -> Iterator[Document | Annotations]:
     """Read the notes of a table as `read_tsv` does, or its spans alone if none of the notes that it names is found.
 
-    Spans alone come one note at a time, sorted by id, in text order, duplicates too, each with its mention, which may
-    be cleaned and is compared with nothing; rows that can be no span come apart from the others. If some of the notes
-    are found, or `reading.texts` is given, every note must be there. A single table without rows names no note and
-    gives nothing; in a folder its notes have no spans.
+    Spans without notes come one note at a time, sorted by id, in text order, duplicates too, each with its mention,
+    which may be cleaned and is compared with nothing; rows that cannot be a span are kept apart from the others. If
+    some of the notes are found, or the option `texts` is given, every note must be there. A single table without rows
+    names no note and gives nothing; in a folder its notes have no spans.
 
     Args:
         path: A table, or a folder whose tables are read in sorted order.
@@ -74,13 +75,13 @@ def read_tsv_spans(path: Path, reading: Reading) -> Iterator[Document | Annotati
     found = _find(path, reading)
     named = not found.rows.keys().isdisjoint(found.notes)
     of_folder = path.is_dir() and found.notes and not found.rows
-    if named or of_folder or reading.texts is not None:
+    if named or of_folder or reading.options.texts is not None:
         yield from _read_documents(path, found, reading)
     else:
         yield from _read_spans_alone(path, found, reading)
 
 
-def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Remark, ...]:
+def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a table, or a folder of one and its notes, one document at a time.
 
     Args:
@@ -95,12 +96,12 @@ def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = Fa
         OutputError: If the file exists, or the folder holds annotations or other text under the name of a note; if an
             id occurs twice or cannot be a file name; or if nothing can be written there.
     """
-    tally = Tally()
+    counter = IssueCounter()
     if path.suffix.lower() in _SUFFIXES:
-        _write_table(documents, path, overwrite=overwrite, tally=tally)
+        _write_table(documents, path, overwrite=overwrite, counter=counter)
     else:
-        _write_folder(documents, path, overwrite=overwrite, tally=tally)
-    return tally.remarks()
+        _write_folder(documents, path, overwrite=overwrite, counter=counter)
+    return counter.issues
 
 
 # Finding files -------------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def _find(path: Path, reading: Reading) -> _Found:
     rows: dict[str, list[Row]] = {}
     for row in read_rows(tables, reading):
         rows.setdefault(row.document, []).append(row)
-    return _Found(tables, rows, _find_notes(path, set(rows), reading.texts))
+    return _Found(tables, rows, _find_notes(path, set(rows), reading.options.texts))
 
 
 def _find_tables(path: Path) -> list[Path]:
@@ -183,12 +184,12 @@ def _places(path: Path, names: set[str]) -> Iterator[dict[str, Path]]:
 def _remark_on_files(path: Path, used: set[Path], reading: Reading) -> None:
     """Count the files of the folders that were given which are neither a table nor a note."""
     seen = set(used)
-    for folder in (path, reading.texts):
+    for folder in (path, reading.options.texts):
         if folder is None or not folder.is_dir():
             continue
         for file in sorted(file for file in folder.rglob("*") if file.is_file() and file not in seen):
             seen.add(file)
-            reading.aside("hidden files" if _is_hidden(file, folder) else "other files", file)
+            reading.add_issue("hidden files" if _is_hidden(file, folder) else "other files", file)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -198,8 +199,8 @@ def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Doc
     rows, notes = found.rows, found.notes
     _refuse_no_notes(path, found, reading)
     _remark_on_files(path, {*found.tables, *notes.values()}, reading)
-    stopped = reading.on_error == "stop" and reading.problems
-    if reading.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
+    stopped = reading.options.on_error == "stop" and reading.report.problems
+    if reading.options.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
         raise DataError(
             f"{path}: expected annotations, but no row names any of the {len(notes)} notes; "
             "compare the names, or give the folder of the notes (--texts DIR)"
@@ -214,8 +215,10 @@ def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Doc
 
 
 def _refuse_no_notes(path: Path, found: _Found, reading: Reading) -> None:
-    if not found.notes and reading.texts is not None:
-        raise DataError(f"{reading.texts}: expected the folder of the notes (--texts DIR), found no .txt file there")
+    if not found.notes and reading.options.texts is not None:
+        raise DataError(
+            f"{reading.options.texts}: expected the folder of the notes (--texts DIR), found no .txt file there"
+        )
     if not found.notes:
         raise DataError(
             f"{path}: found no .txt file beside it, nor in a sub-folder {', '.join(_TEXT_FOLDERS)}; "
@@ -234,7 +237,7 @@ def _refuse_rows_without_note(rows: Mapping[str, Sequence[Row]], notes: Mapping[
 
 
 def _read_document(name: str, note: Path, *, rows: Sequence[Row], reading: Reading) -> Document:
-    text = read_text(note, reading.encoding)
+    text = read_text(note, reading.options.encoding)
     spans = []
     for row in rows:
         with reading.guarded(row.path, row.line):
@@ -254,11 +257,11 @@ def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[A
             raise DataError("expected the name of a note in the column of the document, found none")
     for name in sorted(found.rows):
         rows = found.rows.pop(name)
-        reading.aside(_ALONE, rows[0].path, rows[0].line)
+        reading.add_issue(_ALONE, rows[0].path, rows[0].line)
         rows.sort(key=_in_text_order)
         possible, impossible = ([row for row in rows if (row.start < row.end) is kind] for kind in (True, False))
         for row in impossible:
-            reading.aside(_IMPOSSIBLE, row.path, row.line)
+            reading.add_issue(_IMPOSSIBLE, row.path, row.line)
         yield Annotations(
             name,
             tuple(Span(row.start, row.end, row.label) for row in possible),
@@ -292,7 +295,7 @@ def _matches(row: Row, text: str, shift: int = 0) -> bool:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _write_table(documents: Iterable[Document], path: Path, *, overwrite: bool, tally: Tally) -> None:
+def _write_table(documents: Iterable[Document], path: Path, *, overwrite: bool, counter: IssueCounter) -> None:
     ids = set[str]()
     with writing(path, overwrite=overwrite) as file:
         file.write(row_text(HEADER).encode())
@@ -300,14 +303,14 @@ def _write_table(documents: Iterable[Document], path: Path, *, overwrite: bool, 
             if document.id in ids:
                 raise OutputError(f"the document id {document.id!r} occurs more than once; rename one")
             ids.add(document.id)
-            rows = _encode_rows(document, tally)
+            rows = _encode_rows(document, counter)
             file.write(rows)
-            tally.add("texts, not in a TSV file", document.id)
+            counter.add("texts, not in a TSV file", document.id)
             if not rows:
-                tally.add("documents without spans, not in a TSV file", document.id)
+                counter.add("documents without spans, not in a TSV file", document.id)
 
 
-def _write_folder(documents: Iterable[Document], path: Path, *, overwrite: bool, tally: Tally) -> None:
+def _write_folder(documents: Iterable[Document], path: Path, *, overwrite: bool, counter: IssueCounter) -> None:
     names = FileNames(".txt")
     with staging(path) as stage:
         with (stage / _TABLE).open("xb") as table:
@@ -318,7 +321,7 @@ def _write_folder(documents: Iterable[Document], path: Path, *, overwrite: bool,
                 note = stage / f"{document.id}.txt"
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_bytes(document.text.encode())
-                table.write(_encode_rows(document, tally))
+                table.write(_encode_rows(document, counter))
         notes = {path / f"{name}.txt": stage / f"{name}.txt" for name in names}
         check_folder(path, notes, suffixes=[".tsv", ".ann"], overwrite=overwrite)
         # the table first: rows without notes are noticed, notes without rows are not
@@ -332,17 +335,17 @@ def _refuse_table_name(name: str) -> None:
         raise OutputError(f"the document id {name!r} needs a folder where the file {_TABLE} goes; rename it")
 
 
-def _encode_rows(document: Document, tally: Tally) -> bytes:
+def _encode_rows(document: Document, counter: IssueCounter) -> bytes:
     """The rows of a note; what they cannot hold is counted."""
     # A reader takes one `.txt` off, which may be part of the id.
     name = f"{document.id}.txt" if document.id.endswith(".txt") else document.id
     rows = []
     for span in document.spans:
         if len(span.fragments) > 1:
-            tally.add("discontinuous spans, left out", document.id)
+            counter.add("discontinuous spans, left out", document.id)
             continue
         if span.score is not None:
-            tally.add("scores, left out", document.id)
+            counter.add("scores, left out", document.id)
         rows.append(row_text((name, span.label, str(span.start), str(span.end), document.text_of(span))))
     try:
         return "".join(rows).encode()

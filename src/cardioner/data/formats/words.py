@@ -16,7 +16,8 @@ from cardioner.data.documents import Document, Span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cardioner.data.formats.corpus import Reading, Tally
+    from cardioner.data.corpus import IssueCounter
+    from cardioner.data.formats.reading import Reading
 
 OUTSIDE = "O"
 REBUILT = "texts, rebuilt with single spaces"
@@ -82,7 +83,7 @@ class TagReader:
     def report(self, reading: Reading) -> None:
         """Count what was met aside, when the source is at its end."""
         if self._opens and self._stray:
-            reading.tally.add(_STRAY, self._where, self._stray)
+            reading.add_issue(_STRAY, self._where, count=self._stray)
 
     def _note(self, position: str, where: str) -> None:
         self._opens |= position == "B"
@@ -143,21 +144,21 @@ def cut_words(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def tag_words(document: Document, tally: Tally) -> list[list[tuple[str, str]]]:
+def tag_words(document: Document, counter: IssueCounter) -> list[list[tuple[str, str]]]:
     """Cut a document into words with BIO tags, a sentence for each line of the text that has words.
 
     A line that ends inside of a kept span goes on in the same sentence, as no tag can cross the end of one.
 
     Args:
         document: The note.
-        tally: Where spans are counted that tags cannot carry as they are. Of spans that claim the same word the longest
-            is kept, of equally long ones the first.
+        counter: Counts spans that tags cannot carry as they are. Of spans that claim the same word the longest is kept,
+            of equally long ones the first.
 
     Returns:
         Word and tag, sentence by sentence.
     """
     words = cut_words(document.text)
-    tags = _tags(document, words, tally)
+    tags = _tags(document, words, counter)
     sentences: list[list[tuple[str, str]]] = []
     behind = 0
     for (start, end), tag in zip(words, tags, strict=True):
@@ -169,18 +170,18 @@ def tag_words(document: Document, tally: Tally) -> list[list[tuple[str, str]]]:
     return sentences
 
 
-def _tags(document: Document, words: Sequence[tuple[int, int]], tally: Tally) -> list[str]:
+def _tags(document: Document, words: Sequence[tuple[int, int]], counter: IssueCounter) -> list[str]:
     tags = [OUTSIDE] * len(words)
     owner = _owners(len(document.text), words)
     for span in sorted(document.spans, key=lambda span: (-span.length, span.start, span.label)):
         inside = [index for index in owner[span.start : span.end] if index >= 0]
         first, stop = (inside[0], inside[-1] + 1) if inside else (0, 0)
         if (obstacle := _obstacle(span, tags[first:stop])) is not None:
-            tally.add(obstacle, document.id)
+            counter.add(obstacle, document.id)
             continue
         tags[first:stop] = [f"B-{span.label}", *[f"I-{span.label}"] * (stop - first - 1)]
         for change in _changes(span, words[first][0], words[stop - 1][1]):
-            tally.add(change, document.id)
+            counter.add(change, document.id)
     return tags
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cardioner.data.documents import rename_labels
-from cardioner.data.formats import Reading, detect_format, stream_corpus
-from cardioner.data.near_duplicates import group_similar
+from cardioner.data.formats import Reading, ReadOptions, detect_format, stream_corpus
+from cardioner.data.formats.reading import MALFORMED
+from cardioner.data.near_duplicates import group_near_duplicates
 from cardioner.data.quality.counting import Count, FlatCount, PartCount
 from cardioner.data.quality.findings import CheckReport, SimilarTexts, Source
 from cardioner.data.quality.tokens import Tokens, words
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cardioner.data.documents import Document
-
-_MALFORMED = "malformed, skipped"
-"""The kind under which `Reading` counts what it skips; the report has a place of its own for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def _check(paths: Sequence[Path], request: Request) -> None:
 
 
 def _reading(request: Request) -> Reading:
-    return Reading(encoding=request.encoding, texts=request.texts, on_error="skip")
+    return Reading(ReadOptions(request.format, request.encoding, request.texts, "skip"))
 
 
 @dataclass(slots=True)
@@ -135,7 +133,7 @@ class _Reader:
         """Every document with the name of its part; what cannot be read is left to the readings."""
         for path, reading in self.readings.items():
             with reading.guarded(path):
-                for document in stream_corpus(path, self.request.format, reading=reading):
+                for document in stream_corpus(path, reading=reading):
                     part = self._part(path, document.id)
                     if part is not None:
                         yield part, self._renamed(path, document)
@@ -145,14 +143,14 @@ class _Reader:
             return str(path)
         self.awaited.discard(name)
         if name not in self.part_of:
-            self.readings[path].aside("documents in no part of the splits", f"{path}: document {name}")
+            self.readings[path].add_issue("documents in no part of the splits", f"{path}: document {name}")
         return self.part_of.get(name)
 
     def _renamed(self, path: Path, document: Document) -> Document:
         self.met.update(span.label for span in document.spans)
         (renamed,) = rename_labels([document], dict(self.request.mapping))
         for _ in range(len(document.spans) - len(renamed.spans)):
-            self.readings[path].aside("spans of a type that --map drops", f"{path}: document {document.id}")
+            self.readings[path].add_issue("spans of a type that --map drops", f"{path}: document {document.id}")
         return renamed
 
     def finish(self) -> None:
@@ -182,7 +180,7 @@ def _group(
                 advance()
             yield str(len(count.members) - 1), document.text  # an id may be in several parts, a number is not
 
-    groups = [(sorted(map(int, group.ids)), group.identical) for group in group_similar(texts())]
+    groups = [(sorted(map(int, group.ids)), group.identical) for group in group_near_duplicates(texts())]
     return tuple(
         SimilarTexts(tuple(count.members[number] for number in numbers), identical)
         for numbers, identical in sorted(groups)
@@ -190,7 +188,6 @@ def _group(
 
 
 def _source(path: Path, reading: Reading) -> Source:
-    remarks = reading.tally.remarks()
-    malformed = sum(remark.count for remark in remarks if remark.kind == _MALFORMED)
-    others = tuple(remark for remark in remarks if remark.kind != _MALFORMED)
-    return Source(str(path), malformed, reading.problems, others)
+    report = reading.report
+    issues = tuple(issue for issue in report.issues if issue.kind != MALFORMED)
+    return Source(str(path), report.malformed, report.problems, issues)

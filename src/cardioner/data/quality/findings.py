@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cardioner.data.corpus import Issue
     from cardioner.data.documents import Document
-    from cardioner.data.formats import Remark
     from cardioner.data.quality.type_names import Alike
 
 
@@ -128,18 +128,17 @@ class Source:
         path: The corpus.
         malformed: How many files, lines or documents of it could not be used.
         problems: The first of them, each with its place.
-        remarks: What was set aside.
+        issues: What was left out or repaired.
     """
 
     path: str
     malformed: int
     problems: tuple[str, ...]
-    remarks: tuple[Remark, ...]
+    issues: tuple[Issue, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        remarks = [asdict(remark) for remark in self.remarks]
-        return {"path": self.path, "malformed": self.malformed, "problems": [*self.problems], "set_aside": remarks}
+        return asdict(self) | {"problems": [*self.problems], "issues": [asdict(issue) for issue in self.issues]}
 
 
 @dataclass(frozen=True, slots=True)

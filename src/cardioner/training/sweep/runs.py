@@ -19,7 +19,7 @@ from cardioner.training.sweep.process import Job, Message, Problem, Step, Tagged
 from cardioner.training.sweep.recipes import Plan, Recipe
 
 if TYPE_CHECKING:
-    from cardioner.evaluation.intervals import Comparison
+    from cardioner.evaluation.comparison import Comparison
 
 REPORT = "ablation.json"
 STATE = "ablation-state.json"
@@ -128,9 +128,9 @@ def _pairs(plan: Plan, spans: Mapping[str, tuple[Span, ...]]) -> list[Pair]:
 
 
 def _compare(here: Sequence[Pair], there: Sequence[Pair], *, samples: int, seed: int) -> Comparison:
-    from cardioner.evaluation.intervals import compare  # noqa: PLC0415 - numpy takes a moment to load
+    from cardioner.evaluation.comparison import compare_pairs  # noqa: PLC0415 - numpy takes a moment to load
 
-    return compare(here, there, samples=samples, seed=seed)
+    return compare_pairs(here, there, samples=samples, seed=seed)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import Remark, read_corpus, write_corpus
+from cardioner.data.formats import Issue, read_corpus, write_corpus
 from cardioner.errors import DataError, FormatError, OutputError
 
 TEXT = "Severe mitral and aortic stenosis.\n"
@@ -73,7 +73,7 @@ def test_a_file_that_is_not_utf8_is_named_with_the_byte(tmp_path: Path, suffix: 
         ("nowhere", "does not exist"),
         ("x" * 300, "cannot be read"),
         ("empty", "holds no .txt file"),
-        ("a.ann", "is no corpus by its name"),
+        ("a.ann", "the format is not clear from the name"),
     ],
 )
 def test_what_is_no_corpus_is_refused_with_what_was_expected(tmp_path: Path, name: str, found: str) -> None:
@@ -90,10 +90,10 @@ def test_files_that_do_not_pair_up_are_remarked_on(tmp_path: Path) -> None:
     (tmp_path / "annotation.conf").touch()
     corpus = read_corpus(tmp_path)
     assert [document.id for document in corpus.documents] == ["bare", "whole"]
-    assert corpus.remarks == (
-        Remark(".ann without .txt", 1, str(tmp_path / "lonely.ann")),
-        Remark(".txt without .ann", 1, str(tmp_path / "bare.txt")),
-        Remark("other files", 1, str(tmp_path / "annotation.conf")),
+    assert corpus.report.issues == (
+        Issue(".ann without .txt", 1, str(tmp_path / "lonely.ann")),
+        Issue(".txt without .ann", 1, str(tmp_path / "bare.txt")),
+        Issue("other files", 1, str(tmp_path / "annotation.conf")),
     )
 
 
@@ -110,7 +110,7 @@ def test_required_annotations_that_are_missing_are_listed_up_to_ten(tmp_path: Pa
 def test_an_empty_annotation_file_is_a_note_without_entities(tmp_path: Path) -> None:
     put(tmp_path, "a", annotations="")
     corpus = read_corpus(tmp_path, require_annotations=True)
-    assert (corpus.documents, corpus.remarks) == ((Document("a", TEXT),), ())
+    assert (corpus.documents, corpus.report.issues) == ((Document("a", TEXT),), ())
 
 
 # Reading lines
@@ -157,10 +157,12 @@ def test_only_newlines_end_a_line_of_annotations(tmp_path: Path) -> None:
 def test_other_lines_are_counted_by_kind_with_the_first_place(tmp_path: Path) -> None:
     lines = (
         "#1\tAnnotatorNotes T1\tsure\nE1\tEvent:T1\nR1\tCauses Arg1:T1 Arg2:T2\t\nA1\tNegated T1\nM1\tNegated T1\n"
-        "N1\tReference T1 ICD:I35\tname\n*\tEquiv T1 T2\n\n# a remark\n"
+        "N1\tReference T1 ICD:I35\tname\n*\tEquiv T1 T2\n\n# a issue\n"
     )
     put(tmp_path, "a", annotations=lines)
-    counts = {remark.kind: (remark.count, remark.where.rpartition(":")[2]) for remark in read_corpus(tmp_path).remarks}
+    counts = {
+        issue.kind: (issue.count, issue.where.rpartition(":")[2]) for issue in read_corpus(tmp_path).report.issues
+    }
     assert counts == {
         "# lines": (2, "1"),
         "E lines": (1, "2"),
@@ -284,9 +286,7 @@ def test_an_id_that_is_no_file_in_the_folder_is_refused(tmp_path: Path, name: st
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "names", [("a", "a"), ("Note", "nOTE"), ("e\u0301", "\u00e9"), ("a", "A.txt/b"), ("a.ann/b", "a")]
-)
+@pytest.mark.parametrize("names", [("Note", "nOTE"), ("e\u0301", "\u00e9"), ("a", "A.txt/b"), ("a.ann/b", "a")])
 def test_ids_that_share_a_file_name_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     with pytest.raises(OutputError, match=r"same file names|a file of another document"):
         write_corpus([Document(name, TEXT) for name in names], tmp_path)
@@ -317,7 +317,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(tmp_path: Path, m
     out = tmp_path / "out"
     out.mkdir()
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\); free some space"):
+    with pytest.raises(OutputError, match="out cannot be written: the disk is full: free some space and try again"):
         write_corpus([Document("a", TEXT)], out)
     assert not list(out.iterdir())
     assert list(tmp_path.iterdir()) == [out]
@@ -329,7 +329,7 @@ def test_hidden_files_are_counted_and_not_read(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints" / "a-checkpoint.txt").write_text("x")
     corpus = read_corpus(tmp_path)
     assert [document.id for document in corpus.documents] == ["a"]
-    assert [(remark.kind, remark.count) for remark in corpus.remarks] == [("hidden files", 1)]
+    assert [(issue.kind, issue.count) for issue in corpus.report.issues] == [("hidden files", 1)]
 
 
 @pytest.mark.parametrize("score", ["1.2.3e-5", "1.9", "high"])
@@ -339,4 +339,4 @@ def test_a_note_that_is_no_score_is_set_aside(score: str, tmp_path: Path) -> Non
         file.write(f"#1\tAnnotatorNotes T1\tscore {score}\n")
     corpus = read_corpus(tmp_path)
     assert corpus.documents[0].spans[0].score is None
-    assert [remark.kind for remark in corpus.remarks] == ["# lines"]
+    assert [issue.kind for issue in corpus.report.issues] == ["# lines"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import Remark, detect_format, read_corpus, write_corpus
+from cardioner.data.formats import Issue, detect_format, read_corpus, write_corpus
 from cardioner.errors import DataError, FormatError, OutputError
 
 CANARY = "Zebraquist"
@@ -35,7 +35,7 @@ def test_words_become_text_and_tags_become_spans(tmp_path: Path) -> None:
     assert read_corpus(path).documents == (
         Document("notes", "Severe pain .\nNo \U0001fac0e\u0301", (Span(0, 11, "X"), Span(17, 20, "Y-Z"))),
     )
-    assert read_corpus(path).remarks == ()
+    assert read_corpus(path).report.issues == ()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_every_scheme_is_read_alike(tmp_path: Path, tags: str, expected: list[tu
 )
 def test_inside_tags_alone_are_counted_where_the_file_has_opening_ones(tmp_path: Path, tags: str, count: int) -> None:
     mentions(tmp_path, tags)
-    remarks = read_corpus(tmp_path / "notes.conll").remarks
-    assert sum(remark.count for remark in remarks) == count
-    assert {remark.kind for remark in remarks} <= {"inside tags that continued nothing, read as opening"}
+    issues = read_corpus(tmp_path / "notes.conll").report.issues
+    assert sum(issue.count for issue in issues) == count
+    assert {issue.kind for issue in issues} <= {"inside tags that continued nothing, read as opening"}
 
 
 def test_four_columns_are_the_word_first_and_its_tag_last(tmp_path: Path) -> None:
     path = put(tmp_path, "-DOCSTART- -X- -X- O\n\nEU NNP I-NP  S-ORG\nrejects VBZ I-VP O\n")
     corpus = read_corpus(path)
     assert corpus.documents == (Document("notes-1", "EU rejects", (Span(0, 2, "ORG"),)),)
-    assert corpus.remarks == (Remark("columns between word and tag", 2, f"{path}:3"),)
+    assert corpus.report.issues == (Issue("columns between word and tag", 2, f"{path}:3"),)
 
 
 def test_documents_start_where_the_file_says(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_folder_is_read_in_sorted_order_with_ids_below_it(tmp_path: Path) -> N
     other = put(tmp_path, "", "notes.md")
     corpus = read_corpus(tmp_path)
     assert [document.id for document in corpus.documents] == ["c-1", "c-2", "ward/a.x", "ward/b"]
-    assert corpus.remarks == (Remark("other files", 1, str(other)),)
+    assert corpus.report.issues == (Issue("other files", 1, str(other)),)
 
 
 @pytest.mark.parametrize("separator", ["\t", " ", "   "])
@@ -103,7 +103,7 @@ def test_a_word_may_be_any_character(tmp_path: Path, separator: str) -> None:
     path = put(tmp_path, "".join(f"{word}{separator}O\n" for word in words))
     corpus = read_corpus(path)
     assert corpus.documents[0].text == " ".join(words)
-    assert corpus.remarks == ()
+    assert corpus.report.issues == ()
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_words_without_a_character_leave_exact_offsets(tmp_path: Path) -> None:
     path = put(tmp_path, "a\tO\n\tB-X\n\tI-X\nb\tB-X\n\tI-X\n")
     corpus = read_corpus(path)
     assert corpus.documents == (Document("notes", "a   b ", (Span(4, 5, "X"),)),)
-    assert corpus.remarks == (Remark("entities whose words have no character, left out", 1, "notes"),)
+    assert corpus.report.issues == (Issue("entities whose words have no character, left out", 1, "notes"),)
 
 
 def test_comments_are_counted(tmp_path: Path) -> None:
     path = put(tmp_path, "# sent_id = 3\n# a O\na\tB-X\n# text = a\n#\tO\n")
     corpus = read_corpus(path)
     assert corpus.documents == (Document("notes", "a #", (Span(0, 1, "X"),)),)
-    assert corpus.remarks == (Remark("comment lines", 3, f"{path}:1"),)
+    assert corpus.report.issues == (Issue("comment lines", 3, f"{path}:1"),)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_malformed_line_is_named_without_its_words(tmp_path: Path, line: str, 
     assert CANARY not in str(caught.value)
     skipped = read_corpus(path, on_error="skip")
     assert skipped.documents == (Document("notes", f"{CANARY} b", (Span(11, 12, "X"),)),)
-    assert skipped.remarks == (Remark("malformed, skipped", 1, f"{path}:2"),)
+    assert skipped.report.issues == (Issue("malformed, skipped", 1, f"{path}:2"),)
 
 
 def test_bytes_of_another_encoding_are_refused_or_read_as_named(tmp_path: Path) -> None:
@@ -217,15 +217,15 @@ def test_what_conll_cannot_hold_is_counted(tmp_path: Path) -> None:
         Span(0, 20, "X", fragments=((0, 5), (16, 20))),
         Span(21, 28, "Y"),  # begins with a newline
     )
-    remarks = write_corpus([Document("a", text, spans)], tmp_path / "o.conll", "conll")
-    assert remarks == (
-        Remark("discontinuous spans, left out", 1, "a"),
-        Remark("overlapping spans, left out", 3, "a"),
-        Remark("scores, left out", 1, "a"),
-        Remark("spans that cut a word, widened", 1, "a"),
-        Remark("spans with white space at an edge, trimmed", 1, "a"),
-        Remark("spans without a word, left out", 1, "a"),
-        Remark("texts, rebuilt with single spaces", 1, "a"),
+    issues = write_corpus([Document("a", text, spans)], tmp_path / "o.conll", "conll")
+    assert issues == (
+        Issue("discontinuous spans, left out", 1, "a"),
+        Issue("overlapping spans, left out", 3, "a"),
+        Issue("scores, left out", 1, "a"),
+        Issue("spans that cut a word, widened", 1, "a"),
+        Issue("spans with white space at an edge, trimmed", 1, "a"),
+        Issue("spans without a word, left out", 1, "a"),
+        Issue("texts, rebuilt with single spaces", 1, "a"),
     )
     (again,) = read_corpus(tmp_path / "o.conll").documents
     assert again.text == "heart failure ( mild )\nstable"
@@ -237,9 +237,9 @@ def test_what_conll_cannot_hold_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_span_across_a_line_end_stays_one_span(tmp_path: Path) -> None:
-    remarks = write_corpus([Document("a", "x heart\nfailure\ny", (Span(2, 15, "X"),))], tmp_path / "o.conll", "conll")
+    issues = write_corpus([Document("a", "x heart\nfailure\ny", (Span(2, 15, "X"),))], tmp_path / "o.conll", "conll")
     assert read_corpus(tmp_path / "o.conll").documents == (Document("a", "x heart failure\ny", (Span(2, 15, "X"),)),)
-    assert remarks == (Remark("texts, rebuilt with single spaces", 1, "a"),)
+    assert issues == (Issue("texts, rebuilt with single spaces", 1, "a"),)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import Reading, Remark, detect_format, read_corpus, write_corpus
+from cardioner.data.formats import Issue, Reading, detect_format, read_corpus, write_corpus
 from cardioner.data.formats.saved_dataset import documents_of
 from cardioner.errors import DataError, OutputError, UsageError
 
@@ -57,7 +57,7 @@ def test_class_labels_become_spans_of_the_rebuilt_text(tmp_path: Path) -> None:
         Document("a", "Severe pain . x", (Span(0, 11, "X"), Span(14, 15, "Y"))),
         Document("b", ""),
     )
-    assert [(remark.kind, remark.count) for remark in corpus.remarks] == [
+    assert [(issue.kind, issue.count) for issue in corpus.report.issues] == [
         ("inside tags that continued nothing, read as opening", 1)
     ]
 
@@ -81,8 +81,8 @@ def test_ids_that_each_split_counts_anew_give_way_to_numbers_and_are_counted(tmp
     path = saved(splits, tmp_path)
     corpus = read_corpus(path)
     assert [document.id for document in corpus.documents] == ["train/0", "train/1", "test/0"]
-    remark = Remark("ids that occur before, all rows numbered instead", 1, f"{path} (test), row 0")
-    assert remark in corpus.remarks
+    issue = Issue("ids that occur before, all rows numbered instead", 1, f"{path} (test), row 0")
+    assert issue in corpus.report.issues
 
 
 @pytest.mark.parametrize("column", ["ner_tags", "tags", "labels"])
@@ -103,7 +103,7 @@ def test_other_columns_are_counted_and_not_decoded() -> None:
     reading = Reading()
     dataset = Dataset.from_dict({"tokens": [["a"]], "tags": [["O"]], "chunk_tags": [[1]], "labels": [[0]]})
     assert [document.id for document in documents_of(dataset, reading)] == ["row/0"]
-    assert [remark.kind for remark in reading.tally.remarks()] == ["column chunk_tags", "column labels"]
+    assert [issue.kind for issue in reading.report.issues] == ["column chunk_tags", "column labels"]
 
 
 def test_a_table_that_was_saved_with_another_format_is_read_as_it_is(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_words_without_a_character_leave_exact_offsets() -> None:
     reading = Reading()
     dataset = table([row(tokens=["", "", "a", ""], ner_tags=[1, 0, 3, 4])])
     assert [document.spans for document in documents_of(dataset, reading)] == [(Span(2, 3, "Y"),)]
-    assert [remark.kind for remark in reading.tally.remarks()] == ["entities whose words have no character, left out"]
+    assert [issue.kind for issue in reading.report.issues] == ["entities whose words have no character, left out"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_malformed_row_is_left_out_and_counted(tmp_path: Path) -> None:
     path = saved(table([row(), row(ner_tags=[0]), row()]), tmp_path)
     corpus = read_corpus(path, on_error="skip")
     assert [document.id for document in corpus.documents] == ["row/0", "row/2"]
-    assert Remark("malformed, skipped", 1, str(path)) in corpus.remarks
+    assert Issue("malformed, skipped", 1, str(path)) in corpus.report.issues
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "state.json", "data-00000-of-00001.arrow"])
@@ -229,11 +229,11 @@ def test_documents_become_rows_with_class_labels(tmp_path: Path) -> None:
         Document("b", ""),
         Document("c", "one\ntwo", (Span(4, 7, "Ä b"),)),
     ]
-    remarks = write_corpus(documents, tmp_path / "o", "datasets")
-    assert remarks == (
-        Remark("overlapping spans, left out", 1, "a"),
-        Remark("scores, left out", 1, "a"),
-        Remark("texts, rebuilt with single spaces", 2, "a"),
+    issues = write_corpus(documents, tmp_path / "o", "datasets")
+    assert issues == (
+        Issue("overlapping spans, left out", 1, "a"),
+        Issue("scores, left out", 1, "a"),
+        Issue("texts, rebuilt with single spaces", 2, "a"),
     )
     made = datasets.load_from_disk(str(tmp_path / "o"))
     assert made.features["ner_tags"].feature.names == ["O", "B-X", "I-X", "B-Ä b", "I-Ä b"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import Remark, detect_format, read_corpus, write_corpus
+from cardioner.data.formats import Issue, detect_format, read_corpus, write_corpus
 from cardioner.errors import DataError, FormatError, OutputError
 
 CANARY = "Zebraquist"
@@ -53,7 +53,7 @@ def test_spans_are_found_under_each_accepted_name(tmp_path: Path, spans: str, la
     path = put(tmp_path, note(**{"tags": ..., spans: [{"start": 0, "end": 6, label: "X"}]}))
     corpus = read_corpus(path, require_annotations=True)
     assert corpus.documents == (Document("a", TEXT, (Span(0, 6, "X"),)),)
-    assert corpus.remarks == ()
+    assert corpus.report.issues == ()
 
 
 def test_scores_and_fragments_are_read(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_what_becomes_nothing_is_counted_with_its_first_place(tmp_path: Path) ->
     path = put(tmp_path, note(meta={CANARY: 1}, tags=[odd]), "", note(id="b", tags=...), " \t\r", name="a.jsonl")
     (tmp_path / "README").touch()
     (tmp_path / ".hidden.jsonl").touch()
-    assert read_corpus(tmp_path).remarks == (
-        Remark("blank lines", 2, f"{path}:2"),
-        Remark("hidden files", 1, str(tmp_path / ".hidden.jsonl")),
-        Remark("notes without tags", 1, f"{path}:3"),
-        Remark("other files", 1, str(tmp_path / "README")),
-        Remark("other keys", 3, f"{path}:1"),
+    assert read_corpus(tmp_path).report.issues == (
+        Issue("blank lines", 2, f"{path}:2"),
+        Issue("hidden files", 1, str(tmp_path / ".hidden.jsonl")),
+        Issue("notes without tags", 1, f"{path}:3"),
+        Issue("other files", 1, str(tmp_path / "README")),
+        Issue("other keys", 3, f"{path}:1"),
     )
 
 
@@ -150,7 +150,7 @@ def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "fragments": [[0, 3]]}]), "reach its edges"),
         ('{"id": "a", "text": "x", "text": "' + CANARY + '"}', "more than once in the same object"),
         ('{"id": "a", "text": "x", "meta": [{"k": 1, "k": 2}]}', "more than once in the same object"),
-        (note(text=CANARY + "\ud800"), f"the character at {len(CANARY)} is half of a pair"),
+        (note(text=CANARY + "\ud800"), f"the character at {len(CANARY)} is half of a surrogate pair"),
         (note(id="\udfff"), "half of a surrogate pair"),
         (note(tags=[{"start": 0, "end": 6, "tag": "\ud83e"}]), "span 1: expected a string"),
         ("[" * 200_000, "nested too deeply"),
@@ -170,7 +170,7 @@ def test_a_note_with_a_problem_is_left_out_whole_and_counted(tmp_path: Path) -> 
     path = put(tmp_path, note(), bad, note(id="c", tags=...))
     corpus = read_corpus(path, on_error="skip", require_annotations=True)
     assert [document.id for document in corpus.documents] == ["a"]
-    assert corpus.remarks == (Remark("malformed, skipped", 2, f"{path}:2"),)
+    assert corpus.report.issues == (Issue("malformed, skipped", 2, f"{path}:2"),)
 
 
 def test_a_file_that_breaks_off_keeps_the_notes_of_the_others_when_skipping(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_file_that_breaks_off_keeps_the_notes_of_the_others_when_skipping(tmp_
     put(tmp_path, note(), name="b.jsonl")
     corpus = read_corpus(tmp_path, on_error="skip")
     assert [document.id for document in corpus.documents] == ["a"]
-    assert [remark.kind for remark in corpus.remarks] == ["malformed, skipped"]
+    assert [issue.kind for issue in corpus.report.issues] == ["malformed, skipped"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span, rename_labels
-from cardioner.data.formats import Reading, Remark, stream_corpus, stream_spans, write_corpus
+from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans, write_corpus
 from cardioner.errors import DataError, FormatError, UsageError
 
 HEADER = "filename\tlabel\tstart_span\tend_span\ttext\n"
@@ -28,13 +28,13 @@ def put(folder: Path, table: str, *notes: str, name: str = "spans.tsv") -> Path:
     return path
 
 
-def read(path: Path, **wishes: object) -> tuple[list[Document | Annotations], tuple[Remark, ...]]:
-    reading = Reading(**wishes)  # type: ignore[arg-type]
-    return list(stream_spans(path, reading=reading)), reading.tally.remarks()
+def read(path: Path, **options: object) -> tuple[list[Document | Annotations], tuple[Issue, ...]]:
+    reading = Reading(ReadOptions(**options))  # type: ignore[arg-type]
+    return list(stream_spans(path, reading=reading)), reading.report.issues
 
 
-def one(path: Path, **wishes: object) -> Document | Annotations:
-    (found,), _ = read(path, **wishes)
+def one(path: Path, **options: object) -> Document | Annotations:
+    (found,), _ = read(path, **options)
     return found
 
 
@@ -51,7 +51,7 @@ def test_spans_alone_come_by_id_in_text_order_with_their_mentions(tmp_path: Path
 
 def test_each_note_without_text_is_counted_at_its_first_row(tmp_path: Path) -> None:
     path = put(tmp_path, HEADER + ROWS)
-    assert read(path)[1] == (Remark(ALONE, 2, f"{path}:3"),)
+    assert read(path)[1] == (Issue(ALONE, 2, f"{path}:3"),)
 
 
 def test_a_table_without_a_mention_column_gives_spans_that_say_nothing(tmp_path: Path) -> None:
@@ -87,19 +87,19 @@ def test_spans_alone_are_annotations_where_these_are_required(tmp_path: Path) ->
 def test_the_tables_of_a_folder_are_read_together(tmp_path: Path) -> None:
     put(tmp_path, f"{HEADER}b\tD\t0\t6\tSevere\na\tD\t7\t13\tmitral\n", name="x.tsv")
     put(tmp_path, "file\ttype\tstart\tend\na\tD\t0\t6\n", name="y.tsv")
-    found, remarks = read(tmp_path)
+    found, issues = read(tmp_path)
     assert found == [
         Annotations("a", (Span(0, 6, "D"), Span(7, 13, "D")), (None, "mitral")),
         Annotations("b", (Span(0, 6, "D"),), ("Severe",)),
     ]
-    assert remarks == (Remark(ALONE, 2, f"{tmp_path / 'x.tsv'}:3"),)
+    assert issues == (Issue(ALONE, 2, f"{tmp_path / 'x.tsv'}:3"),)
 
 
 def test_files_of_a_folder_that_are_no_note_of_its_rows_are_counted(tmp_path: Path) -> None:
     put(tmp_path, f"{HEADER}a\tD\t0\t6\tSevere\n", "README.txt", "results/run.txt", ".hidden")
-    found, remarks = read(tmp_path)
+    found, issues = read(tmp_path)
     assert [type(note) for note in found] == [Annotations]
-    assert [(remark.kind, remark.count) for remark in remarks] == [("hidden files", 1), (ALONE, 1), ("other files", 2)]
+    assert [(issue.kind, issue.count) for issue in issues] == [("hidden files", 1), (ALONE, 1), ("other files", 2)]
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_a_malformed_row_is_named_or_skipped_and_counted(tmp_path: Path, row: st
     with pytest.raises(FormatError) as caught:
         read(path)
     assert str(caught.value) == f"{path}:3: {problem}"
-    found, remarks = read(path, on_error="skip")
+    found, issues = read(path, on_error="skip")
     assert found == [Annotations("b", (Span(0, 6, "D"),), ("Severe",))]
-    assert Remark("malformed, skipped", 1, f"{path}:3") in remarks
+    assert Issue("malformed, skipped", 1, f"{path}:3") in issues
 
 
 def test_other_columns_and_blank_lines_are_counted_as_ever(tmp_path: Path) -> None:
     path = put(tmp_path, "filename\tann_id\tlabel\tstart\tend\n\na\tT1\tD\t0\t6\n")
-    assert [remark.kind for remark in read(path)[1]] == ["blank lines", ALONE, "other columns"]
+    assert [issue.kind for issue in read(path)[1]] == ["blank lines", ALONE, "other columns"]
 
 
 # With notes
@@ -136,7 +136,7 @@ def test_a_table_with_its_notes_is_read_as_a_corpus(tmp_path: Path) -> None:
         reading = Reading()
         expected = list(stream_corpus(place, reading=reading))
         assert [document.id for document in expected] == ["a", "b", "c"]
-        assert read(place) == (expected, reading.tally.remarks())
+        assert read(place) == (expected, reading.report.issues)
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -197,7 +197,7 @@ def test_an_unknown_format_or_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no format 'xml'"):
         list(stream_spans(path, "xml", reading=Reading()))
     with pytest.raises(UsageError, match="no encoding 'latin-99'"):
-        list(stream_spans(path, reading=Reading("latin-99")))
+        list(stream_spans(path, reading=Reading(ReadOptions(encoding="latin-99"))))
 
 
 def test_a_corpus_still_needs_its_notes(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_every_row_of_the_official_tables_is_a_span_or_counted_without_texts() -
             header, *rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         assert header == HEADER.split()
         forwards = [row for row in rows if int(row[2]) < int(row[3])]
-        found, remarks = read(table, require_annotations=True, on_error="skip")
+        found, issues = read(table, require_annotations=True, on_error="skip")
         again = [
             [note.id, span.label, str(span.start), str(span.end), mention]
             for note in found
@@ -228,7 +228,7 @@ def test_every_row_of_the_official_tables_is_a_span_or_counted_without_texts() -
         assert sorted(again, key=str) == sorted(forwards, key=str)
         impossible = [len(note.impossible) for note in found if isinstance(note, Annotations)]
         assert sum(impossible) == len(rows) - len(forwards)
-        counts = {remark.kind: remark.count for remark in remarks}
+        counts = {issue.kind: issue.count for issue in issues}
         assert counts.pop(ALONE) == len({row[0] for row in rows})
         assert sum(counts.values()) == len(rows) - len(forwards)
         backwards[table.stem] = len(rows) - len(forwards)
@@ -246,7 +246,7 @@ def test_rows_that_can_be_no_span_come_apart_and_are_counted(tmp_path: Path) -> 
     assert isinstance(document, Annotations)
     assert document.spans == (Span(0, 6, "D"),)
     assert document.impossible == (ImpossibleSpan(6, 6, "D", CANARY), ImpossibleSpan(9, 2, "X", ""))
-    (remark,) = (one for one in reading.tally.remarks() if "no span" in one.kind)
-    assert (remark.count, remark.where) == (2, f"{path}:3")
+    (issue,) = (one for one in reading.report.issues if "no span" in one.kind)
+    assert (issue.count, issue.where) == (2, f"{path}:3")
     renamed = rename_labels([document], {"X": "", "D": "E"})[0]
     assert [span.label for span in renamed.impossible] == ["E"]

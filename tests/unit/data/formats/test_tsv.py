@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import Corpus, Remark, detect_format, read_corpus, write_corpus
+from cardioner.data.formats import Corpus, Issue, ReadReport, detect_format, read_corpus, write_corpus
 from cardioner.data.formats.tsv import is_tsv
 from cardioner.errors import DataError, FormatError, OutputError
 
@@ -70,7 +70,7 @@ def ids(corpus: Corpus) -> list[str]:
 def test_columns_are_found_by_their_names(tmp_path: Path, table: str, others: int) -> None:
     corpus = read_corpus(put(tmp_path, table))
     assert corpus.documents == (Document("a", TEXT, (SEVERE,)),)
-    counts = {remark.kind: remark.count for remark in corpus.remarks if remark.kind != "blank lines"}
+    counts = {issue.kind: issue.count for issue in corpus.report.issues if issue.kind != "blank lines"}
     assert counts == ({"other columns": others} if others else {})
 
 
@@ -80,7 +80,7 @@ def test_another_column_is_counted_once_however_many_tables_have_it(tmp_path: Pa
     (tmp_path / "more.tsv").write_text(table)
     corpus = read_corpus(tmp_path, "tsv")
     assert corpus.documents[0].spans == (SEVERE, SEVERE)
-    assert corpus.remarks == (Remark("other columns", 1, f"{tmp_path / 'more.tsv'}:1"),)
+    assert corpus.report.issues == (Issue("other columns", 1, f"{tmp_path / 'more.tsv'}:1"),)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_blank_lines_are_counted(tmp_path: Path) -> None:
     path = put(tmp_path, f"{HEADER}\n\t\t\t\t\na\tFINDING\t0\t6\tSevere\n\r\n")
     corpus = read_corpus(path)
     assert corpus.documents[0].spans == (SEVERE,)
-    assert corpus.remarks == (Remark("blank lines", 3, f"{path}:2"),)
+    assert corpus.report.issues == (Issue("blank lines", 3, f"{path}:2"),)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_malformed_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     path = put(tmp_path, HEADER + rows)
     corpus = read_corpus(path, on_error="skip")
     assert corpus.documents == (Document("a", TEXT, (SEVERE,)),)
-    assert corpus.remarks == (Remark("malformed, skipped", 3, f"{path}:2"),)
+    assert corpus.report.issues == (Issue("malformed, skipped", 3, f"{path}:2"),)
 
 
 def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
@@ -253,14 +253,14 @@ def test_a_wrong_row_with_a_mark_swallows_no_row_either(tmp_path: Path) -> None:
     path = put(tmp_path, HEADER + rows)
     corpus = read_corpus(path, on_error="skip")
     assert corpus.documents[0].spans == (Span(7, 13, "D"),)
-    assert corpus.remarks == (Remark("malformed, skipped", 2, f"{path}:2"),)
+    assert corpus.report.issues == (Issue("malformed, skipped", 2, f"{path}:2"),)
 
 
 def test_a_mark_whose_closing_gives_too_many_fields_is_a_character(tmp_path: Path) -> None:
     path = put(tmp_path, f'{HEADER}a\tD\t0\t3\t"Sev\nre"\tmore\na\tD\t7\t13\tmitral\n')
     corpus = read_corpus(path, on_error="skip")
     assert corpus.documents[0].spans == (Span(7, 13, "D"),)
-    assert corpus.remarks == (Remark("malformed, skipped", 2, f"{path}:3"),)
+    assert corpus.report.issues == (Issue("malformed, skipped", 2, f"{path}:3"),)
 
 
 def test_a_row_of_many_lines_is_named_by_its_first(tmp_path: Path) -> None:
@@ -306,8 +306,8 @@ def test_the_names_in_the_rows_tell_which_folder_is_meant(tmp_path: Path) -> Non
     put_note(tmp_path / "README.txt")
     expected = (Document("a", TEXT, (SEVERE,)),)
     assert read_corpus(path) == Corpus(expected)
-    remark = Remark("other files", 1, str(tmp_path / "README.txt"))
-    assert read_corpus(tmp_path) == Corpus(expected, (remark,))
+    issue = Issue("other files", 1, str(tmp_path / "README.txt"))
+    assert read_corpus(tmp_path) == Corpus(expected, ReadReport((issue,)))
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -381,9 +381,9 @@ def test_hidden_and_other_files_of_a_folder_are_counted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     put_note(tmp_path / "far" / "a.txt")
     put_note(tmp_path / "far" / "b.pdf")
-    assert read_corpus(tmp_path, texts=tmp_path / "far").remarks == (
-        Remark("hidden files", 2, str(tmp_path / ".b.txt")),
-        Remark("other files", 3, str(tmp_path / "LICENSE")),
+    assert read_corpus(tmp_path, texts=tmp_path / "far").report.issues == (
+        Issue("hidden files", 2, str(tmp_path / ".b.txt")),
+        Issue("other files", 3, str(tmp_path / "LICENSE")),
     )
 
 
@@ -431,7 +431,7 @@ def test_no_word_of_a_note_is_in_a_message(tmp_path: Path, row: str, on_error: s
         told = repr((error, error.__cause__, error.__context__))
     else:
         assert on_error == "skip"
-        told = repr(corpus.remarks)
+        told = repr(corpus.report.issues)
         assert "malformed, skipped" in told
     assert CANARY.lower() not in told.lower()
 
@@ -447,14 +447,14 @@ DOCUMENTS = (
 
 def test_one_file_has_the_form_of_a_submission(tmp_path: Path) -> None:
     path = tmp_path / "new" / "run.tsv"
-    remarks = write_corpus((*DOCUMENTS, Document("c", TEXT)), path, "tsv")
+    issues = write_corpus((*DOCUMENTS, Document("c", TEXT)), path, "tsv")
     assert path.read_bytes().decode() == (
         f"{HEADER}b\tFINDING\t0\t6\tSevere\nb\tV\t7\t13\tmitral\n"
         'a\tDRUG\t0\t2\tNA\na\tD\t0\t8\t"NA\n""x""\r\n"\na\tD\t3\t6\t"""x"""\n'
     )
-    assert remarks == (
-        Remark("documents without spans, not in a TSV file", 1, "c"),
-        Remark("texts, not in a TSV file", 3, "b"),
+    assert issues == (
+        Issue("documents without spans, not in a TSV file", 1, "c"),
+        Issue("texts, not in a TSV file", 3, "b"),
     )
 
 
@@ -472,8 +472,8 @@ def test_what_a_table_cannot_hold_is_counted(tmp_path: Path) -> None:
         Span(0, 13, "C", fragments=((0, 2), (3, 5), (7, 13))),
         Span(7, 13, "D", fragments=((7, 13),)),
     )
-    remarks = write_corpus([Document("a", TEXT, spans)], tmp_path / "out", "tsv")
-    assert remarks == (Remark("discontinuous spans, left out", 2, "a"), Remark("scores, left out", 1, "a"))
+    issues = write_corpus([Document("a", TEXT, spans)], tmp_path / "out", "tsv")
+    assert issues == (Issue("discontinuous spans, left out", 2, "a"), Issue("scores, left out", 1, "a"))
     assert read_corpus(tmp_path / "out").documents[0].spans == (Span(0, 6, "A"), Span(7, 13, "D"))
 
 
@@ -521,7 +521,6 @@ def test_an_id_that_cannot_be_a_file_name_is_refused(tmp_path: Path, name: str) 
 @pytest.mark.parametrize(
     "documents",
     [
-        (DOCUMENTS[0], DOCUMENTS[0]),
         (Document("\ud800", TEXT, (SEVERE,)),),
         (Document("a", TEXT, (Span(0, 6, "\ud800"),)),),
     ],

@@ -207,7 +207,7 @@ def test_everything_malformed_in_every_corpus_is_told_with_file_and_line(tmp_pat
     assert all(any(place in problem for problem in problems) for place in ("a.ann:2", "a.ann:3", "c.ann:1", "e.txt"))
     assert SECRET not in json.dumps(report.to_dict())
     assert (report.total.documents, report.total.entities) == (4, 2)
-    set_aside = [(remark.kind, remark.count) for remark in report.sources[1].remarks]
+    set_aside = [(issue.kind, issue.count) for issue in report.sources[1].issues]
     assert set_aside == [(".txt without .ann", 1), ("R lines", 1)]
 
 
@@ -242,7 +242,7 @@ def test_splits_divide_one_corpus_and_what_they_leave_out_or_lack_is_told(tmp_pa
     assert [(part.name, part.documents) for part in report.parts] == [("train", 2), ("test", 1)]
     assert report.missing_types == {"train": ("B",), "test": ("A", "C")}
     assert report.leaks == tuple(report.similar)  # one text, four notes, two parts
-    assert [(remark.kind, remark.count) for remark in report.sources[0].remarks] == [
+    assert [(issue.kind, issue.count) for issue in report.sources[0].issues] == [
         ("documents in no part of the splits", 1)
     ]
     assert report.malformed == 1
@@ -253,7 +253,7 @@ def test_types_are_renamed_and_dropped_and_a_name_that_nothing_has_is_told(tmp_p
     corpus = put(tmp_path / "c", marked("a", (0, 6, "OLD"), (7, 13, "GONE"), (14, 22, "KEPT")))
     report = check_corpora([corpus], Request(mapping={"OLD": "NEW", "GONE": "", "TYPO": "X"}))
     assert report.total.per_type == {"KEPT": 1, "NEW": 1}
-    assert [(remark.kind, remark.count) for remark in report.sources[0].remarks] == [
+    assert [(issue.kind, issue.count) for issue in report.sources[0].issues] == [
         ("spans of a type that --map drops", 1)
     ]
     assert "--map names TYPO" in report.sources[0].problems[0]

@@ -1,4 +1,4 @@
-"""The page of an evaluation, where a note cannot be drawn or a row can be no span."""
+"""The page of an evaluation, where a note cannot be drawn or a row cannot be a span."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def test_as_many_spans_beside_each_other_are_drawn() -> None:
 def test_rows_that_can_be_no_span_are_told() -> None:
     gold = Document("note", "severe stenosis", (Span(0, 6, "A"),))
     predicted = Annotations("note", impossible=(ImpossibleSpan(6, 0, "A"),))
-    assert "1 predicted row can be no span" in render(evaluate([gold], [predicted]))
-    assert "can be no span" not in render(evaluate([gold], [gold]))
+    assert "1 predicted row cannot be a span" in render(evaluate([gold], [predicted]))
+    assert "cannot be a span" not in render(evaluate([gold], [gold]))

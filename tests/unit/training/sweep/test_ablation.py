@@ -20,7 +20,8 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, OutputError, UsageError
 from cardioner.evaluation import score
-from cardioner.evaluation.intervals import bootstrap, compare
+from cardioner.evaluation.comparison import compare_pairs
+from cardioner.evaluation.intervals import bootstrap
 from cardioner.evaluation.pairing import pair_documents
 from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Plan, Training, ablate, recipes_named
 from cardioner.training.sweep import process as processes
@@ -152,7 +153,7 @@ def test_figures_are_those_of_the_evaluation_and_of_the_comparison(plan: Plans, 
     simple, crf = found.outcomes
     assert simple.difference is None
     sides = [pair_documents(TEST, found_by(name, way)).pairs for name, way in (("crf", VITERBI), ("simple", ARGMAX))]
-    assert crf.difference == compare(*sides, samples=50, seed=3)
+    assert crf.difference == compare_pairs(*sides, samples=50, seed=3)
     assert crf.own is crf.decodings[VITERBI]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cardioner.data.documents import Span
+    from cardioner.multiclass.tagging import SpanLike
 
 _MOST_LANES = 6
 
@@ -23,7 +25,7 @@ class Mark(NamedTuple):
         closes: Whether the span ends with this stretch.
     """
 
-    span: Span
+    span: SpanLike
     number: int
     lane: int
     closes: bool
@@ -43,7 +45,7 @@ class Segment(NamedTuple):
     marks: tuple[Mark, ...]
 
 
-def cut(length: int, spans: Sequence[Span], *, breaks: Iterable[int] = ()) -> list[Segment]:
+def cut(length: int, spans: Sequence[SpanLike], *, breaks: Iterable[int] = ()) -> list[Segment]:
     """Cut a text at the borders of its spans; a discontinuous span covers its fragments alone.
 
     Args:
@@ -72,7 +74,7 @@ def cut(length: int, spans: Sequence[Span], *, breaks: Iterable[int] = ()) -> li
     return segments
 
 
-def _lanes(spans: Sequence[Span]) -> list[tuple[int, int]]:
+def _lanes(spans: Sequence[SpanLike]) -> list[tuple[int, int]]:
     """Indices in order, each with the lowest lane that no overlapping span has; beyond the last one they share it."""
     ordered = sorted(enumerate(spans), key=lambda item: (item[1].start, -item[1].end, item[1].label, item[1].fragments))
     free_from: list[int] = []
@@ -84,3 +86,26 @@ def _lanes(spans: Sequence[Span]) -> list[tuple[int, int]]:
         free_from[lane] = span.end
         lanes.append((index, min(lane, _MOST_LANES - 1)))
     return lanes
+
+
+def highlighted(text: str, spans: Sequence[SpanLike], *, title: str) -> str:
+    """A text with its spans highlighted, as HTML that needs no style sheet; text, labels and title are escaped."""
+    pieces = [
+        _highlighted_segment(text[segment.start : segment.end], segment.marks) for segment in cut(len(text), spans)
+    ]
+    return (
+        f'<figure style="margin:0"><figcaption><b>{escape(title)}</b></figcaption>'
+        f'<div style="white-space:pre-wrap;line-height:2.2">{"".join(pieces)}</div></figure>'
+    )
+
+
+def _highlighted_segment(text: str, marks: Iterable[Mark]) -> str:
+    html = escape(text).replace("\r", "&#13;")  # a bare one would be read as a newline
+    for mark in reversed(tuple(marks)):  # from the highest line to the lowest, which encloses the others
+        label, place = escape(mark.span.label), f"{mark.span.start}–{mark.span.end}"
+        hue = int.from_bytes(blake2b(mark.span.label.encode("utf-8", "replace"), digest_size=2).digest(), "big") % 360
+        style = f"background:hsl({hue},70%,88%);color:#111;border-bottom:2px solid hsl({hue},70%,35%)"
+        tag = f'<sub style="font-size:.65em"> {label}</sub>' if mark.closes else ""
+        padding = f";padding-bottom:{3 * mark.lane}px" if mark.lane else ""
+        html = f'<mark title="{label} {place}" style="{style}{padding}">{html}{tag}</mark>'
+    return html
