@@ -17,10 +17,10 @@ from transformers import PretrainedConfig
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import CardioNERError, ModelError, OutputError, UsageError
-from cardioner.model_dir.directory import check_output, read_model_dir, write_model_dir
-from cardioner.model_dir.inspect import describe
-from cardioner.model_dir.layout import CODE, check_whole
-from cardioner.model_dir.manifest import MANIFEST
+from cardioner.model_dir.inspect import inspect
+from cardioner.model_dir.layout import MANIFEST, code_files
+from cardioner.model_dir.load import enter, read_model_dir
+from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
 MakeModel = Callable[..., TokenClassificationModel]
@@ -94,7 +94,7 @@ def test_model_is_refused_as_output_unless_overwrite_is_on(directory: Path) -> N
     with pytest.raises(OutputError, match=r"already holds a model: .*overwrite"):
         check_output(directory, overwrite=False)
     check_output(directory, overwrite=True)
-    check_whole(directory)
+    enter(directory)
 
 
 def test_code_that_would_be_replaced_is_refused_as_output(tmp_path: Path) -> None:
@@ -124,10 +124,10 @@ def test_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 # What is refused when reading.
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", *CODE, "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", *code_files(), "tokenizer.json", "tokenizer_config.json"])
 def test_missing_file_is_named(directory: Path, name: str) -> None:
     (directory / name).unlink()
-    for check in (check_whole, read_model_dir, describe):
+    for check in (enter, read_model_dir, inspect):
         with pytest.raises(ModelError, match=f"lacks {name}: copy the whole directory again"):
             check(directory)
 
@@ -135,7 +135,7 @@ def test_missing_file_is_named(directory: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"])
 def test_cut_file_is_named(directory: Path, name: str) -> None:
     cut(directory / name)
-    for check in (check_whole, read_model_dir, describe):
+    for check in (enter, read_model_dir, inspect):
         with pytest.raises(ModelError, match=f"{name}.*damaged.*copy it again"):
             check(directory)
 
@@ -143,7 +143,7 @@ def test_cut_file_is_named(directory: Path, name: str) -> None:
 def test_empty_weights_are_damaged(directory: Path) -> None:
     (directory / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"is cut or damaged \(0 bytes\)"):
-        check_whole(directory)
+        enter(directory)
 
 
 def test_missing_shard_is_named(directory: Path) -> None:
@@ -151,17 +151,17 @@ def test_missing_shard_is_named(directory: Path) -> None:
     (directory / "model.safetensors").rename(directory / shards["a"])
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(ModelError, match="lacks model-00002-of-00002"):
-        check_whole(directory)
+        enter(directory)
 
 
 def test_directory_without_config_points_to_whole_checkpoints(directory: Path) -> None:
     (directory / "config.json").unlink()
     with pytest.raises(ModelError, match=r"it has no config\.json; name what training wrote"):
-        check_whole(directory)
+        enter(directory)
     (directory / "checkpoints" / "checkpoint-7").mkdir(parents=True)
     (directory / "checkpoints" / "checkpoint-7" / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="checkpoint-7 are whole"):
-        check_whole(directory)
+        enter(directory)
 
 
 @pytest.mark.parametrize("kind", ["file", "nothing"])
@@ -176,17 +176,18 @@ def test_place_that_is_no_directory_is_refused(tmp_path: Path, kind: str) -> Non
     ("changes", "message"),
     [
         ({"model_type": "roberta"}, "expected a model of type cardioner_multiclass, found roberta"),
-        ({"model_type": None}, "expected a model of type cardioner_multiclass, found None"),
+        ({"model_type": None}, "expected a model of type cardioner_multiclass, found nothing"),
         ({"id2label": None}, "expected id2label to name the tags"),
         ({"id2label": ["O"]}, "expected id2label to name the tags"),
         ({"id2label": {"0": "O", "2": "B-X"}}, "expected id2label to name the tags"),
         ({"encoder_config": 5}, "expected the encoder's configuration"),
         ({"encoder_config": {}}, "expected the encoder's configuration"),
+        ({"classifier_hidden_layers": "wide"}, "expected classifier_hidden_layers to be .*save the model again"),
     ],
 )
 def test_config_of_something_else_is_refused(directory: Path, changes: dict[str, Any], message: str) -> None:
     change_config(directory, **changes)
-    for check in (check_whole, read_model_dir, describe):
+    for check in (enter, read_model_dir, inspect):
         with pytest.raises(ModelError, match=message) as caught:
             check(directory)
         assert_one_clear_line(caught.value)
@@ -197,7 +198,6 @@ def test_config_of_something_else_is_refused(directory: Path, changes: dict[str,
     [
         {"encoder_config": {"model_type": "no-such-encoder"}},
         {"classifier_hidden_layers": [5]},
-        {"classifier_hidden_layers": "wide"},
         {"use_crf": False},
     ],
 )
@@ -211,7 +211,7 @@ def test_weights_that_do_not_fit_the_config_are_refused_in_one_line(directory: P
 def test_config_that_is_a_list_is_refused(directory: Path) -> None:
     (directory / "config.json").write_text("[]")
     with pytest.raises(ModelError, match="expected a JSON object, found list"):
-        check_whole(directory)
+        enter(directory)
 
 
 def test_unknown_device_is_a_usage_error(pristine: Path) -> None:
@@ -221,7 +221,7 @@ def test_unknown_device_is_a_usage_error(pristine: Path) -> None:
 
 def test_cut_pickle_is_named(directory: Path) -> None:
     cut(only_pickle(directory))
-    for check in (check_whole, read_model_dir, describe):
+    for check in (enter, read_model_dir, inspect):
         with pytest.raises(ModelError, match=r"pytorch_model\.bin is cut or damaged"):
             check(directory)
 
@@ -232,7 +232,7 @@ def test_pickle_that_runs_code_is_refused_unread(directory: Path, tmp_path: Path
             return Path.touch, (tmp_path / "sprung",)
 
     only_pickle(directory, {"classifier.weight": Trap()})
-    for check in (read_model_dir, describe):
+    for check in (read_model_dir, inspect):
         with pytest.raises(ModelError, match="holds more than weights and is not read") as caught:
             check(directory)
         assert_one_clear_line(caught.value)
@@ -288,7 +288,7 @@ def test_full_disk_while_the_files_are_written_leaves_nothing(
 def test_failure_while_publishing_leaves_nothing_that_passes_for_a_model(
     directory: Path, make_model: MakeModel, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, moves: int
 ) -> None:
-    move, done = shutil.move, []
+    move, done = Path.replace, []
 
     def move_some(source: Path, target: Path) -> Any:
         if len(done) == moves:
@@ -296,14 +296,14 @@ def test_failure_while_publishing_leaves_nothing_that_passes_for_a_model(
         done.append(target)
         return move(source, target)
 
-    monkeypatch.setattr(shutil, "move", move_some)
+    monkeypatch.setattr(Path, "replace", move_some)
     with pytest.raises(OutputError, match="the disk is full"):
         write_model_dir(make_model(), tokenizer, directory)
     assert len(done) == moves
     assert leftovers(directory) == []
     assert not (directory / "config.json").exists()
     with pytest.raises(ModelError, match=r"no config\.json"):
-        check_whole(directory)
+        enter(directory)
     monkeypatch.undo()
     write_model_dir(make_model(), tokenizer, directory)
     read_model_dir(directory, device="cpu")
@@ -331,7 +331,7 @@ def test_new_model_replaces_every_file_of_the_old(directory: Path, make_model: M
         "tokenizer.json",
         "tokenizer_config.json",
         MANIFEST,
-        *CODE,
+        *code_files(),
     }
     loaded, _, config = read_model_dir(directory, device="cpu")
     assert config.use_crf is False
@@ -380,11 +380,11 @@ def test_tokenizer_is_saved_without_the_truncation_it_was_last_used_with(
 def described(model: TokenClassificationModel, tokenizer: Any, directory: Path) -> tuple[str, ...]:
     """The warnings about a model."""
     write_model_dir(model, tokenizer, directory)
-    return describe(directory).warnings
+    return inspect(directory).warnings
 
 
 def test_trained_model_is_described_without_warnings(pristine: Path) -> None:
-    found = describe(pristine)
+    found = inspect(pristine)
     assert found.warnings == ()
     assert found.facts["model"] == "TokenClassificationModelCRF"
     assert found.facts["labels"][:3] == ["O", "B-DISEASE", "I-DISEASE"]
@@ -427,10 +427,10 @@ def test_initial_values_of_pytorch_crf_are_reported_as_untrained(
     assert "looks untrained" in warning
 
 
-@pytest.mark.parametrize("name", CODE)
+@pytest.mark.parametrize("name", code_files())
 def test_changed_code_is_reported_and_not_run(directory: Path, name: str) -> None:
     (directory / name).write_text("raise SystemExit('this must not run')\n")
-    _, warning = describe(directory).warnings  # the first one is of the manifest
+    _, warning = inspect(directory).warnings  # the first one is of the manifest
     assert warning.startswith(f"{name} is not that of cardioner")
     read_model_dir(directory, device="cpu")
 
@@ -438,6 +438,6 @@ def test_changed_code_is_reported_and_not_run(directory: Path, name: str) -> Non
 def test_training_args_of_another_shape_are_passed_over(directory: Path) -> None:
     for content in ('{"scores": [1], "versions": 3}', '{"scores": {"test": 5}}', "[]", "{"):
         (directory / "training_args.json").write_text(content)
-        found = describe(directory)
+        found = inspect(directory)
         assert not any(found.facts["scores"].values())
         assert "transformers" in found.facts["versions"]["saved"]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cardioner.model_dir.untrusted.files import refuse, shown
+from cardioner.model_dir.json_files import refuse, shown
 
 _MOST_GROWTH = 512
 """Most characters that normalizing may make of one."""

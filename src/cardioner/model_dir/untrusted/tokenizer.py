@@ -1,6 +1,6 @@
 """Whether a tokenizer's files only describe one: no code, no other places, and no text that grows without end.
 
-What the keys that are refused would do is listed in `cardioner.model_dir.untrusted.directory`.
+What the keys that are refused would do is listed in `cardioner.model_dir.untrusted.structure`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
-from cardioner.model_dir.untrusted.files import LARGE, TOKENIZER, TOKENIZER_CONFIG, read_object, refuse, shown
+from cardioner.model_dir.json_files import LARGE, read_object, refuse, shown
+from cardioner.model_dir.layout import OLD_TOKENIZER_FILES, TOKENIZER, TOKENIZER_CONFIG, refused_in_tokenizer
 from cardioner.model_dir.untrusted.patterns import check_growth, check_patterns
 
-_CONFIG_KEYS = {
-    "auto_map",
-    "chat_template_file",
-    "custom_pipelines",
-    "fast_tokenizer_files",
-    "gguf_file",
-    "init_inputs",
-}
-_CONFIG_KEYS |= {"cache_dir", "code_revision", "proxies", "revision", "subfolder", "trust_remote_code", "_commit_hash"}
-_CONFIG_KEYS |= {"post_processor", "tokenizer_object", "tokenizer_padding", "tokenizer_truncation", "vocab", "merges"}
-_CONFIG_KEYS |= {"mecab_kwargs", "sudachi_kwargs", "jumanpp_kwargs", "sp_model_kwargs", "_json_padding"}
-_CONFIG_KEYS |= {"_json_truncation", "_spm_precompiled_charsmap", "tokenizer", "pretrained_model_name_or_path"}
 _CLASS = re.compile(r"[^\W\d]\w{0,99}", re.ASCII)
-_FILES = re.compile(r"\w*(vocab|merges|tokenizer|spm|source|target|emoji|tokens?|map|model|template)\w*_(file|path)")
 _NUMBERS = {"max_length", "stride", "pad_to_multiple_of", "max_cell_length"}
 _MOST_NUMBER = 1 << 20
 _MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
@@ -38,7 +26,6 @@ _LONGEST_TOKEN = 4_096
 _MOST_FIXED = 1 << 16
 """Most sub-tokens that a tokenizer may pad a text to."""
 _MOST_SPECIAL = 64
-_OTHER_FILES = ("special_tokens_map.json", "added_tokens.json")
 _VOCABULARIES = re.compile(r"(vocab|merges|dict)\.\w+|.+\.(model|codes|tiktoken)|tekken\.json|.+\.jinja")
 
 
@@ -67,7 +54,7 @@ def check_tokenizer(directory: Path, files: frozenset[str], *, rows: int | None,
         settings = read_object(path)
         _check_settings(path, settings)
         _check_decoder(path, settings.get("added_tokens_decoder"), rows)
-    for name in _OTHER_FILES:
+    for name in OLD_TOKENIZER_FILES:
         if name in files:
             _check_other(directory / name, read_object(directory / name))
 
@@ -97,8 +84,7 @@ def check_class(path: Path, name: Any) -> None:
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what makes a loader run code, or read other files than those it always reads."""
     for key, value in settings.items():
-        named = key in _CONFIG_KEYS or _FILES.fullmatch(key) or (key.startswith("_") and key != "_name_or_path")
-        if named and value not in (None, False, "", [], {}):
+        if refused_in_tokenizer(key) and value not in (None, False, "", [], {}):
             refuse(path, f"{shown(key)} names code of its own or other files: a tokenizer is its {TOKENIZER}")
         whole = isinstance(value, int) and 0 <= value <= _MOST_NUMBER
         if key in _NUMBERS and value is not None and not whole:

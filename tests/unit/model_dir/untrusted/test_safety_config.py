@@ -13,9 +13,20 @@ from transformers import PretrainedConfig
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir.directory import write_model_dir
-from cardioner.model_dir.untrusted.directory import check_safe
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.save import write_model_dir
+from cardioner.model_dir.untrusted import structure
+from cardioner.model_dir.untrusted.structure import look
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
+
+
+def check_safe(directory: Path) -> None:
+    """Look at a directory, and at what is in its files."""
+    files = look(directory)
+    if "config.json" in files:
+        structure.check_safe(
+            directory, files, read_object(directory / "config.json"), structure.read_weights(directory, files)
+        )
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +90,9 @@ def refused(directory: Path, *told: str) -> None:
         ({"auto_map": {"AutoConfig": ["modeling.X", "b.Y"]}}, "found a list"),
         ({"auto_map": "modeling.X"}, "auto_map"),
         ({"trust_remote_code": True}, "trust_remote_code names code"),
-        ({"custom_pipelines": {"token-classification": {"impl": "evil.Pipeline"}}}, "custom_pipelines names code"),
-        ({"custom_pipelines": {"evil": {"impl": "pipeline.CardioNERPipeline"}}}, "custom_pipelines names code"),
-        ({"custom_pipelines": 5}, "custom_pipelines names code"),
+        ({"custom_pipelines": {"token-classification": {"impl": "evil.Pipeline"}}}, "expected custom_pipelines to be"),
+        ({"custom_pipelines": {"evil": {"impl": "pipeline.CardioNERPipeline"}}}, "expected custom_pipelines to be"),
+        ({"custom_pipelines": 5}, "expected custom_pipelines to be"),
         ({"_name_or_path": "other/repo"}, "_name_or_path names another place"),
         ({"name_or_path": "/home/someone"}, "name_or_path names another place"),
         ({"base_model_name_or_path": "https://evil.example/x"}, "another place"),
@@ -198,7 +209,7 @@ def test_encoder_that_the_weights_do_not_fill_is_refused(changes: dict[str, Any]
         ({"classifier_hidden_layers": [8, 8]}, "asks for"),
         ({"classifier_hidden_layers": None}, "no weight of the head"),
         ({"classifier_hidden_layers": [10**12]}, "expected classifier_hidden_layers of at most"),
-        ({"classifier_hidden_layers": [-8]}, "found a list"),
+        ({"classifier_hidden_layers": [-8]}, "found -8"),
         ({"classifier_hidden_layers": "wide"}, "found wide"),
         ({"use_crf": "yes"}, "expected use_crf to be true or false"),
         ({"window_length": 0}, "expected window_length"),
