@@ -26,6 +26,8 @@ CARD = "README.md"
 """The one file that people may edit."""
 MANIFEST = "cardioner.json"
 SIGNATURE = "cardioner.sig"
+FIRST_CODE_FILES = ("modeling.py", "windows.py", "tagging.py", "pipeline.py")
+"""The code files of the first release, which those of every later one have too."""
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
 

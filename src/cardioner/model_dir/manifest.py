@@ -99,7 +99,7 @@ class GoldenOutputs(_Part):
         texts: What the tokenizer must make of made-up texts.
     """
 
-    input_ids: list[list[int]]
+    input_ids: list[Annotated[list[int], Field(max_length=512)]] = Field(max_length=64)
     attention_mask: list[list[int]]
     emissions: list[list[list[float]]]
     tags: list[list[int]]

@@ -86,12 +86,6 @@ def look(directory: Path) -> frozenset[str]:
     files = check_entries(directory)
     if folders := [name for name in READ_BY_US if name not in files and (directory / name).is_dir()]:
         refuse(directory / folders[0], "expected a file, found a folder")
-    if adapters := [name for name in ADAPTERS if name in files]:
-        refuse(directory / adapters[0], "an adapter would be loaded on top of the model", "delete it")
-    for name in files:
-        size = (directory / name).stat().st_size
-        if name.endswith(".py") and size > _MOST_CODE:
-            refuse(directory / name, f"expected code of at most {_MOST_CODE:,} bytes, found {size:,}")
     for name in sorted(files & {MANIFEST, TRAINING_ARGS}):  # what else is wrong with them, others say
         check_bounded(directory / name)
     return files
@@ -141,6 +135,12 @@ def check_safe(directory: Path, files: frozenset[str], config: Mapping[str, Any]
     Raises:
         ModelError: Naming the file, what was expected, what was found, and what to do.
     """
+    if adapters := [name for name in ADAPTERS if name in files]:
+        refuse(directory / adapters[0], "an adapter would be loaded on top of the model", "delete it")
+    for name in files:
+        size = (directory / name).stat().st_size
+        if name.endswith(".py") and size > _MOST_CODE:
+            refuse(directory / name, f"expected code of at most {_MOST_CODE:,} bytes, found {size:,}")
     check_class(directory / CONFIG, config.get("tokenizer_class"))
     if config.get("model_type") != CardioNERConfig.model_type:
         check_numbers(directory / CONFIG, config, loops_alone=True)  # the rest is for `upgrade` to say
