@@ -41,7 +41,7 @@ Made with cardioner {version}.
 ```
 
 `trust_remote_code=True` runs {code} of this directory: read them first{other_door}. Notes may have any length.
-`cardioner verify` tells whether the directory is whole and unaltered.
+`cardioner verify` says whether the directory is whole and unaltered.
 
 ## Intended use
 
@@ -65,6 +65,9 @@ from transformers import pipeline
 
 tagger = pipeline("token-classification", model="path/to/this/directory", trust_remote_code=True)
 spans = tagger("No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg.")"""
+_STRICT = """\
+Strict: a span counts if both edges and its type are right. In brackets: where 95 of 100 figures of resampled notes lie.
+"""
 _LIMITS = """\
 The scores hold for notes like those it was scored on: other hospitals, specialties and languages have others. It marks
 flat, contiguous spans of the types above and knows nothing of negation, of who is meant, or of time. What a model has
@@ -139,10 +142,7 @@ def score_table(scores: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return "Not scored: the model was saved before training, or trained without held-out notes."
-    told = (
-        "Strict: a span counts if both edges and its type are right. In brackets: where 95 of 100 figures of resampled"
-    )
-    head = [f"{told} notes lie.", "", "| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
+    head = [_STRICT, "| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows])
 
 
@@ -206,7 +206,7 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
         f"| {part} | {_counted(notes)} | {_PURPOSES.get(part, '')} |" for part, notes in manifest.documents.items()
     )
     training = manifest.training
-    told = {
+    known = {
         "epochs": training.get("num_train_epochs"),
         "best epoch": training.get("best_epoch"),
         "batch size": training.get("batch_size"),
@@ -214,7 +214,7 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
         "window": training.get("max_length"),
         "seed": options.get("seed"),
     }
-    yield f"\n{'; '.join(f'{name} {value}' for name, value in told.items() if value is not None)}."
+    yield f"\n{'; '.join(f'{name} {value}' for name, value in known.items() if value is not None)}."
     yield "`training_args.json` holds every setting, `cardioner.json` what the directory was and must be."
 
 

@@ -179,7 +179,7 @@ def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
 
 
 def _plain(config: PretrainedConfig, name: str | Path) -> dict[str, Any]:
-    """A configuration that only describes, without what else somebody noted in it of other places.
+    """A configuration that only describes, without the places that it came from.
 
     Raises:
         ModelError: If a model that is built from it is not all that it says.

@@ -224,7 +224,7 @@ def _parse(path: Path, files: frozenset[str], report: Report) -> tuple[dict[str,
 
 
 def _hint(path: Path) -> str:
-    """What else somebody may have meant who named a folder without a configuration."""
+    """What else may have been meant by a folder without a configuration."""
     if (path / "summary.json").is_file():
         models = sorted(place.parent.name for place in path.glob(f"*/{CONFIG}"))
         return f"it holds the models {', '.join(models)} of a repeated training: name one of them"

@@ -139,13 +139,13 @@ class Manifest(_Part):
         return _laid_out({**content, "digest": _digest(content)})
 
 
-def read_manifest(directory: Path) -> Manifest | None:
+def read_manifest(directory: str | Path) -> Manifest | None:
     """The manifest of a directory; `None` if it has none.
 
     Raises:
         ModelError: If it was altered, or is of a version that this one does not know.
     """
-    path = directory / MANIFEST
+    path = Path(directory) / MANIFEST
     if not path.exists():
         return None
     data = _read(path)

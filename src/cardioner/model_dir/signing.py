@@ -90,7 +90,7 @@ def check_signature(directory: str | Path, key: str | Path | None = None) -> str
 
     Args:
         directory: The model directory.
-        key: The file of the public key; by default the one that the signature brings along, which tells whether it is
+        key: The file of the public key; by default the one that the signature brings along, which shows that it is
             whole, and not whose it is.
 
     Returns:

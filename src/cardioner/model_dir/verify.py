@@ -1,4 +1,4 @@
-"""Everything that can be told of a model directory before it is trusted: one pass that names all that is wrong."""
+"""All that is wrong with a model directory, named in one pass."""
 
 from __future__ import annotations
 

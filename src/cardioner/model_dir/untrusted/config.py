@@ -121,15 +121,7 @@ class Found(NamedTuple):
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what names code or other places, and sizes that cannot be.
-
-    Args:
-        path: The `config.json`.
-        config: Its content: of a model of ours, as its `model_type` says.
-
-    Raises:
-        ModelError: Naming the first key.
-    """
+    """Refuse what names code or other places, and sizes that cannot be."""
     _check_labels(path, config)
     for found in _walk(config):
         _check_key(path, found)
@@ -147,9 +139,6 @@ def check_numbers(path: Path, config: Mapping[str, Any], *, loops_alone: bool = 
         path: The `config.json`.
         config: Its content.
         loops_alone: Whether only what is counted in loops matters: sizes of tensors are checked elsewhere.
-
-    Raises:
-        ModelError: Naming the first key.
     """
     for key, value, _ in _walk(config):
         if isinstance(value, float) and not math.isfinite(value):

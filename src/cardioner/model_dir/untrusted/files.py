@@ -1,4 +1,4 @@
-"""What lies in a directory, told without opening anything."""
+"""What lies in a directory, found out without opening anything."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ _KINDS = {
 def check_entries(directory: Path) -> frozenset[str]:
     """Refuse links that lead out of a directory, and what is neither a file nor a folder; nothing is opened.
 
-    A pipe would wait for ever for somebody to write, and a link may name any file of the reader's.
+    A pipe would wait for ever for a writer, and a link may name any file of the reader's.
 
     Returns:
         The names of the files.
-
-    Raises:
-        ModelError: Naming the first such entry.
     """
     home, names = os.path.realpath(directory), []
     for place in (directory, directory / "additional_chat_templates"):

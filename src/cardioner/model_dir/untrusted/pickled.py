@@ -67,11 +67,7 @@ class _Bounded(io.FileIO):
 
 
 def read_pickle(path: Path) -> dict[str, Stored]:
-    """The weights of a `pytorch_model.bin` as it describes them.
-
-    Raises:
-        ModelError: If it is cut, compressed, no file of `torch.save`, or holds anything but weights.
-    """
+    """The weights of a `pytorch_model.bin` as it describes them."""
     size = path.stat().st_size
     try:
         with _Bounded(path) as file, ZipFile(file) as archive:
@@ -93,11 +89,7 @@ def read_pickle(path: Path) -> dict[str, Stored]:
 
 
 def load_pickle(path: Path) -> dict[str, Tensor]:
-    """The weights of a `pytorch_model.bin` that nobody has looked at yet, on the CPU.
-
-    Raises:
-        ModelError: As `read_pickle` does, or if torch does not read it all the same.
-    """
+    """The weights of a `pytorch_model.bin` that nobody has looked at yet, on the CPU."""
     read_pickle(path)
     try:
         return dict(torch.load(path, weights_only=True, map_location="cpu"))
@@ -141,13 +133,7 @@ class _Storage(NamedTuple):
 
 
 class _Reader(pickle._Unpickler):
-    """Makes descriptions of what a pickle would make.
-
-    Args:
-        operations: The pickle.
-        members: The sizes of the zip file's members.
-        home: The folder of the storages among them.
-    """
+    """Makes descriptions of what a pickle would make."""
 
     dispatch: ClassVar[dict[int, Any]] = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPERATIONS}
 

@@ -48,16 +48,8 @@ class _TooMuch(Exception):  # noqa: N818 - it says what was asked for
 def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[str, Stored]) -> int | None:
     """Refuse an encoder that the weights do not fill.
 
-    Args:
-        directory: The model directory.
-        encoder: The configuration of its encoder.
-        weights: What its weights hold, by name.
-
     Returns:
         How many sub-tokens it has vectors for; `None` if it does not tell.
-
-    Raises:
-        ModelError: If the configuration makes no encoder, or a larger one, or one of other shapes.
     """
     try:
         with _quietly(), torch.device("meta"), _Counted(weights):
@@ -95,16 +87,7 @@ def _check_sizes(
 
 
 def check_head(directory: Path, config: Mapping[str, Any], weights: Mapping[str, Stored]) -> None:
-    """Refuse a head, or a CRF, whose weights have other shapes than the tags and the hidden layers ask for.
-
-    Args:
-        directory: The model directory.
-        config: Its `config.json`, checked.
-        weights: What its weights hold, by name.
-
-    Raises:
-        ModelError: Naming the first weight.
-    """
+    """Refuse a head, or a CRF, whose weights have other shapes than the tags and the hidden layers ask for."""
     tags, asked = len(config["id2label"]), _head(config)
     for name, shape in asked.items():
         if name in weights and weights[name].shape != shape:

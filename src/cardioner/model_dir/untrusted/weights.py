@@ -47,11 +47,7 @@ def check_names(path: Path, weights: Mapping[str, Any]) -> None:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """The header of a safetensors file, which must account for every byte of it.
-
-    Raises:
-        ModelError: If it does not.
-    """
+    """The header of a safetensors file, which must account for every byte of it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
