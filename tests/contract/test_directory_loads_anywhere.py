@@ -19,7 +19,7 @@ import cardioner
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.model_dir.json_files import read_object
-from cardioner.model_dir.layout import code_files
+from cardioner.model_dir.layout import CODE
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
@@ -173,7 +173,7 @@ def test_library_and_bare_pipeline_find_the_same_spans(saved: Saved, name: str) 
 def test_directory_saved_again_in_a_bare_process_is_whole_or_promises_no_pipeline(saved: Saved, name: str) -> None:
     torch.testing.assert_close(saved.found[name]["logits_again"], saved.logits[name], rtol=0, atol=1e-6)
     again = saved.folder / "bare" / name
-    whole = all((again / file).is_file() for file in code_files())
+    whole = all((again / file).is_file() for file in CODE)
     assert whole or not read_object(again / "config.json").get("custom_pipelines")
     assert whole, "the directory it was loaded from still stood, with all its files"
     model, tokenizer, _ = read_model_dir(again, device="cpu")
@@ -213,7 +213,7 @@ def test_config_holds_every_promised_key(saved: Saved, name: str) -> None:
 @pytest.mark.parametrize("name", ["bert-standard", "bert-crf"])
 def test_saved_code_is_the_installed_code(saved: Saved, name: str) -> None:
     home = Path(cardioner.__file__).parent / "multiclass"
-    for file in code_files():
+    for file in CODE:
         assert (saved.directories[name] / file).read_bytes() == (home / file).read_bytes()
 
 
@@ -226,7 +226,7 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
         "crf_recursions.py",
         "code_files.py",
     }
-    assert not read_config(again).get("custom_pipelines")
+    assert not read_object(again / "config.json").get("custom_pipelines")
     model = AutoModelForTokenClassification.from_pretrained(again, trust_remote_code=False)
     with torch.no_grad():
         logits = model(**saved.inputs["roberta-crf"]).logits
@@ -278,7 +278,7 @@ def test_no_file_tells_where_the_model_came_from(trained_dir: tuple[Path, Path])
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"config.json", "tokenizer_config.json", "training_args.json"}
     for path in files:
-        if path.name in code_files():
+        if path.name in CODE:
             continue
         content = path.read_bytes()
         assert not [text for text in forbidden if text != "/" and text.encode() in content], path.name

@@ -19,7 +19,7 @@ import cardioner
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir.layout import code_files
+from cardioner.model_dir.layout import CODE
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.prediction.predictor import Predictor
@@ -189,7 +189,7 @@ def test_bare_pipeline_finds_the_spans_of_the_class_itself(saved: Saved, name: s
 @pytest.mark.parametrize("copy", ["again", "third"])
 def test_directory_saved_again_is_the_same_code(saved: Saved, name: str, copy: str) -> None:
     again = saved.directories[name].parents[1] / "bare" / f"{name}-{copy}"
-    for file in (*code_files(), f"users_{name}.py"):
+    for file in (*CODE, f"users_{name}.py"):
         assert (again / file).read_bytes() == (saved.directories[name] / file).read_bytes(), file
 
 

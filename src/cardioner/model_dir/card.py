@@ -15,7 +15,7 @@ from transformers import AutoConfig
 
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
 from cardioner.model_dir.json_files import object_under
-from cardioner.model_dir.layout import code_files
+from cardioner.model_dir.layout import CODE
 from cardioner.model_dir.manifest import Manifest, Notes
 
 SPLITS = {"evaluation": "validation", "test": "test"}
@@ -187,7 +187,7 @@ def _results(scores: Mapping[str, Any], data_name: str | None) -> Iterator[EvalR
 def _doors(config: Mapping[str, Any]) -> dict[str, str]:
     """The code that the Auto classes run, and how to load without running anything from the directory."""
     door = ',\nor use `cardioner.load("path/to/this/directory")`, which runs nothing from it'
-    files = [*code_files(), *filter(None, [own_file(config)])]
+    files = [*CODE, *filter(None, [own_file(config)])]
     return {
         "code": ", ".join(f"`{name}`" for name in files),
         "other_door": "" if tags_in_its_own_way(config) else door,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cardioner.errors import ModelError, OutputError, UsageError
-from cardioner.model_dir.layout import FIRST_CODE_FILES
+from cardioner.model_dir.layout import FIRST_CODE
 from cardioner.multiclass import modeling
 from cardioner.multiclass.modeling import COMPANIONS, OwnCode, TokenClassificationModel, TokenClassificationModelCRF
 
@@ -144,7 +144,7 @@ def needed_code(directory: Path, config: Mapping[str, Any]) -> list[str]:
 
     An older release wrote fewer files, which need no others; a user's class has a file of its own.
     """
-    needed = [*FIRST_CODE_FILES, *filter(None, [own_file(config)])]
+    needed = [*FIRST_CODE, *filter(None, [own_file(config)])]
     for name in needed:  # grows on the way
         if (directory / name).is_file():
             text = (directory / name).read_text(encoding="utf-8", errors="replace")

@@ -15,7 +15,7 @@ from cardioner import __version__
 from cardioner.model_dir.card import head_of
 from cardioner.model_dir.custom_code import needed_code
 from cardioner.model_dir.json_files import object_under, read_json
-from cardioner.model_dir.layout import PICKLED_WEIGHTS, TRAINING_ARGS, code_files
+from cardioner.model_dir.layout import CODE, PICKLED_WEIGHTS, TRAINING_ARGS
 from cardioner.model_dir.load import Report, enter
 from cardioner.model_dir.manifest import installed_versions
 from cardioner.model_dir.signing import signer
@@ -114,7 +114,7 @@ def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
 
 def _code(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """Every file that `trust_remote_code=True` would run, and whether it is the one that this version ships."""
-    home, ours = Path(__file__).parents[1] / "multiclass", code_files()
+    home, ours = Path(__file__).parents[1] / "multiclass", CODE
     found = {}
     beside = sorted(path.name for path in directory.iterdir() if path.suffix.lower() == ".py")
     for name in dict.fromkeys([*needed_code(directory, config), *beside]):

@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from cardioner.multiclass.code_files import COMPANIONS
+
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -26,7 +28,9 @@ CARD = "README.md"
 """The one file that people may edit."""
 MANIFEST = "cardioner.json"
 SIGNATURE = "cardioner.sig"
-FIRST_CODE_FILES = ("modeling.py", "windows.py", "tagging.py", "pipeline.py")
+CODE = ("modeling.py", *COMPANIONS)
+"""The code files that travel with every model."""
+FIRST_CODE = ("modeling.py", "windows.py", "tagging.py", "inference.py", "pipeline.py")
 """The code files of the first release, which those of every later one have too."""
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
@@ -78,13 +82,6 @@ _TOKENIZER_FILE = re.compile(
 _LAST_USE = {"is_local", "local_files_only", "max_length", "pad_to_multiple_of", "stride", "truncation_strategy"}
 """How a tokenizer was last loaded and used, which transformers writes down."""
 SECRETS = {"hf_token", "token", "_name_or_path", "name_or_path"}
-
-
-def code_files() -> tuple[str, ...]:
-    """The code files that travel with every model."""
-    from cardioner.multiclass.modeling import COMPANIONS  # noqa: PLC0415 - imports torch
-
-    return ("modeling.py", *COMPANIONS)
 
 
 def foreign_files(directory: Path, own: Collection[str]) -> list[str]:

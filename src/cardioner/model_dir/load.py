@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoTokenizer
 
 from cardioner.errors import ModelError, UsageError, listed
 from cardioner.model_dir.custom_code import check_class
@@ -22,7 +21,11 @@ from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 from cardioner.model_dir.manifest import Issue, Manifest, compare_files, read_manifest
 from cardioner.model_dir.signing import MissingLibraryError, check_signature
 from cardioner.model_dir.untrusted.structure import Weights, check_structure, look, read_weights
-from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+from cardioner.multiclass.modeling import (
+    CardioNERConfig,
+    TokenClassificationModel,
+    load_custom_cardioner_multiclass_model,
+)
 
 WHOLE = "directory"
 """What an issue is about that concerns no single file."""
@@ -183,15 +186,9 @@ def load_unchecked(
     Raises:
         ModelError: If its parts do not fit together all the same.
     """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    local = {"local_files_only": True, "trust_remote_code": False}  # else transformers may ask on the terminal
     try:
         settings = CardioNERConfig.from_dict(dict(config))
-        kind = model_class or (TokenClassificationModelCRF if settings.use_crf else TokenClassificationModel)
-        model = kind.from_pretrained(path, config=settings).to(chosen).eval()
-        if len({parameter.dtype for parameter in model.parameters()}) > 1:  # encoder and head in different precision
-            model = model.float()
-        return Loaded(model, AutoTokenizer.from_pretrained(path, config=settings, **local), settings)
+        return Loaded(*load_custom_cardioner_multiclass_model(path, device, model_class=model_class, config=settings))
     except Exception as error:
         problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(

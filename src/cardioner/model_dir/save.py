@@ -19,6 +19,7 @@ from cardioner.model_dir.golden_outputs import record_golden_outputs
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import (
     CARD,
+    CODE,
     CONFIG,
     MANIFEST,
     OLD_TOKENIZER_FILES,
@@ -30,7 +31,6 @@ from cardioner.model_dir.layout import (
     TOKENIZER_FILES,
     TRAINING_ARGS,
     WEIGHTS,
-    code_files,
     dropped_from_tokenizer,
     foreign_files,
 )
@@ -59,7 +59,7 @@ def check_output(directory: str | Path, *, overwrite: bool, model_class: type = 
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
         raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
-    names = (CONFIG, WEIGHTS, CARD, *TOKENIZER_FILES, *code_files())
+    names = (CONFIG, WEIGHTS, CARD, *TOKENIZER_FILES, *CODE)
     standing = [name for name in names if (directory / name).exists()]
     if standing and not overwrite:
         raise OutputError(
@@ -208,7 +208,7 @@ def _check_nothing_foreign(directory: Path) -> None:
     Raises:
         OutputError: Naming them.
     """
-    own = {CARD, CONFIG, *code_files(), *TOKENIZER_FILES, *_replaced_files(directory)}
+    own = {CARD, CONFIG, *CODE, *TOKENIZER_FILES, *_replaced_files(directory)}
     if foreign := foreign_files(directory, own):
         raise OutputError(
             f"{directory} holds {listed(foreign)}, which would be taken for a part of the model: choose another one"

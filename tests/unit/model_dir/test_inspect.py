@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cardioner.model_dir.inspect import inspect
-from cardioner.model_dir.layout import code_files
+from cardioner.model_dir.layout import CODE
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import TokenClassificationModel
@@ -68,7 +68,7 @@ def test_initial_values_of_pytorch_crf_are_reported_as_untrained(
     assert "looks untrained" in warning
 
 
-@pytest.mark.parametrize("name", code_files())
+@pytest.mark.parametrize("name", CODE)
 def test_changed_code_is_reported_and_not_run(directory: Path, name: str) -> None:
     (directory / name).write_text("raise SystemExit('this must not run')\n")
     _, warning = inspect(directory).warnings  # the first one is of the manifest

@@ -14,7 +14,7 @@ import cardioner
 from cardioner.errors import CardioNERError, ModelError, UsageError
 from cardioner.interop.hub import export_hub
 from cardioner.model_dir.inspect import inspect
-from cardioner.model_dir.layout import MANIFEST, code_files
+from cardioner.model_dir.layout import CODE, MANIFEST
 from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.model_dir.manifest import read_manifest
 from cardioner.model_dir.save import write_model_dir
@@ -39,7 +39,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", *code_files(), "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", *CODE, "tokenizer.json", "tokenizer_config.json"])
 def test_missing_file_is_named(directory: Path, name: str) -> None:
     (directory / name).unlink()
     for check in (enter, read_model_dir, inspect):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cardioner.errors import ModelError, OutputError
-from cardioner.model_dir.layout import MANIFEST, code_files
+from cardioner.model_dir.layout import CODE, MANIFEST
 from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass import TokenClassificationModel
@@ -157,7 +157,7 @@ def test_new_model_replaces_every_file_of_the_old(directory: Path, make_model: M
         "tokenizer.json",
         "tokenizer_config.json",
         MANIFEST,
-        *code_files(),
+        *CODE,
     }
     loaded, _, config = read_model_dir(directory, device="cpu")
     assert config.use_crf is False

@@ -18,13 +18,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from transformers import CONFIG_MAPPING
 
 from cardioner.model_dir.json_files import refuse, shown
-from cardioner.model_dir.layout import IMPLEMENTATION, OUR_CODE_KEYS, code_files, is_implementation, refused_in_config
+from cardioner.model_dir.layout import FIRST_CODE, IMPLEMENTATION, OUR_CODE_KEYS, is_implementation, refused_in_config
 from cardioner.multiclass.modeling import CardioNERConfig
 
 MOST_TAGS = 16_384
 MOST_TAGS_OF_A_CRF = 2_048
 """Its transitions, and the rules which of them exist, are the square of it."""
 
+_NEVER_A_USERS = {file.removesuffix(".py") for file in FIRST_CODE} - {"modeling"}
 _KINDS = {"float64", "float32", "float16", "bfloat16"}
 _KIND_KEYS = {"dtype", "torch_dtype"}
 _TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
@@ -41,10 +42,9 @@ _MOST_COMPUTED = 1 << 21
 
 
 def _travels(place: str) -> str:
-    """A class in our file or in one of the user's, both beside the weights."""
+    """A class in our file or in one of the user's, which may have the name of a file of ours that is newer."""
     module, _, name = place.partition(".")
-    known = {file.removesuffix(".py") for file in code_files()} - {"modeling"}
-    if not module.isidentifier() or not name.isidentifier() or keyword.iskeyword(module) or module in known:
+    if not module.isidentifier() or not name.isidentifier() or keyword.iskeyword(module) or module in _NEVER_A_USERS:
         raise ValueError
     return place
 
