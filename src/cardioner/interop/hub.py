@@ -26,7 +26,7 @@ from cardioner.interop.hub_card import hub_card
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import CARD, CONFIG, PICKLED_WEIGHTS, TRAINING_ARGS, WEIGHTS
-from cardioner.model_dir.load import read_model_dir
+from cardioner.model_dir.load import existing, read_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 
 BOUND = 1e-5
@@ -71,7 +71,7 @@ def export_hub(directory: Path, out: Path, *, overwrite: bool = False) -> HubExp
         ModelError: If the directory is no whole model, or has what the encoder family's own class has not.
         OutputError: If `out` holds a model, lies in `directory`, or cannot be written.
     """
-    _check_out(directory, out, overwrite=overwrite)
+    _check_out(existing(directory), out, overwrite=overwrite)
     model, tokenizer, config = read_model_dir(directory, device="cpu", accept=_check_source)
     model = model.float()
     target = _converted(model)
