@@ -1,4 +1,4 @@
-"""What the checks cost when a model is loaded: looking first, digests of all files, the canary.
+"""What the checks cost when a model is loaded: looking first, digests of all files, golden outputs.
 
     python benchmarks/loading.py [--rounds 9]
 
@@ -18,10 +18,9 @@ import torch
 import typer
 
 from cardioner.data.labels import LabelSet
-from cardioner.model_dir.directory import load_unchecked, read_model_dir
-from cardioner.model_dir.file_check import checked_manifest
-from cardioner.model_dir.golden_outputs import check_canary
-from cardioner.model_dir.layout import check_whole, read_config
+from cardioner.model_dir.golden_outputs import compare_golden_outputs
+from cardioner.model_dir.load import enter, load_unchecked, read_model_dir
+from cardioner.model_dir.manifest import compare_files
 from cardioner.training.trainer import ModelTrainer
 from pairs import in_turn, seconds
 
@@ -32,20 +31,21 @@ def main(rounds: Annotated[int, typer.Option(help="Times that each step is run."
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"
         ModelTrainer(label2id=labels.label2id, use_crf=True).save_model(directory)
-        config, size = read_config(directory), sum(path.stat().st_size for path in directory.iterdir())
-        manifest = checked_manifest(directory, config)
+        size = sum(path.stat().st_size for path in directory.iterdir())
+        entered = enter(directory)
+        config, manifest = entered.config, entered.manifest
         assert manifest is not None
-        model, tokenizer, _ = load_unchecked(directory, "cpu")
+        model, tokenizer, _ = load_unchecked(directory, config, "cpu")
         steps: dict[str, Callable[[], object]] = {
-            "a look before anything is loaded": lambda: check_whole(directory),
-            "the digests of all files": lambda: checked_manifest(directory, config),
-            "the canary": lambda: list(check_canary(manifest.canary, model, tokenizer)),
+            "everything before loading": lambda: enter(directory),
+            "of it the digests of all files": lambda: compare_files(directory, manifest),
+            "the golden outputs": lambda: list(compare_golden_outputs(manifest.golden_outputs, model, tokenizer)),
         }
         print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {size >> 20} MiB")
         for name, step in steps.items():
             print(f"{name:36} {1e3 * statistics.median(seconds(step) for _ in range(rounds)):8.0f} ms")
         pair = in_turn(
-            lambda: load_unchecked(directory, "cpu"), lambda: read_model_dir(directory, device="cpu"), rounds
+            lambda: load_unchecked(directory, config, "cpu"), lambda: read_model_dir(directory, device="cpu"), rounds
         )
         print(
             f"loaded without checks {pair.first:.0f} ms, with all {pair.second:.0f} ms: {pair.ratio:.2f} times as long"

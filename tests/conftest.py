@@ -43,7 +43,7 @@ from transformers import (
 
 from cardioner.data.documents import Document, Span
 from cardioner.data.labels import LabelSet, Scheme
-from cardioner.model_dir.manifest import MANIFEST
+from cardioner.model_dir.layout import MANIFEST
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
 hypothesis.settings.register_profile("project", deadline=None)  # how long it takes is for benchmarks

@@ -18,8 +18,10 @@ from transformers import AutoModelForTokenClassification, PretrainedConfig
 import cardioner
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
-from cardioner.model_dir.directory import read_model_dir, write_model_dir
-from cardioner.model_dir.layout import CODE, read_config
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.layout import CODE
+from cardioner.model_dir.load import read_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.training.options import TrainingOptions
 from cardioner.training.trainer import ModelTrainer
@@ -172,7 +174,7 @@ def test_directory_saved_again_in_a_bare_process_is_whole_or_promises_no_pipelin
     torch.testing.assert_close(saved.found[name]["logits_again"], saved.logits[name], rtol=0, atol=1e-6)
     again = saved.folder / "bare" / name
     whole = all((again / file).is_file() for file in CODE)
-    assert whole or not read_config(again).get("custom_pipelines")
+    assert whole or not read_object(again / "config.json").get("custom_pipelines")
     assert whole, "the directory it was loaded from still stood, with all its files"
     model, tokenizer, _ = read_model_dir(again, device="cpu")
     with torch.no_grad():
@@ -182,7 +184,7 @@ def test_directory_saved_again_in_a_bare_process_is_whole_or_promises_no_pipelin
 
 @pytest.mark.parametrize("name", ["bert-standard", "deberta-v2-crf"])
 def test_config_holds_every_promised_key(saved: Saved, name: str) -> None:
-    config = read_config(saved.directories[name])
+    config = read_object(saved.directories[name] / "config.json")
     model_class, settings = HEADS[name.rpartition("-")[2]]
     expected = {
         "auto_map": {
@@ -224,7 +226,7 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
         "crf_recursions.py",
         "code_files.py",
     }
-    assert not read_config(again).get("custom_pipelines")
+    assert not read_object(again / "config.json").get("custom_pipelines")
     model = AutoModelForTokenClassification.from_pretrained(again, trust_remote_code=False)
     with torch.no_grad():
         logits = model(**saved.inputs["roberta-crf"]).logits

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PretrainedConfig, pipeline
 
 from cardioner.data.labels import LabelSet
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.multiclass import load_custom_model_example as example
 

@@ -19,8 +19,8 @@ import cardioner
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir.directory import write_model_dir
 from cardioner.model_dir.layout import CODE
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.prediction.predictor import Predictor
 from cardioner.training import trainer

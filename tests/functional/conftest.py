@@ -22,7 +22,7 @@ from cardioner.cli import main
 from cardioner.cli.console import notices, output
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 
 CANARY = "zyxwvcanary"
 """A word of every note: no output may hold it."""

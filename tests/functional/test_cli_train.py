@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.model_dir.directory import read_model_dir
-from cardioner.model_dir.layout import check_whole
+from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.training.checkpoints import last_checkpoint
 from cardioner.training.trainer import ModelTrainer
 
@@ -203,7 +202,7 @@ def test_an_interruption_says_where_the_last_whole_checkpoint_is(
     assert (done.code, done.out) == (130, "")
     told = next(line for line in done.err.splitlines() if line.startswith("Interrupted"))
     if epochs:
-        check_whole(Path(told.partition("checkpoint is ")[2]))
+        enter(Path(told.partition("checkpoint is ")[2]))
     else:
         assert told == "Interrupted: no checkpoint was finished"
     assert ("--resume" in done.err) == bool(epochs)
@@ -253,7 +252,7 @@ def test_a_real_interrupt_signal_ends_a_real_process_cleanly(
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    check_whole(Path(err.partition("the last whole checkpoint is ")[2].partition("\n")[0].strip()))
+    enter(Path(err.partition("the last whole checkpoint is ")[2].partition("\n")[0].strip()))
 
 
 def test_held_out_notes_that_are_also_learned_from_are_told(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cardioner.model_dir.layout import read_config
+from cardioner.model_dir.json_files import read_object
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def old(opinionated: Callable[..., Path], tmp_path: Path) -> Path:
     """A model with a CRF in the form of the original: plain encoder configuration, old names, bfloat16."""
     new, place = opinionated(use_crf=True, classifier_hidden_layers=(8,)), tmp_path / "old"
     place.mkdir()
-    config = read_config(new)
+    config = read_object(new / "config.json")
     own = {key: config[key] for key in ("id2label", "label2id", "classifier_hidden_layers", "use_crf")}
     (place / "config.json").write_text(
         json.dumps({**config["encoder_config"], **own, "backbone_model_name": "some-lab/some-encoder"})

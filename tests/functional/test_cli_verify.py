@@ -12,7 +12,7 @@ import pytest
 
 import cardioner
 from cardioner.errors import ModelError, UsageError
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.model_dir.signing import make_signing_key, write_signature
 
 
@@ -46,15 +46,15 @@ def test_json_is_alone_and_complete(run: Any, model: Path) -> None:
     assert done.json == {
         "directory": str(model),
         "sound": True,
-        "findings": [
+        "issues": [
             {
                 "name": "README.md",
-                "problem": "it has 0 bytes, and had " + done.json["findings"][0]["problem"].rpartition(" ")[2],
+                "problem": "it has 0 bytes, and had " + done.json["issues"][0]["problem"].rpartition(" ")[2],
                 "serious": False,
             }
         ],
         "files": len(list(model.iterdir())) - 1,
-        "canary": True,
+        "golden_outputs": True,
         "signed_by": None,
         "signature_names": None,
     }
@@ -101,7 +101,7 @@ def test_a_forged_manifest_is_found_by_its_signature_alone(
     assert run("verify", forged).code == 0
     done = run("verify", forged, "--key", tmp_path / "key.pub", "--json")
     assert done.code == ModelError.exit_code
-    assert [finding["name"] for finding in done.json["findings"]] == ["cardioner.sig"]
+    assert [issue["name"] for issue in done.json["issues"]] == ["cardioner.sig"]
     with pytest.raises(ModelError, match="made with another key"):
         cardioner.load(forged, key=tmp_path / "key.pub")
     shutil.copyfile(signed / "cardioner.sig", forged / "cardioner.sig")

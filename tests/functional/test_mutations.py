@@ -15,10 +15,10 @@ from transformers import PretrainedConfig
 import cardioner
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir import golden_outputs as canary
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir import golden_outputs
 from cardioner.model_dir.layout import CARD
-from cardioner.model_dir.verify import examine
+from cardioner.model_dir.save import write_model_dir
+from cardioner.model_dir.verify import verify
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
 
 PLACES = 200
@@ -92,9 +92,9 @@ def mutations(model: Path, other: Path) -> Iterator[tuple[str, str, bytes | None
 
 
 def test_what_was_saved_is_sound_and_loads(model: Path) -> None:
-    found = examine(model)
-    assert found.findings == ()
-    assert found.canary
+    found = verify(model)
+    assert found.issues == ()
+    assert found.golden_outputs
     assert cardioner.load(model).predict_text("Patient denies chest pain.") is not None
 
 
@@ -108,25 +108,25 @@ def test_every_altered_file_is_named_and_no_model_is_loaded(model: Path, other: 
             (directory / name).unlink()
         else:
             (directory / name).write_bytes(content)
-        found = examine(directory)
+        found = verify(directory)
         assert not found.sound, (name, done)
-        assert name in {finding.name for finding in found.findings if finding.serious}, (name, done, found.findings)
+        assert name in {issue.name for issue in found.issues if issue.serious}, (name, done, found.issues)
         with pytest.raises(ModelError):
             cardioner.load(directory)
         (directory / name).write_bytes(before)
         tried += 1
     assert tried == PLACES + 6 * len(files(model))
-    assert examine(directory).sound
+    assert verify(directory).sound
 
 
 def test_an_edited_card_is_reported_and_held_against_nobody(model: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     (directory / CARD).write_text("our own words")
-    found = examine(directory)
-    assert [(finding.name, finding.serious) for finding in found.findings] == [(CARD, False)]
+    found = verify(directory)
+    assert [(issue.name, issue.serious) for issue in found.issues] == [(CARD, False)]
     assert found.sound
     (directory / CARD).unlink()
-    assert [finding.name for finding in examine(directory).findings] == [CARD]
+    assert [issue.name for issue in verify(directory).issues] == [CARD]
     cardioner.load(directory)
 
 
@@ -145,7 +145,7 @@ def test_an_edited_card_is_reported_and_held_against_nobody(model: Path, tmp_pat
 def test_a_file_that_would_be_loaded_with_the_model_is_one_too_many(name: str, model: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     (directory / name).write_text("{}")
-    assert name in {finding.name for finding in examine(directory).findings if finding.serious}
+    assert name in {issue.name for issue in verify(directory).issues if issue.serious}
     with pytest.raises(ModelError, match=name):
         cardioner.load(directory)
 
@@ -155,27 +155,29 @@ def test_a_file_that_nothing_reads_is_only_mentioned(model: Path, tmp_path: Path
     (directory / "scores.html").write_text("")
     (directory / "logs").mkdir()
     (directory / ".gitattributes").write_text("")
-    found = examine(directory)
-    assert [(finding.name, finding.serious) for finding in found.findings] == [("logs", False), ("scores.html", False)]
+    found = verify(directory)
+    assert [(issue.name, issue.serious) for issue in found.issues] == [("logs", False), ("scores.html", False)]
     cardioner.load(directory)
 
 
 def test_a_library_that_computes_otherwise_is_noticed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = torch.nn.Linear.forward
     monkeypatch.setattr(torch.nn.Linear, "forward", lambda self, given: forward(self, given) * 1.02)
-    found = examine(model)
-    assert [finding.name for finding in found.findings] == ["canary"]
-    assert "emissions differ" in found.findings[0].problem
+    found = verify(model)
+    assert [issue.name for issue in found.issues] == ["golden outputs"]
+    assert "emissions differ" in found.issues[0].problem
     with pytest.raises(ModelError, match="emissions differ"):
         cardioner.load(model)
 
 
 def test_a_tokenizer_that_cuts_otherwise_is_noticed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = canary.encode_notes
+    encode = golden_outputs.encode_notes
     monkeypatch.setattr(
-        canary, "encode_notes", lambda tokenizer, texts: encode(tokenizer, [text.lower() + "x" for text in texts])
+        golden_outputs,
+        "encode_notes",
+        lambda tokenizer, texts: encode(tokenizer, [text.lower() + "x" for text in texts]),
     )
-    assert "the tokenizer cuts" in examine(model).findings[0].problem
+    assert "the tokenizer cuts" in verify(model).issues[0].problem
 
 
 def test_a_decoder_that_decides_otherwise_is_noticed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,4 +187,4 @@ def test_a_decoder_that_decides_otherwise_is_noticed(model: Path, monkeypatch: p
         "decode",
         lambda self, logits, mask=None: [[(tag + 1) % 3 for tag in row] for row in decode(self, logits, mask)],
     )
-    assert "tags are others" in examine(model).findings[0].problem
+    assert "tags are others" in verify(model).issues[0].problem

@@ -15,7 +15,7 @@ import pytest
 from cardioner.data.documents import Document
 from cardioner.data.formats import read_corpus
 from cardioner.interop.onnx import export_onnx
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.prediction.predictor import Predictor
 
 pytestmark = pytest.mark.slow

@@ -15,11 +15,11 @@ import torch
 import cardioner
 from cardioner.errors import ModelError, OutputError
 from cardioner.model_dir import signing
-from cardioner.model_dir.directory import write_model_dir
-from cardioner.model_dir.inspect import describe
+from cardioner.model_dir.inspect import inspect
 from cardioner.model_dir.manifest import read_manifest
+from cardioner.model_dir.save import write_model_dir
 from cardioner.model_dir.signing import make_signing_key, write_signature
-from cardioner.model_dir.verify import examine
+from cardioner.model_dir.verify import verify
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_no_configuration_of_a_file_of_its_own_is_accepted(
 ) -> None:
     change(without_manifest(model), auto_map=auto_map)
     (model / "evil.py").write_text("raise SystemExit('this must not run')\n")
-    for read in (describe, cardioner.load):
+    for read in (inspect, cardioner.load):
         with pytest.raises(ModelError, match="auto_map"):
             read(model)
 
@@ -65,42 +65,42 @@ def test_code_that_an_indented_import_brings_in_is_told_of(
         file.write("\ndef f():\n    from .evil import x\n")
     (model / "evil.py").write_text("x = 1\n")
     (model / "more.py").write_text("x = 1\n")
-    found = describe(model)
+    found = inspect(model)
     assert {"evil.py", "more.py"} <= found.facts["code_of_the_auto_classes"].keys()
     assert sum(name in warning for warning in found.warnings for name in ("evil.py", "more.py")) == 2
 
 
 def test_a_missing_manifest_is_warned_of(model: Path, without_manifest: Callable[[Path], Path]) -> None:
-    assert describe(model).warnings == ()
-    assert "no manifest" in " ".join(describe(without_manifest(model)).warnings)
+    assert inspect(model).warnings == ()
+    assert "no manifest" in " ".join(inspect(without_manifest(model)).warnings)
 
 
 @pytest.mark.parametrize("name", ["config.json", "cardioner.json", "cardioner.sig", "model.safetensors"])
 def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(name: str, signed: Path) -> None:
     (signed / name).unlink()
     os.mkfifo(signed / name)
-    found = examine(signed)
+    found = verify(signed)
     assert not found.sound
-    assert name in found.findings[0].problem
+    assert name in found.issues[0].problem
 
 
 def test_a_link_to_a_device_is_not_read(signed: Path) -> None:
     (signed / "config.json").unlink()
     (signed / "config.json").symlink_to("/dev/zero")
-    (finding,) = examine(signed).findings
-    assert "config.json" in finding.problem
+    (issue,) = verify(signed).issues
+    assert "config.json" in issue.problem
 
 
 def test_a_manifest_that_would_fill_the_memory_is_not_parsed(model: Path) -> None:
     (model / "cardioner.json").write_text('{"a":[' + ",".join(['{"":{}}'] * 600_000) + "]}")
-    (finding,) = examine(model).findings
-    assert "cardioner.json" in finding.problem
+    (issue,) = verify(model).issues
+    assert "cardioner.json" in issue.problem
 
 
 def test_a_damaged_signature_gives_no_model(signed: Path) -> None:
     data = (signed / "cardioner.sig").read_bytes()
     (signed / "cardioner.sig").write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
-    assert [finding.name for finding in examine(signed).findings] == ["cardioner.sig"]
+    assert [issue.name for issue in verify(signed).issues] == ["cardioner.sig"]
     with pytest.raises(ModelError, match=r"cardioner\.sig"):
         cardioner.load(signed)
 
@@ -109,7 +109,7 @@ def test_a_signature_without_its_manifest_gives_no_model(
     signed: Path, without_manifest: Callable[[Path], Path]
 ) -> None:
     without_manifest(signed)
-    assert not examine(signed).sound
+    assert not verify(signed).sound
     with pytest.raises(ModelError, match=r"cardioner\.json is missing, which cardioner\.sig signs"):
         cardioner.load(signed)
 
@@ -121,9 +121,9 @@ def test_without_cryptography_a_signature_is_said_to_be_unchecked(
         raise signing.MissingLibraryError("signatures need the package cryptography")
 
     monkeypatch.setattr(signing, "_library", missing)
-    found = examine(signed)
+    found = verify(signed)
     assert found.sound
-    assert [(one.name, one.serious) for one in found.findings] == [("cardioner.sig", False)]
+    assert [(one.name, one.serious) for one in found.issues] == [("cardioner.sig", False)]
 
 
 def test_a_bad_signature_can_be_made_anew(run: Any, signed: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_model_in_bfloat16_is_saved_and_read(
     make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path
 ) -> None:
     write_model_dir(make_model(use_crf=True).to(torch.bfloat16), tokenizers["wordpiece"], tmp_path / "model")
-    assert examine(tmp_path / "model").sound
+    assert verify(tmp_path / "model").sound
     assert cardioner.load(tmp_path / "model", device="cpu").predict_text("No oedema.") is not None
 
 
@@ -155,7 +155,7 @@ def test_a_tokenizer_with_templates_for_chats_is_saved(
     tokenizer = tokenizers["byte-bpe"].__class__.from_pretrained(saved_tokenizer(tokenizers["byte-bpe"], tmp_path))
     tokenizer.chat_template = {"default": "x", "other": "y"}
     write_model_dir(make_model("roberta"), tokenizer, tmp_path / "model")
-    assert examine(tmp_path / "model").sound
+    assert verify(tmp_path / "model").sound
 
 
 def saved_tokenizer(tokenizer: Any, folder: Path) -> Path:

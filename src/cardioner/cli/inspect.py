@@ -20,9 +20,9 @@ def inspect(
     """
     with notices.status("reading the directory"):
         quieten()
-        from cardioner.model_dir.inspect import describe  # noqa: PLC0415 - imports torch
+        from cardioner.model_dir.inspect import inspect as inspect_directory  # noqa: PLC0415 - imports torch
 
-        found = describe(model)
+        found = inspect_directory(model)
     if json:
         print_json({"facts": found.facts, "files": found.files, "warnings": list(found.warnings)})
         return

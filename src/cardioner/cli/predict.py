@@ -184,7 +184,7 @@ def _load(wishes: _Wishes, stages: Stages) -> tuple[Predictor, int]:
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         quieten()
-        from cardioner.model_dir.manifest import MANIFEST  # noqa: PLC0415
+        from cardioner.model_dir.layout import MANIFEST  # noqa: PLC0415
         from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
         from cardioner.prediction.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415
 

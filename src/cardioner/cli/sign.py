@@ -46,11 +46,11 @@ def sign(
     password = _password() if needs_password(key) else None
     with notices.status("checking the directory"):
         quieten()
-        from cardioner.model_dir.manifest import SIGNATURE  # noqa: PLC0415
-        from cardioner.model_dir.verify import examine  # noqa: PLC0415 - imports torch
+        from cardioner.model_dir.layout import SIGNATURE  # noqa: PLC0415
+        from cardioner.model_dir.verify import verify  # noqa: PLC0415 - imports torch
 
-        found = examine(model)
-    if wrong := [one for one in found.findings if one.serious and one.name != SIGNATURE]:
+        found = verify(model)
+    if wrong := [one for one in found.issues if one.serious and one.name != SIGNATURE]:
         raise ModelError(f"{model} is not signed: {wrong[0].name}: {wrong[0].problem}; see cardioner verify {model}")
     tell(f"{model} is signed with the key {write_signature(model, key, password)}")
 

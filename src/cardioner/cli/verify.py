@@ -11,7 +11,7 @@ from cardioner.cli.console import notices, output, plain, print_json, quieten, t
 from cardioner.errors import ModelError
 
 if TYPE_CHECKING:
-    from cardioner.model_dir.verify import Examination
+    from cardioner.model_dir.verify import Verification
 
 
 def verify(
@@ -33,9 +33,9 @@ def verify(
     """
     with notices.status("checking the directory"):
         quieten()
-        from cardioner.model_dir.verify import examine  # noqa: PLC0415 - imports torch
+        from cardioner.model_dir.verify import verify as verify_directory  # noqa: PLC0415 - imports torch
 
-        found = examine(model, key=key)
+        found = verify_directory(model, key=key)
     if json:
         print_json(found.to_dict())
     else:
@@ -44,15 +44,15 @@ def verify(
         raise typer.Exit(ModelError.exit_code)
 
 
-def _show(found: Examination) -> None:
+def _show(found: Verification) -> None:
     """What was found, for people."""
-    if found.findings:
-        rows = ((one.name, "wrong" if one.serious else "note", one.problem) for one in found.findings)
+    if found.issues:
+        rows = ((one.name, "wrong" if one.serious else "note", one.problem) for one in found.issues)
         output.print(table("Findings", ("what", "", "problem"), rows, left=3))
     if found.manifest is not None:
         made = ", ".join(f"{name} {version}" for name, version in found.manifest.versions.items())
         tell(f"{len(found.manifest.files)} files listed; saved with {made}")
-    if found.canary:
+    if found.golden_outputs:
         tell("the model computes what it did when it was saved")
     if found.signed_by:
         tell(f"signed with the key {found.signed_by}")

@@ -24,17 +24,9 @@ from cardioner._io import grant_default_permissions, publish, staging
 from cardioner.errors import ModelError, OutputError
 from cardioner.interop.hub_card import hub_card
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
-from cardioner.model_dir.directory import read_model_dir
-from cardioner.model_dir.layout import (
-    CARD,
-    CONFIG,
-    PICKLED_WEIGHTS,
-    TRAINING_ARGS,
-    WEIGHTS,
-    check_whole,
-    read_config,
-    read_json,
-)
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import CARD, CONFIG, PICKLED_WEIGHTS, TRAINING_ARGS, WEIGHTS
+from cardioner.model_dir.load import existing, read_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 
 BOUND = 1e-5
@@ -79,10 +71,8 @@ def export_hub(directory: Path, out: Path, *, overwrite: bool = False) -> HubExp
         ModelError: If the directory is no whole model, or has what the encoder family's own class has not.
         OutputError: If `out` holds a model, lies in `directory`, or cannot be written.
     """
-    check_whole(directory)
-    _check_source(directory, read_config(directory))
-    _check_out(directory, out, overwrite=overwrite)
-    model, tokenizer, config = read_model_dir(directory, device="cpu")
+    _check_out(existing(directory), out, overwrite=overwrite)
+    model, tokenizer, config = read_model_dir(directory, device="cpu", accept=_check_source)
     model = model.float()
     target = _converted(model)
     kind = type(target).__name__

@@ -7,7 +7,7 @@ from typing import Any
 
 from cardioner import __version__
 from cardioner.model_dir.card import front_matter, score_table, types_of
-from cardioner.model_dir.layout import object_under
+from cardioner.model_dir.json_files import object_under
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _CARD = """\

@@ -18,8 +18,9 @@ from cardioner.interop.onnx_card import onnx_card
 from cardioner.interop.onnx_check import Agreement, agreement, made_up_notes
 from cardioner.interop.onnx_graph import BOUND, DATA, GRAPH, greatest_difference, quantize, size_of, write_graph
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
-from cardioner.model_dir.directory import read_model_dir
-from cardioner.model_dir.layout import CARD, TRAINING_ARGS, check_whole, read_config, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import CARD, TRAINING_ARGS
+from cardioner.model_dir.load import existing, read_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
 
@@ -98,10 +99,8 @@ def export_onnx(
     _check_installed()
     if int8 and not check:
         raise UsageError("8-bit weights move spans: name notes to check them on (--check PATH), annotated or not")
-    check_whole(directory)
-    _check_source(directory, read_config(directory))
-    _check_out(directory, out, overwrite=overwrite)
-    model, tokenizer, config = read_model_dir(directory, device="cpu")
+    _check_out(existing(directory), out, overwrite=overwrite)
+    model, tokenizer, config = read_model_dir(directory, device="cpu", accept=_check_source)
     remarks = _remarks(config, int8=int8)
     model.config.inference_dtype = "float32"  # what the graph computes in, and is compared with
     model = model.float()

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from transformers import AutoConfig
 
-from cardioner.model_dir.layout import CODE, object_under
+from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
+from cardioner.model_dir.json_files import object_under
+from cardioner.model_dir.layout import CODE
 from cardioner.model_dir.manifest import Manifest, Notes
 
 SPLITS = {"evaluation": "validation", "test": "test"}
@@ -38,7 +41,7 @@ Made with cardioner {version}.
 ```
 
 `trust_remote_code=True` runs {code} of this directory: read them first{other_door}. Notes may have any length.
-`cardioner verify` tells whether the directory is whole and unaltered.
+`cardioner verify` says whether the directory is whole and unaltered.
 
 ## Intended use
 
@@ -62,19 +65,21 @@ from transformers import pipeline
 
 tagger = pipeline("token-classification", model="path/to/this/directory", trust_remote_code=True)
 spans = tagger("No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg.")"""
+_STRICT = """\
+Strict: a span counts if both edges and its type are right. In brackets: where 95 of 100 figures of resampled notes lie.
+"""
 _LIMITS = """\
 The scores hold for notes like those it was scored on: other hospitals, specialties and languages have others. It marks
 flat, contiguous spans of the types above and knows nothing of negation, of who is meant, or of time. What a model has
 learned can give away parts of what it learned from: share it with those who may know the notes."""
 
 
-def model_card(config: Mapping[str, Any], manifest: Manifest, *, head: str) -> str:
+def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
     """The card of a model.
 
     Args:
         config: Content of `config.json`.
         manifest: Of the model; its files play no part.
-        head: The widths of the head.
     """
     training = manifest.training
     options = object_under(training, "options")
@@ -84,7 +89,7 @@ def model_card(config: Mapping[str, Any], manifest: Manifest, *, head: str) -> s
         types=", ".join(types_of(manifest.labels)),
         language=f" in the language `{language}`" if language else "",
         encoder=f"{training.get('model', 'not recorded')} ({config['encoder_config'].get('model_type')})",
-        head=head,
+        head=head_of(config),
         decoding=crf,
         version=manifest.versions["cardioner"],
         snippet=_STOCK,
@@ -93,6 +98,13 @@ def model_card(config: Mapping[str, Any], manifest: Manifest, *, head: str) -> s
         scores="\n\n".join([score_table(manifest.scores), _calibration(manifest.calibration)]),
         limits=_LIMITS,
     )
+
+
+def head_of(config: Mapping[str, Any]) -> str:
+    """The widths of a head, from the encoder's to the number of tags, as `config.json` has them."""
+    encoder = AutoConfig.for_model(**config["encoder_config"])  # families name their widths differently
+    hidden = config.get("classifier_hidden_layers") or []
+    return " -> ".join(str(width) for width in [encoder.hidden_size, *hidden, len(config["id2label"])])
 
 
 def front_matter(labels: Sequence[str], scores: Mapping[str, Any], about: Mapping[str, Any]) -> str:
@@ -130,10 +142,7 @@ def score_table(scores: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return "Not scored: the model was saved before training, or trained without held-out notes."
-    told = (
-        "Strict: a span counts if both edges and its type are right. In brackets: where 95 of 100 figures of resampled"
-    )
-    head = [f"{told} notes lie.", "", "| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
+    head = [_STRICT, "| notes | type | precision | recall | F1 |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows])
 
 
@@ -177,13 +186,11 @@ def _results(scores: Mapping[str, Any], data_name: str | None) -> Iterator[EvalR
 
 def _doors(config: Mapping[str, Any]) -> dict[str, str]:
     """The code that the Auto classes run, and how to load without running anything from the directory."""
-    named = object_under(config, "auto_map").get("AutoModelForTokenClassification", "modeling.")
-    own = str(named).partition(".")[0]
-    ours = str(config.get("custom_model_type")) in ("TokenClassificationModel", "TokenClassificationModelCRF")
     door = ',\nor use `cardioner.load("path/to/this/directory")`, which runs nothing from it'
+    files = [*CODE, *filter(None, [own_file(config)])]
     return {
-        "code": ", ".join(f"`{name}`" for name in (*CODE, *([] if own == "modeling" else [f"{own}.py"]))),
-        "other_door": door if ours else "",
+        "code": ", ".join(f"`{name}`" for name in files),
+        "other_door": "" if tags_in_its_own_way(config) else door,
     }
 
 
@@ -199,7 +206,7 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
         f"| {part} | {_counted(notes)} | {_PURPOSES.get(part, '')} |" for part, notes in manifest.documents.items()
     )
     training = manifest.training
-    told = {
+    known = {
         "epochs": training.get("num_train_epochs"),
         "best epoch": training.get("best_epoch"),
         "batch size": training.get("batch_size"),
@@ -207,7 +214,7 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
         "window": training.get("max_length"),
         "seed": options.get("seed"),
     }
-    yield f"\n{'; '.join(f'{name} {value}' for name, value in told.items() if value is not None)}."
+    yield f"\n{'; '.join(f'{name} {value}' for name, value in known.items() if value is not None)}."
     yield "`training_args.json` holds every setting, `cardioner.json` what the directory was and must be."
 
 

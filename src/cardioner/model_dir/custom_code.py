@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.model_dir.layout import FIRST_CODE
 from cardioner.multiclass import modeling
 from cardioner.multiclass.modeling import COMPANIONS, OwnCode, TokenClassificationModel, TokenClassificationModelCRF
 
@@ -36,21 +37,9 @@ _SCANNED = re.compile(r"^\s*(?:from\s+\.(\S+)\s+import|import\s+\.(\S+)\s*$)", r
 _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _PURE_BUILTINS = {
-    "bool",
-    "dict",
-    "float",
-    "frozenset",
-    "int",
-    "len",
-    "list",
-    "max",
-    "min",
-    "range",
-    "set",
-    "sorted",
-    "str",
+    *("bool", "classmethod", "dict", "float", "frozenset", "int", "len", "list", "max", "min", "property", "range"),
+    *("set", "sorted", "staticmethod", "str", "sum", "super", "tuple"),
 }
-_PURE_BUILTINS |= {"classmethod", "property", "staticmethod", "sum", "super", "tuple"}
 _PURE_MODULES = {"collections", "dataclasses", "enum", "functools", "math", "operator", "re", "types", "typing"}
 _PURE = {"logging.getLogger", "torch.device", "torch.inference_mode", "torch.no_grad", "torch.tensor"}
 
@@ -143,7 +132,7 @@ def tags_in_its_own_way(config: Mapping[str, Any]) -> bool:
 
 
 def own_file(config: Mapping[str, Any]) -> str | None:
-    """The name of the code file that a directory has beside ours, as its `config.json` tells it."""
+    """The name of the code file that a directory has beside ours, as its `config.json` says."""
     places = config.get("auto_map")
     named = places.get("AutoModelForTokenClassification") if isinstance(places, dict) else None
     found = re.fullmatch(r"(\w+)\.\w+", named) if isinstance(named, str) else None
@@ -155,7 +144,7 @@ def needed_code(directory: Path, config: Mapping[str, Any]) -> list[str]:
 
     An older release wrote fewer files, which need no others; a user's class has a file of its own.
     """
-    needed = ["modeling.py", "windows.py", "tagging.py", "pipeline.py", *filter(None, [own_file(config)])]
+    needed = [*FIRST_CODE, *filter(None, [own_file(config)])]
     for name in needed:  # grows on the way
         if (directory / name).is_file():
             text = (directory / name).read_text(encoding="utf-8", errors="replace")

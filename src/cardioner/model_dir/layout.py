@@ -1,115 +1,131 @@
-"""The files of a model directory: their names, and whether they are there and whole, told without loading them."""
+"""What a model directory is made of: the names of its files, and the keys that may never come from one.
+
+This is the one place for both: every list of such keys in the package is here, but for the few that `modeling.py` keeps
+for itself, as it travels without cardioner.
+"""
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from cardioner.errors import ModelError
-from cardioner.model_dir.custom_code import needed_code
-from cardioner.model_dir.untrusted.directory import check_safe
-from cardioner.multiclass.modeling import COMPANIONS, CardioNERConfig
+from cardioner.multiclass.code_files import COMPANIONS
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 PICKLED_WEIGHTS = "pytorch_model.bin"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
+OLD_TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json")
+"""What transformers 4 writes and every version reads: left from another model, it would change the tokenizer."""
 TRAINING_ARGS = "training_args.json"
 CARD = "README.md"
+"""The one file that people may edit."""
+MANIFEST = "cardioner.json"
+SIGNATURE = "cardioner.sig"
 CODE = ("modeling.py", *COMPANIONS)
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-"""The files of every tokenizer."""
+"""The code files that travel with every model."""
+FIRST_CODE = ("modeling.py", "windows.py", "tagging.py", "inference.py", "pipeline.py")
+"""The code files of the first release, which those of every later one have too."""
+PARTIAL = ".partial-"
+"""How the names of folders begin that are being written."""
+
+READ_BY_US = (CONFIG, WEIGHTS, INDEX, PICKLED_WEIGHTS, *TOKENIZER_FILES, MANIFEST, TRAINING_ARGS)
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+"""Where peft is installed, transformers loads these on top of the model."""
+CHECKPOINT_FILES = ("checkpoint.json", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json")
+"""What training puts into its checkpoints beside the model; nothing of it is read when a model is loaded."""
+_READ_BY_LOADERS = (
+    *("*.bin", "*.gguf", "*.h5", "*.jinja", "*.model", "*.msgpack", "*.pickle", "*.pkl", "*.pt", "*.pth", "*.tiktoken"),
+    *("*.py", "*.pyc", "*.pyd", "*.safetensors", "*.so", "*config*.json", "*index.json", "*processor*.json"),
+    *("*token*.json", "*vocab*.json", "*vocab*.txt", "chat_template*", "merges.txt", "bpe.codes", "dict.txt"),
+)
+"""Files that transformers, or a model's code, may look for in a model directory, and load without being asked."""
+
+CODE_KEYS = {"auto_map", "custom_generate", "custom_pipelines", "trust_remote_code"}
+"""Code that is imported and run."""
+PLACE_KEYS = {
+    *("adapter_config", "backbone", "base_model_name_or_path", "configuration_files", "gguf_file"),
+    *("name_or_path", "timm_model_id", "transformers_weights", "use_pretrained_backbone", "use_timm_backbone"),
+}
+"""Other files or repositories that are read."""
+LOADING_KEYS = {
+    *("attribute_map", "base_config_key", "base_model_ep_plan", "base_model_fsdp_plan", "base_model_pp_plan"),
+    *("base_model_tp_plan", "distributed_config", "extra_config_files", "extra_files", "fusion_config"),
+    *("kernel_config", "per_layer_config", "quantization_config", "sub_configs", "sub_configs_defaults"),
+}
+"""Another way to build a model or to load its weights."""
+OUR_CODE_KEYS = {"auto_map", "custom_pipelines"}
+"""What our own `config.json` may have in its outermost object, where the values are checked."""
+ENCODER_LOADING_KEYS = (
+    *("distributed_config", "fusion_config", "per_layer_config", "quantization_config", "transformers_weights"),
+)
+"""An encoder whose configuration has one of these is not what the rest of it describes."""
+IMPLEMENTATION = re.compile(r"_?(attn|experts|moe)_implementation(_internal|_autoset)?")
+_IMPLEMENTATIONS = {"eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm"}
+"""Those that are part of transformers; others are fetched from the hub, flash attention too where it is missing."""
+_TOKENIZER_CODE = {
+    *("auto_map", "cache_dir", "chat_template_file", "code_revision", "custom_pipelines"),
+    *("fast_tokenizer_files", "gguf_file", "init_inputs", "jumanpp_kwargs", "mecab_kwargs", "merges"),
+    *("post_processor", "pretrained_model_name_or_path", "proxies", "revision", "sp_model_kwargs"),
+    *("subfolder", "sudachi_kwargs", "tokenizer", "tokenizer_object", "tokenizer_padding"),
+    *("tokenizer_truncation", "trust_remote_code", "vocab"),
+}
+_TOKENIZER_FILE = re.compile(
+    r"\w*(vocab|merges|tokenizer|spm|source|target|emoji|tokens?|map|model|template)\w*_(file|path)"
+)
+_LAST_USE = {"is_local", "local_files_only", "max_length", "pad_to_multiple_of", "stride", "truncation_strategy"}
+"""How a tokenizer was last loaded and used, which transformers writes down."""
+SECRETS = {"hf_token", "token", "_name_or_path", "name_or_path"}
 
 
-def check_whole(directory: Path) -> None:
-    """Check that every needed file is there, whole and safe to read, reading no more than the headers of the weights.
+def foreign_files(directory: Path, own: Collection[str]) -> list[str]:
+    """Files beside those of a model that would be loaded with it, sorted.
 
-    Raises:
-        ModelError: Naming the first file that is missing, cut or hostile.
+    Args:
+        directory: The model directory, or what is to become one; there may be nothing yet.
+        own: The names of the model's files.
     """
-    if not directory.is_dir():
-        raise ModelError(
-            f"{directory}: expected a model directory, found {'a file' if directory.exists() else 'nothing'}"
-        )
-    check_safe(directory)
-    if not (directory / CONFIG).is_file():
-        checkpoints = sorted(str(path.parent) for path in directory.glob(f"checkpoints/*/{CONFIG}"))
-        hint = f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
-        if (directory / "summary.json").is_file():
-            models = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}"))
-            hint = f"it holds the models {', '.join(models)} of a repeated training: name one of them"
-        raise ModelError(f"{directory} is no model directory: it has no {CONFIG}; {hint}")
-    config = read_config(directory)
-    _check_config(directory, config)
-    if missing := [name for name in (*needed_code(directory, config), *TOKENIZER) if not (directory / name).is_file()]:
-        raise ModelError(
-            f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
-        )
-    _check_weights(directory)
+    entries = directory.iterdir() if directory.is_dir() else ()
+    names = (path.name for path in entries if path.name not in own and not path.is_dir())
+    visible = (name for name in names if not name.startswith(".") and not matches(name, CHECKPOINT_FILES))
+    return sorted(name for name in visible if matches(name.lower(), _READ_BY_LOADERS))
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """The content of `config.json`.
-
-    Raises:
-        ModelError: If it is no JSON object.
-    """
-    return _read_object(directory / CONFIG)
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a file's name fits one of these patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_config(directory: Path, config: dict[str, Any]) -> None:
-    """Refuse a configuration of another model, and one without an encoder; `check_safe` has seen to the rest."""
-    found = config.get("model_type")
-    if found != CardioNERConfig.model_type:
-        raise ModelError(
-            f"{directory}: expected a model of type {CardioNERConfig.model_type}, found {found}: "
-            "name a directory that cardioner saved; cardioner upgrade reads those of the original CardioNER"
-        )
-    if "model_type" not in object_under(config, "encoder_config"):
-        raise ModelError(f"{directory / CONFIG}: expected the encoder's configuration in encoder_config: save it again")
+def refused_in_config(key: str) -> str | None:
+    """What a key of a `config.json` names that no model directory may name; `None` for a harmless key."""
+    kinds = {"code": CODE_KEYS, "another place": PLACE_KEYS, "another way to load": LOADING_KEYS}
+    found = next((kind for kind, keys in kinds.items() if key in keys), None)
+    return "another place" if found is None and key.endswith("name_or_path") else found
 
 
-def _check_weights(directory: Path) -> None:
-    """Refuse a directory without weights."""
-    index = read_json(directory / f"{WEIGHTS}.index.json").get("weight_map", {})
-    needed = sorted(set(index.values())) or [WEIGHTS]
-    missing = [name for name in needed if not (directory / name).is_file()]
-    if missing == [WEIGHTS] and (directory / PICKLED_WEIGHTS).is_file():
-        return
-    if missing:
-        raise ModelError(f"{directory} lacks {missing[0]}: copy the whole directory again, or save the model again")
+def is_foreign(key: str) -> bool:
+    """Whether a key of an encoder's configuration names code, other places, kernels, or another way to load it."""
+    return key.startswith("_") or refused_in_config(key) is not None or IMPLEMENTATION.fullmatch(key) is not None
 
 
-def refused_pickle(directory: Path) -> str:
-    """What to say of a pickle that asks for more than tensors."""
-    return f"{directory / PICKLED_WEIGHTS} holds more than weights and is not read: do not trust where it came from"
+def is_implementation(value: Any) -> bool:
+    """Whether the value of an `IMPLEMENTATION` key is code that transformers itself has."""
+    return value is True or (isinstance(value, str) and value in _IMPLEMENTATIONS)
 
 
-def object_under(content: Any, key: str) -> dict[str, Any]:
-    """A JSON object under a key, empty where there is none."""
-    found = content.get(key) if isinstance(content, dict) else None
-    return found if isinstance(found, dict) else {}
+def refused_in_tokenizer(key: str) -> bool:
+    """Whether a key of a `tokenizer_config.json` names code, other files, or options of other libraries."""
+    private = key.startswith("_") and key != "_name_or_path"
+    return private or key in _TOKENIZER_CODE or _TOKENIZER_FILE.fullmatch(key) is not None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ModelError: If the file is none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: expected a JSON object, found a damaged file: copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}: copy it again")
-    return content
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is missing or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def dropped_from_tokenizer(key: str) -> bool:
+    """Whether a key of a `tokenizer_config.json` is left out when a tokenizer is saved."""
+    elsewhere = key in SECRETS or key.endswith(("_kwargs", "_file", "_path"))
+    return elsewhere or key in _LAST_USE or refused_in_tokenizer(key)

@@ -9,16 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cardioner import __version__
 from cardioner.errors import ModelError
+from cardioner.model_dir.layout import (
+    CARD,
+    CHECKPOINT_FILES,
+    CONFIG,
+    MANIFEST,
+    PICKLED_WEIGHTS,
+    SIGNATURE,
+    WEIGHTS,
+    foreign_files,
+    matches,
+)
 
-MANIFEST = "cardioner.json"
-SIGNATURE = "cardioner.sig"
 FORMAT: Literal[1] = 1
 
 _LARGEST = 16 << 20
@@ -63,7 +74,7 @@ class Notes(_Part):
     ids: list[str] | None = None
 
 
-class CanaryText(_Part):
+class GoldenText(_Part):
     """A made-up text and what the tokenizer makes of it.
 
     Attributes:
@@ -77,8 +88,8 @@ class CanaryText(_Part):
     offsets: list[tuple[int, int]]
 
 
-class Canary(_Part):
-    """What the model must compute.
+class GoldenOutputs(_Part):
+    """Made-up input, and what the model must compute of it.
 
     Attributes:
         input_ids: Random ids, `(rows, positions)`.
@@ -88,11 +99,11 @@ class Canary(_Part):
         texts: What the tokenizer must make of made-up texts.
     """
 
-    input_ids: list[list[int]]
+    input_ids: list[Annotated[list[int], Field(max_length=512)]] = Field(max_length=64)
     attention_mask: list[list[int]]
     emissions: list[list[list[float]]]
     tags: list[list[int]]
-    texts: list[CanaryText]
+    texts: list[GoldenText]
 
 
 class Manifest(_Part):
@@ -106,9 +117,11 @@ class Manifest(_Part):
         documents: The notes of each split.
         scores: Strict scores on held-out notes, with intervals.
         calibration: What the scores of spans are worth.
-        canary: What the model must compute; `None` if its emissions were no numbers.
+        golden_outputs: What the model must compute, `canary` in the file; `None` if its emissions were no numbers.
         files: Every file of the directory but this one and a signature.
     """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     format: Literal[1] = FORMAT
     versions: dict[str, str]
@@ -117,22 +130,22 @@ class Manifest(_Part):
     documents: dict[str, Notes]
     scores: dict[str, Any]
     calibration: dict[str, Any] | None
-    canary: Canary | None
+    golden_outputs: GoldenOutputs | None = Field(validation_alias="canary", serialization_alias="canary")
     files: dict[Annotated[str, Field(pattern=r"^[^./\\:\x00][^/\\:\x00]*$")], FileEntry]
 
     def to_bytes(self) -> bytes:
         """The file."""
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", by_alias=True)
         return _laid_out({**content, "digest": _digest(content)})
 
 
-def read_manifest(directory: Path) -> Manifest | None:
+def read_manifest(directory: str | Path) -> Manifest | None:
     """The manifest of a directory; `None` if it has none.
 
     Raises:
         ModelError: If it was altered, or is of a version that this one does not know.
     """
-    path = directory / MANIFEST
+    path = Path(directory) / MANIFEST
     if not path.exists():
         return None
     data = _read(path)
@@ -157,6 +170,56 @@ def read_manifest(directory: Path) -> Manifest | None:
     if not whole:
         raise ModelError(f"{path} does not agree with its own digest: {_BROKEN}")
     return manifest
+
+
+class Issue(NamedTuple):
+    """Something in a directory that is not as it should be.
+
+    Attributes:
+        name: The file it is about, or the part.
+        problem: What is wrong with it.
+        serious: Whether the directory is not to be trusted for it.
+    """
+
+    name: str
+    problem: str
+    serious: bool = True
+
+
+def compare_files(directory: Path, manifest: Manifest) -> list[Issue]:
+    """Every file that is another than it was, missing, or too many, sorted by name."""
+    found = [*_changed(directory, manifest), *_extra(directory, manifest)]
+    essential = {name for name in (CONFIG, WEIGHTS, PICKLED_WEIGHTS) if name in manifest.files}
+    if {issue.name for issue in found} >= essential:
+        found.append(Issue(MANIFEST, "neither the configuration nor the weights are those that it lists"))
+    return sorted(found)
+
+
+def _changed(directory: Path, manifest: Manifest) -> Iterator[Issue]:
+    for name, entry in manifest.files.items():
+        path, serious = directory / name, name != CARD
+        if not path.is_file():
+            yield Issue(name, "it is missing", serious)
+        elif path.stat().st_size != entry.size:
+            yield Issue(name, f"it has {path.stat().st_size} bytes, and had {entry.size}", serious)
+        elif sha256_of(path) != entry.sha256:
+            yield Issue(name, "its content has changed" if serious else "it was edited", serious)
+
+
+def _extra(directory: Path, manifest: Manifest) -> Iterator[Issue]:
+    own = {*manifest.files, MANIFEST, SIGNATURE}
+    foreign = foreign_files(directory, own)
+    resuming = CHECKPOINT_FILES if (directory / CHECKPOINT_FILES[0]).is_file() else ()
+    yield from (Issue(name, "it does not belong to the model: move it out of the directory") for name in foreign)
+    for path in directory.iterdir():
+        if not (path.name in {*own, *foreign} or path.name.startswith(".") or matches(path.name, resuming)):
+            yield Issue(path.name, "it is no part of the model", serious=False)
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions that a saved model depends on."""
+    libraries = ("torch", "transformers", "tokenizers", "safetensors")
+    return {"cardioner": __version__, **{name: version(name) for name in libraries}}
 
 
 def list_files(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:

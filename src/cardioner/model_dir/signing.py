@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cardioner.errors import ModelError, OutputError, UsageError
-from cardioner.model_dir.manifest import MANIFEST, SIGNATURE
+from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,7 +28,7 @@ class MissingLibraryError(UsageError):
     """The package `cryptography` is not installed."""
 
 
-def make_signing_key(path: Path, password: str | None = None) -> Path:
+def make_signing_key(path: str | Path, password: str | None = None) -> Path:
     """Make a key pair: the private key in `path`, for its owner's eyes alone, the public one beside it.
 
     Args:
@@ -42,7 +42,8 @@ def make_signing_key(path: Path, password: str | None = None) -> Path:
         OutputError: If one of the files exists, or cannot be written.
         UsageError: If the package `cryptography` is not installed.
     """
-    if (path.parent / "config.json").is_file():
+    path = Path(path)
+    if (path.parent / CONFIG).is_file():
         raise OutputError(
             f"{path.parent} is a model directory, and a key in it would be given away: choose another place"
         )
@@ -58,7 +59,7 @@ def make_signing_key(path: Path, password: str | None = None) -> Path:
     return public
 
 
-def write_signature(directory: Path, key: Path, password: str | None = None) -> str:
+def write_signature(directory: str | Path, key: str | Path, password: str | None = None) -> str:
     """Sign the manifest of a directory; what it lists should have been checked before.
 
     Args:
@@ -73,7 +74,7 @@ def write_signature(directory: Path, key: Path, password: str | None = None) -> 
         OutputError: If the signature cannot be written.
         UsageError: If there is no such key in that file, or the password is wrong.
     """
-    private = _read_private(key, password)
+    directory, private = Path(directory), _read_private(Path(key), password)
     public, made = private.public_key().public_bytes_raw(), private.sign(_signed(directory))
     partial = directory / f".{SIGNATURE}"
     try:
@@ -84,12 +85,12 @@ def write_signature(directory: Path, key: Path, password: str | None = None) -> 
     return _fingerprint(public)
 
 
-def check_signature(directory: Path, key: Path | None = None) -> str:
+def check_signature(directory: str | Path, key: str | Path | None = None) -> str:
     """Check that a directory's manifest was signed with the private half of a key.
 
     Args:
         directory: The model directory.
-        key: The file of the public key; by default the one that the signature brings along, which tells whether it is
+        key: The file of the public key; by default the one that the signature brings along, which shows that it is
             whole, and not whose it is.
 
     Returns:
@@ -99,7 +100,7 @@ def check_signature(directory: Path, key: Path | None = None) -> str:
         ModelError: If there is no signature, or it is another key's, or of another manifest.
         UsageError: If there is no public key in that file.
     """
-    expected = None if key is None else _read_public(key)
+    directory, expected = Path(directory), None if key is None else _read_public(Path(key))
     if not (directory / MANIFEST).is_file():
         raise ModelError(f"{directory} has no {MANIFEST}, and nothing to sign: save the model again with this version")
     if not (directory / SIGNATURE).is_file():
@@ -114,19 +115,19 @@ def check_signature(directory: Path, key: Path | None = None) -> str:
     raise ModelError(f"{directory / SIGNATURE}: the signature does not hold: {why}")
 
 
-def needs_password(key: Path) -> bool:
+def needs_password(key: str | Path) -> bool:
     """Whether a private key is encrypted.
 
     Raises:
         UsageError: If the file cannot be read.
     """
-    return b"BEGIN ENCRYPTED" in _read_key(key)
+    return b"BEGIN ENCRYPTED" in _read_key(Path(key))
 
 
-def signer(directory: Path) -> str | None:
+def signer(directory: str | Path) -> str | None:
     """The fingerprint that a signature claims to be of; unproven. `None` if there is no signature."""
     try:
-        return _fingerprint(_read_signature(directory / SIGNATURE)[0])
+        return _fingerprint(_read_signature(Path(directory) / SIGNATURE)[0])
     except ModelError:
         return None
 

@@ -1,67 +1,62 @@
-"""Everything that can be told of a model directory before it is trusted: one pass that names all that is wrong."""
+"""All that is wrong with a model directory, named in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cardioner.errors import ModelError
 from cardioner.model_dir.custom_code import tags_in_its_own_way
-from cardioner.model_dir.directory import load_unchecked
-from cardioner.model_dir.file_check import Finding, compare_files, promised_manifest
-from cardioner.model_dir.golden_outputs import check_canary
-from cardioner.model_dir.layout import CONFIG, check_whole, read_config, read_json
-from cardioner.model_dir.manifest import MANIFEST, SIGNATURE, Manifest
-from cardioner.model_dir.signing import MissingLibraryError, check_signature, signer
-from cardioner.model_dir.untrusted.files import check_bounded, check_entries
-
-CANARY = "canary"
-WHOLE = "directory"
+from cardioner.model_dir.layout import MANIFEST
+from cardioner.model_dir.load import GOLDEN, WHOLE, Loaded, ModelDir, Report, enter, existing, load_unchecked
+from cardioner.model_dir.manifest import Issue, Manifest
+from cardioner.model_dir.signing import signer
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class Verification:
     """What was found out about a directory.
 
     Attributes:
         directory: The directory.
         manifest: What it is said to hold; `None` if there is none that can be read.
-        findings: What is otherwise than it should be.
+        issues: What is otherwise than it should be.
         signed_by: The fingerprint of the key that the signature was proven to be of; `None` if no key was given, or it
             does not hold.
         claimed: The fingerprint that the signature itself names.
-        canary: Whether the model was run, and computed what it should.
+        golden_outputs: Whether the model was run, and computed what it should.
     """
 
     directory: Path
     manifest: Manifest | None
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
     signed_by: str | None = None
     claimed: str | None = None
-    canary: bool = False
+    golden_outputs: bool = False
 
     @property
     def sound(self) -> bool:
         """Whether nothing serious was found."""
-        return not any(finding.serious for finding in self.findings)
+        return not any(issue.serious for issue in self.issues)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
             "directory": str(self.directory),
             "sound": self.sound,
-            "findings": [finding._asdict() for finding in self.findings],
+            "issues": [issue._asdict() for issue in self.issues],
             "files": 0 if self.manifest is None else len(self.manifest.files),
-            "canary": self.canary,
+            "golden_outputs": self.golden_outputs,
             "signed_by": self.signed_by,
             "signature_names": self.claimed,
         }
 
 
-def examine(directory: Path, *, key: Path | None = None) -> Examination:
-    """Check a directory against its manifest, run its canary, and check its signature; nothing in it is executed.
+def verify(directory: str | Path, *, key: str | Path | None = None) -> Verification:
+    """Check a directory against its manifest and its signature, and run the model on the manifest's made-up input.
+
+    Nothing in the directory is executed.
 
     Args:
         directory: The model directory.
@@ -71,71 +66,23 @@ def examine(directory: Path, *, key: Path | None = None) -> Examination:
         ModelError: If there is no directory.
         UsageError: If there is no public key in that file.
     """
-    if not directory.is_dir():
-        check_whole(directory)
+    path, report = existing(directory), Report(keep_errors=True)
+
+    def load(entered: ModelDir) -> Loaded | None:
+        if entered.manifest is None:
+            return None
+        if tags_in_its_own_way(entered.config):
+            problem = "not compared: the model has a class of its own, and no code of a directory is run"
+            report.add([Issue(GOLDEN, problem, serious=False)])
+            return None
+        return load_unchecked(path, entered.config, "cpu")
+
     try:
-        for name in check_entries(directory) & {CONFIG, MANIFEST}:
-            check_bounded(directory / name)
+        found = enter(path, report=report, key=key, load=load)
     except ModelError as error:  # nothing of it is read any further
-        return Examination(directory, None, (Finding(WHOLE, str(error)),))
-    findings: list[Finding] = []
-    signed_by = _check_signature(directory, key, findings)
-    manifest = _manifest(directory, findings)
-    if manifest is not None:
-        findings += compare_files(directory, manifest)
-    sound = not any(finding.serious for finding in findings)
-    try:
-        check_whole(directory)
-    except ModelError as error:
-        # What is missing or altered is named above; this says what of it cannot even be read.
-        findings.append(Finding(WHOLE, str(error)))
-        sound = False
-    if sound and manifest is not None:
-        findings += _run_canary(directory, manifest)
-    ran = sound and manifest is not None and not any(finding.name == CANARY for finding in findings)
-    return Examination(directory, manifest, tuple(findings), signed_by, signer(directory), ran)
-
-
-def _check_signature(directory: Path, key: Path | None, findings: list[Finding]) -> str | None:
-    """The fingerprint of the key that signed it, where one was given; or a finding."""
-    if key is None and not (directory / SIGNATURE).exists():
-        return None
-    try:
-        found = check_signature(directory, key)
-    except ModelError as error:
-        findings.append(Finding(SIGNATURE, str(error)))
-        return None
-    except MissingLibraryError as error:
-        if key is not None:
-            raise
-        findings.append(Finding(SIGNATURE, f"not checked: {error}", serious=False))
-        return None
-    return found if key is not None else None
-
-
-def _manifest(directory: Path, findings: list[Finding]) -> Manifest | None:
-    """The manifest, or a finding."""
-    try:
-        manifest = promised_manifest(directory, read_json(directory / CONFIG))
-    except ModelError as error:
-        findings.append(Finding(MANIFEST, str(error)))
-        return None
-    if manifest is None:
-        problem = "there is none: an earlier version or another program saved this model, and nothing tells what it was"
-        findings.append(Finding(MANIFEST, problem))
-    return manifest
-
-
-def _run_canary(directory: Path, manifest: Manifest) -> Iterable[Finding]:
-    """What the model computes otherwise than it should."""
-    if tags_in_its_own_way(read_config(directory)):
-        yield Finding(
-            CANARY, "not run: the model has a class of its own, and nothing of a directory is run", serious=False
-        )
-        return
-    try:
-        model, tokenizer, _ = load_unchecked(directory, "cpu")
-    except ModelError as error:
-        yield Finding(CANARY, str(error))
-        return
-    yield from (Finding(CANARY, problem) for problem in check_canary(manifest.canary, model, tokenizer))
+        return Verification(path, None, (*report.issues, Issue(WHOLE, str(error))))
+    if found.manifest is None and not any(issue.name == MANIFEST for issue in report.issues):
+        problem = "there is none: an earlier version or another program saved this model, and nothing says what it was"
+        report.add([Issue(MANIFEST, problem)])
+    compared = found.loaded is not None and report.sound
+    return Verification(path, found.manifest, tuple(report.issues), found.signed_by, signer(path), compared)

@@ -403,33 +403,26 @@ class TokenClassificationModelCRF(TokenClassificationModel):
 
 
 def load_custom_cardioner_multiclass_model(
-    path: str | Path, device: str = "auto", *, model_class: type[TokenClassificationModel] | None = None
+    path: str | Path,
+    device: str = "auto",
+    *,
+    model_class: type[TokenClassificationModel] | None = None,
+    config: CardioNERConfig | None = None,
 ) -> tuple[TokenClassificationModel, Any, CardioNERConfig]:
-    """Load a saved directory with the classes of this file; nothing in the directory is executed.
+    """Load a model in evaluation mode, its tokenizer and its configuration; nothing in the directory is executed.
 
     Args:
         path: A directory that `ModelTrainer` or `save_pretrained` wrote.
         device: `auto` takes the GPU where there is one; or a device as torch names it.
         model_class: The subclass that saved it, where that one decodes differently from these.
-
-    Returns:
-        The model in evaluation mode, its tokenizer, its configuration.
+        config: The directory's configuration, if it has been read already.
 
     Raises:
         FileNotFoundError: If the directory, or a file that it needs, is missing.
         ValueError: If it holds another kind of model, or other weights than its configuration says.
     """
     directory = Path(path)
-    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    missing = [name for name in ("config.json", "tokenizer_config.json") if not (directory / name).is_file()]
-    if not any((directory / name).is_file() for name in weights):
-        missing.append("model.safetensors (or pytorch_model.bin)")
-    if missing:
-        raise FileNotFoundError(f"{directory} is no complete model directory: it lacks {', '.join(missing)}")
-    found = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if found != CardioNERConfig.model_type:
-        raise ValueError(f"{directory}: expected a model of type {CardioNERConfig.model_type!r}, found {found!r}")
-    config = CardioNERConfig.from_pretrained(directory)
+    config = config or _read_config(directory)
     kind = model_class or (TokenClassificationModelCRF if config.use_crf else TokenClassificationModel)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model = kind.from_pretrained(directory, config=config).to(chosen).eval()
@@ -437,6 +430,20 @@ def load_custom_cardioner_multiclass_model(
         model = model.float()
     local = {"local_files_only": True, "trust_remote_code": False}  # else transformers may ask on the terminal
     return model, AutoTokenizer.from_pretrained(directory, config=config, **local), config
+
+
+def _read_config(directory: Path) -> CardioNERConfig:
+    """The configuration of a directory that has the files of a model of ours."""
+    files = {path.name for path in directory.glob("*") if path.is_file()}
+    missing = sorted({"config.json", "tokenizer_config.json"} - files)
+    if not files & {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}:
+        missing.append("model.safetensors (or pytorch_model.bin)")
+    if missing:
+        raise FileNotFoundError(f"{directory} is no complete model directory: it lacks {', '.join(missing)}")
+    found = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if (kind := found.get("model_type")) != CardioNERConfig.model_type:
+        raise ValueError(f"{directory}: expected a model of type {CardioNERConfig.model_type!r}, found {kind!r}")
+    return CardioNERConfig.from_dict(found)  # type: ignore[no-any-return]
 
 
 if __name__ == "cardioner.multiclass.modeling":  # the installed package, and no copy in a model directory

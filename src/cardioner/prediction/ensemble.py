@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from cardioner.errors import ModelError
-from cardioner.model_dir.layout import CONFIG, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import CONFIG
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.precision import reader_of

@@ -8,8 +8,8 @@ from typing import Any
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError, ModelError, UsageError
-from cardioner.model_dir.directory import read_model_dir
 from cardioner.model_dir.encoder import max_positions
+from cardioner.model_dir.load import read_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.inference import BATCH_TOKENS
 from cardioner.multiclass.pipeline import tag_texts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir.custom_code import adopt, tags_in_its_own_way
-from cardioner.model_dir.directory import read_model_dir
 from cardioner.model_dir.encoder import default_encoder, load_encoder, load_tokenizer
-from cardioner.model_dir.layout import CONFIG, read_config
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.layout import CONFIG
+from cardioner.model_dir.load import read_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
 
@@ -73,7 +73,7 @@ def read_source(
     """
     chosen = default_encoder() if name is None else Path(name)
     if _is_ours(chosen):
-        own = model_class if tags_in_its_own_way(read_config(chosen)) else None
+        own = model_class if tags_in_its_own_way(read_object(chosen / CONFIG)) else None
         model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
         return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
     if not chosen.exists() and str(name).startswith((".", "/", "~")):
@@ -180,5 +180,4 @@ def _is_ours(folder: Path) -> bool:
     """Whether a folder is an earlier model directory."""
     if not (folder / CONFIG).is_file():
         return False
-    content: Mapping[str, Any] = read_config(folder)
-    return content.get("model_type") == CardioNERConfig.model_type
+    return read_object(folder / CONFIG).get("model_type") == CardioNERConfig.model_type

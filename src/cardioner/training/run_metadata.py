@@ -11,8 +11,7 @@ from typing import Any
 from cardioner.data.documents import fingerprint
 from cardioner.evaluation import Scores
 from cardioner.evaluation.intervals import Intervals
-from cardioner.model_dir.directory import installed_versions
-from cardioner.model_dir.manifest import Notes
+from cardioner.model_dir.manifest import Notes, installed_versions
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.calibration import Temperature
 from cardioner.training.data_fingerprint import check_key_place, describe_notes, make_key

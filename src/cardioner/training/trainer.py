@@ -15,9 +15,10 @@ from transformers import TrainingArguments, set_seed
 from cardioner.data.documents import fingerprint
 from cardioner.errors import OutputError, UsageError
 from cardioner.model_dir.custom_code import adopt
-from cardioner.model_dir.directory import check_output, write_model_dir
 from cardioner.model_dir.encoder import load_tokenizer, max_positions, name_of
-from cardioner.model_dir.layout import WEIGHTS, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import WEIGHTS
+from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.arguments import (

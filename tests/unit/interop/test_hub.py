@@ -20,7 +20,8 @@ from cardioner.errors import ModelError, OutputError
 from cardioner.evaluation import score
 from cardioner.interop import hub
 from cardioner.interop.hub import BOUND, export_hub
-from cardioner.model_dir.directory import read_model_dir, write_model_dir
+from cardioner.model_dir.load import read_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel
 from cardioner.prediction.predictor import Predictor
 
@@ -212,8 +213,10 @@ def test_what_the_familys_class_has_not_is_refused(
 
 
 @pytest.mark.parametrize("own", ["custom_model_type", "auto_map"])
-def test_a_class_of_the_users_own_is_refused(own: str, saved: Callable[..., Path], tmp_path: Path) -> None:
-    source = saved()
+def test_a_class_of_the_users_own_is_refused(
+    own: str, saved: Callable[..., Path], without_manifest: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    source = without_manifest(saved())
     config = json.loads((source / "config.json").read_text())
     config |= {"custom_model_type": "Mine"} if own == "custom_model_type" else {}
     config["auto_map"]["AutoModelForTokenClassification"] = "mine.Mine" if own == "auto_map" else "modeling.Mine"

@@ -21,7 +21,7 @@ from transformers import AutoModel, PretrainedConfig
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.interop.legacy import Upgrade, upgrade
-from cardioner.model_dir.directory import read_model_dir
+from cardioner.model_dir.load import read_model_dir
 
 
 class Original(nn.Module):

@@ -26,7 +26,7 @@ from cardioner.interop.onnx import export_onnx
 from cardioner.interop.onnx_check import agreement
 from cardioner.interop.onnx_files import tag
 from cardioner.interop.onnx_files.tag import Entity, Tagger
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import emissions_of
 

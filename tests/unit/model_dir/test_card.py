@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 import cardioner
 from cardioner.data.documents import Document
 from cardioner.evaluation import evaluate, score
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import TokenClassificationModel
 
 

@@ -19,8 +19,9 @@ import cardioner
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.model_dir.custom_code import adopt, travelling_copy
-from cardioner.model_dir.directory import check_output, read_model_dir, write_model_dir
-from cardioner.model_dir.layout import check_whole, read_config
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.load import enter, read_model_dir
+from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.modeling import (
     TokenClassificationModel,
     TokenClassificationModelCRF,
@@ -343,18 +344,20 @@ def test_part_that_learns_in_training_alone_is_not_frozen(load: Load, started: C
     assert all(parameter.grad is None for parameter in start.model.parameters())
 
 
-def test_directory_names_the_class_and_holds_its_file(saved: Callable[[str], tuple[Start, Path]]) -> None:
+def test_directory_names_the_class_and_holds_its_file(
+    saved: Callable[[str], tuple[Start, Path]], without_manifest: Callable[[Path], Path]
+) -> None:
     _, directory = saved(LOSS)
-    config = read_config(directory)
+    config = read_object(directory / "config.json")
     assert config["auto_map"]["AutoConfig"] == "modeling.CardioNERConfig"
     assert config["auto_map"]["AutoModelForTokenClassification"] == "my_loss.Mine"
     assert config["architectures"] == ["Mine", "TokenClassificationModel"]
     assert config["custom_model_type"] == "TokenClassificationModel"
     assert (directory / "my_loss.py").read_text() == LOSS.replace("cardioner.multiclass.modeling", ".modeling")
-    check_whole(directory)
-    (directory / "my_loss.py").unlink()
+    enter(directory)
+    (without_manifest(directory) / "my_loss.py").unlink()
     with pytest.raises(ModelError, match=r"lacks my_loss\.py"):
-        check_whole(directory)
+        enter(directory)
 
 
 def test_class_with_another_loss_alone_loads_as_its_base(saved: Callable[[str], tuple[Start, Path]]) -> None:
@@ -385,10 +388,11 @@ def test_given_class_loads_its_directory(saved: Callable[[str], tuple[Start, Pat
 
 
 def test_class_with_a_way_of_its_own_is_never_loaded_as_its_base(
-    saved: Callable[[str], tuple[Start, Path]],
+    saved: Callable[[str], tuple[Start, Path]], without_manifest: Callable[[Path], Path]
 ) -> None:
     start, directory = saved(FORWARD)
-    config = read_config(directory)
+    without_manifest(directory)
+    config = read_object(directory / "config.json")
     assert config["custom_model_type"] == "Mine"
     assert config["architectures"] == ["Mine"]
     marker = directory / "imported"
@@ -487,7 +491,9 @@ def test_saving_adopts_a_class_that_the_trainer_never_saw(
     model = load(LOSS)(make_model().config)
     assert model.config.auto_map["AutoModelForTokenClassification"] == "modeling.TokenClassificationModel"
     write_model_dir(model, tokenizers["wordpiece"], tmp_path / "model")
-    assert read_config(tmp_path / "model")["auto_map"]["AutoModelForTokenClassification"] == "my_loss.Mine"
+    assert (
+        read_object(tmp_path / "model" / "config.json")["auto_map"]["AutoModelForTokenClassification"] == "my_loss.Mine"
+    )
     unfit = load(LOSS.replace("import torch", "import numpy"), file="unfit.py")(make_model().config)
     with pytest.raises(UsageError, match=r"unfit\.py:2: .*numpy"):
         write_model_dir(unfit, tokenizers["wordpiece"], tmp_path / "other")
@@ -514,10 +520,10 @@ def test_class_built_on_an_adopted_one_is_not_taken_for_it(
     "auto_map", [[3], {"AutoModelForTokenClassification": 3}, {"AutoModelForTokenClassification": "../x.Y"}]
 )
 def test_config_that_names_no_class_in_a_file_is_refused(
-    auto_map: Any, saved: Callable[[str], tuple[Start, Path]]
+    auto_map: Any, saved: Callable[[str], tuple[Start, Path]], without_manifest: Callable[[Path], Path]
 ) -> None:
-    _, directory = saved(LOSS)
-    content = read_config(directory) | {"auto_map": auto_map}
+    directory = without_manifest(saved(LOSS)[1])
+    content = read_object(directory / "config.json") | {"auto_map": auto_map}
     (directory / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="expected auto_map to name classes such as"):
-        check_whole(directory)
+    with pytest.raises(ModelError, match=r"expected auto_map to be modeling\.CardioNERConfig and a class such as"):
+        enter(directory)

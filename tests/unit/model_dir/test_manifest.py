@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import ModelError, OutputError, UsageError
-from cardioner.model_dir.manifest import (
-    MANIFEST,
-    Canary,
-    FileEntry,
-    Manifest,
-    Notes,
-    canonical,
-    list_files,
-    read_manifest,
-)
+from cardioner.model_dir.layout import MANIFEST
+from cardioner.model_dir.manifest import FileEntry, GoldenOutputs, Manifest, Notes, canonical, list_files, read_manifest
 from cardioner.training.data_fingerprint import describe_notes, make_key, notes_digest, read_key
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
@@ -42,7 +34,7 @@ def manifest() -> Manifest:
         documents={"training": Notes(documents=3, spans={"X": 2}, digest="hmac-sha256:00")},
         scores={"test": {"f1": 0.25}},
         calibration=None,
-        canary=Canary(
+        golden_outputs=GoldenOutputs(
             input_ids=[[1, 2], [3, 0]],
             attention_mask=[[1, 1], [1, 0]],
             emissions=[[[0.5, -1e-05], [1.0, 2.0]], [[0.0, 3.25], [0.0, 0.0]]],

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
 
 from cardioner.errors import ModelError, OutputError, UsageError
-from cardioner.model_dir.manifest import MANIFEST, SIGNATURE
+from cardioner.model_dir.layout import MANIFEST, SIGNATURE
 from cardioner.model_dir.signing import check_signature, make_signing_key, needs_password, signer, write_signature
 
 

@@ -14,7 +14,7 @@ from transformers import PretrainedConfig
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import decode_notes, emissions_of, score_spans

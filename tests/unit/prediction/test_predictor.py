@@ -12,7 +12,7 @@ import torch
 
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, UsageError
-from cardioner.model_dir.directory import write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import TokenClassificationModel
 from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Coverage, in_groups
 from cardioner.prediction import predictor as predictor_module

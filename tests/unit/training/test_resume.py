@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import OutputError, UsageError
-from cardioner.model_dir.layout import check_whole
+from cardioner.model_dir.load import enter
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.checkpoints import SEAL, is_finished, last_checkpoint, read_checkpoint
 from cardioner.training.options import TrainingOptions
@@ -144,7 +144,7 @@ def test_a_checkpoint_is_a_model_directory_that_tags(fit: Callable[..., ModelTra
     found = last_checkpoint(tmp_path)
     assert found is not None
     assert found.step == 4
-    check_whole(found.folder)
+    enter(found.folder)
     assert Predictor.from_pretrained(found.folder, device="cpu").predict(["chest pain"])
     pickles = {path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pkl"}}
     assert not pickles
@@ -269,7 +269,7 @@ def test_cut_off_while_checkpoints_are_deleted_it_is_finished(
         with pytest.raises(Killed):
             fit(tmp_path / "cut", **given)
     assert is_finished(tmp_path / "cut")
-    check_whole(tmp_path / "cut")
+    enter(tmp_path / "cut")
     fit(tmp_path / "cut", resume=False, overwrite=True, **given)
     assert not list((tmp_path / "cut").glob(".*")), "what was left is gone"
     assert_same(tmp_path / "cut", tmp_path / "quiet")

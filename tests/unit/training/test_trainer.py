@@ -21,8 +21,7 @@ from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, ModelError, OutputError, TrainingError, UsageError
 from cardioner.evaluation import evaluate
 from cardioner.evaluation import score as score_documents
-from cardioner.model_dir.directory import read_model_dir
-from cardioner.model_dir.layout import check_whole
+from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature
 from cardioner.training.checkpoints import last_checkpoint
@@ -101,7 +100,7 @@ def test_every_form_of_data_trains_to_a_directory_that_loads(
     data = forms[form.removesuffix(" table")]
     data = datasets.Dataset.from_list(data) if form.endswith("table") else data
     result = trainer.train(data, test_data=data, eval_data=data)
-    check_whole(result.output_dir)
+    enter(result.output_dir)
     model, _, _ = read_model_dir(result.output_dir, device="cpu")
     assert all(torch.equal(value, trainer.model.state_dict()[name]) for name, value in model.state_dict().items())
     assert result.evaluation == result.test
@@ -157,7 +156,7 @@ def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
 def test_without_evaluation_data_the_last_epoch_is_saved(make_trainer: Make, documents: list[Document]) -> None:
     result = make_trainer(num_train_epochs=2).train(documents)
     assert (result.best_epoch, result.epochs, result.evaluation, result.test) == (0, (), None, None)
-    check_whole(result.output_dir)
+    enter(result.output_dir)
 
 
 def test_the_seed_alone_decides_the_weights(make_trainer: Make, documents: list[Document], tmp_path: Path) -> None:
@@ -243,16 +242,16 @@ def test_an_interrupted_training_leaves_a_whole_checkpoint_and_no_model(
     checkpoints = sorted((tmp_path / "out" / "checkpoints").iterdir())
     checkpoint = checkpoints[-1]
     for path in checkpoints:
-        check_whole(path)
+        enter(path)
     assert len(list(Predictor.from_pretrained(checkpoint, device="cpu").predict(documents))) == 3
     assert [path.name for path in checkpoint.iterdir() if path.suffix == ".bin"] == []
     with pytest.raises(ModelError, match=rf"{checkpoint} are whole"):
-        check_whole(tmp_path / "out")
+        enter(tmp_path / "out")
     with pytest.raises(OutputError, match="interrupted training"):
         make_trainer().train(documents)
-    check_whole(checkpoint)
+    enter(checkpoint)
     make_trainer(model=checkpoint, options=options(overwrite=True)).train(documents)
-    check_whole(tmp_path / "out")
+    enter(tmp_path / "out")
     assert not checkpoint.exists()
 
 

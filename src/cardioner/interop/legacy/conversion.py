@@ -24,10 +24,10 @@ from cardioner.interop.legacy.old import (
     read_old,
     tokenizer_of,
 )
-from cardioner.model_dir.directory import check_output, write_model_dir
 from cardioner.model_dir.encoder import max_positions
-from cardioner.model_dir.inspect import describe
+from cardioner.model_dir.inspect import inspect
 from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.training.arguments import pick_window_length
 from cardioner.training.options import TrainingOptions
@@ -83,7 +83,7 @@ def upgrade(old: Path, new: Path, *, backbone: Path | None = None, overwrite: bo
         "labels": ", ".join(labels.tags),
         "windows": f"{config.window_length} sub-tokens, {config.window_context} of context",
     }
-    return Upgrade(facts, (*_notes(read, labels, crf=model.uses_crf), *describe(new).warnings))
+    return Upgrade(facts, (*_notes(read, labels, crf=model.uses_crf), *inspect(new).warnings))
 
 
 def _renamed(read: Old, labels: LabelSet) -> dict[str, Tensor]:

@@ -6,11 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -22,26 +19,18 @@ from transformers.utils import cached_file
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir.encoder import load_tokenizer
-from cardioner.model_dir.layout import (
-    CONFIG,
-    PICKLED_WEIGHTS,
-    WEIGHTS,
-    object_under,
-    read_config,
-    read_json,
-    refused_pickle,
-)
-from cardioner.model_dir.untrusted.directory import check_safe
+from cardioner.model_dir.json_files import object_under, read_json, read_object
+from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, TOKENIZER_FILES, WEIGHTS, is_foreign
+from cardioner.model_dir.untrusted.pickled import load_pickle
+from cardioner.model_dir.untrusted.structure import check_safe, look, read_weights
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 """Without these a configuration says nothing of the encoder; families that name them otherwise say so themselves."""
 _HEAD_KEYS = ("classifier_hidden_layers", "classifier_dropout", "class_weights", "use_crf", "freeze_backbone")
 _OTHER_KEYS = ("custom_model_type", "backbone_model_name", "id2label", "label2id", "num_labels", "architectures")
-_CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "requires_trust_remote_code", "name_or_path")
-_LOADING_KEYS = ("dtype", "torch_dtype", "quantization_config", "attn_implementation", "experts_implementation")
-_DROPPED = frozenset((*_HEAD_KEYS, *_OTHER_KEYS, *_CODE_KEYS, *_LOADING_KEYS))
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+_LOADING_KEYS = ("dtype", "torch_dtype", "requires_trust_remote_code")
+_DROPPED = frozenset((*_HEAD_KEYS, *_OTHER_KEYS, *_LOADING_KEYS))
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 BUILDING = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError, StrictDataclassError)
 """What libraries raise of a configuration that makes no model."""
@@ -75,8 +64,9 @@ def read_old(old: Path, backbone: Path | None) -> Old:
     """
     if not (old / CONFIG).is_file():
         raise ModelError(f"{old}: expected a model directory of the original CardioNER, found no {CONFIG} in it")
-    check_safe(old)
-    config = read_config(old)
+    files = look(old)
+    config = read_object(old / CONFIG)
+    check_safe(old, files, config, read_weights(old, files))
     kind = config.get("model_type")
     if kind == CardioNERConfig.model_type:
         raise ModelError(f"{old} has today's form already: use it as it is")
@@ -125,40 +115,9 @@ def _read_weights(old: Path) -> tuple[dict[str, Tensor], str]:
 
 def _unpickled(old: Path) -> dict[str, Tensor]:
     """The weights of `pytorch_model.bin`, which may hold nothing but tensors."""
-    path = old / PICKLED_WEIGHTS
-    if not path.is_file():
+    if not (old / PICKLED_WEIGHTS).is_file():
         raise ModelError(f"{old} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS} in one piece: copy it again")
-    if not _is_stored(path):
-        raise ModelError(f"{path} is cut, damaged or compressed: expected what torch.save writes: copy it again")
-    try:
-        found = torch.load(path, weights_only=True, map_location="cpu")
-    except UnpicklingError as error:
-        raise ModelError(refused_pickle(old)) from error
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path} is cut or damaged: copy it again") from error
-    plain = isinstance(found, Mapping) and all(isinstance(name, str) and _is_plain(found[name]) for name in found)
-    if not plain:
-        raise ModelError(refused_pickle(old))
-    return dict(found)
-
-
-def _is_stored(path: Path) -> bool:
-    """Whether a pickle is a zip file that holds what it is as long as: a compressed one may unfold to any size."""
-    if not is_zipfile(path):
-        return False
-    try:
-        with ZipFile(path) as archive:
-            return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
-    except (BadZipFile, OSError, ValueError):
-        return False
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether something is a tensor whose every number is there: a view may repeat one number without end."""
-    if not isinstance(value, Tensor):
-        return False
-    dense = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-    return dense and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    return load_pickle(old / PICKLED_WEIGHTS)
 
 
 def lacking_in(config: Mapping[str, Any]) -> list[str]:
@@ -179,7 +138,7 @@ def encoder_of(read: Old) -> dict[str, Any]:
         source, place = read_json(read.backbone / CONFIG), read.backbone
         if lacking := lacking_in(source):
             raise ModelError(f"{place / CONFIG}: expected an encoder's configuration, found none: {', '.join(lacking)}")
-    kept = {key: value for key, value in source.items() if key not in _DROPPED and not key.startswith("_")}
+    kept = {key: value for key, value in source.items() if not (key in _DROPPED or is_foreign(key))}
     try:
         found = AutoConfig.for_model(**kept)
         layers = found.num_hidden_layers
@@ -220,7 +179,7 @@ def labels_of(read: Old) -> LabelSet:
 def tokenizer_of(read: Old, encoder: Mapping[str, Any]) -> Any:
     """The model's own tokenizer, or its encoder's."""
     places = [
-        place for place in (read.place, read.backbone) if place and any((place / n).is_file() for n in _TOKENIZER)
+        place for place in (read.place, read.backbone) if place and any((place / n).is_file() for n in TOKENIZER_FILES)
     ]
     if not places:
         raise ModelError(

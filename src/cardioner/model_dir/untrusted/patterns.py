@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cardioner.model_dir.untrusted.files import refuse, shown
+from cardioner.model_dir.json_files import refuse, shown
 
 _MOST_GROWTH = 512
 """Most characters that normalizing may make of one."""
@@ -35,17 +35,9 @@ _ENDLESS = re.compile(r"[*+]\+?|\{\d*,\}")
 
 
 def check_growth(path: Path, *steps: Any) -> None:
-    """Refuse a chain of steps that may make more than a few hundred characters of one.
-
-    Args:
-        path: The `tokenizer.json`.
-        *steps: Its normalizer and its pre-tokenizer.
-
-    Raises:
-        ModelError: Saying how many.
-    """
+    """Refuse a chain of steps that may make more than a few hundred characters of one."""
     forms, growth, added = 1, 1, 0
-    for count, part in enumerate((part for step in steps for part in _steps(step)), 1):
+    for count, part in enumerate((part for step in steps for part in steps_of(step)), 1):
         kind = part.get("type")
         if count > _MOST_STEPS:
             refuse(path, f"expected at most {_MOST_STEPS} steps of normalizing")
@@ -64,15 +56,7 @@ def check_growth(path: Path, *steps: Any) -> None:
 
 
 def check_patterns(path: Path, parts: Any) -> None:
-    """Refuse patterns that are too long, too many, or repeat a repetition, which may take for ever.
-
-    Args:
-        path: The `tokenizer.json`.
-        parts: What may hold patterns in it.
-
-    Raises:
-        ModelError: Saying which of these.
-    """
+    """Refuse patterns that are too long, too many, or repeat a repetition, which may take for ever."""
     for count, pattern in enumerate(_patterns(parts), 1):
         if count > _MOST_PATTERNS or len(pattern) > _LONGEST_PATTERN:
             refuse(path, f"expected at most {_MOST_PATTERNS} patterns of at most {_LONGEST_PATTERN:,} characters")
@@ -132,16 +116,14 @@ def _behind_class(pattern: str, index: int) -> int:
     return place
 
 
-def _steps(step: Any) -> Iterator[dict[str, Any]]:
-    """The steps of a normalizer or a pre-tokenizer, at any depth."""
-    if not isinstance(step, dict):
-        return
-    inner = step.get("normalizers", step.get("pretokenizers"))
-    if isinstance(inner, list):
-        for one in inner:
-            yield from _steps(one)
-    else:
-        yield step
+def steps_of(part: Any) -> Iterator[dict[str, Any]]:
+    """A normalizer, a pre-tokenizer or a post processor, and the steps in it at any depth."""
+    if isinstance(part, dict):
+        yield part  # a sequence too: what it says beside its steps may make it something else
+        for key in ("normalizers", "pretokenizers", "processors"):
+            inner = part.get(key)
+            for one in inner if isinstance(inner, list) else ():
+                yield from steps_of(one)
 
 
 def _replaced(path: Path, part: dict[str, Any]) -> int:

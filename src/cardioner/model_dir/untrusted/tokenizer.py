@@ -1,35 +1,23 @@
 """Whether a tokenizer's files only describe one: no code, no other places, and no text that grows without end.
 
-What the keys that are refused would do is listed in `cardioner.model_dir.untrusted.directory`.
+What the keys that are refused would do is listed in `cardioner.model_dir.untrusted.structure`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
-from cardioner.model_dir.untrusted.files import LARGE, TOKENIZER, TOKENIZER_CONFIG, read_object, refuse, shown
-from cardioner.model_dir.untrusted.patterns import check_growth, check_patterns
+from cardioner.model_dir.json_files import LARGE, read_object, refuse, shown
+from cardioner.model_dir.layout import OLD_TOKENIZER_FILES, TOKENIZER, TOKENIZER_CONFIG, refused_in_tokenizer
+from cardioner.model_dir.untrusted.patterns import check_growth, check_patterns, steps_of
 
-_CONFIG_KEYS = {
-    "auto_map",
-    "chat_template_file",
-    "custom_pipelines",
-    "fast_tokenizer_files",
-    "gguf_file",
-    "init_inputs",
-}
-_CONFIG_KEYS |= {"cache_dir", "code_revision", "proxies", "revision", "subfolder", "trust_remote_code", "_commit_hash"}
-_CONFIG_KEYS |= {"post_processor", "tokenizer_object", "tokenizer_padding", "tokenizer_truncation", "vocab", "merges"}
-_CONFIG_KEYS |= {"mecab_kwargs", "sudachi_kwargs", "jumanpp_kwargs", "sp_model_kwargs", "_json_padding"}
-_CONFIG_KEYS |= {"_json_truncation", "_spm_precompiled_charsmap", "tokenizer", "pretrained_model_name_or_path"}
 _CLASS = re.compile(r"[^\W\d]\w{0,99}", re.ASCII)
-_FILES = re.compile(r"\w*(vocab|merges|tokenizer|spm|source|target|emoji|tokens?|map|model|template)\w*_(file|path)")
 _NUMBERS = {"max_length", "stride", "pad_to_multiple_of", "max_cell_length"}
 _MOST_NUMBER = 1 << 20
 _MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
@@ -38,7 +26,6 @@ _LONGEST_TOKEN = 4_096
 _MOST_FIXED = 1 << 16
 """Most sub-tokens that a tokenizer may pad a text to."""
 _MOST_SPECIAL = 64
-_OTHER_FILES = ("special_tokens_map.json", "added_tokens.json")
 _VOCABULARIES = re.compile(r"(vocab|merges|dict)\.\w+|.+\.(model|codes|tiktoken)|tekken\.json|.+\.jinja")
 
 
@@ -50,38 +37,25 @@ def check_tokenizer(directory: Path, files: frozenset[str], *, rows: int | None,
         files: The names of its files.
         rows: How many sub-tokens the encoder has vectors for, if that is known.
         window: Most sub-tokens in a window, if that is known.
-
-    Raises:
-        ModelError: Naming the file, and what in it.
     """
     for name in sorted(files):
         if _VOCABULARIES.fullmatch(name) and (directory / name).stat().st_size > LARGE:
             refuse(directory / name, f"expected at most {LARGE:,} bytes, found {(directory / name).stat().st_size:,}")
-    content: dict[str, Any] = {}
     if TOKENIZER in files:
         path = directory / TOKENIZER
-        content = read_object(path, most=LARGE)
-        _check_content(path, content, rows=rows, most_special=window or _MOST_SPECIAL)
+        _check_content(path, read_object(path, most=LARGE), rows=rows, most_special=window or _MOST_SPECIAL)
     if TOKENIZER_CONFIG in files:
         path = directory / TOKENIZER_CONFIG
         settings = read_object(path)
         _check_settings(path, settings)
         _check_decoder(path, settings.get("added_tokens_decoder"), rows)
-    for name in _OTHER_FILES:
+    for name in OLD_TOKENIZER_FILES:
         if name in files:
             _check_other(directory / name, read_object(directory / name))
 
 
 def check_class(path: Path, name: Any) -> None:
-    """Refuse a class of tokenizers that is none of `tokenizers`: others read files and options of their own.
-
-    Args:
-        path: The file that names it.
-        name: The class, if one is named.
-
-    Raises:
-        ModelError: If it is another.
-    """
+    """Refuse a class of tokenizers that is none of `tokenizers`: others read files and options of their own."""
     if name is None:
         return
     if not isinstance(name, str) or not _CLASS.fullmatch(name):
@@ -97,8 +71,7 @@ def check_class(path: Path, name: Any) -> None:
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what makes a loader run code, or read other files than those it always reads."""
     for key, value in settings.items():
-        named = key in _CONFIG_KEYS or _FILES.fullmatch(key) or (key.startswith("_") and key != "_name_or_path")
-        if named and value not in (None, False, "", [], {}):
+        if refused_in_tokenizer(key) and value not in (None, False, "", [], {}):
             refuse(path, f"{shown(key)} names code of its own or other files: a tokenizer is its {TOKENIZER}")
         whole = isinstance(value, int) and 0 <= value <= _MOST_NUMBER
         if key in _NUMBERS and value is not None and not whole:
@@ -125,9 +98,9 @@ def _check_decoder(path: Path, tokens: Any, rows: int | None) -> None:
 def _check_other(path: Path, content: Mapping[str, Any]) -> None:
     """Refuse old lists of tokens that are no such lists."""
     for key, value in content.items():
-        texts = [value] if isinstance(value, (str, int)) else value if isinstance(value, list) else [value]
         right = isinstance(value, (str, int, dict, list)) and not isinstance(value, bool)
-        if not right or len(key) > _LONGEST_TOKEN or len(texts) > _MOST_ADDED:
+        many = isinstance(value, list) and len(value) > _MOST_ADDED
+        if not right or many or len(key) > _LONGEST_TOKEN:
             refuse(path, f"expected tokens and their ids, found {shown(value)} under {shown(key)}")
 
 
@@ -204,7 +177,7 @@ def _check_specials(path: Path, processor: Any, *, rows: int | None, most: int) 
     if processor is not None and not isinstance(processor, dict):
         refuse(path, f"expected a post processor, found {shown(processor)}")
     added: list[Any] = []
-    for part in _parts(processor, "processors"):
+    for part in steps_of(processor):
         for key in ("sep", "cls"):
             pair = part.get(key)
             added += pair[1:2] if isinstance(pair, list) else []
@@ -223,24 +196,8 @@ def _template(path: Path, part: Mapping[str, Any]) -> list[Any]:
     texts = sum("Sequence" in piece for piece in pieces)
     if pieces and texts != 1:
         refuse(path, f"expected the template of the post processor to name the text once, found it {texts} times")
-    names = [piece["SpecialToken"].get("id") for piece in pieces if isinstance(piece.get("SpecialToken"), dict)]
-    ids = {name: _ids(path, entry) for name, entry in known.items()}
-    return [index for name in names if isinstance(name, str) for index in ids.get(name, ())]
-
-
-def _ids(path: Path, entry: Any) -> list[Any]:
-    """The ids that a special token of a template stands for."""
-    ids = entry.get("ids") if isinstance(entry, dict) else None
-    if not isinstance(ids, list):
+    ids = {name: entry.get("ids") if isinstance(entry, dict) else None for name, entry in known.items()}
+    if not all(isinstance(found, list) for found in ids.values()):
         refuse(path, "expected special tokens of the post processor to have ids")
-    return ids
-
-
-def _parts(part: Any, key: str) -> Iterator[dict[str, Any]]:
-    """The parts of a sequence, at any depth, or the part itself."""
-    if isinstance(part, dict) and part.get("type") == "Sequence":
-        inner = part.get(key)
-        for one in inner if isinstance(inner, list) else ():
-            yield from _parts(one, key)
-    elif isinstance(part, dict):
-        yield part
+    names = [piece["SpecialToken"].get("id") for piece in pieces if isinstance(piece.get("SpecialToken"), dict)]
+    return [index for name in names if isinstance(name, str) for index in ids.get(name) or ()]

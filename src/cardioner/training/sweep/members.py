@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from cardioner.evaluation import Scores
-from cardioner.model_dir.directory import installed_versions
+from cardioner.model_dir.manifest import installed_versions
 
 FIGURES = ("precision", "recall", "f1")
 

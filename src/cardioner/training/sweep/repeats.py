@@ -21,7 +21,8 @@ from cardioner.data.splits import Splits, apply_splits, make_folds
 from cardioner.errors import DataError, ModelError, OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir.encoder import name_of
-from cardioner.model_dir.layout import CONFIG, TRAINING_ARGS, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import CONFIG, TRAINING_ARGS
 from cardioner.prediction.ensemble import SUMMARY
 from cardioner.training.checkpoints import CHECKPOINTS, check_same, is_finished
 from cardioner.training.distributed import process

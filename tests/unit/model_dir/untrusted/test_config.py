@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PretrainedConfig
 
-from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir.directory import write_model_dir
-from cardioner.model_dir.untrusted.directory import check_safe
-from cardioner.multiclass import CardioNERConfig, TokenClassificationModelCRF
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.untrusted import structure
+from cardioner.model_dir.untrusted.structure import look
 
 
-@pytest.fixture(scope="session")
-def whole_directory(
-    tmp_path_factory: pytest.TempPathFactory,
-    tokenizers: dict[str, Any],
-    encoder_config: Callable[[str], PretrainedConfig],
-    labels: LabelSet,
-) -> Path:
-    """A directory with a CRF and hidden layers that no test may change."""
-    config = CardioNERConfig(
-        encoder_config=encoder_config("bert").to_dict(),
-        id2label=labels.id2label,
-        label2id=labels.label2id,
-        classifier_hidden_layers=[8],
-    )
-    directory = tmp_path_factory.mktemp("whole") / "model"
-    write_model_dir(TokenClassificationModelCRF(config).eval(), tokenizers["wordpiece"], directory)
-    return directory
-
-
-@pytest.fixture
-def directory(whole_directory: Path, tmp_path: Path) -> Path:
-    """A whole directory to damage."""
-    return Path(shutil.copytree(whole_directory, tmp_path / "model"))
+def check_safe(directory: Path) -> None:
+    """Look at a directory, and at what is in its files."""
+    files = look(directory)
+    if "config.json" in files:
+        structure.check_safe(
+            directory, files, read_object(directory / "config.json"), structure.read_weights(directory, files)
+        )
 
 
 def change(directory: Path, name: str = "config.json", **changes: Any) -> None:
@@ -79,9 +59,9 @@ def refused(directory: Path, *told: str) -> None:
         ({"auto_map": {"AutoConfig": ["modeling.X", "b.Y"]}}, "found a list"),
         ({"auto_map": "modeling.X"}, "auto_map"),
         ({"trust_remote_code": True}, "trust_remote_code names code"),
-        ({"custom_pipelines": {"token-classification": {"impl": "evil.Pipeline"}}}, "custom_pipelines names code"),
-        ({"custom_pipelines": {"evil": {"impl": "pipeline.CardioNERPipeline"}}}, "custom_pipelines names code"),
-        ({"custom_pipelines": 5}, "custom_pipelines names code"),
+        ({"custom_pipelines": {"token-classification": {"impl": "evil.Pipeline"}}}, "expected custom_pipelines to be"),
+        ({"custom_pipelines": {"evil": {"impl": "pipeline.CardioNERPipeline"}}}, "expected custom_pipelines to be"),
+        ({"custom_pipelines": 5}, "expected custom_pipelines to be"),
         ({"_name_or_path": "other/repo"}, "_name_or_path names another place"),
         ({"name_or_path": "/home/someone"}, "name_or_path names another place"),
         ({"base_model_name_or_path": "https://evil.example/x"}, "another place"),
@@ -198,7 +178,7 @@ def test_encoder_that_the_weights_do_not_fill_is_refused(changes: dict[str, Any]
         ({"classifier_hidden_layers": [8, 8]}, "asks for"),
         ({"classifier_hidden_layers": None}, "no weight of the head"),
         ({"classifier_hidden_layers": [10**12]}, "expected classifier_hidden_layers of at most"),
-        ({"classifier_hidden_layers": [-8]}, "found a list"),
+        ({"classifier_hidden_layers": [-8]}, "found -8"),
         ({"classifier_hidden_layers": "wide"}, "found wide"),
         ({"use_crf": "yes"}, "expected use_crf to be true or false"),
         ({"window_length": 0}, "expected window_length"),

@@ -19,8 +19,9 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from cardioner.errors import ModelError
-from cardioner.model_dir.untrusted.pickles import read_pickle
-from cardioner.model_dir.untrusted.weights import read_header, read_weights
+from cardioner.model_dir.untrusted.pickled import read_pickle
+from cardioner.model_dir.untrusted.structure import read_weights
+from cardioner.model_dir.untrusted.weights import read_header
 
 SHAPES = st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), min_size=1, max_size=5)
 
@@ -58,7 +59,7 @@ def test_what_is_read_of_safetensors_is_what_was_saved(
     found = read_header(path)
     assert {name: stored.shape for name, stored in found.items()} == {n: tuple(w.shape) for n, w in weights.items()}
     assert {stored.real for stored in found.values()} == {dtype.is_floating_point}
-    assert sum(stored.count for stored in found.values()) == sum(weight.numel() for weight in weights.values())
+    assert sum(stored.numbers for stored in found.values()) == sum(weight.numel() for weight in weights.values())
 
 
 LIES: dict[str, tuple[bytes, str]] = {

@@ -1,7 +1,7 @@
-"""Whether a configuration describes an encoder that the weights at hand can fill, found out without memory.
+"""Whether the weights fill the model that a configuration describes, found out without memory.
 
-The encoder is sketched on torch's `meta` device, where tensors have shapes and no numbers. While it grows, every part
-is counted: a configuration that asks for more than the weights hold is stopped there, however large it is.
+The encoder is built on torch's `meta` device, where tensors have shapes and no numbers. While it grows, every part is
+counted: a configuration that asks for more than the weights hold is stopped there, however large it is.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel
 
 from cardioner.errors import ModelError
-from cardioner.model_dir.untrusted.files import CONFIG, shown
-from cardioner.model_dir.untrusted.stored import Stored
+from cardioner.model_dir.json_files import shown
+from cardioner.model_dir.layout import CONFIG
+from cardioner.model_dir.untrusted.weights import Stored
+from cardioner.multiclass.modeling import CardioNERConfig
 
-_LEFT_OUT = ("auto_map", "trust_remote_code", "custom_pipelines", "_name_or_path", "transformers_version", "dtype")
-"""Keys that `modeling` leaves out too; and the kind of numbers, which transformers sets for all threads at once."""
 _COMPUTED = ("sinusoidal_pos_embds", "sinusoidal_embeddings")
 """Tables that some families compute in Python while they are built; their shapes are the same without."""
 _MOST_BUFFERED = 1 << 24
@@ -48,28 +48,20 @@ class _TooMuch(Exception):  # noqa: N818 - it says what was asked for
 def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[str, Stored]) -> int | None:
     """Refuse an encoder that the weights do not fill.
 
-    Args:
-        directory: The model directory.
-        encoder: The configuration of its encoder.
-        weights: What its weights hold, by name.
-
     Returns:
         How many sub-tokens it has vectors for; `None` if it does not tell.
-
-    Raises:
-        ModelError: If the configuration makes no encoder, or a larger one, or one of other shapes.
     """
     try:
         with _quietly(), torch.device("meta"), _Counted(weights):
-            sketch: Any = _sketch(encoder)
-        shapes = {f"backbone.{name}": value for name, value in sketch.state_dict().items()}
-        rows = getattr(sketch.get_input_embeddings(), "num_embeddings", None)
+            model: Any = _without_numbers(encoder)
+        shapes = {f"backbone.{name}": value for name, value in model.state_dict().items()}
+        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
     except _TooMuch as error:
         _fail(directory, str(error))
     except _FAILURES as error:
         problem = shown(str(error).strip().partition("\n")[0], 200)
         _fail(directory, f"the encoder's configuration makes no encoder ({problem})")
-    _check_sizes(directory, sketch, shapes, weights)
+    _check_sizes(directory, model, shapes, weights)
     for name, value in shapes.items():
         if name in weights and weights[name].shape != tuple(value.shape):
             found, asked = weights[name].shape, tuple(value.shape)
@@ -80,31 +72,22 @@ def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[
 
 
 def _check_sizes(
-    directory: Path, sketch: nn.Module, shapes: Mapping[str, torch.Tensor], weights: Mapping[str, Stored]
+    directory: Path, model: nn.Module, shapes: Mapping[str, torch.Tensor], weights: Mapping[str, Stored]
 ) -> None:
     """Refuse an encoder for which loading would make memory beyond that of its weights."""
-    asked, held = sum(value.numel() for value in sketch.parameters()), sum(value.count for value in weights.values())
+    asked, held = sum(value.numel() for value in model.parameters()), sum(value.numbers for value in weights.values())
     if asked > held:
         _fail(directory, f"{CONFIG} asks for an encoder of {asked:,} numbers, the weights hold {held:,}")
     lacking = sum(value.numel() for name, value in shapes.items() if name not in weights)
     if lacking > _MOST_LACKING:  # a few may be named otherwise
         _fail(directory, f"the weights lack {lacking:,} of the numbers that {CONFIG} asks for")
-    buffered = sum(value.numel() for value in sketch.buffers())
+    buffered = sum(value.numel() for value in model.buffers())
     if buffered > _MOST_BUFFERED:
         _fail(directory, f"{CONFIG} asks for {buffered:,} numbered positions, more than any encoder has")
 
 
 def check_head(directory: Path, config: Mapping[str, Any], weights: Mapping[str, Stored]) -> None:
-    """Refuse a head, or a CRF, whose weights have other shapes than the tags and the hidden layers ask for.
-
-    Args:
-        directory: The model directory.
-        config: Its `config.json`, checked.
-        weights: What its weights hold, by name.
-
-    Raises:
-        ModelError: Naming the first weight.
-    """
+    """Refuse a head, or a CRF, whose weights have other shapes than the tags and the hidden layers ask for."""
     tags, asked = len(config["id2label"]), _head(config)
     for name, shape in asked.items():
         if name in weights and weights[name].shape != shape:
@@ -137,10 +120,11 @@ def _fail(directory: Path, problem: str) -> NoReturn:
     )
 
 
-def _sketch(encoder: Mapping[str, Any]) -> nn.Module:
-    """The encoder without numbers, as `modeling` builds it."""
-    kept = {key: value for key, value in encoder.items() if key not in _LEFT_OUT and key != "torch_dtype"}
-    config = AutoConfig.for_model(**kept | {key: False for key in _COMPUTED if key in kept})
+def _without_numbers(encoder: Mapping[str, Any]) -> nn.Module:
+    """The encoder as `modeling` builds it; the kind of numbers, which transformers sets for all threads, left out."""
+    kept = dict(CardioNERConfig(encoder_config=dict(encoder)).encoder_config)
+    kept |= {key: False for key in _COMPUTED if key in kept}
+    config = AutoConfig.for_model(**{key: kept[key] for key in kept if key not in {"dtype", "torch_dtype"}})
     try:
         return AutoModel.from_config(config, add_pooling_layer=False)  # type: ignore[no-any-return]
     except TypeError:  # families that have no such argument
@@ -155,7 +139,7 @@ class _Counted(TorchFunctionMode):
 
     def __init__(self, weights: Mapping[str, Stored]) -> None:
         super().__init__()
-        numbers = sum(stored.count for stored in weights.values())
+        numbers = sum(stored.numbers for stored in weights.values())
         self._begun = time.thread_time()
         # more than there are: a part may be built and replaced by another one
         self._left = {"numbers": 2 * numbers + _MOST_BUFFERED, "weights": 4 * len(weights) + 512}

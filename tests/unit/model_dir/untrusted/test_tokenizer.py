@@ -110,6 +110,7 @@ def test_normalizers_of_known_families_pass(tmp_path: Path) -> None:
         [{"type": "Prepend", "prepend": "a"}] * 65,
         [{"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aaa"}]}] * 6,
         [{"type": "NFC"}] * 300,
+        [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 600, "normalizers": []}],
         [{"type": "Replace", "pattern": "a", "content": "b"}],
         [{"type": "Replace", "pattern": {"String": "a"}, "content": None}],
         [{"type": "Precompiled", "precompiled_charsmap": "***"}],
@@ -194,6 +195,7 @@ PIECE, TEXT = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id
         ({"padding": 5}, "expected padding"),
         ({"truncation": {"max_length": 10, "stride": -1}}, "stride of at most"),
         ({"post_processor": {**TEMPLATE, "single": [PIECE] * 40 + [TEXT]}}, "adds 40 special sub-tokens"),
+        ({"post_processor": {**TEMPLATE, "single": [PIECE] * 40 + [TEXT], "processors": []}}, "adds 40 special"),
         ({"post_processor": {**TEMPLATE, "single": [TEXT] * 2}}, "found it 2 times"),
         ({"post_processor": {**TEMPLATE, "single": [PIECE]}}, "found it 0 times"),
         (

@@ -1,0 +1,291 @@
+"""Loading a model directory: everything is checked before it is trusted, in one order.
+
+Whoever reads a directory comes in through `enter`: `read_model_dir`, `verify`, `inspect` and the exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from cardioner.errors import ModelError, UsageError, listed
+from cardioner.model_dir.custom_code import check_class
+from cardioner.model_dir.golden_outputs import compare_golden_outputs
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
+from cardioner.model_dir.manifest import Issue, Manifest, compare_files, read_manifest
+from cardioner.model_dir.signing import MissingLibraryError, check_signature
+from cardioner.model_dir.untrusted.structure import Weights, check_structure, look, read_weights
+from cardioner.multiclass.modeling import (
+    CardioNERConfig,
+    TokenClassificationModel,
+    load_custom_cardioner_multiclass_model,
+)
+
+WHOLE = "directory"
+"""What an issue is about that concerns no single file."""
+GOLDEN = "golden outputs"
+
+
+class Loaded(NamedTuple):
+    """A loaded model in evaluation mode, its tokenizer, its configuration."""
+
+    model: TokenClassificationModel
+    tokenizer: Any
+    config: CardioNERConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDir:
+    """A directory that was checked.
+
+    Attributes:
+        path: Where it is.
+        config: Its `config.json`; empty if it cannot be read and the report goes on.
+        manifest: Its manifest; `None` for a directory that never had one.
+        signed_by: The fingerprint of the key that the signature was checked with; `None` if it was not checked.
+        loaded: The model, if it was to be loaded and nothing serious was found.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    manifest: Manifest | None
+    signed_by: str | None = None
+    loaded: Loaded | None = None
+
+
+class Report:
+    """What is wrong with a directory. The first serious issue raises, unless it is kept.
+
+    Args:
+        keep_changes: Whether to keep what differs from the manifest, and a signature that does not hold.
+        keep_errors: Whether to keep everything else too.
+    """
+
+    def __init__(self, *, keep_changes: bool = False, keep_errors: bool = False) -> None:
+        self.issues: list[Issue] = []
+        self._keep_changes = keep_changes or keep_errors
+        self._keep_errors = keep_errors
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing serious was found so far."""
+        return not any(issue.serious for issue in self.issues)
+
+    def add(self, issues: Iterable[Issue], before: str = "", after: str = "") -> None:
+        """Keep issues, or raise a `ModelError` that names all serious ones between two texts."""
+        found = list(issues)
+        self.issues += found
+        if not self._keep_changes and (wrong := [issue for issue in found if issue.serious]):
+            raise ModelError(before + listed(f"{issue.name} ({issue.problem})" for issue in wrong) + after)
+
+    @contextmanager
+    def errors_of(self, name: str, *, change: bool = False) -> Iterator[None]:
+        """Keep a `ModelError` as an issue of this name, or let it through."""
+        try:
+            yield
+        except ModelError as error:
+            if not (self._keep_errors or (change and self._keep_changes)):
+                raise
+            self.issues.append(Issue(name, str(error)))
+
+
+def read_model_dir(
+    directory: str | Path,
+    *,
+    device: str = "auto",
+    model_class: type[TokenClassificationModel] | None = None,
+    key: str | Path | None = None,
+    accept: Callable[[Path, Mapping[str, Any]], None] | None = None,
+) -> Loaded:
+    """Load a directory with the installed classes, or with a given one; nothing in it is executed.
+
+    What it holds must be what its manifest lists, and compute what it says; a directory of a version that wrote no
+    manifest is loaded without.
+
+    Args:
+        directory: The directory.
+        device: `auto` takes the GPU where there is one; or a device as torch names it.
+        model_class: The subclass that saved it, where one did that tags in a way of its own.
+        key: A public key: the directory must be signed with its other half.
+        accept: Called with the directory and its checked `config.json`; raises to refuse it before it is loaded.
+
+    Raises:
+        ModelError: If it is missing, incomplete, altered, not one of ours, not signed as it should be, computes
+            something else than when it was saved, or is the work of a class that is not given.
+        UsageError: If there is no such device, or no key in that file.
+    """
+    if device != "auto":
+        _check_device(device)
+
+    def load(entered: ModelDir) -> Loaded:
+        if accept is not None:
+            accept(entered.path, entered.config)
+        check_class(entered.path, entered.config, model_class)
+        return load_unchecked(entered.path, entered.config, device, model_class)
+
+    loaded = enter(directory, key=key, load=load).loaded
+    assert loaded is not None  # whatever is wrong has raised
+    return loaded
+
+
+def enter(
+    directory: str | Path,
+    *,
+    report: Report | None = None,
+    key: str | Path | None = None,
+    load: Callable[[ModelDir], Loaded | None] | None = None,
+) -> ModelDir:
+    """Check a directory in the one order that there is, and load it where asked; `config.json` is parsed once.
+
+    Args:
+        directory: The directory.
+        report: Where issues go; without one, the first serious issue raises.
+        key: A public key: the directory must be signed with its other half.
+        load: Loads the model of a directory in which nothing serious was found, or refuses to.
+
+    Raises:
+        ModelError: Naming what is missing, altered, hostile or not signed as it should be; with any report, if the
+            directory cannot even be looked at without harm.
+        UsageError: If there is no public key in that file.
+    """
+    report = Report() if report is None else report
+    path = existing(directory)
+    files = look(path)  # 1. the bytes
+    config, weights = _parse(path, files, report)
+    manifest = _check_manifest(path, config or {}, report)  # 2. the manifest and its signature
+    signed_by = _check_signature(path, key, report)
+    if config is not None:  # 3. a structure that is safe to build
+        with report.errors_of(WHOLE):
+            check_structure(path, files, config, weights)
+    entered = ModelDir(path, config or {}, manifest, signed_by)
+    if load is None or not report.sound:
+        return entered
+    with report.errors_of(GOLDEN):
+        entered = replace(entered, loaded=load(entered))  # 4. loading
+    _check_golden_outputs(entered, report)  # 5. the golden outputs
+    return entered
+
+
+def load_unchecked(
+    path: Path, config: Mapping[str, Any], device: str, model_class: type[TokenClassificationModel] | None = None
+) -> Loaded:
+    """Load a directory that was checked.
+
+    Args:
+        path: The directory.
+        config: Its checked `config.json`.
+        device: `auto` takes the GPU where there is one; or a device as torch names it.
+        model_class: The class, in place of ours.
+
+    Raises:
+        ModelError: If its parts do not fit together all the same.
+    """
+    try:
+        settings = CardioNERConfig.from_dict(dict(config))
+        return Loaded(*load_custom_cardioner_multiclass_model(path, device, model_class=model_class, config=settings))
+    except Exception as error:
+        problem = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"{path} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
+        ) from error
+
+
+def existing(directory: str | Path) -> Path:
+    """The path of a directory.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise ModelError(f"{path}: expected a model directory, found {'a file' if path.exists() else 'nothing'}")
+    return path
+
+
+def _parse(path: Path, files: frozenset[str], report: Report) -> tuple[dict[str, Any] | None, Weights | None]:
+    """The configuration, and the headers of the weights; `None` for what cannot be read."""
+    config = weights = None
+    with report.errors_of(CONFIG):
+        if CONFIG not in files:
+            raise ModelError(f"{path} is no model directory: it has no {CONFIG}; {_hint(path)}")
+        config = read_object(path / CONFIG)
+    with report.errors_of(WHOLE):
+        weights = read_weights(path, files)
+    return config, weights
+
+
+def _hint(path: Path) -> str:
+    """What else may have been meant by a folder without a configuration."""
+    if (path / "summary.json").is_file():
+        models = sorted(place.parent.name for place in path.glob(f"*/{CONFIG}"))
+        return f"it holds the models {', '.join(models)} of a repeated training: name one of them"
+    checkpoints = sorted(str(place.parent) for place in path.glob(f"checkpoints/*/{CONFIG}"))
+    return f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
+
+
+def _check_manifest(path: Path, config: Mapping[str, Any], report: Report) -> Manifest | None:
+    """The manifest, its files compared; `None` for a directory that never had one."""
+    manifest = None
+    with report.errors_of(MANIFEST):
+        manifest = read_manifest(path)
+        by = f"{SIGNATURE} signs" if (path / SIGNATURE).exists() else f"{CONFIG} names"
+        if manifest is None and ((path / SIGNATURE).exists() or config.get("manifest") is not None):
+            raise ModelError(f"{path / MANIFEST} is missing, which {by}: copy the whole directory again")
+    if manifest is not None:
+        report.add(
+            compare_files(path, manifest),
+            f"{path} is not what was saved there: ",
+            ". Copy it again from whoever made it; see cardioner verify",
+        )
+    return manifest
+
+
+def _check_signature(path: Path, key: str | Path | None, report: Report) -> str | None:
+    """The fingerprint of the key that signed it, where a key was given to check it with."""
+    if key is None and not (path / SIGNATURE).exists():
+        return None
+    try:
+        with report.errors_of(SIGNATURE, change=True):
+            found = check_signature(path, key)
+            return None if key is None else found
+    except MissingLibraryError as error:
+        if key is not None:
+            raise
+        report.add([Issue(SIGNATURE, f"not checked: {error}", serious=False)])
+    return None
+
+
+def _check_golden_outputs(entered: ModelDir, report: Report) -> None:
+    """Compare what a loaded model computes with what its manifest says."""
+    if entered.loaded is None or entered.manifest is None:
+        return
+    model, tokenizer, _ = entered.loaded
+    known = entered.manifest.versions
+    versions = ", ".join(f"{name} {known[name]}" for name in ("torch", "transformers", "tokenizers") if name in known)
+    report.add(
+        (Issue(GOLDEN, one) for one in compare_golden_outputs(entered.manifest.golden_outputs, model, tokenizer)),
+        f"{entered.path} does not compute here what it did when it was saved: ",
+        f". It was saved with {versions}: install these, or see cardioner verify",
+    )
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not have.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    try:
+        if torch.device(device).type not in {"cpu", "cuda"}:
+            raise RuntimeError(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the device {device!r} is not available here: use auto, cpu, or cuda where there is a GPU"
+        ) from error

@@ -1,0 +1,211 @@
+"""Whether a directory is safe to read: looked at file by file before transformers, torch or tokenizers see any of it.
+
+A model directory is data from a stranger. What follows is what these libraries do with it beyond reading a model
+(found in the sources of transformers 5.23 and torch 2.10), and where it is refused.
+
+- Links out, pipes, devices, sockets: other files of the reader's are read, or opening waits for ever: `files`.
+- JSON that is huge, deep, or says a thing twice: memory, a crash, each reader believes another: `json_files`.
+- `adapter_config.json`, `adapter_model.*`: where peft is installed an adapter is loaded too, perhaps a pickle: here.
+- `auto_map`, `custom_pipelines`, `trust_remote_code` in `config.json`: code of the directory or of another repository
+  (`name--file.Class`) is imported, or the user is asked on standard input: `config`, as all that follows for
+  `config.json`.
+- `attn_implementation`, `experts_implementation` in any spelling: a kernel is fetched from the hub and run
+  (CVE-2026-4372); so it is for `flash_attention_2` where that is not installed.
+- `configuration_files`, `transformers_weights`, `gguf_file`: other files are read in place of those checked.
+- `name_or_path`, `base_model_name_or_path`, `backbone`, `use_pretrained_backbone`, families of timm: other places are
+  asked for a model.
+- `quantization_config`, `fusion_config`, `per_layer_config`, `distributed_config`: weights are loaded in another way,
+  classes are patched.
+- `dtype` of any name, keys that are names of methods or begin with `_`: any attribute of torch is taken, methods are
+  replaced.
+- `id2label` and `label2id` that disagree: spans get wrong names.
+- Sizes that the weights do not have: memory for what is not there, loops of any length: `config` for what counts
+  before anything is built, `shapes` for the rest.
+- Headers that lie, an index that names other places: memory, other files: `weights`, here.
+- A pickle that is compressed, or holds more than tensors: memory, code: `pickled`.
+- `auto_map`, `*_file`, `fast_tokenizer_files`, `gguf_file`, `tokenizer_padding`, `*_kwargs` and a `tokenizer_class`
+  that is none of `tokenizers` in `tokenizer_config.json`: code, other files, options of other libraries:
+  `tokenizer`.
+- A `tokenizer.json` whose normalizers multiply, whose post processor adds without end, whose ids the encoder does not
+  know, whose patterns do not end: memory, time, an index error on some notes: `tokenizer`, `patterns`.
+
+Files that are read and can do none of this: `generation_config.json` (of models that write), `chat_template.jinja` and
+`additional_chat_templates` (kept as text). Code files are never imported by `cardioner.load`: whether they are the ones
+that were saved is for the manifest. What is not covered: numbers that are not finite, files that change while they are
+read, and what `patterns` names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cardioner.errors import ModelError
+from cardioner.model_dir.custom_code import needed_code, own_file, tags_in_its_own_way
+from cardioner.model_dir.json_files import check_bounded, read_object, refuse, shown
+from cardioner.model_dir.layout import (
+    ADAPTERS,
+    CONFIG,
+    INDEX,
+    MANIFEST,
+    PICKLED_WEIGHTS,
+    READ_BY_US,
+    TOKENIZER_FILES,
+    TRAINING_ARGS,
+    WEIGHTS,
+)
+from cardioner.model_dir.untrusted.config import check_config, check_numbers
+from cardioner.model_dir.untrusted.files import check_entries
+from cardioner.model_dir.untrusted.pickled import read_pickle
+from cardioner.model_dir.untrusted.shapes import check_encoder, check_head
+from cardioner.model_dir.untrusted.tokenizer import check_class, check_tokenizer
+from cardioner.model_dir.untrusted.weights import Stored, check_names, read_header
+from cardioner.multiclass.modeling import CardioNERConfig
+
+_MOST_CODE = 4 << 20
+_SHARD = re.compile(r"model[\w.-]*\.safetensors")
+_MOST_SHARDS = 1000
+
+Weights = Mapping[str, Stored]
+
+
+def look(directory: Path) -> frozenset[str]:
+    """Refuse a directory whose files cannot even be opened without harm.
+
+    Args:
+        directory: The directory.
+
+    Returns:
+        The names of its files.
+
+    Raises:
+        ModelError: Naming the file, what was expected, what was found, and what to do.
+    """
+    files = check_entries(directory)
+    if folders := [name for name in READ_BY_US if name not in files and (directory / name).is_dir()]:
+        refuse(directory / folders[0], "expected a file, found a folder")
+    for name in sorted(files & {MANIFEST, TRAINING_ARGS}):  # what else is wrong with them, others say
+        check_bounded(directory / name)
+    return files
+
+
+def check_structure(directory: Path, files: frozenset[str], config: Mapping[str, Any], weights: Weights | None) -> None:
+    """Refuse a model directory that is incomplete, is none of ours, or would do more to its reader than be read.
+
+    Args:
+        directory: The model directory.
+        files: The names of its files, as `look` found them.
+        config: Its `config.json`.
+        weights: As `read_weights` found them.
+
+    Raises:
+        ModelError: Naming the file, what was expected, what was found, and what to do.
+    """
+    check_safe(directory, files, config, weights)
+    if config.get("model_type") != CardioNERConfig.model_type:
+        raise ModelError(
+            f"{directory}: expected a model of type {CardioNERConfig.model_type}, found "
+            f"{shown(config.get('model_type'))}: "
+            "name a directory that cardioner saved; cardioner upgrade reads those of the original CardioNER"
+        )
+    encoder = config.get("encoder_config")
+    if not isinstance(encoder, dict) or "model_type" not in encoder:
+        raise ModelError(f"{directory / CONFIG}: expected the encoder's configuration in encoder_config: save it again")
+    missing = [name for name in (*needed_code(directory, config), *TOKENIZER_FILES) if name not in files]
+    if missing := missing or _missing_weights(directory, files):
+        raise ModelError(
+            f"{directory} lacks {', '.join(missing)}: copy the whole directory again, or save the model again"
+        )
+
+
+def check_safe(directory: Path, files: frozenset[str], config: Mapping[str, Any], weights: Weights | None) -> None:
+    """Refuse a directory that would do more to its reader than be read, before any library reads it.
+
+    Nothing of it is executed, and what is missing is for others to say. A directory of another program, or of the
+    original CardioNER, is checked as far as it can be without knowing what it is.
+
+    Args:
+        directory: The directory.
+        files: The names of its files, as `look` found them.
+        config: Its `config.json`.
+        weights: As `read_weights` found them.
+
+    Raises:
+        ModelError: Naming the file, what was expected, what was found, and what to do.
+    """
+    if adapters := [name for name in ADAPTERS if name in files]:
+        refuse(directory / adapters[0], "an adapter would be loaded on top of the model", "delete it")
+    for name in files:
+        size = (directory / name).stat().st_size
+        if name.endswith(".py") and size > _MOST_CODE:
+            refuse(directory / name, f"expected code of at most {_MOST_CODE:,} bytes, found {size:,}")
+    check_class(directory / CONFIG, config.get("tokenizer_class"))
+    if config.get("model_type") != CardioNERConfig.model_type:
+        check_numbers(directory / CONFIG, config, loops_alone=True)  # the rest is for `upgrade` to say
+        check_tokenizer(directory, files, rows=None, window=None)
+        return
+    check_config(directory / CONFIG, config)
+    rows = None
+    encoder = config.get("encoder_config")
+    if weights is not None and isinstance(encoder, dict) and "model_type" in encoder:
+        if not (tags_in_its_own_way(config) or own_file(config)):
+            check_head(directory, config, weights)
+        rows = check_encoder(directory, encoder, weights)
+    check_tokenizer(directory, files, rows=rows, window=config.get("window_length"))
+
+
+def read_weights(directory: Path, files: frozenset[str]) -> Weights | None:
+    """The names and shapes of the weights that loading would read; `None` if a file of them is missing.
+
+    Args:
+        directory: The model directory.
+        files: The names of its files.
+
+    Raises:
+        ModelError: If a header lies, an index names other places, or a pickle holds more than weights.
+    """
+    headers = {name: read_header(directory / name) for name in sorted(files) if _SHARD.fullmatch(name)}
+    if INDEX in files:
+        if WEIGHTS in files:
+            refuse(directory / INDEX, f"expected either it or {WEIGHTS}, found both: which one is read is not known")
+        return _joined(directory, headers)
+    if WEIGHTS in files:
+        return headers[WEIGHTS]
+    return read_pickle(directory / PICKLED_WEIGHTS) if PICKLED_WEIGHTS in files else None
+
+
+def _missing_weights(directory: Path, files: frozenset[str]) -> list[str]:
+    """The first file of weights that is needed and not there."""
+    if INDEX in files:
+        return sorted(set(_shards(directory / INDEX).values()) - files)[:1]
+    return [] if files & {WEIGHTS, PICKLED_WEIGHTS} else [WEIGHTS]
+
+
+def _shards(path: Path) -> dict[str, str]:
+    """The files of weights by their names, each a file of the directory itself."""
+    found = read_object(path).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        refuse(path, "expected weight_map to name the files of the weights")
+    for name in set(map(shown, found.values())):
+        if not _SHARD.fullmatch(name):
+            refuse(path, f"expected names such as model-00001-of-00002.safetensors, found {name}")
+    if len(set(found.values())) > _MOST_SHARDS:
+        refuse(path, f"expected at most {_MOST_SHARDS} files of weights")
+    return found
+
+
+def _joined(directory: Path, headers: Mapping[str, Weights]) -> Weights | None:
+    """The weights of all files, each of them in the file that the index says."""
+    shards = _shards(directory / INDEX)
+    if not set(shards.values()) <= set(headers):
+        return None
+    joined: dict[str, Stored] = {}
+    for file in sorted(set(shards.values())):
+        here = {name for name, named in shards.items() if named == file}
+        if here != headers[file].keys():
+            refuse(directory / INDEX, f"the weights that it names in {file} are not those that {file} holds")
+        joined |= headers[file]
+    check_names(directory / INDEX, joined)
+    return joined
