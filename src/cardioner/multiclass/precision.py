@@ -63,11 +63,14 @@ def reader_of(model: Any) -> Any:
 
 
 def _state(encoder: nn.Module) -> list[Any]:
-    """What changes when weights do: versions, and a few numbers of each, as fused optimizers count no version up."""
-    return [
-        (value._version, value.device, value.detach().flatten()[:: max(1, value.numel() // _SAMPLED)].tolist())
-        for value in encoder.parameters()
-    ]
+    """What changes when weights do: versions, and a few numbers of each, as fused optimizers count no version up.
+
+    The numbers of all weights leave a GPU together: each transfer has to wait for it.
+    """
+    weights = list(encoder.parameters())
+    samples = [value.detach().flatten()[:: max(1, value.numel() // _SAMPLED)] for value in weights]
+    numbers = torch.cat([sample.to(weights[0].device) for sample in samples]).tolist() if weights else []
+    return [[(value._version, value.device) for value in weights], numbers]
 
 
 def _twin(model: Any) -> Any:
