@@ -186,7 +186,7 @@ def _load(wishes: _Wishes, stages: Stages) -> tuple[Predictor, int]:
         quieten()
         from cardioner.model_dir.layout import MANIFEST  # noqa: PLC0415
         from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
-        from cardioner.prediction.predictor import BATCH_TOKENS, Predictor  # noqa: PLC0415
+        from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
             wishes.models, device=wishes.device, dtype=wishes.dtype, decoder=wishes.decoder, key=wishes.key
@@ -194,7 +194,7 @@ def _load(wishes: _Wishes, stages: Stages) -> tuple[Predictor, int]:
         for place in model_directories(wishes.models):
             if not (place / MANIFEST).exists():
                 tell(f"{place} has no manifest: nothing tells whether it is what was saved")
-        return predictor, wishes.batch_tokens or BATCH_TOKENS
+        return predictor, wishes.batch_tokens or predictor.default_batch_tokens
 
 
 # Notes that can be read again ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transformers import TokenClassificationPipeline
 
 from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
-from .inference import BATCH_TOKENS, decode_notes, emissions_of, score_spans
+from .inference import decode_notes, emissions_of, score_spans
 from .precision import set_precision
 from .tagging import Run, run_offsets, to_runs, trim_offsets
 from .windows import Coverage, in_groups
@@ -59,7 +59,7 @@ def tag_texts(
     texts: Sequence[str],
     *,
     viterbi: bool = True,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     advance: Callable[[Coverage], None] | None = None,
 ) -> list[list[Entity]]:
     """The spans of each text: see `emissions_of` and `decode_notes` for the arguments."""

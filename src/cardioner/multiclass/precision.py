@@ -6,11 +6,13 @@ This file travels with every saved model and imports none of the others.
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 REDUCED = "bfloat16"
 
@@ -35,6 +37,17 @@ def computes_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
+
+
+def attention_without_cudnn(device: torch.device) -> AbstractContextManager[None]:
+    """Have a GPU compute attention in bfloat16 without cuDNN, which torch may try first.
+
+    cuDNN prepares a plan for every new shape of a batch, which takes far longer than the attention itself. Batches of
+    notes seldom have the same shape twice.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def set_precision(model: Any) -> None:
@@ -63,11 +76,14 @@ def reader_of(model: Any) -> Any:
 
 
 def _state(encoder: nn.Module) -> list[Any]:
-    """What changes when weights do: versions, and a few numbers of each, as fused optimizers count no version up."""
-    return [
-        (value._version, value.device, value.detach().flatten()[:: max(1, value.numel() // _SAMPLED)].tolist())
-        for value in encoder.parameters()
-    ]
+    """What changes when weights do: versions, and a few numbers of each, as fused optimizers count no version up.
+
+    The numbers of all weights leave a GPU together: each transfer has to wait for it.
+    """
+    weights = list(encoder.parameters())
+    samples = [value.detach().flatten()[:: max(1, value.numel() // _SAMPLED)] for value in weights]
+    numbers = torch.cat([sample.to(weights[0].device) for sample in samples]).tolist() if weights else []
+    return [[(value._version, value.device) for value in weights], numbers]
 
 
 def _twin(model: Any) -> Any:
@@ -134,6 +150,7 @@ class _Encoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, **given: Any) -> Any:
-        encoded = self.encoder(**given)
+        with attention_without_cudnn(next(self.encoder.parameters()).device):
+            encoded = self.encoder(**given)
         encoded.last_hidden_state = encoded.last_hidden_state.float()
         return encoded

@@ -11,13 +11,13 @@ from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.load import read_model_dir
 from cardioner.multiclass.encoding import plan_windows
-from cardioner.multiclass.inference import BATCH_TOKENS
+from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.precision import set_precision
 from cardioner.multiclass.windows import Coverage, cut, in_groups
 from cardioner.prediction.ensemble import Tagger, join, model_directories
 
-__all__ = ["BATCH_TOKENS", "Coverage", "Predictions", "Predictor", "load"]
+__all__ = ["Coverage", "Predictions", "Predictor", "load"]
 
 DECODERS = ("viterbi", "argmax")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -96,21 +96,27 @@ class Predictor:
         first, *others = join(loaded)
         return cls(*first, decoder=decoder, others=others)
 
+    @property
+    def default_batch_tokens(self) -> int:
+        """How many sub-tokens the encoder reads at a time unless `predict` is told: more on a GPU than on a CPU."""
+        return batch_tokens_for(self.model.device)
+
     def predict(
-        self, documents: Iterable[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None
+        self, documents: Iterable[Document], *, batch_tokens: int | None = None, advance: Advance | None = None
     ) -> Predictions:
         """Tag notes, in order, with the model's spans in place of their own.
 
         Args:
             documents: The notes. At most `READ_AHEAD` of them are held at a time, and no further one is taken once
                 they have `READ_AHEAD_CHARACTERS` (see `cardioner.multiclass.windows`).
-            batch_tokens: Most sub-tokens that the encoder reads at a time, padding included.
+            batch_tokens: Most sub-tokens that the encoder reads at a time, padding included; by default
+                `default_batch_tokens`.
             advance: Called with all that is covered so far, each time a batch is done.
 
         Raises:
             UsageError: If a batch has no room for a sub-token.
         """
-        if batch_tokens < 1:
+        if batch_tokens is not None and batch_tokens < 1:
             raise UsageError(f"a batch needs room for 1 sub-token or more; found {batch_tokens}")
 
         def tag(group: list[Document], count: Advance) -> list[Document]:
@@ -130,7 +136,7 @@ class Predictor:
         raise DataError(predictions.problems[0][1])
 
     def _tag(
-        self, documents: list[Document], *, batch_tokens: int = BATCH_TOKENS, advance: Advance | None = None
+        self, documents: list[Document], *, batch_tokens: int | None = None, advance: Advance | None = None
     ) -> list[Document]:
         """Tag a group of notes together, so that their windows share batches."""
         texts = [document.text for document in documents]

@@ -20,7 +20,7 @@ from cardioner._io import reporting_failed_writes
 from cardioner.errors import TrainingError, listed
 from cardioner.evaluation import Scores
 from cardioner.multiclass.modeling import IGNORED
-from cardioner.multiclass.precision import computes_bfloat16
+from cardioner.multiclass.precision import attention_without_cudnn, computes_bfloat16
 from cardioner.training.batch_sampler import Batches
 from cardioner.training.checkpoints import Checkpoint, checkpoint_at, seal
 from cardioner.training.distributed import process, processes, together
@@ -129,7 +129,11 @@ class SpanTrainer(Trainer):
             TrainingError: If the loss is not a number.
         """
         windows = inputs.pop("windows").tolist()
-        with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.run.reduced):
+        device = self.args.device
+        with (
+            attention_without_cudnn(device),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.run.reduced),
+        ):
             outputs = model(**inputs)
         loss = outputs.loss.mean()  # of one number a device, under DataParallel
         if not loss.isfinite():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cardioner.multiclass import TokenClassificationModel, precision
-from cardioner.multiclass.precision import reader_of
+from cardioner.multiclass.precision import attention_without_cudnn, reader_of
 
 MakeModel = Callable[..., TokenClassificationModel]
 IDS = torch.arange(5, 29).reshape(2, 12)
@@ -95,3 +95,14 @@ def test_a_loaded_model_stays_in_float32_where_bfloat16_has_no_instructions(
         monkeypatch.setattr(precision, "computes_bfloat16", lambda _, answer=computes: answer)
         precision.set_precision(model)
         assert model.config.inference_dtype == expected
+
+
+@pytest.mark.parametrize(("device", "left_to_torch"), [("cpu", True), ("cuda", False)])
+def test_attention_on_a_gpu_is_computed_without_cudnn_and_elsewhere_as_torch_likes(
+    device: str, left_to_torch: bool
+) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with attention_without_cudnn(torch.device(device)):
+        assert torch.backends.cuda.cudnn_sdp_enabled() is (before and left_to_torch)
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() is before

@@ -14,6 +14,7 @@ from cardioner.data.documents import Document
 from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import TokenClassificationModel
+from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Coverage, in_groups
 from cardioner.prediction import predictor as predictor_module
 from cardioner.prediction.predictor import Predictor
@@ -83,6 +84,14 @@ def test_coverage_grows_batch_by_batch_to_all_that_there_is(tagger: Predictor) -
     assert len(reports) > 10
     for earlier, later in pairwise(reports):
         assert all(one <= other for one, other in zip(earlier, later, strict=True))
+
+
+def test_more_is_read_at_a_time_on_a_gpu_and_no_more_than_that_on_a_cpu(tagger: Predictor) -> None:
+    assert batch_tokens_for(torch.device("cuda")) > tagger.default_batch_tokens == batch_tokens_for(torch.device("cpu"))
+    read: list[int] = []
+    tagger.model.backbone.register_forward_hook(lambda *given: read.append(given[2].last_hidden_state[:, :, 0].numel()))
+    list(tagger.predict([Document("long", TEXT * 400)]))
+    assert max(read) <= tagger.default_batch_tokens < sum(read)
 
 
 def test_a_note_that_cannot_be_tagged_stops_no_other(tagger: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
