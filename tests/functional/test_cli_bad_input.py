@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cardioner.data.documents import Document
-from cardioner.model_dir import directory as model_dir
+from cardioner.model_dir import save
 from cardioner.multiclass.modeling import TokenClassificationModel
 
 
@@ -166,7 +166,7 @@ def test_a_disk_that_fills_during_a_second_training_leaves_the_first_model(
 ) -> None:
     assert train().code == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
-    monkeypatch.setattr(model_dir, "publish", no_space)
+    monkeypatch.setattr(save, "publish", no_space)
     done = train("--overwrite", "--seed", "5")
     assert done.code == 5
     assert "the disk is full" in done.error

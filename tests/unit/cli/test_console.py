@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from cardioner.cli.console import many, plain, table
+from cardioner.cli.console import plain, table
+from cardioner.errors import many
 
 
 def drawn(*rows: tuple[object, ...]) -> list[str]:
