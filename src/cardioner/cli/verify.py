@@ -48,7 +48,7 @@ def _show(found: Verification) -> None:
     """What was found, for people."""
     if found.issues:
         rows = ((one.name, "wrong" if one.serious else "note", one.problem) for one in found.issues)
-        output.print(table("Findings", ("what", "", "problem"), rows, left=3))
+        output.print(table("Issues", ("what", "", "problem"), rows, left=3))
     if found.manifest is not None:
         made = ", ".join(f"{name} {version}" for name, version in found.manifest.versions.items())
         tell(f"{len(found.manifest.files)} files listed; saved with {made}")
