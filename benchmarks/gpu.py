@@ -40,12 +40,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from cardioner.data.documents import Document
-from cardioner.data.formats import read_corpus
-from cardioner.data.labels import LabelSet
-from cardioner.prediction.predictor import Predictor
-from cardioner.training.options import TrainingOptions
-from cardioner.training.trainer import ModelTrainer
+from cardioner import Document, LabelSet, ModelTrainer, Predictor, TrainingOptions, read_corpus
 from made_up import CORPUS, ENCODERS, VOCABULARY, take, write_encoder
 from on_device import Clock, Session, describe
 from pairs import in_turn, seconds

@@ -13,8 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel, BertConfig, BertTokenizer, PretrainedConfig, RobertaConfig, RobertaTokenizer
 
-from cardioner.data.documents import Document, Span
-from cardioner.data.formats import read_corpus
+from cardioner import Document, Span, read_corpus
 
 CORPUS = Path(__file__).parents[1] / "examples" / "corpus"
 ENCODERS = ("MiniLM-size", "RoBERTa-large-size")
