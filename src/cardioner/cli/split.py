@@ -115,7 +115,7 @@ def _check_target(output: Path, corpus: Path, *, folder: bool, overwrite: bool) 
 def _write(
     made: Sequence[Splits], documents: Sequence[Document], output: Path, *, language: str | None, folder: bool
 ) -> None:
-    """Write all files aside, then move them to their places.
+    """Write all files to a temporary folder, then move them to their places.
 
     Folds of another time that lie there go away: they would pass for some of these. Other files stay.
     """

@@ -13,9 +13,9 @@ from cardioner.data.formats import Reading, ReadOptions, detect_format, stream_c
 from cardioner.data.formats.reading import MALFORMED
 from cardioner.data.near_duplicates import group_near_duplicates
 from cardioner.data.quality.counting import Count, FlatCount, PartCount
-from cardioner.data.quality.findings import CheckReport, SimilarTexts, Source
+from cardioner.data.quality.findings import CheckReport, NearDuplicates, Source
 from cardioner.data.quality.tokens import Tokens, words
-from cardioner.data.quality.type_names import find_alike
+from cardioner.data.quality.type_names import find_similar_names
 from cardioner.data.splits import read_splits
 from cardioner.errors import DataError, UsageError, listed
 
@@ -71,17 +71,17 @@ def check_corpora(
     if request.splits is not None:
         names = reader.divide(request.splits)
     count = Count({name: PartCount() for name in names}, FlatCount(tokens or words()))
-    similar = _group(reader.documents(), count, advance)
+    near_duplicates = _group(reader.documents(), count, advance)
     reader.finish()
     labels = {label for part in count.parts.values() for label in part.lengths}
     return CheckReport(
         parts=tuple(part.result(name) for name, part in count.parts.items()),
         sources=tuple(_source(path, reading) for path, reading in reader.readings.items()),
         flat_tags=count.flat.result(),
-        similar=similar,
+        near_duplicates=near_duplicates,
         repeated=dict(sorted(count.repeats.per_type.items())),
         first_repeated=tuple(count.repeats.first),
-        alike=find_alike(labels),
+        similar_names=find_similar_names(labels),
         examples=tuple(count.examples),
     )
 
@@ -112,14 +112,14 @@ class _Reader:
         request: How to read.
         part_of: The part of each document id of the splits; `None` without splits.
         awaited: Ids of the splits that have not come by yet.
-        met: Names of types, as they are in the files.
+        labels: Entity types, as they are in the files.
     """
 
     readings: dict[Path, Reading]
     request: Request
     part_of: dict[str, str] | None = None
     awaited: set[str] = field(default_factory=set)
-    met: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
 
     def divide(self, path: Path) -> list[str]:
         """Take the parts from a file; returns the names of those that list any document."""
@@ -147,18 +147,18 @@ class _Reader:
         return self.part_of.get(name)
 
     def _renamed(self, path: Path, document: Document) -> Document:
-        self.met.update(span.label for span in document.spans)
+        self.labels.update(span.label for span in document.spans)
         (renamed,) = rename_labels([document], dict(self.request.mapping))
         for _ in range(len(document.spans) - len(renamed.spans)):
             self.readings[path].add_issue("spans of a type that --map drops", f"{path}: document {document.id}")
         return renamed
 
     def finish(self) -> None:
-        """Report names that were given and met nothing."""
+        """Report types and ids that were named and are not in the corpora."""
         path, reading = next(iter(self.readings.items()))
         with reading.guarded(path):
-            if unknown := self.request.mapping.keys() - self.met:
-                found = listed(self.met) or "none"
+            if unknown := self.request.mapping.keys() - self.labels:
+                found = listed(self.labels) or "none"
                 raise DataError(f"--map names {listed(unknown)}; the data has the types {found}")
         with reading.guarded(path):
             if self.awaited:
@@ -170,8 +170,8 @@ class _Reader:
 
 def _group(
     documents: Iterable[tuple[str, Document]], count: Count, advance: Callable[[], None] | None
-) -> tuple[SimilarTexts, ...]:
-    """Count documents on their way to the search for similar ones: they pass once."""
+) -> tuple[NearDuplicates, ...]:
+    """Count documents while they are searched for near duplicates: they are read once."""
 
     def texts() -> Iterator[tuple[str, str]]:
         for part, document in documents:
@@ -182,7 +182,7 @@ def _group(
 
     groups = [(sorted(map(int, group.ids)), group.identical) for group in group_near_duplicates(texts())]
     return tuple(
-        SimilarTexts(tuple(count.members[number] for number in numbers), identical)
+        NearDuplicates(tuple(count.members[number] for number in numbers), identical)
         for numbers, identical in sorted(groups)
     )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cardioner.data.corpus import Issue
     from cardioner.data.documents import Document
-    from cardioner.data.quality.type_names import Alike
+    from cardioner.data.quality.type_names import SimilarNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarTexts:
+class NearDuplicates:
     """Documents with the same text, or nearly the same one.
 
     Attributes:
@@ -249,20 +249,20 @@ class CheckReport:
         parts: The figures of each part, in the order given.
         sources: How the reading of each corpus went.
         flat_tags: What one tag per token cannot hold.
-        similar: Groups of equal or nearly equal texts.
+        near_duplicates: Groups of equal or nearly equal texts.
         repeated: How many spans of each type repeat another one of the same document.
         first_repeated: The first of them.
-        alike: Type names that may mean the same type.
+        similar_names: Type names that may mean the same type.
         examples: The first documents with entities, for the page; `to_dict` leaves them out, as they hold text.
     """
 
     parts: tuple[Part, ...]
     sources: tuple[Source, ...]
     flat_tags: FlatTags
-    similar: tuple[SimilarTexts, ...]
+    near_duplicates: tuple[NearDuplicates, ...]
     repeated: Mapping[str, int]
     first_repeated: tuple[Repeated, ...]
-    alike: tuple[Alike, ...]
+    similar_names: tuple[SimilarNames, ...]
     examples: tuple[tuple[Member, Document], ...] = field(default=(), repr=False)
 
     @property
@@ -276,9 +276,9 @@ class CheckReport:
         return sum(source.malformed for source in self.sources)
 
     @property
-    def leaks(self) -> tuple[SimilarTexts, ...]:
+    def leaks(self) -> tuple[NearDuplicates, ...]:
         """The groups whose documents are in different parts."""
-        return tuple(group for group in self.similar if group.is_leak)
+        return tuple(group for group in self.near_duplicates if group.is_leak)
 
     @property
     def missing_types(self) -> dict[str, tuple[str, ...]]:
@@ -308,7 +308,7 @@ class CheckReport:
             "malformed": self.malformed,
             "sources": [source.to_dict() for source in self.sources],
             "flat_tags": self.flat_tags.to_dict(),
-            "similar_texts": [group.to_dict() for group in self.similar],
+            "near_duplicates": [group.to_dict() for group in self.near_duplicates],
             "leakage": len(self.leaks),
             "repeated_spans": {
                 "count": sum(self.repeated.values()),
@@ -321,7 +321,7 @@ class CheckReport:
                     "why": pair.why,
                     "parts": {name: [*self.parts_with(name)] for name in pair.names},
                 }
-                for pair in self.alike
+                for pair in self.similar_names
             ],
             "missing_types": {name: [*labels] for name, labels in self.missing_types.items()},
         }
