@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _SHOWN = 10
 _SPREAD = ("least", "median", "mean", "95th percentile", "most")
 _BACKBONE = (
-    "Encoder whose sub-tokens get the tags: a folder, a model directory or a Hugging Face name; "
-    "default is the embedded MiniLM-L6. Without it words get them."
+    "Encoder whose sub-tokens are tagged: a folder, a model directory or a Hugging Face name; "
+    "default is the embedded MiniLM-L6. Without this option, words are tagged."
 )
 
 
@@ -48,14 +48,14 @@ def check(  # noqa: PLR0913 - one parameter an option
     mapping: MapOption = None,
     json: JsonOption = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and ten notes too.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots and ten notes.")
     ] = None,
     ids_only: IdsOnlyOption = False,
     overwrite: OverwritePageOption = False,
 ) -> None:
-    """Look at corpora before training: what is there, what is malformed, what flat tags lose, what leaks.
+    """Check corpora before training: counts, malformed files and lines, spans that flat tags lose, and leakage.
 
-    Every corpus is read to its end; the exit code is 3 if anything in them is malformed.
+    Every corpus is read to its end; the exit code is 3 if anything in it is malformed.
 
     Example: cardioner check notes/train notes/test --html check.html
     """

@@ -65,11 +65,11 @@ def read_dataset(path: Path, reading: Reading) -> Iterator[Document]:
         kind = type(error).__name__
     if loaded is None:
         raise DataError(f"{path}: expected a table that save_to_disk made, found one that cannot be loaded ({kind})")
-    yield from _documents(loaded, reading, path=path)
+    yield from documents_of(loaded, reading, path)
 
 
-def documents_of(dataset: Any, reading: Reading) -> Iterator[Document]:
-    """The documents of a `Dataset` or a `DatasetDict` in memory, row by row.
+def documents_of(dataset: Any, reading: Reading, path: Path | None = None) -> Iterator[Document]:
+    """The documents of a `Dataset` or a `DatasetDict` in memory, which may come from a path, row by row.
 
     Words are under `tokens` or `words`; tags under `ner_tags`, `tags` or `labels`, as class labels or as strings, of
     IOB1, IOB2, IOBES or BILOU, or bare types. The text is rebuilt with one space between words. A document's id is that
@@ -78,7 +78,14 @@ def documents_of(dataset: Any, reading: Reading) -> Iterator[Document]:
     Raises:
         DataError: If a table lacks the columns or the names of its tags.
     """
-    yield from _documents(dataset, reading, path=None)
+    splits = dict(dataset) if isinstance(dataset, dict) else {str(getattr(dataset, "split", None) or "row"): dataset}
+    tables = {}
+    for name, table in splits.items():
+        with reading.guarded(path or Path(name)):
+            tables[name] = _Table(name, table, path)
+    ids = _own_ids(tables.values(), reading)
+    for table in tables.values():
+        yield from table.documents(reading, own_ids=ids)
 
 
 def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
@@ -137,17 +144,6 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
-
-
-def _documents(dataset: Any, reading: Reading, *, path: Path | None) -> Iterator[Document]:
-    splits = dict(dataset) if isinstance(dataset, dict) else {str(getattr(dataset, "split", None) or "row"): dataset}
-    tables = {}
-    for name, table in splits.items():
-        with reading.guarded(path or Path(name)):
-            tables[name] = _Table(name, table, path)
-    ids = _own_ids(tables.values(), reading)
-    for table in tables.values():
-        yield from table.documents(reading, own_ids=ids)
 
 
 def _own_ids(tables: Iterable[_Table], reading: Reading) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cardioner._io import as_path
 from cardioner.data.documents import rename_labels
 from cardioner.data.formats import Reading, ReadOptions, detect_format, stream_corpus
 from cardioner.data.formats.reading import MALFORMED
@@ -40,13 +41,13 @@ class Request:
 
     format: str | None = None
     encoding: str = "utf-8"
-    texts: Path | None = None
+    texts: str | Path | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
-    splits: Path | None = None
+    splits: str | Path | None = None
 
 
 def check_corpora(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     request: Request | None = None,
     *,
     tokens: Tokens | None = None,
@@ -57,7 +58,7 @@ def check_corpora(
     Args:
         paths: The corpora; each is a part, unless `request.splits` divides the only one.
         request: How to read them.
-        tokens: What gets one tag each; words without.
+        tokens: What gets one tag each; words by default.
         advance: Called after every document.
 
     Raises:
@@ -65,9 +66,10 @@ def check_corpora(
         UsageError: For an unknown format or encoding, the same path twice, or splits with several corpora.
     """
     request = request or Request()
-    _check(paths, request)
-    reader = _Reader({path: _reading(request) for path in paths}, request)
-    names = [str(path) for path in paths]
+    places = [as_path(path) for path in paths]
+    _check(places, request)
+    reader = _Reader({place: _reading(request) for place in places}, request)
+    names = [str(place) for place in places]
     if request.splits is not None:
         names = reader.divide(request.splits)
     count = Count({name: PartCount() for name in names}, FlatCount(tokens or words()))
@@ -87,7 +89,7 @@ def check_corpora(
 
 
 def _check(paths: Sequence[Path], request: Request) -> None:
-    """Refuse what would be a mistake of the caller's and no finding."""
+    """Refuse a mistake of the caller's, which is not something to report about the corpora."""
     if not paths or len(set(paths)) != len(paths):
         raise UsageError("give at least one corpus, and each of them once")
     if request.splits is not None and len(paths) > 1:
@@ -100,7 +102,8 @@ def _check(paths: Sequence[Path], request: Request) -> None:
 
 
 def _reading(request: Request) -> Reading:
-    return Reading(ReadOptions(request.format, request.encoding, request.texts, "skip"))
+    texts = None if request.texts is None else as_path(request.texts)
+    return Reading(ReadOptions(request.format, request.encoding, texts, "skip"))
 
 
 @dataclass(slots=True)
@@ -121,7 +124,7 @@ class _Reader:
     awaited: set[str] = field(default_factory=set)
     labels: set[str] = field(default_factory=set)
 
-    def divide(self, path: Path) -> list[str]:
+    def divide(self, path: str | Path) -> list[str]:
         """Take the parts from a file; returns the names of those that list any document."""
         splits = read_splits(path)
         parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
