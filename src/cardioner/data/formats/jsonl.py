@@ -70,13 +70,13 @@ def _read_file(stem: str, path: Path, reading: Reading) -> Iterator[Document]:
             row = _decode(line)
             marked = _only(row, _LISTS, "a note")
             found, others = _document(row, marked, f"{stem}-{number}")
-            _set_aside(marked, others, reading, where=(path, number))
+            _report_others(marked, others, reading, where=(path, number))
             document = found
         if document is not None:
             yield document
 
 
-def _set_aside(marked: str | None, others: int, reading: Reading, *, where: tuple[Path, int]) -> None:
+def _report_others(marked: str | None, others: int, reading: Reading, *, where: tuple[Path, int]) -> None:
     if marked is None:
         if reading.options.require_annotations:
             raise DataError(f"expected a list of spans under {_either(_LISTS)}; an empty one marks a note without any")
