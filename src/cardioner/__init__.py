@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _TELEMETRY_OFF = {"HF_HUB_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
-"""What huggingface_hub, MLflow and ONNX Runtime ask before they tell their makers of a use, which all do by default."""
+"""Variables that huggingface_hub, MLflow and ONNX Runtime read before they report use, which all do by default."""
 
 for _name, _off in _TELEMETRY_OFF.items():  # here, as they ask when they are imported
     os.environ.setdefault(_name, _off)  # whoever has set one has chosen

@@ -40,7 +40,7 @@ def test_a_missing_folder_is_named(command: str, run: Callable[..., Any], saved:
     ("annotation", "said"),
     [
         ("T1\tSYMPTOM 22 32\tbisoprolol\n", "bad.ann:1: the quote does not match the text at 22 to 32"),
-        ("\nT1\tSYMPTOM 22 9999\tx\n", "bad.ann:2: the span 22 to 9999 ends behind the text"),
+        ("\nT1\tSYMPTOM 22 9999\tx\n", "bad.ann:2: the span 22 to 9999 ends after the text"),
         ("T1\tSYMPTOM 22 22\t\n", "bad.ann:1: a span needs start < end, found 22 to 22"),
         ("bisoprolol\n", "bad.ann:1: expected a line that starts with T"),
     ],

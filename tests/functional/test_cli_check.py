@@ -102,7 +102,7 @@ def test_splits_divide_the_corpus_and_leaks_are_listed_by_id(run: Run, tmp_path:
     splits.write_text(json.dumps({"train": ["a", "c"], "test": ["b"]}))
     found = run("check", tmp_path / "c", "--splits", splits, "--json").json
     assert [part["name"] for part in found["parts"]] == ["train", "test"]
-    assert found["similar_texts"] == [
+    assert found["near_duplicates"] == [
         {"identical": True, "leakage": True, "members": [{"part": "train", "id": "a"}, {"part": "test", "id": "b"}]}
     ]
     shown = run("check", tmp_path / "c", "--splits", splits).out

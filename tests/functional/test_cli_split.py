@@ -47,7 +47,7 @@ def test_a_corpus_is_divided_80_10_10_unless_told_otherwise(run: Run, notes: Pat
     assert cells(done, "entities: SYMPTOM")[-1] == "16"
     assert cells(done, "entities: DRUG")[-1] == "8"
     assert int(cells(done, "characters")[-1]) > 5000
-    assert "2 groups of near-identical notes were kept together: 4 notes; in 1 of the groups" in done.err
+    assert "Near duplicates kept together: 2 groups of 4 notes in all; in 1 group all notes are identical" in done.err
     for original, copy in (("n01", "copy1"), ("n02", "copy2")):
         assert any({original, copy} <= set(part) for part in (splits.train, splits.validation, splits.test))
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import Corpus, Issue, read_corpus, write_corpus
-from cardioner.data.formats.words import Entity, TagReader, cut_words, document_of_words, join_words, parse_tag
+from cardioner.data.formats.words import TagReader, cut_words, document_of_words, join_words, parse_tag
 from cardioner.errors import CardioNERError
+from cardioner.multiclass.tagging import Run
 
 HOSTILE = '\ufeff\r\n\t\u00a0\u00ad\u200b\u200d\u0301\u2028\u2029\x85\x0b\x0c\x1c\x00\U0001fac0\U0001f468;#-"\\{ '
 CHARACTERS = st.one_of(st.sampled_from(HOSTILE), st.sampled_from("ab \n"), st.characters(exclude_categories=["Cs"]))
@@ -82,7 +83,7 @@ def flat_corpora(draw: st.DrawFn, newline: str) -> list[Document]:
         marked, first = [], 0
         for words in sentences:
             cuts = sorted(draw(st.sets(st.integers(0, len(words)), max_size=6)))
-            marked += [Entity(first + left, first + right, draw(LABELS)) for left, right in pairwise(cuts)][
+            marked += [Run(first + left, first + right, draw(LABELS)) for left, right in pairwise(cuts)][
                 :: draw(st.sampled_from([1, 2]))
             ]
             first += len(words)
@@ -207,7 +208,7 @@ def test_offsets_are_exact_in_the_rebuilt_text(sentences: list[list[str]], data:
     if not sentences or any(not words for words in sentences):
         sentences = [words for words in sentences if words]
     cuts = sorted(data.draw(st.sets(st.integers(0, len(flat)))))
-    entities = [Entity(left, right, "X") for left, right in pairwise(cuts)]
+    entities = [Run(left, right, "X") for left, right in pairwise(cuts)]
     document = document_of_words("a", sentences, entities)
     expected = []
     for first, stop, _ in entities:
@@ -229,7 +230,7 @@ def test_one_list_of_entities_is_read_from_each_scheme_that_writes_it(runs: list
     before = ""
     for length, label in runs:
         if label:
-            expected.append(Entity(at, at + length, label))
+            expected.append(Run(at, at + length, label))
         for name in written:
             shape = shape_of(name, length, touches=bool(label) and before == label)
             written[name] += [f"{prefix}{dash}{label}" for prefix in shape] if label else ["O"] * length

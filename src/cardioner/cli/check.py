@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cardioner.data.quality import CheckReport
-    from cardioner.data.quality.findings import FlatTags, Part, SimilarTexts, Source, Spread
+    from cardioner.data.quality.findings import FlatTags, NearDuplicates, Part, Source, Spread
 
 _SHOWN = 10
 _SPREAD = ("least", "median", "mean", "95th percentile", "most")
 _BACKBONE = (
-    "Encoder whose sub-tokens get the tags: a folder, a model directory or a Hugging Face name; "
-    "default is the embedded MiniLM-L6. Without it words get them."
+    "Encoder whose sub-tokens are tagged: a folder, a model directory or a Hugging Face name; "
+    "default is the embedded MiniLM-L6. Without this option, words are tagged."
 )
 
 
@@ -48,22 +48,22 @@ def check(  # noqa: PLR0913 - one parameter an option
     mapping: MapOption = None,
     json: JsonOption = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and ten notes too.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots and ten notes.")
     ] = None,
     ids_only: IdsOnlyOption = False,
     overwrite: OverwritePageOption = False,
 ) -> None:
-    """Look at corpora before training: what is there, what is malformed, what flat tags lose, what leaks.
+    """Check corpora before training: counts, malformed files and lines, spans that flat tags lose, and leakage.
 
-    Every corpus is read to its end; the exit code is 3 if anything in them is malformed.
+    Every corpus is read to its end; the exit code is 3 if anything in it is malformed.
 
     Example: cardioner check notes/train notes/test --html check.html
     """
     names = parse_mapping(mapping)
     if html is not None:
         check_page(html, [*corpora, *(path for path in (texts, splits) if path)], overwrite=overwrite)
-    wishes = {"format": format, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
-    report = _read(corpora, wishes, backbone)
+    request = {"format": format, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
+    report = _read(corpora, request, backbone)
     if json:
         print_json(report.to_dict())
     else:
@@ -75,7 +75,7 @@ def check(  # noqa: PLR0913 - one parameter an option
 
 
 def _read(corpora: Sequence[Path], request: dict[str, Any], backbone: str | None) -> CheckReport:
-    """Check the corpora, and tell how far it is."""
+    """Check the corpora, and show progress."""
     with notices.status("loading") as status:
         quieten()
         from cardioner.data.quality import Request, check_corpora  # noqa: PLC0415 - imports torch when it counts
@@ -131,7 +131,7 @@ def _tables(report: CheckReport) -> Iterator[Table | str]:
     for source in report.sources:
         yield from _source_tables(source)
     yield from _flat_tables(report.flat_tags)
-    yield from _similar_tables(report)
+    yield from _duplicate_tables(report)
     yield from _label_tables(report)
     found = f"{report.malformed} malformed" if report.malformed else "nothing malformed"
     total = report.total
@@ -192,14 +192,14 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _similar_tables(report: CheckReport) -> Iterator[Table | str]:
+def _duplicate_tables(report: CheckReport) -> Iterator[Table | str]:
     if report.leaks:
-        yield _group_table(f"Groups of similar texts in different parts (leakage): {len(report.leaks)}", report.leaks)
-    inside = [group for group in report.similar if not group.is_leak]
+        yield _group_table(f"Near duplicates across parts (leakage): {many(len(report.leaks), 'group')}", report.leaks)
+    inside = [group for group in report.near_duplicates if not group.is_leak]
     if inside:
-        yield _group_table(f"Groups of similar texts in one part: {len(inside)}", inside)
-    if not report.similar:
-        yield "No two texts are the same, or nearly so"
+        yield _group_table(f"Near duplicates in one part: {many(len(inside), 'group')}", inside)
+    if not report.near_duplicates:
+        yield "No near-duplicate texts"
     if report.first_repeated:
         rows = [
             (one.label, one.member.part, plain(one.member.id), f"{one.start} to {one.end}", one.times)
@@ -209,7 +209,7 @@ def _similar_tables(report: CheckReport) -> Iterator[Table | str]:
         yield table(title, ("type", "part", "document", "characters", "times"), rows, left=4)
 
 
-def _group_table(title: str, groups: Sequence[SimilarTexts]) -> Table:
+def _group_table(title: str, groups: Sequence[NearDuplicates]) -> Table:
     """The first groups, a row each."""
     rows = []
     for group in groups[:_SHOWN]:
@@ -222,8 +222,8 @@ def _group_table(title: str, groups: Sequence[SimilarTexts]) -> Table:
 
 
 def _label_tables(report: CheckReport) -> Iterator[Table | str]:
-    if report.alike:
-        rows = [(*map(plain, pair.names), pair.why) for pair in report.alike]
+    if report.similar_names:
+        rows = [(*map(plain, pair.names), pair.why) for pair in report.similar_names]
         yield table("Types whose names look alike", ("name", "and name", "why"), rows, left=3)
     if report.missing_types:
         missing = [(name, plain(", ".join(labels))) for name, labels in report.missing_types.items()]

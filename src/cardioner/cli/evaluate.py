@@ -65,7 +65,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     allow_unannotated: UnannotatedOption = False,
     json: JsonOption = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and all notes too.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots and all notes.")
     ] = None,
     ids_only: IdsOnlyOption = False,
     overwrite: OverwritePageOption = False,

@@ -26,7 +26,7 @@ from cardioner.data.documents import Document
 from cardioner.data.formats import ReadOptions
 from cardioner.data.near_duplicates import Group, group_near_duplicates
 from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
-from cardioner.errors import OutputError, UsageError
+from cardioner.errors import OutputError, UsageError, many
 
 _RATIOS = "80,10,10"
 _MEASURES = ("notes", "notes without entities", "characters")
@@ -43,7 +43,7 @@ def split(  # noqa: PLR0913 - one parameter an option
     folds: Annotated[
         int | None, typer.Option(min=2, metavar="N", help="Write fold-1.json to fold-N.json, for cross-validation.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Another one gives other parts.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="For the random choices; another seed gives other parts.")] = 0,
     older: Annotated[
         str | None,
         typer.Option("--older", metavar="LANGUAGE", help="Write the older form, by language and entity type."),
@@ -58,7 +58,7 @@ def split(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Divide a corpus into parts for `cardioner train --splits`, each with its share of every entity type.
 
-    Whole notes are dealt, and near-identical ones go to the same part. Equal notes and seeds give equal parts.
+    Notes stay whole, and near duplicates go to the same part. The same notes and seed give the same parts.
 
     Example: cardioner split notes --output splits.json --ratios 80,10,10
     """
@@ -97,7 +97,7 @@ def _parse_ratios(text: str) -> tuple[float, float, float]:
 
 
 def _check_target(output: Path, corpus: Path, *, folder: bool, overwrite: bool) -> None:
-    """Refuse, before the corpus is read, a place that could not be written in the end.
+    """Refuse, before the corpus is read, a place that cannot be written.
 
     Raises:
         OutputError: Naming the place.
@@ -115,9 +115,9 @@ def _check_target(output: Path, corpus: Path, *, folder: bool, overwrite: bool) 
 def _write(
     made: Sequence[Splits], documents: Sequence[Document], output: Path, *, language: str | None, folder: bool
 ) -> None:
-    """Write all files aside, then move them to their places.
+    """Write all files to a temporary folder, then move them to their places.
 
-    Folds of another time that lie there go away: they would pass for some of these. Other files stay.
+    Earlier folds in the folder are removed, as they could be mistaken for some of these. Other files stay.
     """
     with staging(output) as stage:
         for number, splits in enumerate(made, start=1):
@@ -148,8 +148,8 @@ def _show(parts: Mapping[str, Sequence[Document]], groups: Sequence[Group]) -> N
     notices.print(table("Parts", ("", *parts, "all"), rows))
     together, identical = sum(len(group.ids) for group in groups), sum(group.identical for group in groups)
     tell(
-        f"{len(groups)} groups of near-identical notes were kept together: {together} notes; "
-        f"in {identical} of the groups all notes are the same"
+        f"Near duplicates kept together: {many(len(groups), 'group')} of {many(together, 'note')} in all; "
+        f"in {many(identical, 'group')} all notes are identical"
     )
 
 

@@ -21,7 +21,7 @@ class Span:
 
     Attributes:
         start: Offset of its first character: code points into `Document.text`.
-        end: Offset behind its last character.
+        end: Offset after its last character.
         label: Its entity type, such as `DISEASE`.
         score: The model's probability of exactly this span; `None` for an annotated one.
         fragments: The parts of a discontinuous span as `(start, end)` in text order; empty for a contiguous one.
@@ -93,7 +93,7 @@ class Document:
         spans: The mentions marked in it.
 
     Raises:
-        DataError: If a span ends behind the text, or the text holds a lone surrogate.
+        DataError: If a span ends after the text, or the text holds a lone surrogate.
         UsageError: If an attribute has another type.
     """
 
@@ -114,7 +114,7 @@ class Document:
                 raise _wrong_type(f"document {self.id}: each of the spans", "a Span", span)
             if span.end > len(self.text):
                 raise DataError(
-                    f"document {self.id}: the span {span.start} to {span.end} ends behind the text, "
+                    f"document {self.id}: the span {span.start} to {span.end} ends after the text, "
                     f"which has {len(self.text)} characters"
                 )
 
@@ -145,11 +145,11 @@ def _find_surrogate(text: str) -> int | None:
 
 
 class ImpossibleSpan(NamedTuple):
-    """What a file marks as a span although it does not end behind its start: as a prediction it is wrong.
+    """What a file marks as a span although it does not end after its start: a predicted one counts as wrong.
 
     Attributes:
         start: Offset of its first character, as the file says.
-        end: Offset behind its last character, as the file says; not more than `start`.
+        end: Offset after its last character, as the file says; not more than `start`.
         label: Its entity type.
         mention: Its text, as the file says; `None` where the file does not.
     """

@@ -20,7 +20,7 @@ class Mark(NamedTuple):
 
     Attributes:
         span: The span.
-        number: Which one of the given spans it is: counted from 0, so that equal ones can be told apart.
+        number: Which one of the given spans it is: counted from 0, so that equal ones can be distinguished.
         lane: How far below the text its line is drawn, from 0.
         closes: Whether the span ends with this stretch.
     """
@@ -36,7 +36,7 @@ class Segment(NamedTuple):
 
     Attributes:
         start: Offset of its first character: code points into the note.
-        end: Offset behind its last one.
+        end: Offset after its last one.
         marks: The spans that cover it, the one with the lowest line first.
     """
 

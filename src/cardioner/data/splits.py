@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cardioner._io import as_path, writing
 from cardioner.data.stratify import deal, gather
-from cardioner.errors import DataError, OutputError, UsageError, listed
+from cardioner.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,7 +77,7 @@ def make_splits(
         documents: A corpus, read once.
         ratios: Shares of train, validation and test in any measure, such as 80, 10, 10; a part with 0 is empty.
         seed: Decides what types and sizes leave open.
-        groups: Documents that must not be parted; those that `similar.group_near_duplicates` finds without.
+        groups: Documents that must stay together; `None` finds near duplicates.
 
     Returns:
         The parts, each sorted by id.
@@ -97,7 +98,7 @@ def make_folds(
         documents: A corpus, read once.
         count: Number of folds, two at least.
         seed: Decides what types and sizes leave open.
-        groups: Documents that must not be parted; those that `similar.group_near_duplicates` finds without.
+        groups: Documents that must stay together; `None` finds near duplicates.
 
     Returns:
         For each fold its documents as `validation` and all others as `train`, each sorted by id.
@@ -113,7 +114,7 @@ def make_folds(
     return tuple(Splits(tuple(sorted(every.difference(part))), part) for part in parts)
 
 
-def read_splits(path: Path) -> Splits:
+def read_splits(path: str | Path) -> Splits:
     """Read splits from a JSON file; `validation` and `test` may be missing.
 
     The older form with a level for languages and one for entity types is read too:
@@ -123,6 +124,7 @@ def read_splits(path: Path) -> Splits:
     Raises:
         DataError: If the file cannot be read, is not JSON, has other keys, or puts a document into two parts.
     """
+    path = as_path(path)
     try:
         return _parse(json.loads(path.read_bytes(), object_pairs_hook=_once_each))
     except DataError as error:
@@ -136,12 +138,12 @@ def read_splits(path: Path) -> Splits:
     raise DataError(problem)
 
 
-def write_splits(splits: Splits, path: Path, *, overwrite: bool = False) -> None:
+def write_splits(splits: Splits, path: str | Path, *, overwrite: bool = False) -> None:
     """Write splits as a JSON file that `read_splits` reads; equal splits give equal bytes.
 
     Args:
         splits: The parts.
-        path: The file; the folder must exist.
+        path: The file.
         overwrite: Replace a file that is there.
 
     Raises:
@@ -151,7 +153,7 @@ def write_splits(splits: Splits, path: Path, *, overwrite: bool = False) -> None
 
 
 def write_older_splits(
-    splits: Splits, documents: Iterable[Document], path: Path, *, language: str, overwrite: bool = False
+    splits: Splits, documents: Iterable[Document], path: str | Path, *, language: str, overwrite: bool = False
 ) -> None:
     """Write splits in the older form, which lists the documents of each part by the entity types they hold.
 
@@ -161,7 +163,7 @@ def write_older_splits(
     Args:
         splits: The parts.
         documents: The corpus; those in no part are left out.
-        path: The file; the folder must exist.
+        path: The file.
         language: The one key of the upper level, such as `en`.
         overwrite: Replace a file that is there.
 
@@ -182,15 +184,10 @@ def _by_type(documents: Iterable[Document]) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def _write(content: object, path: Path, *, overwrite: bool) -> None:
+def _write(content: object, path: str | Path, *, overwrite: bool) -> None:
     """Write JSON in ASCII."""
-    try:
-        with path.open("wb" if overwrite else "xb") as file:
-            file.write((json.dumps(content, indent=2) + "\n").encode("ascii"))
-    except FileExistsError:
-        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it") from None
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    with writing(as_path(path), overwrite=overwrite) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode("ascii"))
 
 
 def apply_splits(

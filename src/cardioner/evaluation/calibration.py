@@ -1,4 +1,4 @@
-"""Whether the scores of predicted spans can be believed, and what accepting only high ones would mean.
+"""How well the scores of predicted spans are calibrated, and what accepting only high ones would mean.
 
 A span is right if it is strictly matched. Expected calibration error as in Guo et al., On Calibration of Modern Neural
 Networks (https://arxiv.org/abs/1706.04599): ten bins of equal width.
@@ -6,7 +6,7 @@ Networks (https://arxiv.org/abs/1706.04599): ten bins of equal width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cardioner.errors import DataError
@@ -30,8 +30,8 @@ class Bin:
         low: The lower edge.
         high: The upper edge.
         spans: How many spans.
-        mean_score: The mean of their scores; what they claim.
-        right: The share that is right; what is true.
+        mean_score: The mean of their scores.
+        right: The share that is right.
     """
 
     low: float
@@ -43,14 +43,14 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What comes of accepting spans with at least this score, and giving the others to people.
+    """What comes of accepting spans with at least this score, and having people review the others.
 
     Attributes:
         score: The least score that is accepted.
         accepted: How many spans have it.
         precision: The share of them that is right.
         recall: The share of gold spans among them.
-        review: The share of predicted spans that is left to people.
+        review: The share of predicted spans that is left to review.
     """
 
     score: float
@@ -62,12 +62,12 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How scores and truth agree.
+    """How scores agree with the share of spans that is right.
 
     Attributes:
         spans: Predicted spans that have a score.
-        without_score: Predicted spans that have none, which are in nothing below.
-        error: The expected calibration error: the mean distance between score and truth over the bins.
+        without_score: Predicted spans that have none; nothing below counts them.
+        error: The expected calibration error: the mean distance between a bin's score and its share of right spans.
         brier: The mean of the squared distance between a span's score and 1 or 0.
         bins: Those that hold spans, in order.
         thresholds: In order.
@@ -82,39 +82,16 @@ class Calibration:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON."""
-        return {
-            "bins": [
-                {
-                    "high": found.high,
-                    "low": found.low,
-                    "mean_score": found.mean_score,
-                    "right": found.right,
-                    "spans": found.spans,
-                }
-                for found in self.bins
-            ],
-            "brier": self.brier,
-            "expected_calibration_error": self.error,
-            "spans": self.spans,
-            "thresholds": [
-                {
-                    "accepted": found.accepted,
-                    "precision": found.precision,
-                    "recall": found.recall,
-                    "review": found.review,
-                    "score": found.score,
-                }
-                for found in self.thresholds
-            ],
-            "without_score": self.without_score,
-        }
+        content = asdict(self)
+        lists = {name: list(content.pop(name)) for name in ("bins", "thresholds")}
+        return {"expected_calibration_error": content.pop("error"), **content, **lists}
 
 
 def judged_scores(pairs: Iterable[Pair]) -> list[tuple[float, bool]]:
     """The score of every predicted span that has one, and whether the span is right.
 
     Raises:
-        DataError: If a score is no probability.
+        DataError: If a score is not a probability.
     """
     found = []
     for pair in pairs:
@@ -124,17 +101,17 @@ def judged_scores(pairs: Iterable[Pair]) -> list[tuple[float, bool]]:
                 if not 0 <= span.score <= 1:
                     raise DataError(
                         f"document {pair.id}: the score of the span {span.start} to {span.end} is {span.score}, "
-                        "no probability"
+                        "not a probability"
                     )
                 found.append((span.score, index in right))
     return found
 
 
 def calibrate(pairs: Sequence[Pair]) -> Calibration | None:
-    """Compare scores with truth; `None` if no predicted span has a score.
+    """Compare scores with the share of spans that is right; `None` if no predicted span has a score.
 
     Raises:
-        DataError: If a score is no probability.
+        DataError: If a score is not a probability.
     """
     found = sorted(judged_scores(pairs))
     if not found:

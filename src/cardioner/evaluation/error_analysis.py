@@ -1,4 +1,4 @@
-"""What went wrong, sorted: what became of every span, counted by what may explain it."""
+"""The errors by kind: what became of every span, counted by what may explain it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHOWN = 10
 
 
 class Outcome(NamedTuple):
-    """What became of a gold span, or of a predicted one that answers none.
+    """What became of a gold span, or of a predicted one that matches none.
 
     Attributes:
         kind: One of `KINDS`.
@@ -208,7 +208,7 @@ def _confusions(every: Iterable[Place]) -> tuple[Confusion, ...]:
 def _grouped(
     pairs: Sequence[Pair], groups: Callable[[Pair], tuple[list[str], list[str]]], names: Sequence[str]
 ) -> dict[str, Counts]:
-    """Strict counts by group: `groups` tells those of a pair's gold and of its predicted spans."""
+    """Strict counts by group; `groups` gives the group of each of a pair's gold and of its predicted spans."""
     columns: dict[str, list[int]] = {name: [0, 0, 0] for name in names}
     for pair in pairs:
         wanted, found = groups(pair)
@@ -237,14 +237,14 @@ def _by_length(pairs: Sequence[Pair]) -> dict[str, Counts]:
 def _by_mention(pairs: Sequence[Pair], known: Collection[str]) -> dict[str, Counts]:
     def name(mention: str | None) -> str:
         if mention is None:
-            return "text not at hand"
+            return "text missing"
         return "seen in training" if mention_key(mention) in known else "not seen in training"
 
     def groups(pair: Pair) -> tuple[list[str], list[str]]:
         return list(map(name, pair.gold_mentions)), list(map(name, pair.predicted_mentions))
 
-    found = _grouped(pairs, groups, ["seen in training", "not seen in training", "text not at hand"])
-    return {name: counts for name, counts in found.items() if name != "text not at hand" or counts != Counts()}
+    found = _grouped(pairs, groups, ["seen in training", "not seen in training", "text missing"])
+    return {name: counts for name, counts in found.items() if name != "text missing" or counts != Counts()}
 
 
 def _by_position(pairs: Sequence[Pair]) -> dict[str, Counts] | None:
@@ -274,20 +274,12 @@ def _to_dict(groups: Mapping[str, Counts]) -> list[JsonValue]:
 
 
 def _confusion_to_dict(confusion: Confusion) -> dict[str, JsonValue]:
-    return {
-        "count": confusion.count,
-        "first": [
-            {
-                "document": place.document,
-                "gold": _offsets(place.outcome.gold),
-                "predicted": _offsets(place.outcome.predicted),
-            }
-            for place in confusion.first
-        ],
-        "gold": confusion.gold,
-        "kind": confusion.kind,
-        "predicted": confusion.predicted,
-    }
+    first = [
+        {"document": name, "gold": _offsets(outcome.gold), "predicted": _offsets(outcome.predicted)}
+        for name, outcome in confusion.first
+    ]
+    sides = {"gold": confusion.gold, "predicted": confusion.predicted}
+    return {"count": confusion.count, "first": [*first], "kind": confusion.kind, **sides}
 
 
 def _offsets(span: Span | None) -> JsonValue:

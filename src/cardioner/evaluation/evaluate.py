@@ -107,6 +107,6 @@ def _intervals(pairs: Sequence[Pair], *, samples: int, seed: int) -> Intervals:
 
 
 def mentions_of(documents: Iterable[Annotated]) -> frozenset[str]:
-    """The texts of the spans of documents, as far as they are known, without regard to case and white space."""
+    """The texts of the spans of documents, where they are known, without regard to case and white space."""
     mentions = (mention for document in documents for mention in document_mentions(document))
     return frozenset(mention_key(mention) for mention in mentions if mention is not None)

@@ -1,6 +1,6 @@
-"""Which predicted spans answer which gold spans of one note, by five criteria.
+"""Which predicted spans match which gold spans of one note, by five criteria.
 
-A match is one-to-one: a gold span is answered by at most one predicted span, and a predicted one answers at most one.
+A match is one-to-one: a span of either side is matched with at most one span of the other.
 Neither the order of spans nor their scores decide which figures come out. Nested and crossing spans are spans like any
 others; a span that is there twice is two spans, to be found twice. The criteria follow SemEval-2013 task 9.1
 (https://aclanthology.org/S13-2056/) and MUC-5 (https://aclanthology.org/M93-1007/); each takes the matching of most
@@ -111,7 +111,7 @@ def match_relaxed(sides: Sides) -> Match:
     """
     gold, predicted = sides.gold, sides.predicted
     whole: Pairs = []
-    # A predicted span that ends before a gold span begins is out of reach of all later ones; behind the first that is
+    # A predicted span that ends before a gold span begins is out of reach of all later ones; after the first that is
     # in reach they may wait: none of them is taken before it.
     for left, right in _by_label(sides, _distinct(gold, sides.gold_order), _distinct(predicted, sides.predicted_order)):
         waiting = deque(right)

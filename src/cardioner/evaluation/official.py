@@ -1,4 +1,4 @@
-"""The rules of others, to the digit: for figures that stand beside published ones.
+"""The scorers of shared tasks, to the digit: for figures to compare with published ones.
 
 MultiCardioNER 2024 (https://github.com/nlp4bia-bsc/multicardioner_evaluation_library): predicted spans with the file,
 label, start and end of an earlier one are dropped, gold ones are not; a hit needs equal file, label, start, end and
@@ -81,17 +81,9 @@ class OfficialScores:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON."""
-        return {
-            "f1": self.f1,
-            "fn": self.false_negatives,
-            "fp": self.false_positives,
-            "ignored": self.ignored,
-            "name": self.name,
-            "precision": self.precision,
-            "recall": self.recall,
-            "repeated": self.repeated,
-            "tp": self.true_positives,
-        }
+        counts = {"tp": self.true_positives, "fp": self.false_positives, "fn": self.false_negatives}
+        figures = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        return {"name": self.name, **figures, **counts, "repeated": self.repeated, "ignored": self.ignored}
 
 
 def score_multicardioner(pairs: Iterable[Pair]) -> OfficialScores:

@@ -24,10 +24,10 @@ class Counts:
     """Integer counts, which add up over documents and types.
 
     Attributes:
-        true_positives: Predicted spans that answer a gold span, for full credit.
-        false_positives: Predicted spans that answer none.
-        false_negatives: Gold spans that are not answered.
-        partial: Predicted spans that answer a gold span for half credit; only the criterion `partial` has any.
+        true_positives: Predicted spans that match a gold span, for full credit.
+        false_positives: Predicted spans that match none.
+        false_negatives: Gold spans that no predicted span matches.
+        partial: Predicted spans that match a gold span for half credit; only the criterion `partial` has any.
     """
 
     true_positives: int = 0
@@ -50,7 +50,7 @@ class Counts:
 
     @property
     def predicted(self) -> int:
-        """Predicted spans that were counted; of one type, those that answer a gold span of it, and the wrong ones."""
+        """Predicted spans that were counted; of one type, those that match a gold span of it, and the wrong ones."""
         return self.true_positives + self.partial + self.false_positives
 
     @property
@@ -254,7 +254,7 @@ def _count(pair: Pair, sides: Sides, criterion: str) -> dict[str, Counts]:
         [gold[index].label for index in wanted if index not in left],
         [gold[index].label for index, _ in half],
     )
-    # A type may be there only as the prediction that answers a gold span of another type: it has a row all the same.
+    # A type may occur only in a prediction that matches a gold span of another type: it gets a row too.
     rows = {span.label: [0, 0, 0, 0] for span in pair.marked}
     for column, labels in enumerate(columns):
         for label in labels:

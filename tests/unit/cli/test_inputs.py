@@ -42,7 +42,7 @@ def test_tables_with_notes_and_without_are_read_and_renamed_together(
     assert spans == [Annotations("a", (Span(7, 13, "X"),), ("mitral",))]
     said = capsys.readouterr().err
     assert f"Left out or repaired in {alone}" in said
-    assert "notes without text, spans alone" in said
+    assert "notes without text, spans only" in said
     assert f"Left out or repaired in {gold}" not in said
 
 

@@ -85,9 +85,11 @@ def test_splits_are_only_replaced_when_asked(tmp_path: Path) -> None:
     assert read_splits(path) == Splits(train=("z",))
 
 
-def test_splits_cannot_be_written_into_a_missing_folder(tmp_path: Path) -> None:
+def test_splits_are_written_into_a_new_folder_but_not_into_a_file(tmp_path: Path) -> None:
+    write_splits(SPLITS, f"{tmp_path}/new/splits.json")
+    assert read_splits(f"{tmp_path}/new/splits.json") == SPLITS
     with pytest.raises(OutputError, match="cannot be written"):
-        write_splits(SPLITS, tmp_path / "nowhere" / "splits.json")
+        write_splits(SPLITS, tmp_path / "new" / "splits.json" / "splits.json")
 
 
 def test_documents_go_to_their_parts_and_the_rest_is_counted() -> None:

@@ -60,5 +60,5 @@ def test_of_equal_spans_the_one_with_the_highest_score_is_the_right_one() -> Non
 
 @pytest.mark.parametrize("score", [-0.1, 1.5, float("nan"), float("inf")])
 def test_a_score_that_is_no_probability_is_refused(score: float) -> None:
-    with pytest.raises(DataError, match=r"document note: the score of the span 1 to 2 is .*, no probability"):
+    with pytest.raises(DataError, match=r"document note: the score of the span 1 to 2 is .*, not a probability"):
         calibrate(pairs_of((0.5, True), (score, False)))

@@ -69,5 +69,5 @@ def test_documents_with_the_same_id_are_refused() -> None:
 
 def test_a_folder_without_annotations_is_no_gold_standard(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"notes have no \.ann file"):
+    with pytest.raises(DataError, match=r"1 note without an \.ann file"):
         cardioner.evaluate(tmp_path, tmp_path)

@@ -126,17 +126,7 @@ def stream_spans(
     *,
     reading: Reading | None = None,
 ) -> Iterator[Document | Annotations]:
-    """As `stream_corpus`, but a table whose notes are missing gives only its spans.
-
-    Args:
-        path: A folder or a file.
-        format: A name in `FORMATS`; `None` takes that of `reading`, or finds it by the content.
-        reading: How to read; its report counts the missing texts too.
-
-    Raises:
-        DataError: At the end, if files or lines cannot be used or an id occurs twice; all of them are named together.
-        UsageError: For an unknown format or encoding.
-    """
+    """As `stream_corpus`, but a table whose notes are missing gives only its spans, and counts the notes."""
     reading = Reading() if reading is None else reading
     path = as_path(path)
     form = _format_at(path, format, reading)

@@ -7,24 +7,33 @@ the other kinds of lines are counted.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cardioner._io import publish, staging
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import FileNames, check_folder, read_text
-from cardioner.errors import DataError, OutputError, listed
+from cardioner.data.formats.files import (
+    FileNames,
+    check_folder,
+    check_quote,
+    count_others,
+    encoded,
+    files_below,
+    is_hidden,
+    looking_at,
+    read_text,
+)
+from cardioner.errors import DataError, OutputError, listed, many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cardioner.data.corpus import Issue
     from cardioner.data.formats.reading import Reading
 
     Pieces = Sequence[tuple[int, int]]
 
-_NEARBY = (-1, 1, -2, 2, -3, 3)
 _EXPECTED = "expected a folder of NAME.txt and NAME.ann files, or one .txt file"
 _EXTENT = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
 _SCORE = re.compile(r"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore (0|1|0\.[0-9]+|1\.0|[0-9](?:\.[0-9]+)?e-[0-9]+)")
@@ -32,43 +41,25 @@ _OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
 
 
 def read_brat(path: Path, reading: Reading) -> Iterator[Document]:
-    """Read a folder of brat files, or a single note, one document at a time, sorted by id.
+    """Read a folder of brat files and its sub-folders, or one `.txt` note, sorted by id.
 
     The id of a document is the path of its `.txt` relative to the folder, without the suffix and with `/`. A span whose
-    fragments touch is contiguous. Spans come in text order.
-
-    Args:
-        path: The folder (sub-folders are read too), or one `.txt` file.
-        reading: What is wanted; a `.txt` without an `.ann` is a note without spans, unless annotations are required.
-
-    Raises:
-        DataError: If there is no note, or annotations that are required are missing.
+    fragments touch is contiguous. Spans come in text order. A `.txt` without an `.ann` is a note without spans, unless
+    annotations are required.
     """
-    files = _find_files(path)
-    if reading.options.require_annotations:
-        _refuse_incomplete(files, path)
-    _remark_on_files(files, reading)
-    for name in sorted(files.notes):
+    notes, annotations = _find_files(path, reading)
+    for name in sorted(notes):
         document = None
-        with reading.guarded(files.notes[name]):
-            document = _read_document(name, files, reading)
+        with reading.guarded(notes[name]):
+            document = _read_document(name, notes[name], annotations.get(name), reading)
         if document is not None:
             yield document
 
 
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write a folder of brat files, one document at a time; a note without spans gets an empty `.ann`.
+    """Write a folder of brat files; a note without spans gets an empty `.ann`, and a `/` in an id makes a sub-folder.
 
-    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Files are made beside the folder and
-    moved there when all of them are.
-
-    Args:
-        documents: The notes; a `/` in an id makes a sub-folder.
-        path: The folder; it is made if it is missing.
-        overwrite: Replace files that are there; files of other documents stay as they are.
-
-    Returns:
-        Nothing: brat holds all that a document has.
+    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Brat holds all that a document has.
 
     Raises:
         OutputError: If the folder already holds `.ann` files or other text under the name of a note, if an id cannot be
@@ -98,89 +89,63 @@ def is_brat(path: Path) -> bool:
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Files:
-    """The files of a corpus: notes and annotations by document id, and the others."""
-
-    notes: dict[str, Path] = field(default_factory=dict)
-    annotations: dict[str, Path] = field(default_factory=dict)
-    others: list[Path] = field(default_factory=list)
-    hidden: list[Path] = field(default_factory=list)
-
-    def without_annotations(self) -> list[str]:
-        return sorted(self.notes.keys() - self.annotations.keys())
-
-    def without_note(self) -> list[str]:
-        return sorted(self.annotations.keys() - self.notes.keys())
-
-
-def _find_files(path: Path) -> _Files:
-    try:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; {_EXPECTED}")
-        return _files_below(path) if path.is_dir() else _single_note(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
+def _find_files(path: Path, reading: Reading) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Notes and annotations by document id; what is missing among them, and other files, are reported."""
+    with looking_at(path, _EXPECTED):
+        if not path.is_dir():
+            return _single_note(path, reading)
+        files = [file for file in files_below(path) if not is_hidden(file, path)]
+        notes, annotations = (
+            {file.relative_to(path).as_posix()[:-4]: file for file in files if file.suffix == suffix}
+            for suffix in (".txt", ".ann")
+        )
+        if not notes:
+            raise DataError(f"{path} holds no .txt file; {_EXPECTED}")
+        _check_pairs(path, notes, annotations, reading)
+        count_others(path, {*notes.values(), *annotations.values()}, reading)
+        return notes, annotations
 
 
-def _files_below(path: Path) -> _Files:
-    files = _Files()
-    for file in sorted(path.rglob("*")):
-        if file.is_dir():
-            continue
-        if any(part.startswith(".") for part in file.relative_to(path).parts):
-            files.hidden.append(file)
-            continue
-        name, suffix = file.relative_to(path).as_posix()[:-4], file.name[-4:]
-        known = {".txt": files.notes, ".ann": files.annotations}.get(suffix if len(file.name) > 4 else "")
-        if known is None:
-            files.others.append(file)
-        else:
-            known[name] = file
-    if not files.notes:
-        raise DataError(f"{path} holds no .txt file; {_EXPECTED}")
-    return files
-
-
-def _single_note(path: Path) -> _Files:
+def _single_note(path: Path, reading: Reading) -> tuple[dict[str, Path], dict[str, Path]]:
     if path.suffix != ".txt":
         raise DataError(f"{path} is not a .txt file; {_EXPECTED}")
-    annotations = _annotations_of(path)
-    return _Files({path.stem: path}, {path.stem: annotations} if annotations.exists() else {})
+    notes, marked = {path.stem: path}, _annotations_of(path)
+    annotations = {path.stem: marked} if marked.exists() else {}
+    _check_pairs(path, notes, annotations, reading)
+    return notes, annotations
 
 
 def _annotations_of(note: Path) -> Path:
     return note.with_name(f"{note.name[:-4]}.ann")
 
 
-def _refuse_incomplete(files: _Files, path: Path) -> None:
+def _check_pairs(path: Path, notes: Mapping[str, Path], annotations: Mapping[str, Path], reading: Reading) -> None:
+    """Report notes without annotations and annotations without a note, or refuse them if annotations are required."""
+    bare, alone = sorted(notes.keys() - annotations.keys()), sorted(annotations.keys() - notes.keys())
+    if not reading.options.require_annotations:
+        for name in bare:
+            reading.add_issue(".txt without .ann", notes[name])
+        for name in alone:
+            reading.add_issue(".ann without .txt", annotations[name])
+        return
     problems = []
-    if bare := files.without_annotations():
+    if bare:
         problems.append(
-            f"{len(bare)} notes have no .ann file ({listed(bare)}); an empty .ann file marks a note without entities"
+            f"{many(len(bare), 'note')} without an .ann file ({listed(bare)}): an empty .ann file marks a note without "
+            "entities"
         )
-    if lonely := files.without_note():
-        problems.append(f"{len(lonely)} .ann files have no .txt file ({listed(lonely)}); add the notes, or remove them")
+    if alone:
+        problems.append(
+            f"{many(len(alone), '.ann file')} without a .txt file ({listed(alone)}): add the notes, or remove them"
+        )
     if problems:
-        raise DataError(f"{path}: expected a .txt and an .ann file for each note, but " + ", and ".join(problems))
+        raise DataError(f"{path}: expected a .txt and an .ann file for each note; found {', and '.join(problems)}")
 
 
-def _remark_on_files(files: _Files, reading: Reading) -> None:
-    for name in files.without_annotations():
-        reading.add_issue(".txt without .ann", files.notes[name])
-    for name in files.without_note():
-        reading.add_issue(".ann without .txt", files.annotations[name])
-    for file in files.others:
-        reading.add_issue("other files", file)
-    for file in files.hidden:
-        reading.add_issue("hidden files", file)
-
-
-def _read_document(name: str, files: _Files, reading: Reading) -> Document:
-    text = read_text(files.notes[name], reading.options.encoding)
-    if name not in files.annotations:
+def _read_document(name: str, note: Path, path: Path | None, reading: Reading) -> Document:
+    text = read_text(note, reading.options.encoding)
+    if path is None:
         return Document(name, text)
-    path = files.annotations[name]
     lines = read_text(path, reading.options.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
     spans: list[tuple[str, Span]] = []
     scores: dict[str, float] = {}
@@ -221,8 +186,8 @@ def _parse_span(line: str, text: str) -> Span:
     pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in extent[2].split(";"))]
     span = _make_span(extent[1], pieces)
     if span.end > len(text):
-        raise DataError(f"the span {span.start} to {span.end} ends behind the text, which has {len(text)} characters")
-    _check_quote(fields[1], span, pieces, text)
+        raise DataError(f"the span {span.start} to {span.end} ends after the text, which has {len(text)} characters")
+    _check_line_quote(fields[1], span, pieces, text)
     return span
 
 
@@ -239,20 +204,15 @@ def _make_span(label: str, pieces: Pieces) -> Span:
     return Span(first, last, label, fragments=tuple(joined) if len(joined) > 1 else ())
 
 
-def _check_quote(quote: str, span: Span, pieces: Pieces, text: str) -> None:
-    """Refuse a quote that is not what the text holds; the message says where it would be, and never what it is."""
+def _check_line_quote(quote: str, span: Span, pieces: Pieces, text: str) -> None:
+    """Refuse a quote that is not what the text holds."""
     # Tools write the fragments in their own order, in text order, or joined where they touch.
     readings = (pieces, sorted(pieces), span.fragments or ((span.start, span.end),))
 
     def matches(shift: int) -> bool:
         return any(_is_quoted(quote, _quote(text, reading, shift=shift)) for reading in readings)
 
-    if matches(0):
-        return
-    inside = [shift for shift in _NEARBY if span.start + shift >= 0 and span.end + shift <= len(text)]
-    nearby = [f"it would match at {span.start + shift} to {span.end + shift}" for shift in inside if matches(shift)]
-    hint = nearby[0] if nearby else "nor within 3 characters of it"
-    raise DataError(f"the quote does not match the text at {span.start} to {span.end} ({hint})")
+    check_quote("quote", span.start, span.end, len(text), matches)
 
 
 def _is_quoted(field: str, quote: str) -> bool:
@@ -262,7 +222,7 @@ def _is_quoted(field: str, quote: str) -> bool:
 
 
 def _quote(text: str, pieces: Pieces, *, shift: int = 0) -> str:
-    """What brat writes behind the offsets: fragments joined by one space, a space for each newline character."""
+    """What brat writes after the offsets: fragments joined by one space, a space for each newline character."""
     joined = " ".join([text[start + shift : end + shift] for start, end in pieces])
     return _flat(joined)
 
@@ -282,11 +242,7 @@ def _encode(document: Document) -> tuple[bytes, bytes]:
             raise OutputError(f"document {document.id}: brat cannot hold the label {label!r}, it has white space")
     flat = _flat(document.text)  # once a note: as many characters as before
     lines = "".join([_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)])
-    try:
-        return document.text.encode("utf-8"), lines.encode("utf-8")
-    except UnicodeEncodeError as error:
-        problem = f"document {document.id}: holds a character that UTF-8 cannot ({error.reason})"
-    raise OutputError(problem)  # outside, as that error holds the text
+    return document.text.encode(), encoded(lines, document.id)
 
 
 def _lines(flat: str, span: Span, number: int) -> str:

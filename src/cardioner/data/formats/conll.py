@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document
-from cardioner.data.formats.files import read_lines
-from cardioner.data.formats.jsonl import holds_suffixes, line_files
+from cardioner.data.formats.files import encoded, holds_suffixes, line_files, read_lines
 from cardioner.data.formats.words import (
     REBUILT,
     WORDLESS,
-    Entity,
     TagReader,
     document_of_words,
     join_words,
@@ -26,6 +24,7 @@ from cardioner.data.formats.words import (
     tag_words,
 )
 from cardioner.errors import DataError, OutputError
+from cardioner.multiclass.tagging import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,19 +44,13 @@ def is_conll(path: Path) -> bool:
 
 
 def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
-    """Read a file of words and tags, or a folder of such files in sorted order, one document at a time.
+    """Read a file of words and tags, or the files of such a kind in a folder and its sub-folders, in sorted order.
 
     The first column is the word and the last its tag: `O`, or a prefix of IOB1, IOB2, IOBES or BILOU, `-` or `_`, and
-    the entity type. Columns are parted by tabs if the first word's line has one, else by runs of spaces. The text is
-    rebuilt: one space between words, one newline between sentences. A document is called as its `# newdoc id` says,
-    else by the file's name without the suffix, with a number where several are in the file.
-
-    Args:
-        path: The file, or the folder (sub-folders are read too).
-        reading: What is wanted. With `on_error="skip"` a malformed line is left out as if it were not there.
-
-    Raises:
-        DataError: If there is no such file.
+    the entity type. Columns are separated by tabs if the first word's line has one, else by spaces. The text is
+    rebuilt: one space between words, one newline between sentences. The id of a document is that of its `# newdoc id`,
+    else the file's name without the suffix, with a number where several are in the file. A malformed line that is
+    skipped is left out as if it were not there.
     """
     for stem, file in line_files(path, SUFFIXES, reading):
         with reading.guarded(file):
@@ -65,18 +58,10 @@ def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
 
 
 def write_conll(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write two columns, word and BIO tag, with a tab between them, one document at a time, in UTF-8.
+    """Write two columns, word and BIO tag, with a tab between them; `words.cut_words` says what a word is.
 
     `read_conll` gives back documents that are words joined by single spaces and newlines, with flat spans of whole
-    words of one line; what is different in others is counted.
-
-    Args:
-        documents: The notes; `cardioner.data.formats.words.cut_words` says what a word is.
-        path: The file.
-        overwrite: Replace a file that is there.
-
-    Returns:
-        What the format cannot hold: rebuilt texts, spans that are left out, widened or trimmed, and scores.
+    words of one line. Rebuilt texts, spans that are left out, widened or trimmed, and scores are counted.
 
     Raises:
         OutputError: If the file exists and may not be replaced, an id is empty or no single line, a label has white
@@ -90,7 +75,7 @@ def write_conll(documents: Iterable[Document], path: Path, *, overwrite: bool = 
 
 
 def _lines(document: Document, counter: IssueCounter) -> bytes:
-    """A document's lines, a blank one behind each sentence."""
+    """A document's lines, a blank one after each sentence."""
     name = document.id
     if not name or "\n" in name or name.endswith("\r"):
         raise OutputError(f"CoNLL cannot hold the document id {name!r}: expected text on one line; rename it")
@@ -101,11 +86,7 @@ def _lines(document: Document, counter: IssueCounter) -> bytes:
     if join_words([word for word, _ in sentence] for sentence in sentences) != document.text:
         counter.add(REBUILT, name)
     blocks = ["".join(f"{word}\t{tag}\n" for word, tag in sentence) for sentence in sentences]
-    try:
-        return (f"# newdoc id = {name}\n" + "\n".join([*blocks, ""]) + "\n" * (not blocks)).encode()
-    except UnicodeEncodeError:
-        problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is no text"
-    raise OutputError(problem)
+    return encoded(f"# newdoc id = {name}\n" + "\n".join([*blocks, ""]) + "\n" * (not blocks), name)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -113,13 +94,13 @@ def _lines(document: Document, counter: IssueCounter) -> bytes:
 
 @dataclass(slots=True)
 class _Draft:
-    """A document as far as it was read: sentences of words, the entities in them, the sentence that is not over."""
+    """A document that is being read: sentences of words, the entities in them, the sentence that is still open."""
 
     line: int
     marker: str = ""
     name: str = ""
     sentences: list[list[str]] = field(default_factory=list)
-    entities: list[Entity] = field(default_factory=list)
+    entities: list[Run] = field(default_factory=list)
     words: int = 0
     open_words: list[str] = field(default_factory=list)
     open_tags: list[tuple[str, str]] = field(default_factory=list)
@@ -132,7 +113,7 @@ class _Draft:
 
 @dataclass(slots=True)
 class _File:
-    """One file: what its first word's line settled, and the document that is being read."""
+    """One file: the columns of its first word's line, and the document that is being read."""
 
     path: Path
     stem: str
@@ -157,7 +138,7 @@ class _File:
         self.tags.report(self.reading)
 
     def _start(self, draft: _Draft) -> Iterator[Document]:
-        """Begin a document; a marker right behind one of the other kind belongs to the same document."""
+        """Begin a document; a marker right after one of the other kind belongs to the same document."""
         old = self.draft
         if old.is_empty and old.marker and old.marker != draft.marker:
             old.name = old.name or draft.name
@@ -178,7 +159,7 @@ class _File:
         if tag is None:
             raise DataError("expected O or a tag such as B-TYPE in the last column, found something else")
         if not self.columns:
-            self._settle(line, number, len(columns))
+            self._set_columns(line, number, len(columns))
         if len(columns) != self.columns:
             raise DataError(f"expected {self.columns} columns as in the lines before, found {len(columns)}")
         self.draft.open_line = self.draft.open_line or number
@@ -190,7 +171,7 @@ class _File:
             return line.split("\t")
         return [column for column in line.split(" ") if column]
 
-    def _settle(self, line: str, number: int, columns: int) -> None:
+    def _set_columns(self, line: str, number: int, columns: int) -> None:
         self.separator, self.columns = "\t" if "\t" in line else " ", columns
         if columns > 2:
             self.reading.add_issue("columns between word and tag", self.path, number, count=columns - 2)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from cardioner.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from cardioner.data.formats.reading import Reading
+
+_NEARBY = (-1, 1, -2, 2, -3, 3)
 UTF8 = "utf-8"
 
 
@@ -37,7 +41,7 @@ def read_text(path: Path, encoding: str = UTF8) -> str:
     try:
         return path.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
-        problem = _not_in(encoding, path, error.start)
+        problem = f"{path}: expected {encoding.upper()}, found another byte at offset {error.start}; {_hint(encoding)}"
     except OSError as error:
         problem = f"{path}: cannot be read ({error.strerror})"
     raise DataError(problem)
@@ -66,22 +70,100 @@ def read_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     raise DataError(problem)
 
 
-def _not_in(encoding: str, path: Path, offset: int) -> str:
-    return f"{path}: expected {encoding.upper()}, found another byte at offset {offset}; {_hint(encoding)}"
-
-
 def _hint(encoding: str) -> str:
     return f"convert the file to {encoding.upper()}, or name its encoding (--encoding)"
 
 
-def check_folder(path: Path, notes: Mapping[Path, Path | bytes], *, suffixes: Sequence[str], overwrite: bool) -> None:
+def check_quote(quoted: str, start: int, end: int, length: int, matches: Callable[[int], bool]) -> None:
+    """Refuse a quote that is not what a text of this length holds from `start` to `end`.
+
+    `matches` tells whether it is what the text holds so many characters further on: the message of the `DataError`
+    says where it would match, and never what it is.
+    """
+    if matches(0):
+        return
+    inside = (shift for shift in _NEARBY if start + shift >= 0 and end + shift <= length)
+    shift = next(filter(matches, inside), None)
+    nearby = "nor within 3 characters of it" if shift is None else f"it would match at {start + shift} to {end + shift}"
+    raise DataError(f"the {quoted} does not match the text at {start} to {end} ({nearby})")
+
+
+# Finding files -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def looking_at(path: Path, expected: str) -> Iterator[None]:
+    """Turn a missing or unreadable path into a `DataError` that says what was expected there."""
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; {expected}")
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {expected}") from error
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder and its sub-folders, sorted."""
+    return sorted(file for file in folder.rglob("*") if not file.is_dir())
+
+
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether the file, or a folder between it and the given one, has a name that starts with a dot."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def visible_below(folder: Path, *suffixes: str) -> list[Path]:
+    """The files of a folder and its sub-folders that are not hidden and have one of the suffixes, sorted."""
+    return [file for file in files_below(folder) if file.suffix.lower() in suffixes and not is_hidden(file, folder)]
+
+
+def count_others(folder: Path, used: Collection[Path], reading: Reading) -> None:
+    """Report the files below a folder that are not read."""
+    for file in files_below(folder):
+        if file not in used:
+            reading.add_issue("hidden files" if is_hidden(file, folder) else "other files", file)
+
+
+def holds_suffixes(path: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a path is a file with such a suffix, or a folder that holds some and no `.ann` or `.tsv`."""
+    if not path.is_dir():
+        return path.suffix.lower() in suffixes
+    return bool(visible_below(path, *suffixes)) and not visible_below(path, ".ann", ".tsv")
+
+
+def line_files(path: Path, suffixes: Sequence[str], reading: Reading) -> list[tuple[str, Path]]:
+    """The files to read at a path, sorted, each with its name for ids: relative to the folder, without the suffix."""
+    expected = f"expected a file, or a folder of {' or '.join(suffixes)} files"
+    with looking_at(path, expected):
+        if not path.is_dir():
+            return [(path.stem, path)]
+        chosen = visible_below(path, *suffixes)
+        if not chosen:
+            raise DataError(f"{path} holds none; {expected}")
+        count_others(path, set(chosen), reading)
+        return [(file.relative_to(path).with_suffix("").as_posix(), file) for file in chosen]
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def encoded(text: str, name: str) -> bytes:
+    """Text of a document in UTF-8; an `OutputError` if its id or a label, which may be in it, cannot be encoded."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is not text"
+    raise OutputError(problem)  # outside, as that error holds the text
+
+
+def check_folder(path: Path, notes: Mapping[Path, Path], *, suffixes: Sequence[str], overwrite: bool) -> None:
     """Refuse a folder with annotations in it, and one where a note's file holds something else.
 
     Args:
         path: The folder to write to.
-        notes: Per note's file there, what would stand in it: bytes, or a file that holds them.
+        notes: Each note's file there, and the file that is to replace it.
         suffixes: Of files with annotations.
-        overwrite: Whether anything goes but a file in the folder's place.
+        overwrite: Whether all of these may be replaced; a file in the folder's place may not.
 
     Raises:
         OutputError: Naming what is in the way.
@@ -94,12 +176,8 @@ def check_folder(path: Path, notes: Mapping[Path, Path | bytes], *, suffixes: Se
         kinds = " or ".join(suffixes)
         raise OutputError(f"{path} already holds {kinds} files; choose another folder, or ask to overwrite them")
     for note, made in notes.items():
-        if note.exists() and not (note.is_file() and note.read_bytes() == _bytes_of(made)):
+        if note.exists() and not (note.is_file() and note.read_bytes() == made.read_bytes()):
             raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
-
-
-def _bytes_of(made: Path | bytes) -> bytes:
-    return made if isinstance(made, bytes) else made.read_bytes()
 
 
 class FileNames:
@@ -115,10 +193,10 @@ class FileNames:
         return iter(self._names.values())
 
     def add(self, name: str) -> None:
-        """Take one more.
+        """Add one.
 
         Raises:
-            OutputError: If it is no file name in the folder, if some file system takes it for another one's, or if it
+            OutputError: If it cannot be a file name here, if some file system would take it for another one, or if it
                 needs a folder where a file goes.
         """
         if not _is_file_name(name):

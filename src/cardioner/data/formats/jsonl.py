@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cardioner._io import writing
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import read_lines
+from cardioner.data.formats.files import encoded, holds_suffixes, line_files, read_lines
 from cardioner.errors import DataError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cardioner.data.corpus import Issue
@@ -33,18 +33,11 @@ def is_jsonl(path: Path) -> bool:
 
 
 def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
-    """Read a file of JSON objects, or a folder of such files in sorted order, one document at a time.
+    """Read a file of JSON objects, or such files in a folder and its sub-folders, in sorted order.
 
     The list of spans may be called `tags`, `spans` or `entities`, and their entity type `tag`, `label` or `type`. An id
-    may be a whole number; a note without one is called `FILE-LINE` after the file, without its suffix, and the line.
-
-    Args:
-        path: The file, or the folder (sub-folders are read too).
-        reading: What is wanted; a note without a list of spans is refused where annotations are required. With
-            `on_error="skip"` a note with a problem is left out whole.
-
-    Raises:
-        DataError: If there is no such file.
+    may be a whole number; a note without one is called `FILE-LINE` after the file, without its suffix, and the line. A
+    note without a list of spans is refused where annotations are required; one with a problem is skipped whole.
     """
     for stem, file in line_files(path, SUFFIXES, reading):
         with reading.guarded(file):
@@ -52,15 +45,7 @@ def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
 
 
 def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write a file of JSON objects, one document at a time, in UTF-8; `read_jsonl` gives back equal documents.
-
-    Args:
-        documents: The notes.
-        path: The file.
-        overwrite: Replace a file that is there.
-
-    Returns:
-        Nothing: the format holds all that a document has.
+    """Write a file of JSON objects, from which `read_jsonl` gives back equal documents.
 
     Raises:
         OutputError: If the file exists and may not be replaced, a score is not from 0 to 1, an id or a label is not
@@ -70,46 +55,6 @@ def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = 
         for document in documents:
             file.write(_line(document))
     return ()
-
-
-# Files of lines ------------------------------------------------------------------------------------------------------
-
-
-def holds_suffixes(path: Path, suffixes: Collection[str]) -> bool:
-    """Whether a path is a file with such a suffix, or a folder that holds some and no `.ann` or `.tsv`."""
-    if not path.is_dir():
-        return path.suffix.lower() in suffixes
-    found = {file.suffix.lower() for file in path.rglob("*") if not _is_hidden(file, path)}
-    return not found.isdisjoint(suffixes) and found.isdisjoint({".ann", ".tsv"})
-
-
-def line_files(path: Path, suffixes: Collection[str], reading: Reading) -> list[tuple[str, Path]]:
-    """The files to read at a path, sorted, each with its name for ids: relative to the folder, without the suffix.
-
-    Raises:
-        DataError: If there is none, or the folder cannot be read.
-    """
-    expected = f"expected a file, or a folder of {' or '.join(suffixes)} files"
-    try:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; {expected}")
-        if not path.is_dir():
-            return [(path.stem, path)]
-        files = sorted(file for file in path.rglob("*") if not file.is_dir())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {expected}") from error
-    chosen = [file for file in files if file.suffix.lower() in suffixes and not _is_hidden(file, path)]
-    if not chosen:
-        raise DataError(f"{path} holds none; {expected}")
-    kept = set(chosen)
-    for file in files:
-        if file not in kept:
-            reading.add_issue("hidden files" if _is_hidden(file, path) else "other files", file)
-    return [(file.relative_to(path).with_suffix("").as_posix(), file) for file in chosen]
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -125,13 +70,13 @@ def _read_file(stem: str, path: Path, reading: Reading) -> Iterator[Document]:
             row = _decode(line)
             marked = _only(row, _LISTS, "a note")
             found, others = _document(row, marked, f"{stem}-{number}")
-            _set_aside(marked, others, reading, where=(path, number))
+            _report_others(marked, others, reading, where=(path, number))
             document = found
         if document is not None:
             yield document
 
 
-def _set_aside(marked: str | None, others: int, reading: Reading, *, where: tuple[Path, int]) -> None:
+def _report_others(marked: str | None, others: int, reading: Reading, *, where: tuple[Path, int]) -> None:
     if marked is None:
         if reading.options.require_annotations:
             raise DataError(f"expected a list of spans under {_either(_LISTS)}; an empty one marks a note without any")
@@ -256,11 +201,7 @@ def _is_unicode(value: Any) -> bool:
 def _line(document: Document) -> bytes:
     tags = [_item(span, document.id) for span in document.spans]
     row = {"id": document.id, "text": document.text, "tags": tags}
-    try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except UnicodeEncodeError:
-        problem = f"document {document.id!r}: the id or a label holds half of a surrogate pair, which is no text"
-    raise OutputError(problem)
+    return encoded(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n", document.id)
 
 
 def _item(span: Span, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cardioner._io import staging
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document
+from cardioner.data.formats.files import encoded
 from cardioner.data.formats.words import (
     REBUILT,
     WORDLESS,
@@ -45,13 +46,9 @@ def is_dataset(path: Path) -> bool:
 
 
 def read_dataset(path: Path, reading: Reading) -> Iterator[Document]:
-    """Read a folder that `save_to_disk` made, one row at a time; of several splits all, one after the other.
+    """Read a folder that `save_to_disk` made, row by row; of several splits all, one after the other.
 
-    Nothing is downloaded, and nothing is written anywhere.
-
-    Args:
-        path: The folder.
-        reading: As for `documents_of`.
+    Nothing is downloaded, and nothing is written anywhere. See `documents_of` for what a row holds.
 
     Raises:
         DataError: If the folder cannot be loaded, or a split lacks the columns or the names of its tags.
@@ -59,7 +56,7 @@ def read_dataset(path: Path, reading: Reading) -> Iterator[Document]:
     """
     datasets = _package()
     if not is_dataset(path):
-        raise DataError(f"{path} is no folder that save_to_disk made; expected {_INFO} and {_STATE}, or {_SPLITS}")
+        raise DataError(f"{path} is not a folder that save_to_disk made; expected {_INFO} and {_STATE}, or {_SPLITS}")
     loaded = None
     try:
         with _quiet(datasets):
@@ -68,36 +65,33 @@ def read_dataset(path: Path, reading: Reading) -> Iterator[Document]:
         kind = type(error).__name__
     if loaded is None:
         raise DataError(f"{path}: expected a table that save_to_disk made, found one that cannot be loaded ({kind})")
-    yield from _documents(loaded, reading, path=path)
+    yield from documents_of(loaded, reading, path)
 
 
-def documents_of(dataset: Any, reading: Reading) -> Iterator[Document]:
-    """The documents of a `Dataset` or a `DatasetDict` in memory, one row at a time.
+def documents_of(dataset: Any, reading: Reading, path: Path | None = None) -> Iterator[Document]:
+    """The documents of a `Dataset` or a `DatasetDict` in memory, which may come from a path, row by row.
 
     Words are under `tokens` or `words`; tags under `ner_tags`, `tags` or `labels`, as class labels or as strings, of
-    IOB1, IOB2, IOBES or BILOU, or bare types. The text is rebuilt with one space between words. A document is called as
-    the column `id` says, where that is there and every id occurs once; else by its split and row, from 0: `train/0`.
-
-    Args:
-        dataset: The table or the tables.
-        reading: What is wanted. With `on_error="skip"` a malformed row is left out.
+    IOB1, IOB2, IOBES or BILOU, or bare types. The text is rebuilt with one space between words. A document's id is that
+    of the column `id`, where it is there and every id occurs once; else its split and row, from 0: `train/0`.
 
     Raises:
         DataError: If a table lacks the columns or the names of its tags.
     """
-    yield from _documents(dataset, reading, path=None)
+    splits = dict(dataset) if isinstance(dataset, dict) else {str(getattr(dataset, "split", None) or "row"): dataset}
+    tables = {}
+    for name, table in splits.items():
+        with reading.guarded(path or Path(name)):
+            tables[name] = _Table(name, table, path)
+    ids = _own_ids(tables.values(), reading)
+    for table in tables.values():
+        yield from table.documents(reading, own_ids=ids)
 
 
 def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write a folder as `save_to_disk` does, one document at a time: `id`, `tokens` and `ner_tags` (BIO class labels).
+    """Write a folder as `save_to_disk` does: the columns `id`, `tokens` and `ner_tags` (BIO class labels).
 
-    Args:
-        documents: The notes; `cardioner.data.formats.words.cut_words` says what a word is.
-        path: The folder; it is made if it is missing.
-        overwrite: Replace a folder that `save_to_disk` made.
-
-    Returns:
-        What the format cannot hold: rebuilt texts, spans that are left out, widened or trimmed, and scores.
+    Rebuilt texts, spans that are left out, widened or trimmed, and scores are counted.
 
     Raises:
         OutputError: If something is there that may not be replaced, there is no document, an id or a label is not
@@ -138,7 +132,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """No progress bars inside; the caller's own wish comes back after."""
+    """No progress bars inside; the caller's own setting is restored."""
     if datasets.utils.are_progress_bars_disabled():
         yield
         return
@@ -150,17 +144,6 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
-
-
-def _documents(dataset: Any, reading: Reading, *, path: Path | None) -> Iterator[Document]:
-    splits = dict(dataset) if isinstance(dataset, dict) else {str(getattr(dataset, "split", None) or "row"): dataset}
-    tables = {}
-    for name, table in splits.items():
-        with reading.guarded(path or Path(name)):
-            tables[name] = _Table(name, table, path)
-    ids = _own_ids(tables.values(), reading)
-    for table in tables.values():
-        yield from table.documents(reading, own_ids=ids)
 
 
 def _own_ids(tables: Iterable[_Table], reading: Reading) -> bool:
@@ -288,7 +271,7 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not is_dataset(path):
-        raise OutputError(f"{path} exists and is no table that save_to_disk made; choose another name")
+        raise OutputError(f"{path} exists and is not a table that save_to_disk made; choose another name")
     if not overwrite:
         raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
 
@@ -304,18 +287,11 @@ def _spool(documents: Iterable[Document], spool: Path, counter: IssueCounter) ->
             if join_words([words]) != document.text:
                 counter.add(REBUILT, document.id)
             types.update(tag[2:] for tag in tags if tag.startswith("B-"))
-            file.write(_encode(document.id, {"id": document.id, "tokens": words, "ner_tags": tags}))
+            row = {"id": document.id, "tokens": words, "ner_tags": tags}
+            file.write(encoded(json.dumps(row, ensure_ascii=False) + "\n", document.id))
         if not file.tell():
-            raise OutputError("there is no document to write, and save_to_disk cannot hold a table without rows")
+            raise OutputError("there are no documents to write, and save_to_disk cannot write a table without rows")
     return types
-
-
-def _encode(name: str, row: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:
-        problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is no text"
-    raise OutputError(problem)
 
 
 def _save(datasets: Any, stage: Path, tags: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     Attributes:
         document: The id of its note, without `.txt`.
         start: Offset of its first character in the note: code points.
-        end: Offset behind its last character; nothing is said yet of which one is greater.
+        end: Offset after its last character; not yet known to be greater.
         label: Its entity type.
         mention: What the table says that it reads; `None` without such a column.
         path: The table.
@@ -129,8 +129,8 @@ def _rows_of_table(path: Path, reading: Reading, others: set[str]) -> Iterator[R
                 row = _row(cut.fields, columns, place=(path, line))
         if row is not None:
             yield row
-        line += content.count("\n", at, cut.behind)
-        at = cut.behind
+        line += content.count("\n", at, cut.end)
+        at = cut.end
     if columns is None:
         raise DataError(f"{path}: {_expected_header()}, found no row")
 
@@ -178,10 +178,10 @@ def _row(fields: Sequence[str], columns: _Columns, *, place: tuple[Path, int]) -
 
 
 class _Cut(NamedTuple):
-    """The fields of a row, and the offset behind its newline."""
+    """The fields of a row, and the offset after its newline."""
 
     fields: list[str]
-    behind: int
+    end: int
 
 
 def _cut(content: str, at: int, columns: _Columns) -> _Cut:
@@ -203,7 +203,7 @@ def _cut(content: str, at: int, columns: _Columns) -> _Cut:
     same_mention = fits[1] and columns.mention_of(quoted.fields) == columns.mention_of(literal.fields)
     if fits[0] and not same_mention:
         return quoted
-    swallowed = content[literal.behind : quoted.behind].split("\n")
+    swallowed = content[literal.end : quoted.end].split("\n")
     return literal if any(line.count("\t") + 1 == columns.width for line in swallowed) else quoted
 
 

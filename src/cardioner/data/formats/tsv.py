@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from cardioner._io import publish, staging, writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
-from cardioner.data.formats.files import FileNames, check_folder, read_text
+from cardioner.data.formats.files import (
+    FileNames,
+    check_folder,
+    check_quote,
+    count_others,
+    encoded,
+    files_below,
+    looking_at,
+    read_text,
+    visible_below,
+)
 from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
 from cardioner.errors import DataError, OutputError
 
@@ -27,9 +37,8 @@ _SUFFIXES = (".tsv", ".tab")
 _TABLE = "annotations.tsv"
 _TEXT_FOLDERS = ("txt", "text", "texts", "text_files", "brat")
 _EXPECTED = "expected a .tsv file of spans, or a folder with one and the .txt files of its notes"
-_ALONE = "notes without text, spans alone"
-_IMPOSSIBLE = "rows that are no span, as they do not end behind their start"
-_NEARBY = (-1, 1, -2, 2, -3, 3)
+_ALONE = "notes without text, spans only"
+_IMPOSSIBLE = "rows that cannot be a span, as they do not end after their start"
 _BREAKS_AS_SPACES = str.maketrans("\r\n\t", "   ")
 
 
@@ -37,40 +46,26 @@ def is_tsv(path: Path) -> bool:
     """Whether a path is a table, or a folder that holds one and no annotations of brat."""
     if not path.is_dir():
         return path.suffix.lower() in _SUFFIXES
-    return bool(_tables_below(path)) and not any(path.rglob("*.ann"))
+    return bool(visible_below(path, ".tsv")) and not any(path.rglob("*.ann"))
 
 
 def read_tsv(path: Path, reading: Reading) -> Iterator[Document]:
-    """Read the notes of a table, one document at a time, sorted by id; a note without rows has no spans.
+    """Read the notes of a table, or of all tables of a folder, sorted by id; a note without rows has no spans.
 
     The id of a document is the path of its `.txt` relative to the folder of the notes, without the suffix and with `/`.
     That folder is the option `texts`; without it the notes are looked for beside the table, then in a sub-folder with
     a usual name (of a folder, all sub-folders count). Rows are kept until their note is read. Spans come in text order.
-
-    Args:
-        path: A table, or a folder whose tables are read in sorted order.
-        reading: What is wanted; if annotations are required, some row must name a note.
-
-    Raises:
-        DataError: If there is no table, header or note, or annotations that are required are missing.
     """
     yield from _read_documents(path, _find(path, reading), reading)
 
 
 def read_tsv_spans(path: Path, reading: Reading) -> Iterator[Document | Annotations]:
-    """Read the notes of a table as `read_tsv` does, or its spans alone if none of the notes that it names is found.
+    """Read the notes of a table as `read_tsv` does, or only its spans if none of the notes that it names is found.
 
-    Spans without notes come one note at a time, sorted by id, in text order, duplicates too, each with its mention,
-    which may be cleaned and is compared with nothing; rows that cannot be a span are kept apart from the others. If
-    some of the notes are found, or the option `texts` is given, every note must be there. A single table without rows
-    names no note and gives nothing; in a folder its notes have no spans.
-
-    Args:
-        path: A table, or a folder whose tables are read in sorted order.
-        reading: What is wanted; each note whose text is missing is counted there.
-
-    Raises:
-        DataError: If there is no table or header; or as `read_tsv`, if notes are found.
+    Spans without notes come note by note, sorted by id, in text order, duplicates too, each with its mention, which is
+    compared with nothing, as it may be cleaned; rows that cannot be a span are kept apart from the others. If some of
+    the notes are found, or the option `texts` is given, every note must be there. A single table without rows names no
+    note and gives nothing; in a folder its notes have no spans.
     """
     found = _find(path, reading)
     named = not found.rows.keys().isdisjoint(found.notes)
@@ -82,19 +77,13 @@ def read_tsv_spans(path: Path, reading: Reading) -> Iterator[Document | Annotati
 
 
 def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write a table, or a folder of one and its notes, one document at a time.
+    """Write one table, as MultiCardioNER takes it, to a path that ends in `.tsv`; else a folder of it and its notes.
 
-    Args:
-        documents: The notes; in a folder, a `/` in an id makes a sub-folder.
-        path: A name with `.tsv` gives one file, as MultiCardioNER takes it; else a folder, which is made if missing.
-        overwrite: Replace what is there; files of other documents stay as they are, but not the rows about them.
-
-    Returns:
-        What a table cannot hold: discontinuous spans and scores; and of one file, texts and notes without spans.
+    Discontinuous spans and scores are left out and counted; in a single table, texts and notes without spans too.
 
     Raises:
         OutputError: If the file exists, or the folder holds annotations or other text under the name of a note; if an
-            id occurs twice or cannot be a file name; or if nothing can be written there.
+            id cannot be a file name; or if nothing can be written there.
     """
     counter = IssueCounter()
     if path.suffix.lower() in _SUFFIXES:
@@ -124,31 +113,15 @@ def _find(path: Path, reading: Reading) -> _Found:
 
 
 def _find_tables(path: Path) -> list[Path]:
-    try:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; {_EXPECTED}")
-        tables = _tables_below(path) if path.is_dir() else [path]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
+    with looking_at(path, _EXPECTED):
+        tables = visible_below(path, ".tsv") if path.is_dir() else [path]
     if not tables:
         raise DataError(f"{path} holds no .tsv file; {_EXPECTED}")
     return tables
 
 
-def _tables_below(folder: Path) -> list[Path]:
-    return [file for file in _visible_below(folder) if file.suffix.lower() == ".tsv"]
-
-
-def _visible_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file, folder))
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
 def _notes_below(folder: Path) -> dict[str, Path]:
-    files = [file for file in _visible_below(folder) if file.name.endswith(".txt")]
+    files = [file for file in visible_below(folder, ".txt") if file.name.endswith(".txt")]
     return {file.relative_to(folder).as_posix().removesuffix(".txt"): file for file in files}
 
 
@@ -181,15 +154,12 @@ def _places(path: Path, names: set[str]) -> Iterator[dict[str, Path]]:
         yield below if names <= below.keys() else {name: note for name, note in below.items() if name in names}
 
 
-def _remark_on_files(path: Path, used: set[Path], reading: Reading) -> None:
-    """Count the files of the folders that were given which are neither a table nor a note."""
-    seen = set(used)
+def _count_others(path: Path, used: set[Path], reading: Reading) -> None:
+    """Report the files of the folders that were given which are neither a table nor a note."""
     for folder in (path, reading.options.texts):
-        if folder is None or not folder.is_dir():
-            continue
-        for file in sorted(file for file in folder.rglob("*") if file.is_file() and file not in seen):
-            seen.add(file)
-            reading.add_issue("hidden files" if _is_hidden(file, folder) else "other files", file)
+        if folder is not None and folder.is_dir():
+            count_others(folder, used, reading)
+            used = used | set(files_below(folder))
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -198,7 +168,7 @@ def _remark_on_files(path: Path, used: set[Path], reading: Reading) -> None:
 def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Document]:
     rows, notes = found.rows, found.notes
     _refuse_no_notes(path, found, reading)
-    _remark_on_files(path, {*found.tables, *notes.values()}, reading)
+    _count_others(path, {*found.tables, *notes.values()}, reading)
     stopped = reading.options.on_error == "stop" and reading.report.problems
     if reading.options.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
         raise DataError(
@@ -251,7 +221,7 @@ def _in_text_order(marked: Span | Row) -> tuple[int, int, str]:
 
 
 def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[Annotations]:
-    _remark_on_files(path, set(found.tables), reading)
+    _count_others(path, set(found.tables), reading)
     for row in found.rows.pop("", []):
         with reading.guarded(row.path, row.line):
             raise DataError("expected the name of a note in the column of the document, found none")
@@ -271,22 +241,16 @@ def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[A
 
 
 def _check_row(row: Row, text: str) -> None:
-    """Refuse a mention that is not what the text holds; the message says where it would be, and never what it is."""
+    """Refuse offsets that cannot be a span of the text, and a mention that is not what the text holds there."""
     if row.start >= row.end:
         raise DataError(f"a span needs start < end, found {row.start} to {row.end}")
     if row.end > len(text):
-        raise DataError(f"the span {row.start} to {row.end} ends behind the text, which has {len(text)} characters")
-    if row.mention is None or _matches(row, text):
-        return
-    inside = [shift for shift in _NEARBY if row.start + shift >= 0 and row.end + shift <= len(text)]
-    nearby = [
-        f"it would match at {row.start + shift} to {row.end + shift}" for shift in inside if _matches(row, text, shift)
-    ]
-    hint = nearby[0] if nearby else "nor within 3 characters of it"
-    raise DataError(f"the mention does not match the text at {row.start} to {row.end} ({hint})")
+        raise DataError(f"the span {row.start} to {row.end} ends after the text, which has {len(text)} characters")
+    if row.mention is not None:
+        check_quote("mention", row.start, row.end, len(text), lambda shift: _matches(row, text, shift))
 
 
-def _matches(row: Row, text: str, shift: int = 0) -> bool:
+def _matches(row: Row, text: str, shift: int) -> bool:
     """Whether the mention is what the text holds; newlines and tabs may have become a space each."""
     found = text[row.start + shift : row.end + shift]
     return row.mention is not None and row.mention.translate(_BREAKS_AS_SPACES) == found.translate(_BREAKS_AS_SPACES)
@@ -296,13 +260,9 @@ def _matches(row: Row, text: str, shift: int = 0) -> bool:
 
 
 def _write_table(documents: Iterable[Document], path: Path, *, overwrite: bool, counter: IssueCounter) -> None:
-    ids = set[str]()
     with writing(path, overwrite=overwrite) as file:
         file.write(row_text(HEADER).encode())
         for document in documents:
-            if document.id in ids:
-                raise OutputError(f"the document id {document.id!r} occurs more than once; rename one")
-            ids.add(document.id)
             rows = _encode_rows(document, counter)
             file.write(rows)
             counter.add("texts, not in a TSV file", document.id)
@@ -347,8 +307,4 @@ def _encode_rows(document: Document, counter: IssueCounter) -> bytes:
         if span.score is not None:
             counter.add("scores, left out", document.id)
         rows.append(row_text((name, span.label, str(span.start), str(span.end), document.text_of(span))))
-    try:
-        return "".join(rows).encode()
-    except UnicodeEncodeError as error:
-        problem = f"document {document.id!r}: its id or a label holds half of a pair, no text ({error.reason})"
-    raise OutputError(problem)
+    return encoded("".join(rows), document.id)

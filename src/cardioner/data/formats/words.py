@@ -9,9 +9,10 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cardioner.data.documents import Document, Span
+from cardioner.multiclass.tagging import OUTSIDE, Run, run_offsets, to_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,24 +20,15 @@ if TYPE_CHECKING:
     from cardioner.data.corpus import IssueCounter
     from cardioner.data.formats.reading import Reading
 
-OUTSIDE = "O"
 REBUILT = "texts, rebuilt with single spaces"
-"""The remark on documents whose text is not what their words give."""
+"""The kind of issue of documents whose text is not what their words give."""
 WORDLESS = "entities whose words have no character, left out"
-"""The remark on tags that mark no character."""
+"""The kind of issue of tags that mark no character."""
 
 _STRAY = "inside tags that continued nothing, read as opening"
 _POSITIONS = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}  # BILOU: last and unit
 _TAG = re.compile(r"([BIESLU])[-_](.+)", re.DOTALL)
 _PIECE = re.compile(r"\w+|\S")
-
-
-class Entity(NamedTuple):
-    """Consecutive words of one entity: `first` to `stop`, half-open, counted through the document; and its type."""
-
-    first: int
-    stop: int
-    label: str
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -52,44 +44,34 @@ def parse_tag(tag: str) -> tuple[str, str] | None:
 
 @dataclass(slots=True)
 class TagReader:
-    """Reads the tags of one source, and remembers whether inside tags stood alone there.
+    """Reads the tags of one source, and counts inside tags that continue nothing.
 
-    In a source without any opening tag (IO, most of IOB1) they do by design; where there are some they are counted.
+    In a source without any opening tag (IO, most of IOB1) they are not reported: there they are how entities begin.
     """
 
     _opens: bool = False
     _stray: int = 0
     _where: str = ""
 
-    def entities(self, tags: Iterable[tuple[str, str]], *, first: int = 0, where: str = "") -> list[Entity]:
+    def entities(self, tags: Sequence[tuple[str, str]], *, first: int = 0, where: str = "") -> list[Run]:
         """The entities of one sentence; an inside or ending tag that continues nothing opens one.
 
         Args:
             tags: Position and type of each word, as `parse_tag` gives them.
-            first: The number of the sentence's first word in its document.
-            where: Of the sentence, for the remark.
+            first: The number of the sentence's first word in its document, from which the entities count.
+            where: The place of the sentence, for the report.
         """
-        found: list[Entity] = []
-        continuing = ""  # the type of the entity that the word before left open
-        for index, (position, label) in enumerate(tags, start=first):
-            if position in {"I", "E"} and continuing == label:
-                found[-1] = found[-1]._replace(stop=index + 1)
-            elif position != OUTSIDE:
-                found.append(Entity(index, index + 1, label))
-                self._note(position, where)
-            continuing = label if position in {"B", "I"} else ""
-        return found
+        runs = to_runs([f"{position}-{label}" if label else position for position, label in tags])
+        self._opens |= any(position == "B" for position, _ in tags)
+        if stray := sum(tags[run.first][0] in {"I", "E"} for run in runs):
+            self._stray += stray
+            self._where = self._where or where
+        return [Run(run.first + first, run.stop + first, run.label) for run in runs]
 
     def report(self, reading: Reading) -> None:
-        """Count what was met aside, when the source is at its end."""
+        """Report the inside tags that stood alone, when the source is at its end."""
         if self._opens and self._stray:
             reading.add_issue(_STRAY, self._where, count=self._stray)
-
-    def _note(self, position: str, where: str) -> None:
-        self._opens |= position == "B"
-        if position in {"I", "E"}:
-            self._stray += 1
-            self._where = self._where or where
 
 
 def join_words(sentences: Iterable[Iterable[str]]) -> str:
@@ -100,12 +82,12 @@ def join_words(sentences: Iterable[Iterable[str]]) -> str:
 def document_of_words(
     identifier: str, sentences: Sequence[Sequence[str]], entities: Iterable[tuple[int, int, str]]
 ) -> Document:
-    """Rebuild a document of its words.
+    """Rebuild a document from its words.
 
     Args:
         identifier: The id of the document.
         sentences: The words of each sentence; offsets are exact in their `join_words`.
-        entities: First word, word behind the last, and type, as in `Entity`. One whose words have no character gives no
+        entities: First word, word after the last, and type, as in `Run`. One whose words have no character gives no
             span, and words without a character are left out at the edges of the others.
 
     Raises:
@@ -115,11 +97,8 @@ def document_of_words(
     for word in chain.from_iterable(sentences):
         offsets.append((position, position + len(word)))
         position += len(word) + 1  # a space or a newline
-    spans = []
-    for first, stop, label in entities:
-        pieces = [(start, end) for start, end in offsets[first:stop] if start < end]
-        if pieces:
-            spans.append(Span(pieces[0][0], pieces[-1][1], label))
+    marked = [(*run_offsets(Run(*entity), offsets), entity[2]) for entity in entities]
+    spans = [Span(start, end, label) for start, end, label in marked if start < end]
     return Document(identifier, join_words(sentences), tuple(spans))
 
 
@@ -160,13 +139,13 @@ def tag_words(document: Document, counter: IssueCounter) -> list[list[tuple[str,
     words = cut_words(document.text)
     tags = _tags(document, words, counter)
     sentences: list[list[tuple[str, str]]] = []
-    behind = 0
+    last_end = 0
     for (start, end), tag in zip(words, tags, strict=True):
-        breaks = "\n" in document.text[behind:start] and not tag.startswith("I-")
+        breaks = "\n" in document.text[last_end:start] and not tag.startswith("I-")
         if breaks or not sentences:
             sentences.append([])
         sentences[-1].append((document.text[start:end], tag))
-        behind = end
+        last_end = end
     return sentences
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cardioner._io import as_path
 from cardioner.data.documents import rename_labels
 from cardioner.data.formats import Reading, ReadOptions, detect_format, stream_corpus
 from cardioner.data.formats.reading import MALFORMED
 from cardioner.data.near_duplicates import group_near_duplicates
 from cardioner.data.quality.counting import Count, FlatCount, PartCount
-from cardioner.data.quality.findings import CheckReport, SimilarTexts, Source
+from cardioner.data.quality.findings import CheckReport, NearDuplicates, Source
 from cardioner.data.quality.tokens import Tokens, words
-from cardioner.data.quality.type_names import find_alike
+from cardioner.data.quality.type_names import find_similar_names
 from cardioner.data.splits import read_splits
 from cardioner.errors import DataError, UsageError, listed
 
@@ -40,13 +41,13 @@ class Request:
 
     format: str | None = None
     encoding: str = "utf-8"
-    texts: Path | None = None
+    texts: str | Path | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
-    splits: Path | None = None
+    splits: str | Path | None = None
 
 
 def check_corpora(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     request: Request | None = None,
     *,
     tokens: Tokens | None = None,
@@ -57,7 +58,7 @@ def check_corpora(
     Args:
         paths: The corpora; each is a part, unless `request.splits` divides the only one.
         request: How to read them.
-        tokens: What gets one tag each; words without.
+        tokens: What gets one tag each; words by default.
         advance: Called after every document.
 
     Raises:
@@ -65,29 +66,30 @@ def check_corpora(
         UsageError: For an unknown format or encoding, the same path twice, or splits with several corpora.
     """
     request = request or Request()
-    _check(paths, request)
-    reader = _Reader({path: _reading(request) for path in paths}, request)
-    names = [str(path) for path in paths]
+    places = [as_path(path) for path in paths]
+    _check(places, request)
+    reader = _Reader({place: _reading(request) for place in places}, request)
+    names = [str(place) for place in places]
     if request.splits is not None:
         names = reader.divide(request.splits)
     count = Count({name: PartCount() for name in names}, FlatCount(tokens or words()))
-    similar = _group(reader.documents(), count, advance)
+    near_duplicates = _group(reader.documents(), count, advance)
     reader.finish()
     labels = {label for part in count.parts.values() for label in part.lengths}
     return CheckReport(
         parts=tuple(part.result(name) for name, part in count.parts.items()),
         sources=tuple(_source(path, reading) for path, reading in reader.readings.items()),
         flat_tags=count.flat.result(),
-        similar=similar,
+        near_duplicates=near_duplicates,
         repeated=dict(sorted(count.repeats.per_type.items())),
         first_repeated=tuple(count.repeats.first),
-        alike=find_alike(labels),
+        similar_names=find_similar_names(labels),
         examples=tuple(count.examples),
     )
 
 
 def _check(paths: Sequence[Path], request: Request) -> None:
-    """Refuse what would be a mistake of the caller's and no finding."""
+    """Refuse a mistake of the caller's, which is not something to report about the corpora."""
     if not paths or len(set(paths)) != len(paths):
         raise UsageError("give at least one corpus, and each of them once")
     if request.splits is not None and len(paths) > 1:
@@ -100,7 +102,8 @@ def _check(paths: Sequence[Path], request: Request) -> None:
 
 
 def _reading(request: Request) -> Reading:
-    return Reading(ReadOptions(request.format, request.encoding, request.texts, "skip"))
+    texts = None if request.texts is None else as_path(request.texts)
+    return Reading(ReadOptions(request.format, request.encoding, texts, "skip"))
 
 
 @dataclass(slots=True)
@@ -112,16 +115,16 @@ class _Reader:
         request: How to read.
         part_of: The part of each document id of the splits; `None` without splits.
         awaited: Ids of the splits that have not come by yet.
-        met: Names of types, as they are in the files.
+        labels: Entity types, as they are in the files.
     """
 
     readings: dict[Path, Reading]
     request: Request
     part_of: dict[str, str] | None = None
     awaited: set[str] = field(default_factory=set)
-    met: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
 
-    def divide(self, path: Path) -> list[str]:
+    def divide(self, path: str | Path) -> list[str]:
         """Take the parts from a file; returns the names of those that list any document."""
         splits = read_splits(path)
         parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -147,18 +150,18 @@ class _Reader:
         return self.part_of.get(name)
 
     def _renamed(self, path: Path, document: Document) -> Document:
-        self.met.update(span.label for span in document.spans)
+        self.labels.update(span.label for span in document.spans)
         (renamed,) = rename_labels([document], dict(self.request.mapping))
         for _ in range(len(document.spans) - len(renamed.spans)):
             self.readings[path].add_issue("spans of a type that --map drops", f"{path}: document {document.id}")
         return renamed
 
     def finish(self) -> None:
-        """Report names that were given and met nothing."""
+        """Report types and ids that were named and are not in the corpora."""
         path, reading = next(iter(self.readings.items()))
         with reading.guarded(path):
-            if unknown := self.request.mapping.keys() - self.met:
-                found = listed(self.met) or "none"
+            if unknown := self.request.mapping.keys() - self.labels:
+                found = listed(self.labels) or "none"
                 raise DataError(f"--map names {listed(unknown)}; the data has the types {found}")
         with reading.guarded(path):
             if self.awaited:
@@ -170,8 +173,8 @@ class _Reader:
 
 def _group(
     documents: Iterable[tuple[str, Document]], count: Count, advance: Callable[[], None] | None
-) -> tuple[SimilarTexts, ...]:
-    """Count documents on their way to the search for similar ones: they pass once."""
+) -> tuple[NearDuplicates, ...]:
+    """Count documents while they are searched for near duplicates: they are read once."""
 
     def texts() -> Iterator[tuple[str, str]]:
         for part, document in documents:
@@ -182,7 +185,7 @@ def _group(
 
     groups = [(sorted(map(int, group.ids)), group.identical) for group in group_near_duplicates(texts())]
     return tuple(
-        SimilarTexts(tuple(count.members[number] for number in numbers), identical)
+        NearDuplicates(tuple(count.members[number] for number in numbers), identical)
         for numbers, identical in sorted(groups)
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cardioner.data.corpus import Issue
     from cardioner.data.documents import Document
-    from cardioner.data.quality.type_names import Alike
+    from cardioner.data.quality.type_names import SimilarNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,6 @@ class Source:
     problems: tuple[str, ...]
     issues: tuple[Issue, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self) | {"problems": [*self.problems], "issues": [asdict(issue) for issue in self.issues]}
-
 
 @dataclass(frozen=True, slots=True)
 class FlatTags:
@@ -170,20 +166,17 @@ class FlatTags:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
+        figures = [
+            {"spans": self.gold[label], "exact": self.exact.get(label, 0), "recall_ceiling": self.ceiling(label)}
+            for label in sorted(self.gold)
+        ]
         return {
             "unit": self.unit,
             "window": self.window,
             "spans": sum(self.gold.values()),
             "exact": sum(self.exact.values()),
             "recall_ceiling": self.ceiling(),
-            "per_type": {
-                label: {
-                    "spans": self.gold[label],
-                    "exact": self.exact.get(label, 0),
-                    "recall_ceiling": self.ceiling(label),
-                }
-                for label in sorted(self.gold)
-            },
+            "per_type": dict(zip(sorted(self.gold), figures, strict=True)),
             "losses": [
                 {"kind": kind, "type": label, "spans": count} for (kind, label), count in sorted(self.losses.items())
             ],
@@ -200,7 +193,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarTexts:
+class NearDuplicates:
     """Documents with the same text, or nearly the same one.
 
     Attributes:
@@ -216,14 +209,6 @@ class SimilarTexts:
         """Whether the documents are in more than one part."""
         return len({member.part for member in self.members}) > 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "identical": self.identical,
-            "leakage": self.is_leak,
-            "members": [asdict(member) for member in self.members],
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
@@ -235,11 +220,6 @@ class Repeated:
     label: str
     times: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        plain = asdict(self)
-        return {**plain.pop("member"), **plain}
-
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
@@ -249,20 +229,20 @@ class CheckReport:
         parts: The figures of each part, in the order given.
         sources: How the reading of each corpus went.
         flat_tags: What one tag per token cannot hold.
-        similar: Groups of equal or nearly equal texts.
+        near_duplicates: Groups of equal or nearly equal texts.
         repeated: How many spans of each type repeat another one of the same document.
         first_repeated: The first of them.
-        alike: Type names that may mean the same type.
+        similar_names: Type names that may mean the same type.
         examples: The first documents with entities, for the page; `to_dict` leaves them out, as they hold text.
     """
 
     parts: tuple[Part, ...]
     sources: tuple[Source, ...]
     flat_tags: FlatTags
-    similar: tuple[SimilarTexts, ...]
+    near_duplicates: tuple[NearDuplicates, ...]
     repeated: Mapping[str, int]
     first_repeated: tuple[Repeated, ...]
-    alike: tuple[Alike, ...]
+    similar_names: tuple[SimilarNames, ...]
     examples: tuple[tuple[Member, Document], ...] = field(default=(), repr=False)
 
     @property
@@ -276,9 +256,9 @@ class CheckReport:
         return sum(source.malformed for source in self.sources)
 
     @property
-    def leaks(self) -> tuple[SimilarTexts, ...]:
+    def leaks(self) -> tuple[NearDuplicates, ...]:
         """The groups whose documents are in different parts."""
-        return tuple(group for group in self.similar if group.is_leak)
+        return tuple(group for group in self.near_duplicates if group.is_leak)
 
     @property
     def missing_types(self) -> dict[str, tuple[str, ...]]:
@@ -306,29 +286,30 @@ class CheckReport:
             "parts": [part.to_dict() for part in self.parts],
             "all": self.total.to_dict(),
             "malformed": self.malformed,
-            "sources": [source.to_dict() for source in self.sources],
+            "sources": _plain(self.sources),
             "flat_tags": self.flat_tags.to_dict(),
-            "similar_texts": [group.to_dict() for group in self.similar],
+            "near_duplicates": [{"leakage": group.is_leak, **_plain(group)} for group in self.near_duplicates],
             "leakage": len(self.leaks),
             "repeated_spans": {
                 "count": sum(self.repeated.values()),
                 "per_type": dict(sorted(self.repeated.items())),
-                "first": [repeated.to_dict() for repeated in self.first_repeated],
+                "first": [_plain(one) | _plain(one.member) for one in self.first_repeated],
             },
             "similar_names": [
-                {
-                    "names": [*pair.names],
-                    "why": pair.why,
-                    "parts": {name: [*self.parts_with(name)] for name in pair.names},
-                }
-                for pair in self.alike
+                {**_plain(pair._asdict()), "parts": {name: [*self.parts_with(name)] for name in pair.names}}
+                for pair in self.similar_names
             ],
             "missing_types": {name: [*labels] for name, labels in self.missing_types.items()},
         }
 
 
-def _plain(spread: Spread | None) -> dict[str, Any] | None:
-    return None if spread is None else asdict(spread)
+def _plain(value: Any) -> Any:
+    """Records, mappings and tuples as plain JSON types."""
+    if is_dataclass(value):
+        value = {part.name: getattr(value, part.name) for part in fields(value) if part.name != "member"}
+    if isinstance(value, dict):
+        return {key: _plain(found) for key, found in value.items()}
+    return [*map(_plain, value)] if isinstance(value, tuple) else value
 
 
 def _sum(counts: Iterable[Mapping[int, int]]) -> Counter[int]:

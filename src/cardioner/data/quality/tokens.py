@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WINDOW = 128
-"""Most sub-tokens that a model reads at a time unless it is told otherwise, special ones included."""
+"""Most sub-tokens that a model reads at a time by default, special ones included."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -29,8 +29,8 @@ class Tokens(NamedTuple):
 
 
 def words() -> Tokens:
-    """Runs of word characters, and every other character that is no white space by itself.
+    """Runs of word characters, and every other character but white space by itself.
 
-    Sub-tokens are shorter than these as a rule, so words tell about how much is lost, and rather too much of it.
+    Sub-tokens are usually shorter than words, so counting words estimates the losses, a little too high.
     """
     return Tokens("words", lambda text: [match.span() for match in _WORD.finditer(text)], WINDOW)

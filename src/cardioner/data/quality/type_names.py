@@ -14,14 +14,14 @@ _PLURALS = ("s", "es", "en")
 """Of English, Spanish and Dutch nouns."""
 
 
-class Alike(NamedTuple):
+class SimilarNames(NamedTuple):
     """Two names that look alike, sorted, and why."""
 
     names: tuple[str, str]
     why: str
 
 
-def find_alike(names: Iterable[str]) -> tuple[Alike, ...]:
+def find_similar_names(names: Iterable[str]) -> tuple[SimilarNames, ...]:
     """Pairs of names that may mean the same type.
 
     Names are compared by their letters and digits, upper and lower case alike. Two look alike if these are equal; if
@@ -38,11 +38,13 @@ def find_alike(names: Iterable[str]) -> tuple[Alike, ...]:
     for name in sorted(set(names)):
         by_key[_key(name)].append(name)
     by_key.pop("", None)
-    found = [Alike(pair, "same letters and digits") for same in by_key.values() for pair in combinations(same, 2)]
+    found = [
+        SimilarNames(pair, "same letters and digits") for same in by_key.values() for pair in combinations(same, 2)
+    ]
     for first, second in _candidates(by_key.keys()):
         why = _reason(first, second)
         if why:
-            found += [Alike(_ordered(one, other), why) for one in by_key[first] for other in by_key[second]]
+            found += [SimilarNames(_ordered(one, other), why) for one in by_key[first] for other in by_key[second]]
     return tuple(sorted(found))
 
 

@@ -37,7 +37,7 @@ def render(report: CheckReport, *, ids_only: bool = False) -> str:
         report=report,
         parts=[*report.parts, report.total] if len(report.parts) > 1 else report.parts,
         flat=report.flat_tags,
-        groups=sorted(report.similar, key=lambda group: not group.is_leak),
+        groups=sorted(report.near_duplicates, key=lambda group: not group.is_leak),
         plots=plot_report(report),
         spreads=_spreads(report),
         styles=type_styles(report.total.per_type),

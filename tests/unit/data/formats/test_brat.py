@@ -101,10 +101,10 @@ def test_required_annotations_that_are_missing_are_listed_up_to_ten(tmp_path: Pa
     for number in range(12):
         put(tmp_path, f"bare{number:02}")
     (tmp_path / "lonely.ann").touch()
-    with pytest.raises(DataError, match=r"12 notes have no \.ann file \(bare00, .*bare09 and 2 more\)") as caught:
+    with pytest.raises(DataError, match=r"12 notes without an \.ann file \(bare00, .*bare09 and 2 more\)") as caught:
         read_corpus(tmp_path, require_annotations=True)
     assert "an empty .ann file marks a note without entities" in str(caught.value)
-    assert "1 .ann files have no .txt file (lonely)" in str(caught.value)
+    assert "1 .ann file without a .txt file (lonely)" in str(caught.value)
 
 
 def test_an_empty_annotation_file_is_a_note_without_entities(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_other_lines_are_counted_by_kind_with_the_first_place(tmp_path: Path) ->
         ("T1\tVALVE 7 7\t", "a span needs start < end, found 7 to 7"),
         ("T1\tVALVE 13 7\tmitral", "a span needs start < end, found 13 to 7"),
         ("T1\tVALVE 7 13;9 15\tmitral tral a", "the fragments of the span 7 to 15 must be"),
-        ("T1\tVALVE 7 99\tmitral", "the span 7 to 99 ends behind the text, which has 35 characters"),
+        ("T1\tVALVE 7 99\tmitral", "the span 7 to 99 ends after the text, which has 35 characters"),
         ("mitral", "expected a line that starts with T, E, R"),
         ("Error while saving", "expected a line that starts with T, E, R"),
     ],

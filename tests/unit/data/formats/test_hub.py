@@ -176,7 +176,7 @@ def test_a_broken_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder that save_to_disk made"):
+    with pytest.raises(DataError, match="is not a folder that save_to_disk made"):
         read_corpus(tmp_path, "datasets")
 
 
@@ -246,7 +246,7 @@ def test_documents_become_rows_with_class_labels(tmp_path: Path) -> None:
 
 
 def test_a_table_without_rows_is_refused_as_the_package_cannot_load_one(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no document to write"):
+    with pytest.raises(OutputError, match="no documents to write"):
         write_corpus([], tmp_path / "o", "datasets")
     assert not list(tmp_path.iterdir())
 
@@ -274,6 +274,6 @@ def test_only_a_table_is_replaced_and_only_when_asked(tmp_path: Path) -> None:
     other = tmp_path / "notes"
     other.mkdir()
     (other / "a.txt").touch()
-    with pytest.raises(OutputError, match="is no table"):
+    with pytest.raises(OutputError, match="is not a table"):
         write_corpus([], other, "datasets", overwrite=True)
     assert (other / "a.txt").exists()

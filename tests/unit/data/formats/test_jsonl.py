@@ -139,7 +139,7 @@ def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
         (note(tags=[{"start": 0, "end": 6.0, "tag": "X"}]), 'under "end", found a value of type float'),
         (note(tags=[{"start": 0, "end": "6", "tag": "X"}]), 'under "end", found a value of type str'),
         (note(tags=[{"start": 6, "end": 6, "tag": "X"}]), "a span needs 0 <= start < end"),
-        (note(tags=[{"start": 0, "end": 10**30, "tag": "X"}]), "ends behind the text"),
+        (note(tags=[{"start": 0, "end": 10**30, "tag": "X"}]), "ends after the text"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": 1.5}]), "from 0 to 1"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": True}]), "from 0 to 1"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": CANARY}]), "from 0 to 1"),

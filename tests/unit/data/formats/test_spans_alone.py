@@ -13,7 +13,7 @@ from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, s
 from cardioner.errors import DataError, FormatError, UsageError
 
 HEADER = "filename\tlabel\tstart_span\tend_span\ttext\n"
-ALONE = "notes without text, spans alone"
+ALONE = "notes without text, spans only"
 CANARY = "Kanarienvogel"
 TEXT = "Severe mitral stenosis.\n"
 ROWS = "b\tD\t7\t13\tmitral\na\tB\t7\t13\tmitral\na\tA\t7\t13\tMITRAL\na\tC\t0\t6\tSevere\n"
@@ -239,14 +239,14 @@ def test_every_row_of_the_official_tables_is_a_span_or_counted_without_texts() -
     }
 
 
-def test_rows_that_can_be_no_span_come_apart_and_are_counted(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_a_span_are_kept_apart_and_are_counted(tmp_path: Path) -> None:
     path = put(tmp_path, f"{HEADER}a\tD\t0\t6\tSevere\na\tD\t6\t6\t{CANARY}\na\tX\t9\t2\t\n")
     reading = Reading()
     (document,) = stream_spans(path, reading=reading)
     assert isinstance(document, Annotations)
     assert document.spans == (Span(0, 6, "D"),)
     assert document.impossible == (ImpossibleSpan(6, 6, "D", CANARY), ImpossibleSpan(9, 2, "X", ""))
-    (issue,) = (one for one in reading.report.issues if "no span" in one.kind)
+    (issue,) = (one for one in reading.report.issues if "cannot be a span" in one.kind)
     assert (issue.count, issue.where) == (2, f"{path}:3")
     renamed = rename_labels([document], {"X": "", "D": "E"})[0]
     assert [span.label for span in renamed.impossible] == ["E"]

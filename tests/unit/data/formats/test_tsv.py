@@ -154,7 +154,7 @@ def test_blank_lines_are_counted(tmp_path: Path) -> None:
         ("a\tD\t0\t9999999999999999\tSevere", "expected whole numbers in the columns of the start and the end"),
         ("a\tD\t6\t6\t", "a span needs start < end, found 6 to 6"),
         ("a\tD\t6\t0\tSevere", "a span needs start < end, found 6 to 0"),
-        ("a\tD\t30\t36\tosis.\n", "the span 30 to 36 ends behind the text, which has 35 characters"),
+        ("a\tD\t30\t36\tosis.\n", "the span 30 to 36 ends after the text, which has 35 characters"),
         ("a\t\t0\t6\tSevere", "the span 0 to 6 has no label"),
         ("a\tD\t0\t6\t", "the mention does not match the text at 0 to 6 (nor within 3 characters of it)"),
         ("a\tD\t0\t6\tsevere", "the mention does not match the text at 0 to 6 (nor within 3 characters of it)"),
@@ -173,7 +173,7 @@ def test_no_place_behind_the_text_is_hinted_at(tmp_path: Path) -> None:
 
 def test_offsets_are_checked_without_a_mention_column_too(tmp_path: Path) -> None:
     path = put(tmp_path, "id\tlabel\tstart\tend\na\tD\t0\t36\n")
-    with pytest.raises(FormatError, match=r"spans\.tsv:2: .* ends behind the text, which has 35 characters"):
+    with pytest.raises(FormatError, match=r"spans\.tsv:2: .* ends after the text, which has 35 characters"):
         read_corpus(path)
 
 
@@ -269,7 +269,7 @@ def test_a_row_of_many_lines_is_named_by_its_first(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_corpus(path)
     assert f"{path}:4: the mention does not match the text at 0 to 9" in str(caught.value)
-    assert f"{path}:6: the span 0 to 99 ends behind" in str(caught.value)
+    assert f"{path}:6: the span 0 to 99 ends after" in str(caught.value)
 
 
 def test_many_marks_take_time_in_proportion(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_splits_divide_one_corpus_and_what_they_leave_out_or_lack_is_told(tmp_pa
     report = check_corpora([corpus], Request(splits=tmp_path / "splits.json"))
     assert [(part.name, part.documents) for part in report.parts] == [("train", 2), ("test", 1)]
     assert report.missing_types == {"train": ("B",), "test": ("A", "C")}
-    assert report.leaks == tuple(report.similar)  # one text, four notes, two parts
+    assert report.leaks == tuple(report.near_duplicates)  # one text, four notes, two parts
     assert [(issue.kind, issue.count) for issue in report.sources[0].issues] == [
         ("documents in no part of the splits", 1)
     ]
@@ -268,12 +268,14 @@ def test_equal_and_nearly_equal_texts_are_grouped_and_leaks_are_those_across_par
     train = put(tmp_path / "train", Document("a", long), Document("b", other), Document("c", other))
     test = put(tmp_path / "test", Document("a", f"{long} end"), Document("d", lone))
     report = check_corpora([train, test])
-    groups = [([(member.part, member.id) for member in group.members], group.identical) for group in report.similar]
+    groups = [
+        ([(member.part, member.id) for member in group.members], group.identical) for group in report.near_duplicates
+    ]
     assert groups == [
         ([(str(train), "a"), (str(test), "a")], False),
         ([(str(train), "b"), (str(train), "c")], True),
     ]
-    assert report.leaks == report.similar[:1]
+    assert report.leaks == report.near_duplicates[:1]
 
 
 def test_spans_that_repeat_another_one_are_counted_and_placed(tmp_path: Path) -> None:

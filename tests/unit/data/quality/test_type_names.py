@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from cardioner.data.quality.type_names import find_alike
+from cardioner.data.quality.type_names import find_similar_names
 
 
 def levenshtein(first: str, second: str) -> int:
@@ -29,8 +29,8 @@ def test_names_within_one_edit_are_exactly_those_of_the_textbook(seed: int) -> N
         for one, other in combinations(sorted(names), 2)
         if levenshtein(one, other) == 1 and min(len(one), len(other)) >= 5
     }
-    assert {pair.names for pair in find_alike(names)} == expected
-    assert {pair.why for pair in find_alike(names)} == {"one edit apart"}
+    assert {pair.names for pair in find_similar_names(names)} == expected
+    assert {pair.why for pair in find_similar_names(names)} == {"one edit apart"}
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_names_within_one_edit_are_exactly_those_of_the_textbook(seed: int) -> N
     ],
 )
 def test_names_that_look_alike_are_told_and_why(one: str, other: str, why: str) -> None:
-    (pair,) = find_alike([one, other, "UNRELATED"])
+    (pair,) = find_similar_names([one, other, "UNRELATED"])
     assert (set(pair.names), pair.why) == ({one, other}, why)
 
 
 @pytest.mark.parametrize("names", [("DRUG", "DRAG"), ("GRADE1", "GRADE2"), ("A", "As"), ("--", "++"), ("DISEASE", "X")])
 def test_names_that_are_meant_to_differ_are_let_be(names: tuple[str, str]) -> None:
-    assert find_alike(names) == ()
+    assert find_similar_names(names) == ()
