@@ -18,7 +18,7 @@ from cardioner.cli.console import TRACEBACK
 from cardioner.data.documents import Document
 from cardioner.data.formats import read_corpus, write_corpus
 from cardioner.data.labels import LabelSet
-from cardioner.data.notes import Ledger, Notes
+from cardioner.data.notes import NoteSource
 from cardioner.errors import DataError, OutputError
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.prediction import batch_job, predictor
@@ -139,12 +139,12 @@ def test_malformed_notes_are_told_without_a_word_of_them(
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 def test_readers_raise_no_word_of_malformed_notes(name: str, on_error: str, tmp_path: Path) -> None:
     search, place = Search(CANARIES.values()), place_of(name, tmp_path / "notes")
-    reading, ledger, issues = [], Ledger(), []
+    reading, reports, issues = [], [], []
     reading += raised(lambda: issues.extend(read_corpus(place, on_error=on_error).report.issues))
     assert reading or on_error == "skip"
-    reading += raised(lambda: list(Notes((place,)).read(ledger)))
+    reading += raised(lambda: list(NoteSource((place,)).read(reports)))
     assert [found for error in reading for found in search.in_errors(error)] == []
-    assert not search.finds(repr((issues, ledger)))
+    assert not search.finds(repr((issues, reports)))
 
 
 # Commands ------------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_what_is_left_of_a_tagging_that_is_cut_off_holds_no_word(
         patch.setattr(owner, name, fails_at(1, error, getattr(owner, name)))
         done = watch(*command)
     assert done.leaks == []
-    assert [path.name for path in (watch.place / "tagged.partial").iterdir()] == ["journal.jsonl"]
+    assert [path.name for path in (watch.place / "tagged.partial").iterdir()] == ["resume.sqlite"]
     done = watch(*command, "--resume", may_hold=["tagged"])
     assert (done.code, done.leaks) == (0, []), done.err
 

@@ -1,132 +1,120 @@
-"""The notes that are to be tagged: the texts of any corpus, one at a time, whatever is marked in them put aside."""
+"""The notes that are to be tagged: the texts of any corpus, one at a time, without the spans marked in them."""
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from cardioner.data.documents import Document
-from cardioner.data.formats import Issue, Reading, ReadOptions, detect_format, each_once, stream_corpus
+from cardioner.data.formats import Reading, ReadOptions, ReadReport, detect_format, each_once, stream_corpus
 from cardioner.data.formats.files import check_encoding, read_text
 from cardioner.data.formats.jsonl import read_jsonl
-from cardioner.errors import DataError, FormatError, UsageError
+from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
 
 STANDARD_INPUT = Path("-")
 _NAME = "stdin"
-_BLANK = b"\xef\xbb\xbf \t\r\n"  # a BOM is no content
+_BLANK = "\ufeff \t\r\n"  # a BOM is no content
 _TABLES = {".tsv", ".tab"}
-_PROBLEMS_SHOWN = 20
-_CHUNK = 1 << 16
 
 
-@dataclass(slots=True)
-class Ledger:
-    """What was met in one reading of all the notes.
-
-    Attributes:
-        notes: How many could be read.
-        characters: How many characters these have.
-        problems: The first notes or lines that could not be read: the place and the reason, without a word of a text.
-        problem_count: How many there are in all.
-        remarks: Per input, what was put aside.
-    """
-
-    notes: int = 0
-    characters: int = 0
-    problems: list[str] = field(default_factory=list)
-    problem_count: int = 0
-    remarks: list[tuple[str, tuple[Issue, ...]]] = field(default_factory=list)
-
-
-class Notes(NamedTuple):
-    """Places of notes, to be read as often as asked.
+@dataclass(frozen=True)
+class NoteSource:
+    """Where notes are read from; checked when it is made, before anything is read.
 
     Attributes:
         paths: Folders and files in any format; `-` is standard input, which can be read once.
         encoding: Of the files.
         texts: The folder of the notes of a TSV file that lies elsewhere.
+
+    Raises:
+        DataError: If nothing is at a path, or its format is not clear.
+        UsageError: If standard input is named twice, or there is no such encoding.
     """
 
     paths: tuple[Path, ...]
     encoding: str = "utf-8"
     texts: Path | None = None
+    _forms: tuple[str, ...] = field(init=False, repr=False)
 
-    @property
-    def only_once(self) -> bool:
-        """Whether standard input is among the places."""
-        return STANDARD_INPUT in self.paths
-
-    def check(self) -> None:
-        """Refuse places that are not there, before the work begins.
-
-        Raises:
-            DataError: If nothing is at a place, or what is there looks like no format.
-            UsageError: If standard input is named twice, or there is no such encoding.
-        """
+    def __post_init__(self) -> None:
         check_encoding(self.encoding)
         if self.paths.count(STANDARD_INPUT) > 1:
             raise UsageError("standard input (-) can be read once; it is named more than once")
-        for path in self.paths:
-            if path != STANDARD_INPUT:
-                detect_format(path)
+        forms = ("stdin" if path == STANDARD_INPUT else detect_format(path) for path in self.paths)
+        object.__setattr__(self, "_forms", tuple(forms))
 
-    def read(self, ledger: Ledger) -> Iterator[Document]:
-        """The notes without spans, one at a time; what cannot be read is put into the ledger, and the others go on.
+    def known_ids(self) -> tuple[list[str], bool]:
+        """The ids of notes in `.txt` files, by the names of the files, and whether these are all notes.
+
+        Raises:
+            DataError: If two of them are the same, or a folder holds no notes.
+        """
+        places = [path for path, form in zip(self.paths, self._forms, strict=True) if form == "brat"]
+        ids = [name for path in places for name in _names_at(path, self._reading())]
+        if repeated := [name for name, count in Counter(ids).items() if count > 1]:
+            raise _repeated(repeated[0])
+        return ids, len(places) == len(self.paths)
+
+    def read(self, reports: list[tuple[str, ReadReport]]) -> Iterator[Document]:
+        """The notes without spans, one at a time; those that cannot be read are left out, and the others go on.
+
+        Args:
+            reports: Gets the name of each place that was read to its end, and what came up there.
 
         Raises:
             DataError: If two notes have the same id, or a place holds no notes at all.
         """
         ids = set[str]()
-        for path in self.paths:
-            reading = _TextReading(ReadOptions(None, self.encoding, self.texts, "skip"), ledger=ledger)
-            for document in _texts(path, reading):
+        for path, form in zip(self.paths, self._forms, strict=True):
+            reading = self._reading()
+            for document in _texts(path, form, reading):
                 if document.id in ids:
-                    raise DataError(
-                        f"the document id {document.id!r} occurs in more than one input: predict them apart"
-                    )
+                    raise _repeated(document.id)
                 ids.add(document.id)
-                ledger.notes += 1
-                ledger.characters += len(document.text)
                 yield document
-            ledger.remarks.append(("standard input" if path == STANDARD_INPUT else str(path), reading.report.issues))
+            reports.append(("standard input" if path == STANDARD_INPUT else str(path), reading.report))
+
+    def _reading(self) -> _TextReading:
+        return _TextReading(ReadOptions(encoding=self.encoding, texts=self.texts, on_error="skip"))
 
 
-@dataclass
+def _repeated(name: str) -> DataError:
+    return DataError(f"the document id {name!r} occurs in more than one input: tag these inputs one by one")
+
+
 class _TextReading(Reading):
-    """A reading that wants texts: problems of a table of spans are put aside, other problems are those of notes."""
-
-    ledger: Ledger = field(default_factory=Ledger)
+    """A reading that is only after texts: a faulty row in a table of spans costs no note."""
 
     @contextmanager
     def guarded(self, path: Path, line: int = 0) -> Iterator[None]:
+        if not (line and path.suffix.lower() in _TABLES):
+            with super().guarded(path, line):
+                yield
+            return
         try:
             yield
-        except DataError as error:
-            if line and path.suffix.lower() in _TABLES:
-                self.add_issue("rows that are malformed, or lack their note", path, line)
-                return
-            placed = FormatError(path, line, str(error)) if line and not isinstance(error, FormatError) else error
-            self.ledger.problem_count += 1
-            if len(self.ledger.problems) < _PROBLEMS_SHOWN:
-                self.ledger.problems.append(str(placed))
+        except DataError:
+            self.add_issue("rows that are malformed, or lack their note", path, line)
 
 
-def _texts(path: Path, reading: _TextReading) -> Iterator[Document]:
+def _texts(path: Path, form: str, reading: _TextReading) -> Iterator[Document]:
     """The notes at a place, without spans."""
-    if path == STANDARD_INPUT:
+    if form == "stdin":
         documents = _standard_input(reading)
-    elif detect_format(path) == "brat":
+    elif form == "brat":
         documents = _text_files(path, reading)
     else:
-        documents = stream_corpus(path, reading=reading)
+        documents = stream_corpus(path, form, reading=reading)
     for document in documents:
         if document.spans:
             reading.add_issue("spans that were there", document.id, count=len(document.spans))
@@ -138,9 +126,7 @@ def _texts(path: Path, reading: _TextReading) -> Iterator[Document]:
 
 def _text_files(path: Path, reading: _TextReading) -> Iterator[Document]:
     """The `.txt` files of a folder by id, which is the path in the folder without the suffix; or a single one."""
-    names = _names_below(path, reading) if path.is_dir() else [path.stem]
-    if not names:
-        raise DataError(f"{path} holds no .txt file; expected a folder of notes, or of another format")
+    names = _names_at(path, reading)
     folder = path if path.is_dir() else path.parent
     for name in names:
         file = folder / f"{name}.txt"
@@ -151,12 +137,14 @@ def _text_files(path: Path, reading: _TextReading) -> Iterator[Document]:
             yield document
 
 
-def _names_below(folder: Path, reading: _TextReading) -> list[str]:
-    """The ids of the notes in a folder, sorted; other files are counted."""
+def _names_at(path: Path, reading: _TextReading) -> list[str]:
+    """The ids of the notes in a folder, sorted, or of a single file; other files are counted."""
+    if not path.is_dir():
+        return [path.stem]
     names = []
-    for place, folders, files in os.walk(folder, onerror=_refuse):
+    for place, folders, files in os.walk(path, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(place).relative_to(folder)
+        inside = Path(place).relative_to(path)
         for file in sorted(files):
             if file.startswith("."):
                 reading.add_issue("hidden files", Path(place, file))
@@ -164,6 +152,8 @@ def _names_below(folder: Path, reading: _TextReading) -> list[str]:
                 names.append((inside / file).as_posix()[:-4])
             else:
                 reading.add_issue("annotations" if file.endswith(".ann") else "other files", Path(place, file))
+    if not names:
+        raise DataError(f"{path} holds no .txt file; expected a folder of notes, or of another format")
     return sorted(names)
 
 
@@ -176,37 +166,41 @@ def _refuse(error: OSError) -> None:
 
 def _standard_input(reading: _TextReading) -> Iterator[Document]:
     """The notes of a stream of JSON lines if its first character that is not blank is a brace; else the only note."""
-    source = cast("io.BufferedReader", sys.stdin.buffer)
-    head = b""
-    while not head.lstrip(_BLANK) and (piece := source.read1(_CHUNK)):
-        head += piece
-    if head.lstrip(_BLANK).startswith(b"{"):
-        documents = read_jsonl(cast("Path", _Stream(head, source)), reading)
-        yield from each_once(documents, Path(_NAME), reading)
-        return
+    stream = cast("io.TextIOWrapper", sys.stdin)
+    stream.reconfigure(encoding=reading.options.encoding, errors="strict", newline="\n")
+    head: list[str] = []
     document = None
     with reading.guarded(Path(_NAME)):
-        document = Document(_NAME, _decoded(head + source.read(), reading.options.encoding))
+        head, text = _begin(stream)
+        document = None if text is None else Document(_NAME, text)
     if document is not None:
         yield document
+    elif head:
+        documents = read_jsonl(cast("Path", _Stream(chain(head, stream))), reading)
+        yield from each_once(documents, Path(_NAME), reading)
 
 
-def _decoded(content: bytes, encoding: str) -> str:
+def _begin(stream: io.TextIOWrapper) -> tuple[list[str], str | None]:
+    """The lines up to the first that is not blank and, unless that one begins a JSON object, the text of all lines."""
+    head: list[str] = []
     try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        problem = f"{_NAME}: expected {encoding}, found another byte at offset {error.start}"
-    raise DataError(problem)
+        while not (head and head[-1].strip(_BLANK)) and (line := stream.readline()):
+            head.append(line)
+        is_json = head and head[-1].lstrip(_BLANK).startswith("{")
+        return head, None if is_json else "".join(head) + stream.read()
+    except UnicodeDecodeError:
+        pass
+    raise DataError(f"{_NAME}: expected {stream.encoding}, found other bytes; name the encoding (--encoding)")
 
 
 class _Stream:
-    """Standard input in the place of a file: as much of a path as the reader of JSON lines asks for."""
+    """Lines in the place of a file: as much of a path as the reader of JSON lines asks for."""
 
     stem = _NAME
     suffix = ".jsonl"
 
-    def __init__(self, head: bytes, rest: io.BufferedReader) -> None:
-        self._bytes = _Joined(head, rest)
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
 
     def __str__(self) -> str:
         return _NAME
@@ -217,22 +211,5 @@ class _Stream:
     def is_dir(self) -> bool:
         return False
 
-    def open(self, *, encoding: str, newline: str) -> io.TextIOWrapper:
-        return io.TextIOWrapper(io.BufferedReader(self._bytes), encoding=encoding, newline=newline)
-
-
-class _Joined(io.RawIOBase):
-    """Bytes that were read ahead, and those that follow them."""
-
-    def __init__(self, head: bytes, rest: io.BufferedReader) -> None:
-        self._head = head
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._head[: len(buffer)] or self._rest.read1(len(buffer))
-        self._head = self._head[len(piece) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
+    def open(self, **_: str) -> nullcontext[Iterator[str]]:
+        return nullcontext(self._lines)

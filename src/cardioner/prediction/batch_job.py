@@ -1,7 +1,8 @@
-"""Tag a whole corpus into a place: beside a journal, so that a run that was cut off goes on where it stopped.
+"""Tag a whole corpus into a place so that an interrupted run can be resumed, and the output appears whole.
 
-Beside the place `OUT` stands the folder `OUT.partial` while the work lasts: the journal, and what is being written. The
-output is written when all notes are finished, from the inputs and the journal, and takes its place at once.
+Beside the place `OUT` stands the folder `OUT.partial` while the work lasts: the resume log, and the output as far as it
+is written. Each run reads the notes once: it takes the finished ones from the resume log, tags the others, and writes
+all of them. The output takes its place at once in the end.
 """
 
 from __future__ import annotations
@@ -9,80 +10,87 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import zip_longest
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cardioner._io import publish
-from cardioner.data.documents import Document
+from cardioner._io import publish, reporting_failed_writes
 from cardioner.data.formats import Issue, write_corpus
 from cardioner.data.formats.files import check_folder
-from cardioner.errors import DataError, OutputError
-from cardioner.prediction.resume_log import Entry, Journal, discard
+from cardioner.errors import CardioNERError, DataError, OutputError
+from cardioner.multiclass.windows import Coverage
+from cardioner.prediction.resume_log import Entry, ResumeLog, discard, journal_of
 
 if TYPE_CHECKING:
-    from cardioner.multiclass.windows import Coverage
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from cardioner.data.documents import Document
     from cardioner.prediction.predictor import Predictor
 
-_JOURNAL = "journal.jsonl"
 _STAGED = "staged"
+_OLD_LOG = "journal.jsonl"
+"""Where version 0.2.0 kept what is in the resume log today."""
 _SPANS = {"brat": (".ann",), "tsv": (".tsv", ".ann")}
 """Of formats that fill a folder, the suffixes of the files that hold spans."""
 
 
-class Bench:
-    """The folder beside an output while the work on it lasts; only its owner may read it.
+class BatchJob:
+    """An output, and the folder beside it while the work on it lasts, which only its owner may read.
 
     Args:
         output: The place that is to be filled.
+        form: A name of `cardioner.data.formats.FORMATS`.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, form: str) -> None:
         self.output = Path(os.path.abspath(output))  # noqa: PTH100 - a link at the place stays what it is
         if not self.output.name:
             raise OutputError(f"{output} cannot be an output: choose a folder or a file in it")
+        self.form = form
         self.folder = self.output.with_name(f"{self.output.name}.partial")
-        self.journal = self.folder / _JOURNAL
+        self.log = self.folder / "resume.sqlite"
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuse a folder with the journal of another run in it, unless that is to be gone on with, or thrown away.
+        """Refuse, before the work, a place that holds something, and what an unfinished run left, unless asked to.
 
         Raises:
             OutputError: Saying what to do.
         """
-        if not self.folder.exists():
-            return
-        own = self.folder.is_dir() and {path.name for path in self.folder.iterdir()} <= {_JOURNAL, _STAGED}
-        if not own:
-            raise OutputError(f"{self.folder} is in the way: expected nothing there, or what an earlier run left")
-        if not resume and not overwrite:
-            raise OutputError(
-                f"{self.folder} holds the journal of a run that did not end: "
-                "go on with it (--resume), or start afresh (--overwrite)"
-            )
+        if self.folder.exists():
+            self._check_folder(resume=resume, overwrite=overwrite)
+        if not resume:  # a run that is resumed may find a part of its output there
+            self._check_place(overwrite=overwrite)
 
-    def open(self, request: Mapping[str, Any], *, resume: bool) -> Journal:
-        """The journal of this request: the one that is there, or a fresh one.
+    @contextmanager
+    def open(self, request: Mapping[str, Any], *, resume: bool) -> Iterator[ResumeLog]:
+        """The resume log of this request: the one that is there, or a new one.
+
+        After an error the folder stays if it holds a finished note.
 
         Raises:
             OutputError: If the one that is there is of another request, or nothing can be written.
         """
-        if resume and self.journal.exists() and (journal := Journal.resume(self.journal, request)):
-            return journal
-        self.clear()
+        log = ResumeLog.resume(self.log, request) if resume and self.log.exists() else None
+        if log is None:
+            self.clear()
+            with reporting_failed_writes(self.folder):
+                self.folder.mkdir(mode=0o700, parents=True)
+            log = ResumeLog.begin(self.log, request)
         try:
-            self.folder.mkdir(mode=0o700, parents=True)
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error.strerror})") from error
-        return Journal.begin(self.journal, request)
+            yield log
+        except CardioNERError:
+            log.close()
+            if not log.finished:
+                self.clear()
+            raise
+        finally:
+            log.close()
 
-    def write(self, documents: Iterable[Document], form: str, *, overwrite: bool) -> tuple[Issue, ...]:
+    def write(self, documents: Iterable[Document], *, overwrite: bool) -> tuple[Issue, ...]:
         """Write the output beside its place, then move it there. What is there already may be a part of the same.
 
         Args:
             documents: The tagged notes.
-            form: A name of `cardioner.data.formats.FORMATS`.
             overwrite: Replace what is there; in a folder, files of other documents stay as they are.
 
         Returns:
@@ -92,17 +100,15 @@ class Bench:
             OutputError: If something else is there, or nothing can be written.
         """
         stage = self.folder / _STAGED
-        made = stage / self.output.name
         try:
-            shutil.rmtree(stage, ignore_errors=True)
-            stage.mkdir(mode=0o700)
-            remarks = write_corpus(documents, made, form)
-            _move(made, self.output, form, overwrite=overwrite)
-        except OSError as error:
-            raise OutputError(f"{self.output}: cannot be written ({error.strerror})") from error
+            with reporting_failed_writes(self.output):
+                shutil.rmtree(stage, ignore_errors=True)
+                stage.mkdir(mode=0o700)
+                issues = write_corpus(documents, stage / self.output.name, self.form)
+                _move(stage / self.output.name, self.output, self.form, overwrite=overwrite)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)  # it holds the texts, and is made anew by --resume
-        return remarks
+            shutil.rmtree(stage, ignore_errors=True)  # it holds the texts
+        return issues
 
     def clear(self) -> None:
         """Remove the folder; nothing happens if there is none.
@@ -110,104 +116,93 @@ class Bench:
         Raises:
             OutputError: If another run works in it, or it cannot be removed.
         """
-        discard(self.journal)  # first: it tells whether another run works here
+        discard(self.log)  # first: this shows whether another run works here
         shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
         if self.folder.exists():
-            try:
+            with reporting_failed_writes(self.folder):
+                (self.folder / _OLD_LOG).unlink(missing_ok=True)
                 self.folder.rmdir()
-            except OSError as error:
-                raise OutputError(f"{self.folder}: cannot be removed ({error.strerror})") from error
+
+    def _check_folder(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that is not ours, or whose content is neither to be used nor to be thrown away."""
+        own = {self.log.name, journal_of(self.log).name, _STAGED, _OLD_LOG}
+        if not self.folder.is_dir() or not {path.name for path in self.folder.iterdir()} <= own:
+            raise OutputError(f"{self.folder} is in the way: expected nothing there, or what an earlier run left")
+        if overwrite:
+            return
+        if (self.folder / _OLD_LOG).exists():
+            raise OutputError(
+                f"{self.folder} was left by a run of an earlier version of cardioner, which cannot be resumed: "
+                "start again with --overwrite"
+            )
+        if not resume:
+            raise OutputError(
+                f"{self.folder} holds what an unfinished run left: resume that run with --resume, or start again "
+                "with --overwrite"
+            )
+
+    def _check_place(self, *, overwrite: bool) -> None:
+        """Refuse a place that holds something."""
+        if self.form == "brat" or (self.form == "tsv" and self.output.suffix.lower() not in {".tsv", ".tab"}):
+            check_folder(self.output, {}, suffixes=_SPANS[self.form], overwrite=overwrite)
+        elif self.output.is_dir():
+            raise OutputError(f"{self.output} is a folder; expected a file, or a place for a new one")
+        elif self.output.exists() and not overwrite:
+            raise OutputError(f"{self.output} exists; choose another name, or ask to overwrite it (--overwrite)")
 
 
-def check_place(output: Path, form: str, *, overwrite: bool) -> None:
-    """Refuse, before the work, a place that holds something.
-
-    Raises:
-        OutputError: Naming it.
-    """
-    if _fills_folder(output, form):
-        check_folder(output, {}, suffixes=_SPANS[form], overwrite=overwrite)
-    elif output.is_dir():
-        raise OutputError(f"{output} is a folder; expected a file, or a place for a new one")
-    elif output.exists() and not overwrite:
-        raise OutputError(f"{output} exists; choose another name, or ask to overwrite it (--overwrite)")
-
-
-def tag(
+def tag_all(
     predictor: Predictor,
-    documents: Iterable[Document],
-    journal: Journal,
+    notes: Iterable[Document],
+    log: ResumeLog,
     *,
     batch_tokens: int,
     advance: Callable[[Coverage], None],
-) -> None:
-    """Tag the notes that are not finished, group by group.
+) -> Iterator[Document]:
+    """Every note with its spans, those that cannot be tagged left out; a note is put into the log before it comes.
 
-    Groups begin where the journal ends, which is where one would have begun anyway: a run that was cut off computes
-    the same batches as one that was not.
+    Groups begin where the log ends, which is where one would have begun anyway: a run that is resumed computes the same
+    batches as one that was not interrupted.
 
     Args:
-        predictor: What tags them.
-        documents: All notes, the finished ones first, as they were.
-        journal: Where the finished ones are put down.
+        predictor: What tags the notes that are not finished.
+        notes: All notes, the finished ones first and unchanged.
+        log: Where the finished ones are.
         batch_tokens: Most sub-tokens that the encoder reads at a time.
-        advance: Called with what is covered, finished notes of earlier runs among them.
+        advance: Called with what is covered, finished notes of earlier runs included.
 
     Raises:
-        DataError: If a finished note is not what it was.
-        OutputError: If the journal cannot be written.
+        DataError: If a finished note has changed.
+        OutputError: If the log cannot be written.
     """
-    from cardioner.multiclass.windows import Coverage, in_groups  # noqa: PLC0415 - its package imports torch
-
-    before = Coverage(*journal.counts)
-    for group in in_groups(_unfinished(documents, journal), lambda document: len(document.text)):
-        start = before
-
-        def count(coverage: Coverage, start: Coverage = start) -> None:
-            advance(start.plus(coverage))
-
-        predictions = predictor.predict(group, batch_tokens=batch_tokens, advance=count)
-        tagged = {document.id: document.spans for document in predictions}
-        problems = dict(predictions.problems)
-        entries = [
-            Entry(
-                number,
-                document.id,
-                journal.digest(document.text),
-                tagged.get(document.id, ()),
-                problems.get(document.id, ""),
-            )
-            for number, document in enumerate(group, start=journal.finished + 1)
-        ]
-        journal.append(entries, predictions.coverage)
-        before = before.plus(predictions.coverage)
-
-
-def joined(documents: Iterable[Document], journal: Journal) -> Iterator[Document]:
-    """The notes with what the journal says was found in them; those that could not be tagged are left out.
-
-    Raises:
-        DataError: If a note is not what it was, or is missing.
-    """
-    for document, entry in zip_longest(documents, journal.entries()):
-        if entry is None:
-            raise DataError(f"the notes changed since {journal.path} was begun: {document.id!r} is new; start afresh")
-        same = journal.same(entry, document)
+    remaining = iter(notes)
+    for number, entry in enumerate(log.entries(), start=1):
+        document = _same(next(remaining, None), number, entry, log)
         if not entry.problem:
-            yield same.with_spans(entry.spans)
+            yield document.with_spans(entry.spans)
+    before = Coverage(*log.coverage)
+    predictions = predictor.predict(
+        remaining, batch_tokens=batch_tokens, advance=lambda coverage: advance(before.plus(coverage))
+    )
+    for group in predictions.groups():
+        entries = [
+            Entry(document.id, log.digest(document.text), () if problem else document.spans, problem)
+            for document, problem in group
+        ]
+        log.append(entries, before.plus(predictions.coverage))
+        yield from (document for document, problem in group if not problem)
 
 
-def _unfinished(documents: Iterable[Document], journal: Journal) -> Iterator[Document]:
-    """The notes that come after the finished ones, which must be what they were."""
-    remaining = iter(documents)
-    for entry in journal.entries():
-        journal.same(entry, next(remaining, None))
-    return remaining
-
-
-def _fills_folder(output: Path, form: str) -> bool:
-    """Whether a format makes a folder of this name, and not a file."""
-    return form == "brat" or (form == "tsv" and output.suffix.lower() not in {".tsv", ".tab"})
+def _same(document: Document | None, number: int, entry: Entry, log: ResumeLog) -> Document:
+    """The note that comes at a place; refused if it is not the one that the entry is about."""
+    if document is None or document.id != entry.id:
+        found = "none" if document is None else repr(document.id)
+        problem = f"expected {entry.id!r} as note {number}, found {found}"
+    elif log.digest(document.text) != entry.digest:
+        problem = f"the text of {entry.id!r} is not what it was"
+    else:
+        return document
+    raise DataError(f"the notes changed since {log.path} was begun: {problem}; start again with --overwrite")
 
 
 def _move(made: Path, output: Path, form: str, *, overwrite: bool) -> None:
@@ -216,7 +211,7 @@ def _move(made: Path, output: Path, form: str, *, overwrite: bool) -> None:
         raise OutputError(f"{output} is a {'folder' if output.is_dir() else 'file'}; choose another place")
     if not made.is_dir():
         if output.exists() and not overwrite and not filecmp.cmp(made, output, shallow=False):
-            raise OutputError(f"{output} exists and is something else; choose another name, or go on with --overwrite")
+            raise _other_content(output)
         made.replace(output)
         return
     if not overwrite and output.exists():
@@ -228,7 +223,7 @@ def _move(made: Path, output: Path, form: str, *, overwrite: bool) -> None:
 def _check_part(made: Path, output: Path, form: str) -> None:
     """Refuse a folder where a file of ours stands with other content, or that holds other annotations.
 
-    Part of ours may be there: the run may have been cut off while it moved files.
+    Part of ours may be there: the run may have been stopped while it moved files.
     """
     for standing in output.rglob("*"):
         own = made / standing.relative_to(output)
@@ -236,6 +231,8 @@ def _check_part(made: Path, output: Path, form: str) -> None:
         if standing.is_dir() or not (annotates or own.exists()):
             continue
         if not own.is_file() or not filecmp.cmp(own, standing, shallow=False):
-            raise OutputError(
-                f"{standing} exists and is something else; choose another folder, or go on with --resume --overwrite"
-            )
+            raise _other_content(standing)
+
+
+def _other_content(place: Path) -> OutputError:
+    return OutputError(f"{place} exists and is something else; choose another place, or use --resume --overwrite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Sequence
 from itertools import combinations
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from cardioner._io import as_path
 from cardioner.errors import ModelError
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CONFIG
+from cardioner.model_dir.layout import CONFIG, OLD_TOKENIZER_FILES, TOKENIZER_FILES
+from cardioner.model_dir.manifest import sha256_of
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.precision import reader_of
@@ -24,6 +27,7 @@ from cardioner.multiclass.tagging import OUTSIDE, split_tag
 SUMMARY = "summary.json"
 """What lies beside the models of a repeated training, and names them."""
 
+_DECISIVE = (CONFIG, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES, "model*.safetensors*", "pytorch_model*.bin*")
 _EXPECTED = (
     "expected models with the same tags and the same tokenizer, to be averaged, or models without an entity type in "
     "common, whose spans are united"
@@ -96,10 +100,20 @@ def model_directories(places: str | Path | Sequence[str | Path]) -> list[Path]:
         places: Model directories, and folders in which `summary.json` names some.
 
     Raises:
+        UsageError: If something else than a path, or a list of paths, is given.
         ModelError: If not all models of a folder are finished, or its summary names none.
     """
-    given = [places] if isinstance(places, (str, Path)) else places
-    return [directory for place in map(Path, given) for directory in _members(place)]
+    given = places if isinstance(places, (list, tuple)) else [places]
+    return [directory for place in given for directory in _members(as_path(place, "a model directory"))]
+
+
+def models_digest(directories: Sequence[Path]) -> str:
+    """A SHA-256 digest over the files of model directories that decide what the models find."""
+    digests = []
+    for directory in directories:
+        files = {path for pattern in _DECISIVE for path in directory.glob(pattern)}
+        digests.append([(path.name, sha256_of(path)) for path in sorted(files)])
+    return hashlib.sha256(repr(digests).encode()).hexdigest()
 
 
 def _members(place: Path) -> list[Path]:
@@ -134,12 +148,12 @@ def join(taggers: Sequence[tuple[str, Tagger]]) -> list[Tagger]:
         raise ModelError(f"{_EXPECTED}; found none")
     if len(taggers) == 1:
         return [taggers[0][1]]
-    if all(_types(one) & _types(other) for (_, one), (_, other) in combinations(taggers, 2)):
+    if all(entity_types(one) & entity_types(other) for (_, one), (_, other) in combinations(taggers, 2)):
         for name, tagger in taggers[1:]:
             _check_alike(taggers[0], (name, tagger))
         return [Tagger(AveragedModel([tagger.model for _, tagger in taggers]), taggers[0][1].tokenizer)]
     for (name, one), (other_name, other) in combinations(taggers, 2):
-        if shared := _types(one) & _types(other):
+        if shared := entity_types(one) & entity_types(other):
             raise ModelError(
                 f"{_EXPECTED}; of several types, {name} and {other_name} share {', '.join(sorted(shared))}"
             )
@@ -155,7 +169,7 @@ def _check_alike(first: tuple[str, Tagger], other: tuple[str, Tagger]) -> None:
     (name, one), (other_name, two) = first, other
     pair = f"{name} and {other_name}"
     if one.model.config.label2id != two.model.config.label2id:
-        shared = ", ".join(sorted(_types(one) & _types(two)))
+        shared = ", ".join(sorted(entity_types(one) & entity_types(two)))
         raise ModelError(f"{_EXPECTED}; {pair} share {shared}, but have not the same tags in the same order")
     if one.model.uses_crf != two.model.uses_crf:
         bare = name if two.model.uses_crf else other_name
@@ -164,8 +178,8 @@ def _check_alike(first: tuple[str, Tagger], other: tuple[str, Tagger]) -> None:
         raise ModelError(f"{_EXPECTED}; {pair} have different tokenizers")
 
 
-def _types(tagger: Tagger) -> set[str]:
-    """The entity types of a model."""
+def entity_types(tagger: Tagger) -> set[str]:
+    """The entity types that a model can find."""
     return {split_tag(tag)[1] for tag in tagger.model.config.label2id if tag != OUTSIDE}
 
 

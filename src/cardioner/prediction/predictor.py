@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from cardioner.data.documents import Document, Span
-from cardioner.errors import DataError, ModelError, UsageError
+from cardioner.errors import DataError, ModelError, UsageError, listed
 from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.load import read_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.precision import set_precision
-from cardioner.multiclass.windows import Coverage, cut, in_groups
-from cardioner.prediction.ensemble import Tagger, join, model_directories
+from cardioner.multiclass.windows import Coverage, cut
+from cardioner.prediction.ensemble import Tagger, entity_types, join, model_directories
+from cardioner.prediction.predictions import Advance, Predictions, as_documents, each_note, not_a_note
 
 __all__ = ["Coverage", "Predictions", "Predictor", "load"]
 
 DECODERS = ("viterbi", "argmax")
 DTYPES = ("auto", "float32", "bfloat16")
 
-Advance = Callable[[Coverage], None]
-_Tag = Callable[[list[Document], Advance], list[Document]]
-
 
 class Predictor:
-    """A model, its tokenizer, and how to decode.
+    """A model, its tokenizer, and how to decode: call it with texts or Documents, or use `predict`.
 
     Args:
         model: A model of `cardioner.multiclass.modeling`.
@@ -47,6 +45,7 @@ class Predictor:
         self.tokenizer = tokenizer
         self.decoder = decoder
         self.taggers = (Tagger(model, tokenizer), *others)
+        self._directories: tuple[str, ...] = ()
         for tagger in self.taggers:
             _check_readable(tagger)
 
@@ -74,13 +73,13 @@ class Predictor:
             max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
             context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
             decoder: `viterbi`, or `argmax` to ignore a CRF.
-            key: The file of a public key: every directory must be signed with its other half (`cardioner sign`).
+            key: The file of a public key: every directory must be signed with its private key (`cardioner sign`).
 
         Raises:
             ModelError: If a directory is missing, incomplete, altered, not signed as it should be, computes something
                 else than when it was saved, or is not one of ours, or they do not go together.
-            UsageError: If the device, the dtype, the decoder or the key does not exist, or windows of that length do
-                not fit.
+            UsageError: If `directory` is no path, the device, the dtype, the decoder or the key does not exist, or
+                windows of that length do not fit.
         """
         if dtype not in DTYPES:
             raise UsageError(f"the dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
@@ -94,27 +93,82 @@ class Predictor:
             _set_windows(model.config, tokenizer, max_length, context)
             loaded.append((str(place), Tagger(model, tokenizer)))
         first, *others = join(loaded)
-        return cls(*first, decoder=decoder, others=others)
+        made = cls(*first, decoder=decoder, others=others)
+        made._directories = tuple(name for name, _ in loaded)
+        return made
 
     @property
     def default_batch_tokens(self) -> int:
-        """How many sub-tokens the encoder reads at a time unless `predict` is told: more on a GPU than on a CPU."""
+        """How many sub-tokens the encoder reads at a time by default: more on a GPU than on a CPU."""
         return batch_tokens_for(self.model.device)
 
-    def predict(
-        self, documents: Iterable[Document], *, batch_tokens: int | None = None, advance: Advance | None = None
-    ) -> Predictions:
-        """Tag notes, in order, with the model's spans in place of their own.
+    def __repr__(self) -> str:
+        """Where the models are from, their entity types, the device and the dtype."""
+        models = ", ".join(self._directories) or type(self.model).__name__
+        dtypes = {tagger.model.config.inference_dtype for tagger in self.taggers}
+        return (
+            f"Predictor({models}; labels: {listed(self.labels) or 'none'}; "
+            f"device: {self.model.device}; dtype: {listed(dtypes)})"
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The entity types that can be found, sorted."""
+        return tuple(sorted(set[str]().union(*map(entity_types, self.taggers))))
+
+    @overload
+    def __call__(self, notes: str) -> list[Span]: ...  # type: ignore[overload-overlap]  # a str is no list of texts
+    @overload
+    def __call__(self, notes: Document) -> Document: ...
+    @overload
+    def __call__(self, notes: Iterable[str]) -> list[list[Span]]: ...
+    @overload
+    def __call__(self, notes: Iterable[Document]) -> list[Document]: ...
+    def __call__(self, notes: Any) -> Any:
+        """Tag one note, or several at once: texts give spans, Documents give Documents.
+
+        For more notes than fit into memory, or to go on past a note that cannot be tagged, use `predict`.
 
         Args:
-            documents: The notes. At most `READ_AHEAD` of them are held at a time, and no further one is taken once
-                they have `READ_AHEAD_CHARACTERS` (see `cardioner.multiclass.windows`).
+            notes: A text, a Document, or an iterable of either.
+
+        Returns:
+            For a text its spans; for a Document the same with the model's spans in place of its own. For several a list
+            with one of these for each, in order.
+
+        Raises:
+            UsageError: If something else is given, or texts and Documents together.
+            DataError: If a note cannot be tagged, or two Documents have the same id.
+        """
+        single = isinstance(notes, (str, Document))
+        given = [notes] if single else list(each_note(notes))
+        documents = list(as_documents(given))
+        texts = sum(isinstance(note, str) for note in given)
+        if 0 < texts < len(given):
+            raise UsageError(f"expected only texts or only Documents; {texts} of the {len(given)} notes are texts")
+        predictions = self.predict(documents)
+        tagged: list[Any] = [list(document.spans) if texts else document for document in predictions]
+        for name, problem in predictions.problems:
+            raise DataError(f"note {name!r}: {problem}; predict() leaves such notes out and names them")
+        return tagged[0] if single else tagged
+
+    def predict(
+        self, notes: Iterable[str | Document], *, batch_tokens: int | None = None, advance: Advance | None = None
+    ) -> Predictions:
+        """Tag notes in order, as they are asked for: Documents with the model's spans in place of their own.
+
+        Args:
+            notes: Documents, or texts, which become Documents with the ids `text-1`, `text-2`, ... by their place. At
+                most `READ_AHEAD` of them are held at a time, and no further one is taken once they have
+                `READ_AHEAD_CHARACTERS` (see `cardioner.multiclass.windows`).
             batch_tokens: Most sub-tokens that the encoder reads at a time, padding included; by default
                 `default_batch_tokens`.
             advance: Called with all that is covered so far, each time a batch is done.
 
         Raises:
-            UsageError: If a batch has no room for a sub-token.
+            UsageError: If a batch has no room for a sub-token, or `notes` is no iterable of notes; an item that is
+                neither text nor Document is refused when it is reached.
+            DataError: When the second of two notes with the same id is reached.
         """
         if batch_tokens is not None and batch_tokens < 1:
             raise UsageError(f"a batch needs room for 1 sub-token or more; found {batch_tokens}")
@@ -122,22 +176,20 @@ class Predictor:
         def tag(group: list[Document], count: Advance) -> list[Document]:
             return self._tag(group, batch_tokens=batch_tokens, advance=count)
 
-        return Predictions(documents, tag, advance)
+        return Predictions(as_documents(notes), tag, advance)
 
     def predict_text(self, text: str) -> tuple[Span, ...]:
         """The spans of one text.
 
         Raises:
+            UsageError: If it is not a str.
             DataError: If it cannot be tagged.
         """
-        predictions = self.predict([Document("text", text)])
-        for tagged in predictions:
-            return tagged.spans
-        raise DataError(predictions.problems[0][1])
+        if not isinstance(text, str):
+            raise not_a_note(text, "a str")
+        return tuple(self(text))
 
-    def _tag(
-        self, documents: list[Document], *, batch_tokens: int | None = None, advance: Advance | None = None
-    ) -> list[Document]:
+    def _tag(self, documents: list[Document], *, batch_tokens: int | None, advance: Advance) -> list[Document]:
         """Tag a group of notes together, so that their windows share batches."""
         texts = [document.text for document in documents]
         spans: list[list[Span]] = [[] for _ in documents]
@@ -154,71 +206,29 @@ class Predictor:
         ]
 
 
-class Predictions:
-    """Tagged notes in the order in which they come, made as they are asked for.
+def load(
+    directory: str | Path | Sequence[str | Path], *, device: str = "auto", key: str | Path | None = None
+) -> Predictor:
+    """Load a model directory, or several as an ensemble: short for `Predictor.from_pretrained`, which says more.
 
-    A note that cannot be tagged is left out, and the others go on.
-
-    Attributes:
-        coverage: What the notes so far came to; of models whose spans are united, the windows and sub-tokens of all.
+    Args:
+        directory: The directory, or a list of them.
+        device: `auto` takes the GPU where there is one; or a device as torch names it.
+        key: The file of a public key: every directory must be signed with its private key.
     """
-
-    def __init__(self, documents: Iterable[Document], tag: _Tag, advance: Advance | None) -> None:
-        self.coverage = Coverage()
-        self._tag = tag
-        self._advance = advance
-        self._problems: list[tuple[str, str]] = []
-        self._tagged = self._run(documents)
-
-    def __iter__(self) -> Iterator[Document]:
-        return self
-
-    def __next__(self) -> Document:
-        return next(self._tagged)
-
-    @property
-    def problems(self) -> tuple[tuple[str, str], ...]:
-        """The notes that could not be tagged so far: the id, and the reason without a word of the text."""
-        return tuple(self._problems)
-
-    def _run(self, documents: Iterable[Document]) -> Iterator[Document]:
-        for group in in_groups(documents, lambda document: len(document.text)):
-            yield from self._tag_apart(group)
-
-    def _tag_apart(self, group: list[Document]) -> list[Document]:
-        """Tag a group together or, if that fails, each note by itself, to find the one that it is due to."""
-        before = self.coverage
-        try:
-            return self._tag(group, self._count)
-        except Exception as error:  # noqa: BLE001 - whatever one note does to a library, the others go on
-            reason = type(error).__name__  # its message may quote the note
-        self.coverage = before
-        if len(group) > 1:
-            return [document for single in group for document in self._tag_apart([single])]
-        self._problems.append((group[0].id, f"its {len(group[0].text)} characters could not be tagged ({reason})"))
-        return []
-
-    def _count(self, more: Coverage) -> None:
-        self.coverage = self.coverage.plus(more)
-        if self._advance is not None:
-            self._advance(self.coverage)
-
-
-def load(directory: str | Path, *, device: str = "auto", key: str | Path | None = None) -> Predictor:
-    """Load a saved directory: `Predictor.from_pretrained` under a short name."""
     return Predictor.from_pretrained(directory, device=device, key=key)
 
 
-def _reading_only(advance: Advance | None) -> Advance | None:
-    """A function that counts windows and sub-tokens alone: other models have yet to read the same notes."""
-    return advance and (lambda more: advance(more._replace(documents=0, characters=0)))
+def _reading_only(advance: Advance) -> Advance:
+    """A function that counts only windows and sub-tokens: other models have yet to read the same notes."""
+    return lambda more: advance(more._replace(documents=0, characters=0))
 
 
 def _set_windows(config: Any, tokenizer: Any, max_length: int | None, context: int | None) -> None:
-    """Put the caller's windows in place of those that the model was trained with.
+    """Use the caller's windows instead of those that the model was trained with.
 
     Raises:
-        UsageError: If the encoder cannot read them, or contexts leave no room for a sub-token of their own.
+        UsageError: If the encoder cannot read them, or the contexts leave no sub-token to a window.
     """
     if max_length is None and context is None:
         return

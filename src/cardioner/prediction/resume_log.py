@@ -1,8 +1,9 @@
-"""The journal of a long tagging: which notes are finished and what was found in them, so that nothing is done twice.
+"""The resume log of a long run: which notes are finished and what was found in them, so that none is tagged twice.
 
-Lines of JSON: a header that says what was asked and holds a random key; a line for each finished note; and, behind each
-group of notes that were tagged together, a line that says how far it got. A note is finished when the line behind its
-group is there. No text is in it: a note is known again by its id and a digest under the key.
+It is an SQLite database that one run at a time has open. The table `run` says what was asked, and holds a random key;
+`notes` has a row for each finished note, with a checksum under that key. The notes that were tagged together are added
+in one transaction, so whenever a process is killed, whole groups are there. No text is in it: a note is recognised by
+its id and a digest under the key.
 """
 
 from __future__ import annotations
@@ -11,60 +12,62 @@ import hashlib
 import json
 import os
 import secrets
-import sys
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+import sqlite3
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cardioner.data.documents import Document, Span
-from cardioner.errors import DataError, OutputError
+from cardioner.data.documents import Span
+from cardioner.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 _VERSION = 1
-_DECISIVE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
+_SCHEMA = [
+    "CREATE TABLE run (version INTEGER NOT NULL, key BLOB NOT NULL, request TEXT NOT NULL)",
+    "CREATE TABLE notes (number INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum BLOB NOT NULL)",
+]
+_AGAIN = "start again with --overwrite"
 
 
 class Entry(NamedTuple):
     """A finished note.
 
     Attributes:
-        number: Its place among the notes, counted from 1.
         id: Its id.
-        digest: What `Journal.digest` says of its text.
+        digest: What `ResumeLog.digest` gives for its text.
         spans: What was found in it.
         problem: Why it could not be tagged; empty if it could.
     """
 
-    number: int
     id: str
     digest: str
     spans: tuple[Span, ...] = ()
     problem: str = ""
 
 
-class Journal:
-    """A journal that is open for more, and that no other run can open meanwhile.
+class ResumeLog:
+    """A resume log that is open for more entries; no other run can open it meanwhile.
 
     Attributes:
         path: The file.
         finished: How many notes are finished.
-        counts: What they came to, as whoever wrote the journal counts it.
+        coverage: What they came to in all, as numbers that the caller counts; empty if there are none.
+        damage: Which note's row is not what was written, and what that costs; empty if all rows are sound.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, key: str) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, key: bytes) -> None:
         self.path = path
         self.finished = 0
-        self.counts: tuple[int, ...] = ()
-        self._file = file
-        self._key = bytes.fromhex(key)
-        self._size = file.tell()
+        self.coverage: tuple[int, ...] = ()
+        self.damage = ""
+        self._connection = connection
+        self._key = key
 
     @classmethod
-    def begin(cls, path: Path, request: Mapping[str, Any]) -> Journal:
-        """Start a journal, which only its owner may read.
+    def begin(cls, path: Path, request: Mapping[str, Any]) -> ResumeLog:
+        """Start a resume log, which only its owner may read.
 
         Args:
             path: Where there is none yet.
@@ -73,197 +76,169 @@ class Journal:
         Raises:
             OutputError: If it is there, or cannot be written.
         """
-        key = secrets.token_hex(16)
-        with _named(path), ExitStack() as closing:
-            opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            file = closing.enter_context(os.fdopen(opened, "r+b"))
-            _lock(file, path)
-            _write(file, [{"journal": _VERSION, "key": key, "request": dict(request)}])
-            closing.pop_all()
-            return cls(path, file, key)
+        key = secrets.token_bytes(16)
+        with _reporting(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with _locked(path) as connection:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute("INSERT INTO run VALUES (?, ?, ?)", (_VERSION, key, json.dumps(dict(request))))
+            connection.commit()
+        return cls(path, connection, key)
 
     @classmethod
-    def resume(cls, path: Path, request: Mapping[str, Any]) -> Journal | None:
-        """Open a journal to go on with it; `None` if it was cut off before its header was whole.
+    def resume(cls, path: Path, request: Mapping[str, Any]) -> ResumeLog | None:
+        """Open a resume log to continue it; `None` if the run was killed before it had begun.
 
-        What stands behind the last whole group is cut off.
+        Every row is checked. From the group of the first damaged one on, all rows are removed: their notes have to be
+        tagged again, in the same groups as before.
 
         Raises:
-            OutputError: If it is of another request, another run has it open, or it cannot be written.
+            OutputError: If it is of another request, another run has it open, it is damaged as a whole, or it cannot be
+                written.
         """
-        with _named(path), ExitStack() as closing:
-            file = closing.enter_context(path.open("r+b"))
-            _lock(file, path)
-            header = _parse(file.readline())
-            if header is None:
+        with _locked(path) as connection:
+            if not path.stat().st_size:  # as an unfinished first transaction leaves it, once that is undone
+                connection.close()
                 return None
-            _check_request(header, request, path)
-            journal = cls(path, file, header["key"])
-            journal._skip_finished()
-            closing.pop_all()
-            return journal
+            key, before = _read_run(connection, path)
+            if differing := sorted(name for name in {*before, *request} if before.get(name) != request.get(name)):
+                raise OutputError(
+                    f"{path} is of a run with another {', '.join(differing)}: give the same options again, or {_AGAIN}"
+                )
+            log = cls(path, connection, key)
+            log._check_rows()
+            connection.commit()
+        return log
 
     def digest(self, text: str) -> str:
-        """A digest of a text that says nothing to whoever has not the key, and is another one in every journal."""
+        """A digest of a text that tells nothing without the key, and differs between resume logs."""
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).hexdigest()
 
-    def append(self, entries: Sequence[Entry], counts: Sequence[int]) -> None:
-        """Put down a group of notes as finished; it is on the disk when this returns.
+    def append(self, entries: Sequence[Entry], coverage: Sequence[int]) -> None:
+        """Add the notes of a group; they are on the disk when this returns.
 
         Args:
-            entries: The notes.
-            counts: What they came to; added up in `counts`.
+            entries: The notes, in order.
+            coverage: What these and all notes before them came to; becomes `ResumeLog.coverage`.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If they cannot be written.
         """
-        lines: list[dict[str, Any]] = [_row(entry) for entry in entries]
-        total = _sum(self.counts, counts)
-        with _named(self.path):
-            _write(self._file, [*lines, {"finished": self.finished + len(entries), "counts": total}])
+        rows = []
+        for number, entry in enumerate(entries, start=self.finished + 1):
+            spans = [[span.start, span.end, span.label, span.score] for span in entry.spans]
+            closing_row = {"coverage": list(coverage)} if number == self.finished + len(entries) else {}
+            content = json.dumps({**entry._asdict(), "spans": spans, **closing_row}).encode()
+            rows.append((number, content, self._checksum(number, content)))
+        with _reporting(self.path), self._connection:  # which commits, or takes everything back
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT INTO notes VALUES (?, ?, ?)", rows)
         self.finished += len(entries)
-        self.counts = total
-        self._size = self._file.tell()
+        self.coverage = tuple(coverage)
 
     def entries(self) -> Iterator[Entry]:
         """The finished notes in order, one at a time."""
-        with self.path.open("rb") as file:
-            file.readline()
-            while file.tell() < self._size:
-                row = _parse(file.readline())
-                if row is not None and "number" in row:
-                    yield _entry(row)
-
-    def same(self, entry: Entry, document: Document | None) -> Document:
-        """The note that an entry is about.
-
-        Raises:
-            DataError: If it is another one, or its text is not what it was.
-        """
-        found = "none" if document is None else repr(document.id)
-        if document is None or entry.id != document.id:
-            problem = f"expected {entry.id!r} as note {entry.number}, found {found}"
-        elif entry.digest != self.digest(document.text):
-            problem = f"the text of {entry.id!r} is not what it was"
-        else:
-            return document
-        raise DataError(f"the notes changed since {self.path} was begun: {problem}; start afresh with --overwrite")
+        with _reporting(self.path):
+            for (content,) in self._connection.execute("SELECT content FROM notes ORDER BY number"):
+                row = json.loads(content)
+                spans = tuple(Span(*values) for values in row["spans"])
+                yield Entry(row["id"], row["digest"], spans, row["problem"])
 
     def close(self) -> None:
         """Let others open it."""
-        self._file.close()
+        self._connection.close()
 
-    def _skip_finished(self) -> None:
-        """Find the end of the last whole group, and cut off what follows it."""
-        expected, self._size = 1, self._file.tell()
-        for line in iter(self._file.readline, b""):
-            row = _parse(line)
-            if row is not None and row.get("number") == expected:
-                expected += 1
-            elif row is not None and row.get("finished") == expected - 1:
-                self.finished, self.counts = expected - 1, tuple(row["counts"])
-                self._size = self._file.tell()
-            else:
+    def _checksum(self, number: int, content: bytes) -> bytes:
+        return hashlib.blake2b(b"%d %s" % (number, content), key=self._key, digest_size=16).digest()
+
+    def _check_rows(self) -> None:
+        """Find the last whole group before any damage, and remove what follows it."""
+        rows = self._connection.execute("SELECT number, content, checksum FROM notes ORDER BY number")
+        place, content = 0, b""
+        for place, (number, content, checksum) in enumerate(rows, start=1):
+            if number != place or not isinstance(content, bytes) or checksum != self._checksum(number, content):
                 break
-        self._file.truncate(self._size)
-        self._file.seek(self._size)
+            if coverage := json.loads(content).get("coverage"):
+                self.finished, self.coverage = number, tuple(coverage)
+        if place > self.finished:
+            again = f"note {self.finished + 1} and those after it are tagged again"
+            self.damage = f"{self.path}: the row of {_name_of(place, content)} is damaged: {again}"
+            self._connection.execute("DELETE FROM notes WHERE number NOT BETWEEN 1 AND ?", (self.finished,))
 
 
 def discard(path: Path) -> None:
-    """Remove a journal that no run has open; nothing happens if there is none.
+    """Remove a resume log that no run has open, whatever it holds; nothing happens if there is none.
 
     Raises:
         OutputError: If another run has it open, or it cannot be removed.
     """
-    if not path.exists():
-        return
-    with _named(path):
-        with path.open("r+b") as file:
-            _lock(file, path)
-        path.unlink()
+    with _reporting(path):
+        try:
+            if path.exists():
+                with _locked(path) as connection:
+                    connection.close()
+        except _InUseError:
+            raise
+        except OutputError:  # it is no database, or a damaged one
+            pass
+        path.unlink(missing_ok=True)
+        journal_of(path).unlink(missing_ok=True)
 
 
-def fingerprint(directories: Iterable[Path]) -> str:
-    """A SHA-256 digest over all files of model directories that decide what the models find."""
-    total = hashlib.sha256()
-    for directory in directories:
-        weights = [path for pattern in _WEIGHTS for path in directory.glob(pattern)]
-        others = [directory / name for name in _DECISIVE if (directory / name).is_file()]
-        for path in sorted(others + weights):
-            with path.open("rb") as file:
-                total.update(f"{path.name} {path.stat().st_size}\n".encode())
-                while chunk := file.read(1 << 20):
-                    total.update(chunk)
-    return total.hexdigest()
+def journal_of(path: Path) -> Path:
+    """The file in which SQLite keeps what it needs to undo an unfinished transaction."""
+    return path.with_name(f"{path.name}-journal")
 
 
-def _check_request(header: Mapping[str, Any], request: Mapping[str, Any], path: Path) -> None:
-    """Refuse the journal of another request, naming what differs."""
-    if header.get("journal") != _VERSION or not isinstance(header.get("request"), dict) or "key" not in header:
-        raise OutputError(f"{path} is no journal of this version of cardioner: start afresh with --overwrite")
-    before = header["request"]
-    if differing := sorted(key for key in {*before, *request} if before.get(key) != request.get(key)):
-        raise OutputError(
-            f"{path} is the journal of another request, with another {', '.join(differing)}: "
-            "ask for the same again, or start afresh with --overwrite"
-        )
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    spans = [[span.start, span.end, span.label, span.score] for span in entry.spans]
-    row: dict[str, Any] = {"number": entry.number, "id": entry.id, "digest": entry.digest, "spans": spans}
-    return {**row, "problem": entry.problem} if entry.problem else row
-
-
-def _entry(row: Mapping[str, Any]) -> Entry:
-    spans = tuple(Span(*values) for values in row["spans"])
-    return Entry(row["number"], row["id"], row["digest"], spans, row.get("problem", ""))
-
-
-def _write(file: BinaryIO, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append rows; they are on the disk when this returns."""
-    file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The object on a line; `None` if the line is not whole."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _sum(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
-    return tuple(left + right for left, right in zip(one, other, strict=True)) if one else tuple(other)
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Refuse a journal that another run has open, where the system can tell."""
-    if sys.platform == "win32":
-        return
-    import fcntl  # noqa: PLC0415 - not everywhere
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        taken = True
-    except OSError:  # a file system without locks
-        taken = False
-    else:
-        taken = False
-    if taken:
-        raise OutputError(f"{path} is in use: another run tags the same; wait for it, or stop it")
+class _InUseError(OutputError):
+    """Another run has the resume log open."""
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What the system says against a file, as an error that names it."""
+def _locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database in a transaction, open for this run alone until it is closed, also by an error in the block."""
+    with _reporting(path), ExitStack() as stack:
+        database = f"{path.absolute().as_uri()}?mode=rw"  # never makes a new file, which others could read
+        connection = stack.enter_context(closing(sqlite3.connect(database, uri=True, timeout=0, isolation_level=None)))
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+        stack.pop_all()
+
+
+@contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    """Report what the system or SQLite says about a file in one line that names it."""
     try:
         yield
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    except (sqlite3.Error, UnicodeError) as error:  # the latter where the message of SQLite quotes damage
+        if "locked" in str(error):
+            raise _InUseError(
+                f"{path} is in use: if another run tags to the same output, wait for it or stop it; if none does, its "
+                "file system has no locks: choose another output"
+            ) from error
+        raise OutputError(
+            f"{path} cannot be read or written ({error}): if it is no resume log, or damaged, {_AGAIN}"
+        ) from error
+
+
+def _read_run(connection: sqlite3.Connection, path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The key of a resume log, and what was asked."""
+    schema = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")]
+    if schema == _SCHEMA and connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
+        version, key, request = connection.execute("SELECT * FROM run").fetchone() or (0, b"", "{}")
+        with suppress(TypeError, ValueError):
+            if version == _VERSION:
+                return bytes(key), dict(json.loads(request))
+    raise OutputError(f"{path} is damaged, or no resume log of this version of cardioner: {_AGAIN}")
+
+
+def _name_of(number: int, content: object) -> str:
+    """A note by its number and, where a damaged row still says it, its id."""
+    try:
+        return f"note {number} ({json.loads(content)['id']!r})"  # type: ignore[arg-type]  # refused below
+    except (KeyError, TypeError, ValueError):
+        return f"note {number}"

@@ -19,7 +19,7 @@ from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, Toke
 from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import decode_notes, emissions_of, score_spans
 from cardioner.multiclass.pipeline import runs_of, tag_texts
-from cardioner.prediction.ensemble import Tagger, join
+from cardioner.prediction.ensemble import Tagger, join, models_digest
 from cardioner.prediction.predictor import Predictor
 
 TEXTS = [
@@ -178,3 +178,20 @@ def test_a_mixture_of_averaging_and_uniting_is_refused(save: Callable[..., Path]
         Predictor.from_pretrained(places, device="cpu")
     with pytest.raises(ModelError, match="found none"):
         Predictor.from_pretrained([], device="cpu")
+
+
+def test_a_digest_of_models_changes_with_every_file_that_decides(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        for name in ("config.json", "tokenizer.json", "model.safetensors", "README.md"):
+            (tmp_path / place / name).write_text(name)
+    first, second = tmp_path / "a", tmp_path / "b"
+    alone = models_digest([first])
+    assert alone == models_digest([second])
+    (second / "README.md").write_text("another")
+    assert alone == models_digest([second])
+    seen = {alone, models_digest([first, second])}
+    for name in ("config.json", "tokenizer.json", "model.safetensors", "model-00002-of-00002.safetensors"):
+        (second / name).write_text("another")
+        seen.add(models_digest([second]))
+    assert len(seen) == 6

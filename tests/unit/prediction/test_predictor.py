@@ -1,7 +1,8 @@
-"""The library's door to tagging: in order, a bounded stretch ahead, one bad note alone, and windows as asked."""
+"""Tagging from Python: in order, a bounded stretch ahead, one bad note alone, texts and Documents, windows as asked."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+import cardioner
+from cardioner.data.corpus import Corpus
 from cardioner.data.documents import Document
-from cardioner.errors import ModelError, UsageError
+from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import TokenClassificationModel
 from cardioner.multiclass.inference import batch_tokens_for
@@ -142,6 +145,99 @@ def test_a_note_of_a_million_characters_is_read_to_its_end(tagger: Predictor) ->
     assert predictions.problems == ()
     assert predictions.coverage.characters == len(text) == 1_000_000
     assert {span.end > 990_000 for span in note.spans} == {True, False}
+
+
+# Texts and Documents -------------------------------------------------------------------------------------------------
+
+
+def test_texts_give_spans_and_documents_give_documents_alone_or_together(tagger: Predictor) -> None:
+    texts = [TEXT, "", TEXT * 9]
+    documents = [Document(f"text-{number}", text) for number, text in enumerate(texts, start=1)]
+    expected = list(tagger.predict(documents))
+    assert expected[2].spans
+    assert tagger(documents) == tagger(iter(documents)) == list(tagger.predict(texts)) == expected
+    assert tagger(texts) == tagger(text for text in texts) == [list(document.spans) for document in expected]
+    assert list(tagger.predict([texts[0], *documents[1:]])) == expected
+    assert tagger(Corpus(tuple(documents))) == expected
+    assert tagger([]) == []
+    (alone,) = tagger.predict(documents[2:])
+    assert tagger(documents[2]) == alone
+    assert tagger(TEXT * 9) == list(tagger.predict_text(TEXT * 9)) == list(alone.spans)
+    assert isinstance(tagger.predict_text(""), tuple)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "expected a str, a Document, or a list of them; found NoneType: pass the text as a str, or a Document"),
+        (7, "found int: pass the text"),
+        (b"heart failure", "found bytes: decode it to a str first"),
+        (Path("heart failure.txt"), "found PosixPath: read the file first, or use cardioner predict"),
+        ({"heart failure": 1}, "found dict: "),
+        ({"heart failure"}, "found set: "),
+        ([1, 2], "note 1: expected a str or a Document; found int: "),
+        (["heart failure", None], "note 2: expected a str or a Document; found NoneType: "),
+        ([Document("a", "heart failure"), b"heart failure"], "note 2: .*; found bytes: decode"),
+        ([["heart failure"]], "note 1: .*; found list: "),
+        (["heart failure", Document("a", "heart failure")], "only texts or only Documents; 1 of the 2 notes are texts"),
+    ],
+)
+def test_what_is_no_note_is_refused_in_one_sentence_without_a_word_of_it(
+    given: Any, said: str, tagger: Predictor
+) -> None:
+    doors: list[Callable[[Any], Any]] = [tagger]
+    if "only" not in said:
+        doors.append(lambda notes: list(tagger.predict(notes)))
+    if not isinstance(given, list):
+        doors.append(tagger.predict_text)
+    for door in doors:
+        with pytest.raises(UsageError) as caught:
+            door(given)
+        message = str(caught.value)
+        assert "heart" not in message
+        assert "\n" not in message
+        if door != tagger.predict_text:
+            assert re.search(said, message)
+
+
+def test_one_note_is_no_list_of_notes(tagger: Predictor) -> None:
+    for note in ("heart failure", Document("a", "heart failure")):
+        with pytest.raises(UsageError, match=rf"found one {type(note).__name__}: put it in a list"):
+            tagger.predict(note)  # type: ignore[arg-type]
+
+
+def test_notes_with_the_same_id_are_refused(tagger: Predictor) -> None:
+    for notes in ([Document("a", "x"), Document("a", "y")], [Document("text-2", "x"), "y"]):
+        with pytest.raises(DataError, match=r"documents 1 and 2 have the same id, '.+': each needs its own"):
+            list(tagger.predict(notes))  # type: ignore[arg-type]
+
+
+def test_a_note_that_cannot_be_tagged_is_named_by_a_call(tagger: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(BAD)
+
+    monkeypatch.setattr(predictor_module, "tag_texts", refuse)
+    for notes, said in (([TEXT, "x"], "note 'text-1': its 79 characters"), ("x", "note 'text-1': its 1 character ")):
+        with pytest.raises(DataError, match=said) as caught:
+            tagger(notes)
+        assert BAD not in str(caught.value)
+
+
+def test_labels_and_repr_say_what_a_tagger_is(saved: Path, tagger: Predictor) -> None:
+    loaded = Predictor.from_pretrained(saved, device="cpu", dtype="float32")
+    assert loaded.labels == ("DISEASE", "MEDICATION", "SYMPTOM")
+    assert repr(loaded) == f"Predictor({saved}; labels: DISEASE, MEDICATION, SYMPTOM; device: cpu; dtype: float32)"
+    assert repr(tagger).startswith("Predictor(TokenClassificationModelCRF; labels: ")
+
+
+@pytest.mark.parametrize("load", [cardioner.load, Predictor.from_pretrained])
+def test_models_are_named_by_strings_paths_or_lists_of_them(load: Callable[..., Predictor], saved: Path) -> None:
+    loaded = [load(places, device="cpu") for places in (saved, str(saved), [str(saved), saved], (saved, saved))]
+    for one in loaded[1:]:
+        assert one(TEXT) == loaded[0](TEXT)
+    for wrong in (None, 7, b"model", [saved, None]):
+        with pytest.raises(UsageError, match=r"^a model directory: expected a path, as .*; found "):
+            load(wrong)
 
 
 # Choices -------------------------------------------------------------------------------------------------------------

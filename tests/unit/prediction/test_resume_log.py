@@ -1,76 +1,152 @@
-"""The journal of a long tagging: wherever it was cut off, it goes on from its last whole group."""
+"""The resume log of a long run: it continues from its last whole group, and notices every change to what it holds."""
 
 from __future__ import annotations
 
-import json
+import random
+import shutil
+import sqlite3
 import stat
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cardioner.data.documents import Document, Span
-from cardioner.errors import DataError, OutputError
-from cardioner.prediction.resume_log import Entry, Journal, discard, fingerprint
+from cardioner.data.documents import Span
+from cardioner.errors import OutputError
+from cardioner.prediction.resume_log import Entry, ResumeLog, discard, journal_of
 
 REQUEST = {"model": "ab", "windows": [[128, 16]], "least score": 0.1}
 GROUPS = [
-    [Entry(1, "a", "11", (Span(0, 4, "DRUG", 0.1 + 0.2), Span(2, 9, "É 🫀", 5e-324))), Entry(2, "n\n\u2028", "22")],
-    [Entry(3, "c", "33", problem="its 5 characters could not be tagged (RuntimeError)")],
-    [Entry(4, "\udc80", "44", (Span(0, 1, "X", 1.0),)), Entry(5, "", "55"), Entry(6, "f", "66")],
+    [Entry("a", "11", (Span(0, 4, "DRUG", 0.1 + 0.2), Span(2, 9, "É 🫀", 5e-324))), Entry("n\n\u2028", "22")],
+    [Entry("c", "33", problem="its 5 characters could not be tagged (RuntimeError)")],
+    [Entry("\udc80", "44", (Span(0, 1, "X", 1.0),)), Entry("", "55"), Entry("f", "66")],
 ]
-COUNTS = [(2, 3, 40, 500), (0, 0, 0, 0), (3, 1, 2, 10)]
+COVERAGE = [(2, 3, 40, 500), (2, 3, 40, 500), (5, 4, 42, 510)]
+EVERY = [entry for group in GROUPS for entry in group]
+ENDS = {0: (), 2: COVERAGE[0], 3: COVERAGE[1], 6: COVERAGE[2]}
+"""Where a group ends, and what the notes up to there came to."""
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    """A journal of three groups."""
-    journal = Journal.begin(tmp_path / "j", REQUEST)
-    for entries, counts in zip(GROUPS, COUNTS, strict=True):
-        journal.append(entries, counts)
-    journal.close()
-    return tmp_path / "j"
+    """A resume log of three groups."""
+    log = ResumeLog.begin(tmp_path / "log", REQUEST)
+    for entries, coverage in zip(GROUPS, COVERAGE, strict=True):
+        log.append(entries, coverage)
+    log.close()
+    return tmp_path / "log"
 
 
-def test_what_was_put_down_comes_back(written: Path) -> None:
-    journal = Journal.resume(written, REQUEST)
-    assert journal is not None
-    assert list(journal.entries()) == [entry for group in GROUPS for entry in group]
-    assert (journal.finished, journal.counts) == (6, (5, 4, 42, 510))
-    journal.close()
+@contextmanager
+def resumed(path: Path) -> Iterator[ResumeLog]:
+    log = ResumeLog.resume(path, REQUEST)
+    assert log is not None
+    try:
+        yield log
+    finally:
+        log.close()
 
 
-def test_cut_off_at_any_byte_it_goes_on_from_its_last_whole_group(written: Path) -> None:
-    whole = written.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    ends = [sum(map(len, lines[:count])) for count in (1, 4, 6, 10)]  # behind the header, and behind each group
-    assert ends[-1] == len(whole)
-    for size in range(len(whole) + 1):
-        written.write_bytes(whole[:size])
-        journal = Journal.resume(written, REQUEST)
-        groups = sum(size >= end for end in ends) - 1
-        if groups < 0:
-            assert journal is None
-            continue
-        assert journal is not None
-        assert list(journal.entries()) == [entry for group in GROUPS[:groups] for entry in group]
-        for entries, counts in zip(GROUPS[groups:], COUNTS[groups:], strict=True):
-            journal.append(entries, counts)
-        assert journal.counts == (5, 4, 42, 510)
-        journal.close()
-        assert written.read_bytes() == whole
+def change(path: Path, statement: str, *values: object) -> None:
+    """Change a resume log behind its back."""
+    database = sqlite3.connect(path)
+    with database:
+        database.execute(statement, values)
+    database.close()
 
 
-@pytest.mark.parametrize(
-    "tail", [b"\x00" * 40, b"\x00\n", b"null\n", b'{"number": 9}\n', b'{"finished": 9}\n', b"\xff\n"]
-)
-def test_what_a_failing_disk_leaves_behind_is_cut_off(tail: bytes, written: Path) -> None:
-    whole = written.read_bytes()
-    written.write_bytes(whole + tail)
-    journal = Journal.resume(written, REQUEST)
-    assert journal is not None
-    journal.close()
-    assert (written.read_bytes(), journal.finished) == (whole, 6)
+def test_what_was_appended_comes_back(written: Path) -> None:
+    with resumed(written) as log:
+        assert list(log.entries()) == EVERY
+        assert (log.finished, log.coverage, log.damage) == (6, COVERAGE[-1], "")
+    assert [path.name for path in written.parent.iterdir()] == ["log"]
+
+
+def test_killed_between_two_writes_it_continues_from_its_last_whole_group(tmp_path: Path) -> None:
+    """What lies on the disk is copied whenever SQLite is about to carry a statement out: a kill leaves just that."""
+    log = ResumeLog.begin(tmp_path / "log", REQUEST)
+    copies: list[tuple[Path, int]] = []
+
+    def copy(_: str) -> None:
+        place = tmp_path / f"copy-{len(copies)}"
+        subprocess.run(["cp", "-r", tmp_path / "now", place], check=True)  # no lock of this process is let go
+        copies.append((place / "log", log.finished))
+
+    (tmp_path / "now").mkdir()
+    log.close()
+    (tmp_path / "log").rename(tmp_path / "now" / "log")
+    with resumed(tmp_path / "now" / "log") as log:
+        log._connection.set_trace_callback(copy)
+        for entries, coverage in zip(GROUPS, COVERAGE, strict=True):
+            log.append(entries, coverage)
+        log._connection.set_trace_callback(None)
+    assert len(copies) > 9
+    for path, finished in copies:
+        with resumed(path) as again:
+            assert again.finished == finished
+            assert list(again.entries()) == EVERY[:finished]
+            for entries, coverage in zip(GROUPS, COVERAGE, strict=True):
+                if again.finished < sum(map(len, GROUPS[: GROUPS.index(entries) + 1])):
+                    again.append(entries, coverage)
+            assert list(again.entries()) == EVERY
+
+
+def test_a_file_that_was_cut_or_changed_anywhere_is_noticed_or_gives_what_was_written(written: Path) -> None:
+    whole, dice = written.read_bytes(), random.Random(5)
+    flipped = [(place, 1 << dice.randrange(8)) for place in dice.sample(range(len(whole)), 1500)]
+    damaged = [whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :] for place, bit in flipped]
+    damaged += [whole[:size] for size in [*range(1, 100), *range(100, len(whole), 500)]]
+    refused, mended = [], 0
+    for content in damaged:
+        written.write_bytes(content)
+        try:
+            with resumed(written) as log:
+                assert log.coverage == ENDS[log.finished]
+                assert list(log.entries()) == EVERY[: log.finished]
+                mended += bool(log.damage)
+        except OutputError as error:
+            refused.append(str(error))
+        discard(written)
+    assert all("start again with --overwrite" in message for message in refused)
+    assert len(refused) > 10
+    assert mended > 10
+
+
+@pytest.mark.parametrize(("number", "finished"), [(1, 0), (2, 0), (3, 2), (4, 3), (6, 3)])
+def test_one_changed_letter_is_named_and_its_group_and_all_after_it_are_tagged_again(
+    number: int, finished: int, written: Path
+) -> None:
+    changed = "CAST(replace(CAST(content AS TEXT), 'spans', 'spams') AS BLOB)"
+    change(written, f"UPDATE notes SET content = {changed} WHERE number = ?", number)
+    with resumed(written) as log:
+        assert log.damage.endswith(f"is damaged: note {finished + 1} and those after it are tagged again")
+        assert f"the row of note {number} ({EVERY[number - 1].id!r})" in log.damage
+        assert list(log.entries()) == EVERY[:finished]
+        assert (log.finished, log.coverage) == (finished, ENDS[finished])
+
+
+def test_rows_that_are_missing_or_in_another_order_are_noticed(written: Path, tmp_path: Path) -> None:
+    for number, statement in enumerate(
+        (
+            "DELETE FROM notes WHERE number = 3",
+            "UPDATE notes SET number = 7 WHERE number = 3",
+            "UPDATE notes SET content = 1 WHERE number = 3",
+            "UPDATE notes SET content = (SELECT content FROM notes WHERE number = 2) WHERE number = 3",
+        )
+    ):
+        path = tmp_path / str(number)
+        shutil.copy(written, path)
+        change(path, statement)
+        with resumed(path) as log:
+            assert log.finished == 2
+            assert "note 3" in log.damage
+            assert list(log.entries()) == EVERY[:2]
+            log.append(GROUPS[1], COVERAGE[1])
+        with resumed(path) as log:
+            assert (log.finished, log.damage) == (3, "")
 
 
 @pytest.mark.parametrize(
@@ -80,82 +156,74 @@ def test_what_a_failing_disk_leaves_behind_is_cut_off(tail: bytes, written: Path
 def test_another_request_is_refused_by_what_differs(request_: dict[str, object], said: str, written: Path) -> None:
     before = written.read_bytes()
     with pytest.raises(OutputError, match=said):
-        Journal.resume(written, request_)
+        ResumeLog.resume(written, request_)
     assert written.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "header", [b'{"id": "a", "text": "bisoprolol"}\n', b'{"journal": 99, "key": "", "request": {}}\n']
-)
-def test_a_file_that_is_no_journal_is_refused(header: bytes, tmp_path: Path) -> None:
-    (tmp_path / "j").write_bytes(header)
-    with pytest.raises(OutputError, match="no journal of this version") as caught:
-        Journal.resume(tmp_path / "j", REQUEST)
+@pytest.mark.parametrize("content", [b'{"id": "a", "text": "bisoprolol"}\n' * 99, b"SQLite format 3\x00bisoprolol"])
+def test_a_file_that_is_no_resume_log_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(content)
+    with pytest.raises(OutputError, match="start again with --overwrite") as caught:
+        ResumeLog.resume(tmp_path / "log", REQUEST)
     assert "bisoprolol" not in str(caught.value)
-    assert (tmp_path / "j").read_bytes() == header
+    assert (tmp_path / "log").read_bytes() == content
+    discard(tmp_path / "log")
+    assert not (tmp_path / "log").exists()
 
 
-def test_a_note_is_known_by_its_id_and_text_and_named_without_a_word_of_it(written: Path) -> None:
-    journal = Journal.resume(written, REQUEST)
-    assert journal is not None
-    document = Document("a", "bisoprolol")
-    entry = Entry(1, "a", journal.digest("bisoprolol"))
-    assert journal.same(entry, document) is document
-    for other, said in [
-        (Document("a", "bisoprolol "), "the text of 'a' is not what it was"),
-        (Document("b", "bisoprolol"), "expected 'a' as note 1, found 'b'"),
-        (None, "expected 'a' as note 1, found none"),
-    ]:
-        with pytest.raises(DataError, match=said) as caught:
-            journal.same(entry, other)
-        assert "bisoprolol" not in str(caught.value)
-    journal.close()
+def test_a_resume_log_of_another_version_is_refused(written: Path) -> None:
+    change(written, "UPDATE run SET version = 2")
+    with pytest.raises(OutputError, match="no resume log of this version"):
+        ResumeLog.resume(written, REQUEST)
 
 
-def test_digests_differ_from_journal_to_journal(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_before_it_began_has_no_resume_log(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    assert ResumeLog.resume(tmp_path / "log", REQUEST) is None
+
+
+def test_digests_differ_between_logs_and_only_the_owner_may_read_them(tmp_path: Path) -> None:
     digests = set()
     for name in "ab":
-        journal = Journal.begin(tmp_path / name, REQUEST)
-        digests.add(journal.digest("heart failure"))
+        log = ResumeLog.begin(tmp_path / name, REQUEST)
+        digests.add(log.digest("heart failure"))
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
-        journal.close()
+        log.close()
     assert len(digests) == 2
 
 
-@pytest.mark.parametrize("door", [lambda path: Journal.resume(path, REQUEST), discard])
-def test_one_run_at_a_time_has_it_open(door: Callable[[Path], object], written: Path) -> None:
-    journal = Journal.resume(written, REQUEST)
-    assert journal is not None
-    with pytest.raises(OutputError, match="another run"):
-        door(written)
-    journal.close()
-    opened = door(written)
-    if isinstance(opened, Journal):
+@pytest.mark.parametrize("appended", [False, True])
+@pytest.mark.parametrize("action", ["resume", "discard"])
+def test_one_run_at_a_time_has_it_open_in_this_process_and_in_others(
+    action: str, appended: bool, written: Path
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from cardioner.errors import OutputError\n"
+        "from cardioner.prediction.resume_log import ResumeLog, discard\n"
+        f"try: {'ResumeLog.resume(Path(sys.argv[1]), {})' if action == 'resume' else 'discard(Path(sys.argv[1]))'}\n"
+        "except OutputError as error: print(error)"
+    )
+    here: Callable[[], object] = (
+        (lambda: ResumeLog.resume(written, REQUEST)) if action == "resume" else (lambda: discard(written))
+    )
+    with resumed(written) as log:
+        if appended:
+            log.append([Entry("g", "77")], COVERAGE[-1])
+        with pytest.raises(OutputError, match="another run"):
+            here()
+        there = subprocess.run([sys.executable, "-c", script, written], capture_output=True, text=True, check=True)
+        assert "another run" in there.stdout
+    opened = here()
+    if isinstance(opened, ResumeLog):
         opened.close()
-    assert written.exists() == isinstance(opened, Journal)
+    assert written.exists() == (action == "resume")
 
 
-def test_a_journal_that_is_there_is_not_begun_again(written: Path) -> None:
+def test_a_log_that_is_there_is_not_begun_again_until_it_is_discarded(written: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        Journal.begin(written, REQUEST)
+        ResumeLog.begin(written, REQUEST)
+    journal_of(written).write_bytes(b"left by a kill")
     discard(written)
+    assert list(written.parent.iterdir()) == []
     discard(written)
-    Journal.begin(written, REQUEST).close()
-    assert json.loads(written.read_text())["request"] == REQUEST
-
-
-def test_a_fingerprint_changes_with_every_file_that_decides(tmp_path: Path) -> None:
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        for name in ("config.json", "tokenizer.json", "model.safetensors", "README.md"):
-            (tmp_path / place / name).write_text(name)
-    first, second = tmp_path / "a", tmp_path / "b"
-    alone = fingerprint([first])
-    assert alone == fingerprint([second])
-    (second / "README.md").write_text("another")
-    assert alone == fingerprint([second])
-    seen = {alone, fingerprint([first, second])}
-    for name in ("config.json", "tokenizer.json", "model.safetensors", "model-00002-of-00002.safetensors"):
-        (second / name).write_text("another")
-        seen.add(fingerprint([second]))
-    assert len(seen) == 6
+    ResumeLog.begin(written, REQUEST).close()
