@@ -2,9 +2,9 @@
 
     python tools/contract_matrix.py [OPTIONS OF PIP]
 
-The lowest and the newest supported version save tiny models. Those two and an older one, which sites still run, load
-them, and the golden directories, each version in processes of its own: through the Auto classes where nothing of ours
-can be imported, and through `cardioner.load` where it is supported. All must give the same logits, spans and scores.
+The lowest and the newest supported version save tiny models. These two versions, and an older one that sites still run,
+load them and the golden directories, each version in its own processes: through the Auto classes where cardioner cannot
+be imported, and through `cardioner.load` where it is supported. All must give the same logits, spans and scores.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ PINS = {
         "httpcore==1.0.9",
     ),
 }
-"""What goes before the packages of the environment; the newest version is the one that constraints.txt installed."""
+"""Packages that take precedence over the environment's; the newest version is the one in constraints.txt."""
 
 SAME_RUN, OTHER_MACHINE = 1e-5, 1e-4
-"""How far an answer may be from the saver's own, and a golden directory's from what stands beside it."""
+"""How far an answer may be from that of the process that saved, and from that recorded for a golden directory."""
 
 SAVE = """
 import sys
@@ -59,7 +59,7 @@ make_golden.make_all(Path(sys.argv[3]), kinds, epochs=20)
 
 @dataclass(frozen=True)
 class Row:
-    """A combination: who saved, who loaded, through which door, and what came of it."""
+    """A combination: what saved, what loaded and how, and the result."""
 
     saved: str
     loaded: str
@@ -95,10 +95,10 @@ def main(pip_args: list[str]) -> int:
 
 
 def check_versions() -> str:
-    """The newest version, which is installed.
+    """The newest version, which must be installed.
 
     Raises:
-        SystemExit: If another one is, or if pyproject.toml has another lowest one than this file.
+        SystemExit: If another one is installed, or if the lowest one here is not that of pyproject.toml.
     """
     pinned = re.search(r"^transformers==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     lowest = re.search(r'"transformers>=([\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def folder_of(name: str) -> str:
 
 
 def install(name: str, pins: Iterable[str], pip_args: list[str]) -> None:
-    """Install packages to a folder of their own, unless they are there."""
+    """Install packages into their own folder, unless they are there."""
     folder, wanted = BUILD / name, "\n".join(pins) + "\n"
     done = folder / "pins.txt"
     if done.is_file() and done.read_text(encoding="utf-8") == wanted:
@@ -147,10 +147,10 @@ def load(name: str, door: str, sources: dict[str, dict[str, Any]], place: Path) 
 
 
 def run(arguments: list[str], place: Path, what: str) -> None:
-    """Run a script in a process of its own, in a folder, with nothing to fetch.
+    """Run a script offline in its own process, in a folder.
 
     Raises:
-        SystemExit: With everything that the process complained of, if it fails.
+        SystemExit: With the output of the process, if it fails.
     """
     own = {
         "HF_HOME": str(place / f"hf-{os.urandom(4).hex()}"),
@@ -198,14 +198,14 @@ def compare(saved: str, loaded: str, door: str, *, wanted: dict[str, Any], answe
 
 
 def measure(expected: dict[str, Any], answer: dict[str, Any]) -> tuple[float, str]:
-    """The greatest difference of a logit or a score of one model, and why there is none."""
+    """The greatest difference of a logit or a score of one model, or what prevented the comparison."""
     if "error" in answer:
         print(answer["error"], file=sys.stderr)
         return math.inf, answer["error"].strip().rpartition("\n")[2][:80]
     wanted, found = [note["spans"] for note in expected["notes"]], answer["spans"]
     if places(wanted) != places(found):
         return math.inf, "other spans"
-    attended = torch.tensor(expected["attention_mask"]).bool()  # nobody reads the others, and versions differ there
+    attended = torch.tensor(expected["attention_mask"]).bool()  # the others are padding, where versions differ
     logits = (answer["logits"] - torch.tensor(expected["logits"]))[attended].abs().max()
     return max(logits.item(), (scores(wanted) - scores(found)).abs().max().item()), ""
 

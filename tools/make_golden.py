@@ -3,8 +3,8 @@
     python tools/make_golden.py VERSION
 
 writes `tests/golden/VERSION` with the installed cardioner, which must be that version. A golden directory never
-changes: a version that has one is refused. Beside each directory stands a JSON file of the same name with what its
-model answered: the logits of fixed ids, the spans of a few invented notes; and with a digest of every file.
+changes: a version that has one is refused. Beside each directory is a JSON file of the same name with what its model
+answered: the logits of fixed ids, the spans of a few invented notes; and with a digest of every file.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ MARKED = (
     "Geen {orthopnoe|SYMPTOM}. Ernstige {aortaklepstenose|DISEASE} met {syncope|SYMPTOM}; {metoprolol|MEDICATION}.",
     "No oedema. {Heart failure|DISEASE} with {palpitations|SYMPTOM} at night; {furosemide|MEDICATION} was stopped.",
 )
-"""Invented notes; what stands in braces is a span and its type."""
+"""Invented notes, with spans and their types in braces."""
 
 ASKED = ["Atrial fibrillation since 2019.", "Geen syncope."]
-"""What the logits are of."""
+"""The texts whose logits are recorded."""
 
 Tokenizer = Any
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model: the encoder's family, the head, and what is left of the weights on disk."""
+    """A kind of model: the encoder's family, the head, and the file of its weights."""
 
     family: str
     use_crf: bool = False
@@ -65,7 +65,7 @@ KINDS = {
     "mlp-crf": Kind("roberta", use_crf=True, hidden=(12,), temperature=1.5, extra={"type_vocab_size": 1}),
     "pickle": Kind("electra", use_crf=True, scheme="BIOES", pickled=True, extra={"embedding_size": 8}),
 }
-"""The golden directories of a version. `pickle` has its weights in `pytorch_model.bin` alone."""
+"""The golden directories of a version. `pickle` only has its weights in `pytorch_model.bin`."""
 
 FURTHER = {
     "modernbert": Kind("modernbert", extra={"num_hidden_layers": 2, "global_attn_every_n_layers": 2}),
@@ -84,7 +84,7 @@ FURTHER = {
         "deberta-v2", use_crf=True, temperature=0.8, extra={"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
     ),
 }
-"""What only the contract matrix makes: encoders whose configurations and tokenizers changed between versions."""
+"""Made by the contract matrix only: encoders whose configurations and tokenizers changed between versions."""
 
 
 def notes() -> list[Document]:
@@ -93,7 +93,7 @@ def notes() -> list[Document]:
 
 
 def texts() -> list[str]:
-    """What the finished models are asked about: the notes, one longer than any window, an odd one, and no text."""
+    """What the models tag: the notes, one longer than any window, an odd one, and an empty one."""
     plain = [note.text for note in notes()]
     return [*plain, "\r\n".join(reversed(plain)) * 2, "Atrial flutter 🫀, no dyspnœa;\tSYNCOPE, bisoprolol?", ""]
 
@@ -106,7 +106,7 @@ def make_all(folder: Path, kinds: dict[str, Kind], *, epochs: int = 150) -> None
 
 
 def make(directory: Path, kind: Kind, *, epochs: int) -> None:
-    """Train a tiny model for a moment, save it, and write down beside it what it answers."""
+    """Train a tiny model briefly, save it, and record its answers beside it."""
     torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
     torch.manual_seed(SEED)
     with tempfile.TemporaryDirectory() as name:

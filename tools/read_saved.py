@@ -1,12 +1,13 @@
-"""Read saved directories through one door and write down what their models answer.
+"""Load saved directories in one way and write down what their models answer.
 
-It runs in a process of its own, in a folder that holds `given.pt`, and leaves `found.pt` there. What is given:
+It runs in its own process, reads `given.pt` in the current folder, and writes `found.pt` there. `given.pt` holds:
 
-- `door`: `auto`, the Auto classes and `pipeline`, with nothing of ours to import; or `cardioner`, `cardioner.load`.
-- `first`: a folder whose packages go before those installed, or none.
+- `door`: how to load: by `auto`, the Auto classes and `pipeline`, where cardioner cannot be imported; or by
+  `cardioner`, which is `cardioner.load`.
+- `first`: a folder whose packages take precedence over the installed ones, or none.
 - `directories`: by name, the `path`, `input_ids` and `attention_mask` `(batch, length)`, and the `texts` to tag.
 
-What is found is, by name, the `logits` `(batch, length, tags)`, and per text the `spans` `[start, end, label, score]`;
+`found.pt` holds, by name, the `logits` `(batch, length, tags)`, and per text the `spans` `[start, end, label, score]`;
 or the `error`.
 """
 
@@ -46,7 +47,7 @@ def through_auto(path: str, inputs: dict[str, torch.Tensor], texts: list[str]) -
 
 def through_cardioner(path: str, inputs: dict[str, torch.Tensor], texts: list[str]) -> dict[str, object]:
     """What `cardioner.load` loads and finds."""
-    import cardioner  # noqa: PLC0415 - behind the other door there is none
+    import cardioner  # noqa: PLC0415 - blocked for the Auto classes
 
     predictor = cardioner.load(path, device="cpu")
     with torch.no_grad():
@@ -65,6 +66,6 @@ for name, asked in given["directories"].items():
     inputs = {key: torch.tensor(asked[key]) for key in ("input_ids", "attention_mask")}
     try:
         found[name] = through(asked["path"], inputs, asked["texts"])
-    except Exception:  # noqa: BLE001 - whatever it is, the others are read too
+    except Exception:  # noqa: BLE001 - whatever it is, the others are loaded too
         found[name] = {"error": traceback.format_exc()}
 torch.save({"answers": found, "transformers": transformers.__version__}, "found.pt")

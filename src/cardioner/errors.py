@@ -77,3 +77,8 @@ def listed(names: Iterable[str]) -> str:
 def many(count: int, one: str, several: str = "") -> str:
     """A count and its noun: `1 note`, `2 notes`."""
     return f"{count} {one if count == 1 else several or one + 's'}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or the name of its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

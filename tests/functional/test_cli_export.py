@@ -1,4 +1,4 @@
-"""`cardioner export`: a line for what was made and for each thing that stayed behind, or one complaint."""
+"""`cardioner export`: a line for what was written and for each difference from the model, or one error."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import pytest
 from transformers import AutoModelForTokenClassification
 
 
-def test_a_model_leaves_and_what_stays_behind_is_said(
+def test_a_model_is_exported_and_what_differs_is_said(
     run: Callable[..., Any], opinionated: Callable[..., Path], tmp_path: Path
 ) -> None:
     done = run("export", "hub", opinionated(temperature=2.0), tmp_path / "out")
     assert (done.code, done.out) == (0, "")
-    told = done.err.splitlines()
-    assert "temperature 2 stays behind" in done.err
-    assert any("windows of 32" in line and "8 shared" in line for line in told)
-    assert told[-1].startswith("BertForTokenClassification, no logit further than ")
-    assert told[-1].endswith(str(tmp_path / "out"))
+    message = done.err.splitlines()
+    assert "temperature 2 is not part of the export" in done.err
+    assert any("windows of 32" in line and "8 shared" in line for line in message)
+    assert message[-1].startswith(
+        f"Written: {tmp_path / 'out'}, a BertForTokenClassification whose logits differ by at most"
+    )
     assert len(AutoModelForTokenClassification.from_pretrained(tmp_path / "out").config.id2label) == 7
 
 
-def test_a_crf_cannot_leave(run: Callable[..., Any], saved: Path, tmp_path: Path) -> None:
+def test_a_crf_is_refused(run: Callable[..., Any], saved: Path, tmp_path: Path) -> None:
     done = run("export", "hub", saved, tmp_path / "out")
     assert done.code == 4
     assert "a CRF" in done.error
@@ -63,25 +64,25 @@ def test_export_alone_lists_its_forms(run: Callable[..., Any]) -> None:
 # ONNX ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_leaves_as_onnx_and_what_was_measured_is_said(
+def test_a_model_is_exported_to_onnx_and_what_was_measured_is_said(
     run: Callable[..., Any], opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
 ) -> None:
     model = opinionated(use_crf=True)
     done = run("export", "onnx", model, tmp_path / "out", "--check", corpus / "dev")
     assert (done.code, done.out) == (0, "")
-    told = done.err.splitlines()
-    assert any(re.match(r"spans: of \d+ that the model finds in \d+ notes \d+ are equal", line) for line in told)
-    assert told[-1] == f"Written: {tmp_path / 'out'} (python tag.py NOTES)"
+    message = done.err.splitlines()
+    assert any(re.match(r"spans: \d+ of the \d+ that the model finds in \d+ notes are equal", line) for line in message)
+    assert message[-1] == f"Written: {tmp_path / 'out'} (python tag.py NOTES)"
     before = (tmp_path / "out" / "model.onnx").read_bytes()
     again = run("export", "onnx", model, tmp_path / "out")
     assert (again.code, "already holds an export" in again.error) == (5, True)
     few = run("export", "onnx", model, tmp_path / "out", "--overwrite", "--int8", "--check", corpus / "dev")
-    assert (few.code, "spans in the 2 notes to check" in few.error) == (4, True)
+    assert (few.code, "spans in the notes to check (2)" in few.error) == (4, True)
     assert (tmp_path / "out" / "model.onnx").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "message"),
     [
         (["--int8"], 2, "--check"),
         (["--check", "nowhere"], 3, "nowhere"),
@@ -90,11 +91,11 @@ def test_a_model_leaves_as_onnx_and_what_was_measured_is_said(
 def test_a_mistake_is_answered_before_the_work_begins(
     options: list[str],
     code: int,
-    told: str,
+    message: str,
     run: Callable[..., Any],
     opinionated: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
     done = run("export", "onnx", opinionated(), tmp_path / "out", *options)
-    assert (done.code, told in done.error) == (code, True)
+    assert (done.code, message in done.error) == (code, True)
     assert not list(tmp_path.iterdir())

@@ -177,7 +177,7 @@ def test_overlapping_spans_are_counted_in_one_table(
     notes = write_notes(tmp_path / "notes", [base.with_spans([span, *inner])])
     done = train(folders=("--train", notes))
     assert done.code == 0
-    assert done.err.count("Spans that flat tags do not carry") == 1
+    assert done.err.count("Spans that flat tags cannot express") == 1
     rows = [line.split() for line in done.err.splitlines() if "nested" in line]
     assert [[cell for cell in row if cell.isalnum()] for row in rows] == [
         ["nested", "DISEASE", "1"],

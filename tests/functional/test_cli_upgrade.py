@@ -37,8 +37,8 @@ def test_an_old_model_is_upgraded_and_tags_notes(
 ) -> None:
     done = run("upgrade", old, tmp_path / "new")
     assert (done.code, done.out) == (0, "")
-    for told in ("bert", "16 -> 8 -> 7", "bfloat16", "B-DISEASE", "padding as O", "cross-entropy"):
-        assert told in done.err
+    for message in ("bert", "16 -> 8 -> 7", "bfloat16", "B-DISEASE", "padding labelled as O", "cross-entropy"):
+        assert message in done.err
     tagged = run("predict", tmp_path / "new", corpus / "dev", "--output", tmp_path / "tagged.jsonl", "--device", "cpu")
     assert tagged.code == 0, tagged.err
     assert run("inspect", tmp_path / "new", "--json").json["facts"]["crf"] is True

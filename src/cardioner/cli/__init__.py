@@ -38,13 +38,13 @@ app.add_typer(export)
 
 
 _USAGE_MISTAKE: Any = typer.BadParameter.__mro__[1]
-"""The base of what the parser raises; typer names it in no place that all its releases share."""
+"""The base of the parser's errors; no name of it is the same in all releases of typer."""
 
 
 @app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     """Train, check, share and run entity taggers on clinical notes."""
     if version:
@@ -55,7 +55,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command; a user's error becomes one line on standard error and the exit code of its class."""
+    """Run the command; an error of the user's becomes one line on standard error and the exit code of its class."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = app(standalone_mode=False)
@@ -64,7 +64,7 @@ def main() -> None:
         code = error.exit_code
     except _USAGE_MISTAKE as error:
         where = error.ctx.command_path if error.ctx else app.info.name
-        complain(f"{error.format_message()} ({where} --help lists what there is)")
+        complain(f"{error.format_message()} (see {where} --help)")
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -19,7 +19,7 @@ from cardioner.cli.inputs import (
     TextsOption,
     parse_mapping,
 )
-from cardioner.cli.pages import check_page, tell_of_page
+from cardioner.cli.reports import announce_page, check_page
 from cardioner.errors import DataError, many
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: b
 
     with notices.status("drawing the page"):
         write_report(report, html, ids_only=ids_only, overwrite=overwrite)
-    tell_of_page(html, private=not ids_only and bool(report.examples))
+    announce_page(html, private=not ids_only and bool(report.examples))
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

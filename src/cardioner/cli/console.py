@@ -1,4 +1,4 @@
-"""How every command speaks: tables, progress and complaints on standard error, results on standard output."""
+"""What commands print: results on standard output; tables, progress and errors on standard error."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from cardioner.evaluation import Counts, Scores
-
 if TYPE_CHECKING:
+    from cardioner.evaluation import Counts, Scores
     from cardioner.evaluation.intervals import Interval, Intervals
 
 INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended, as shells have it."""
+"""The exit code of a command that was stopped by Ctrl-C, as in shells."""
 
 TRACEBACK = "CARDIONER_TRACEBACK"
-"""The environment variable that has errors of libraries shown with all they say, which may quote a note."""
+"""The environment variable that shows unexpected errors in full; their messages may quote a note."""
 
 _FRAMES = 4
-"""Places of the code that are told of an unexpected error."""
+"""Places in the code that are shown for an unexpected error."""
 _BREAKING = ("Cc", "Zl", "Zp")
 
 output = Console(soft_wrap=True, highlight=False, emoji=False)
@@ -43,21 +42,21 @@ def complain(message: str) -> None:
 
 
 def tell(message: str) -> None:
-    """A remark, on standard error."""
+    """One line, on standard error."""
     notices.print(Text(message))
 
 
 def unexpected(error: Exception) -> str:
-    """What is told of an error that is no user's: its kind and its place; its message may quote a note."""
+    """An error that the user did not cause: its class and place, without its message, which may quote a note."""
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     return (
-        f"unexpected {type(error).__name__} at {' < '.join(reversed(places[-_FRAMES:]))}; what it says is not shown, "
-        f"as it may quote a note: set {TRACEBACK}=1 in the environment to see all of it"
+        f"unexpected {type(error).__name__} at {' < '.join(reversed(places[-_FRAMES:]))}; its message is not shown, "
+        f"because it may quote a note: set {TRACEBACK}=1 in the environment to see it"
     )
 
 
 def print_json(content: Any) -> None:
-    """JSON alone on standard output, the same bytes for the same content."""
+    """Print JSON on standard output: the same bytes for the same content."""
     typer.echo(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False))
 
 
@@ -66,8 +65,8 @@ def table(
 ) -> Table:
     """A table whose first `left` columns are text and whose others are figures; cells are never read as markup.
 
-    Control characters are shown as escapes. Only behind the first column a newline begins a new line of its cell: ids
-    and names there go through `plain`. The last `totals` rows stand below a line.
+    Control characters are shown as escapes. A newline starts a new line in its cell, except in the first column. A line
+    separates the last `totals` rows from the others.
     """
     made = Table(title=Text(plain(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
@@ -86,7 +85,7 @@ def _shown(cell: Any, place: int) -> str:
 
 
 def plain(text: str) -> str:
-    """A text on one line: control characters and breaks of lines as escapes."""
+    """A text on one line: control characters and line breaks as escapes."""
     return "".join(
         character.encode("unicode_escape").decode() if unicodedata.category(character) in _BREAKING else character
         for character in text
@@ -94,14 +93,14 @@ def plain(text: str) -> str:
 
 
 def score_table(title: str, scores: Scores, intervals: Intervals | None = None) -> Table:
-    """Strict precision, recall and F1 per type, micro and macro; with the interval of F1 if there is one."""
+    """Strict precision, recall and F1 per type, micro and macro, with the interval of F1 if there is one."""
     strict = scores.strict
     rows: list[list[Any]] = [[name, *_figures(counts)] for name, counts in strict.per_type.items()]
     macro = strict.macro
     rows += [["micro", *_figures(strict.micro)], ["macro", macro.precision, macro.recall, macro.f1, "", "", ""]]
     columns = ["type", "precision", "recall", "F1", "gold", "predicted", "correct"]
     if intervals is not None:
-        columns[4:] = ["F1, 95 %", "gold", "predicted"]  # one column less: 80 characters are soon full
+        columns[4:] = ["F1, 95 %", "gold", "predicted"]  # one column less, to fit into 80 characters
         places = [f"per_type/{name}" for name in strict.per_type] + ["micro", "macro"]
         for row, place in zip(rows, places, strict=True):
             row[4:] = [interval_text(intervals.of("strict", place, "f1")), *row[4:6]]
@@ -114,13 +113,13 @@ def interval_text(interval: Interval) -> str:
 
 
 def loss_table(losses: Mapping[tuple[str, str], int]) -> Table:
-    """Training spans that tags cannot carry as they are."""
+    """Training spans that tags cannot express exactly."""
     rows = [(kind, plain(label), count) for (kind, label), count in sorted(losses.items())]
-    return table("Spans that flat tags do not carry as they are", ("why", "type", "spans"), rows, left=2)
+    return table("Spans that flat tags cannot express exactly", ("reason", "type", "spans"), rows, left=2)
 
 
 def count_table(title: str, counts: Counter[str]) -> Table:
-    """Remarks and how often each holds."""
+    """Issues and how often each occurs."""
     return table(title, ("what", "count"), sorted(counts.items()))
 
 
@@ -131,7 +130,7 @@ def _figures(counts: Counts) -> tuple[Any, ...]:
 
 @contextmanager
 def progress_bars() -> Iterator[Stages]:
-    """Progress bars on standard error, one a stage."""
+    """Progress bars on standard error, one per stage."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -144,15 +143,15 @@ def progress_bars() -> Iterator[Stages]:
 
 
 class Stages:
-    """Progress of several named stages; one that starts again replaces its finished bar."""
+    """Progress of several named stages; a stage that starts again replaces its finished bar."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int | None, *, speed: str = "") -> None:
-        """Show how far a stage is; of one without a total, how much is done; and in words how fast it goes."""
-        if stage not in self._tasks:  # what is done by now is not counted for the speed
+        """Show how much of a stage is done, of which total if it is known, and how fast it goes, in words."""
+        if stage not in self._tasks:  # what is already done does not count for the speed
             self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done, speed=speed)
         task = self._tasks[stage]
         if done < self._progress.tasks[self._progress.task_ids.index(task)].completed:
@@ -161,7 +160,7 @@ class Stages:
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Show that something without steps goes on."""
+        """Show that something without steps is running."""
         task = self._progress.add_task(what, total=None, speed="")
         try:
             yield
@@ -170,7 +169,7 @@ class Stages:
 
 
 def quieten() -> None:
-    """Silence the progress bars and notices of libraries: this command has its own."""
+    """Silence the progress bars and messages of libraries: commands have their own."""
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - slow, and needed only here
 
     transformers_logging.set_verbosity_error()

@@ -22,7 +22,7 @@ from cardioner.cli.inputs import (
     read_parts,
     read_spans,
 )
-from cardioner.cli.pages import check_page, tell_of_page
+from cardioner.cli.reports import announce_page, check_page
 from cardioner.data.formats import ReadOptions
 from cardioner.errors import many
 from cardioner.evaluation import CRITERIA, Evaluation, Pairing
@@ -102,7 +102,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
             names = (gold.name, predicted.name)
             write_report(found, html, ids_only=ids_only, names=names, overwrite=overwrite)
-        tell_of_page(html, private=not ids_only and any(pair.text for pair in found.pairing.pairs))
+        announce_page(html, private=not ids_only and any(pair.text for pair in found.pairing.pairs))
 
 
 def _training(path: Path | None, encoding: str) -> list[Document] | None:

@@ -1,4 +1,4 @@
-"""`cardioner export`: ways to leave."""
+"""`cardioner export`: models for people who do not have cardioner."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import typer
 from cardioner.cli.console import notices, quieten, tell
 from cardioner.cli.inputs import BY_DEFAULT, read_parts
 
-export = typer.Typer(name="export", help="Write a model in a form that needs no cardioner.")
+export = typer.Typer(name="export", help="Write a model in a form that runs without cardioner.")
 
 
 @export.callback(invoke_without_command=True)
 def forms(context: typer.Context) -> None:
-    """Write a model in a form that needs no cardioner."""
+    """Write a model in a form that runs without cardioner."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @export.command()
 def hub(
-    model: Annotated[Path, typer.Argument(metavar="DIR", help="The model directory: a linear head, no CRF.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The model directory, with a linear head and without a CRF.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in OUT.")] = False,
 ) -> None:
-    """Turn a model into the encoder family's own token classifier of transformers, which runs no code of ours.
+    """Export a model as the encoder family's own class in transformers, which needs no code from cardioner.
 
-    Its logits are compared with the model's; unless they are equal nothing is written. What cannot travel is said.
+    Nothing is written unless its logits equal the model's. What differs from the model is listed.
 
     Example: cardioner export hub model hub-model
     """
@@ -37,27 +39,29 @@ def hub(
         from cardioner.interop.hub import export_hub  # noqa: PLC0415 - imports torch
 
         done = export_hub(model, target, overwrite=overwrite)
-    for remark in done.remarks:
-        tell(remark)
-    tell(f"{done.kind}, no logit further than {done.difference:.1g} from the model's: {done.directory}")
+    for warning in done.warnings:
+        tell(warning)
+    tell(f"Written: {done.directory}, a {done.kind} whose logits differ by at most {done.difference:.1g}")
 
 
 @export.command()
 def onnx(
-    model: Annotated[Path, typer.Argument(metavar="DIR", help="The model directory; a CRF and an MLP head may be.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The model directory, with any head, with or without a CRF.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise the weights to 8 bits; needs --check.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Reduce the weights to 8 bits; needs --check.")] = False,
     check: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Notes in any format, annotated or not, to compare the spans in."),
+        typer.Option(metavar="PATH", help="Notes to compare the spans in: any format, annotated or not."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in OUT.")] = False,
 ) -> None:
-    """Turn a model into an ONNX graph with a small tagger that needs onnxruntime, numpy and tokenizers alone.
+    """Export a model as an ONNX graph with a small tagger that only needs onnxruntime, numpy and tokenizers.
 
-    Nothing is written unless it finds the model's spans: no logit may differ by more than 0.0001 and every span must be
-    the same, in the notes of --check and in a few made up for it. With --int8 spans move: in the notes of --check those
-    found must agree with the model's by 0.98 or more (F1), and the model must find 50 or more.
+    Nothing is written unless it tags as the model does: no logit may differ by more than 0.0001, and every span must be
+    the same, in the notes of --check and in a few made-up ones. With --int8 some spans change: those found in the notes
+    of --check must agree with the model's by at least 0.98 (F1), and the model must find at least 50 there.
 
     Example: cardioner export onnx model onnx-model --int8 --check dev
     """

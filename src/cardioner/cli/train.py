@@ -14,8 +14,8 @@ import typer
 from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
 from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.pages import check_page, tell_of_page
 from cardioner.cli.parts import Parts, Places, labels_of, parse_weights, parse_widths, warn_of_overlap
+from cardioner.cli.reports import announce_page, check_page
 from cardioner.cli.train_config import ConfigOption, settle
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
@@ -150,7 +150,7 @@ def _train_one(
         from cardioner.reports.training import write_training_report  # noqa: PLC0415 - draws plots
 
         write_training_report(record, run.html, overwrite=options.overwrite)
-        tell_of_page(run.html, private=False)
+        announce_page(run.html, private=False)
     return record
 
 

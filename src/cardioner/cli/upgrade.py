@@ -19,18 +19,18 @@ def upgrade(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in NEW.")] = False,
 ) -> None:
-    """Bring a model of the original CardioNER into today's form, with equal logits.
+    """Convert a model of the original CardioNER to the current form, with equal logits.
 
-    Nothing in OLD is run or changed, and nothing is fetched.
+    Nothing in OLD is run or changed, and nothing is downloaded.
 
     Example: cardioner upgrade old-model model
     """
     with notices.status("reading the old model"):
         quieten()
-        from cardioner.interop.legacy import upgrade as bring  # noqa: PLC0415 - imports torch
+        from cardioner.interop import legacy  # noqa: PLC0415 - imports torch
 
-        found = bring(old, new, backbone=backbone, overwrite=overwrite)
+        found = legacy.upgrade(old, new, backbone=backbone, overwrite=overwrite)
     notices.print(table(f"Found in {old}", ("", ""), found.facts.items(), left=2))
-    for note in found.notes:
-        tell(f"note: {plain(note)}")
+    for warning in found.warnings:
+        tell(f"warning: {plain(warning)}")
     tell(f"Model: {new}")

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph with what it takes to tag notes without torch, transformers and cardioner."""
+"""A model as an ONNX graph, with all that is needed to tag notes without torch, transformers and cardioner."""
 
 from __future__ import annotations
 
@@ -11,49 +11,57 @@ from pathlib import Path
 from typing import Any
 
 from cardioner import __version__
-from cardioner._io import grant_default_permissions, publish, staging
+from cardioner._io import staging
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, OutputError, UsageError
-from cardioner.interop.onnx_card import onnx_card
-from cardioner.interop.onnx_check import Agreement, agreement, made_up_notes
-from cardioner.interop.onnx_graph import BOUND, DATA, GRAPH, greatest_difference, quantize, size_of, write_graph
-from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
+from cardioner.interop.cards import onnx_card
+from cardioner.interop.exports import check_place, custom_class, greatest_difference, publish_export
+from cardioner.interop.onnx_check import BOUND, Agreement, agreement, made_up_notes
+from cardioner.interop.onnx_graph import DATA, GRAPH, quantize, size_of, write_graph
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CARD, TRAINING_ARGS
+from cardioner.model_dir.layout import CARD, TOKENIZER, TRAINING_ARGS
 from cardioner.model_dir.load import existing, read_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
 
 SHARE = 0.98
-"""The least agreement, on the notes of `check`, of the spans that 8-bit weights find with the model's."""
+"""The least agreement (F1) with the model's spans that 8-bit weights must reach, in the notes of `check`."""
 
 LEAST_SPANS = 50
-"""How many spans the model must find in these notes for the share to say something."""
+"""How many spans the model must find in these notes for the agreement to mean something."""
 
 SETTINGS = "settings.json"
-TOKENIZER = "tokenizer.json"
 FORMAT = 1
 """The version of `settings.json` and of the code that reads it."""
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-_FILES = Path(__file__).parent / "onnx_files"
+_RUNNER = Path(__file__).parent / "onnx_files"
 _SHARED = Path(__file__).parents[1] / "multiclass"
-_CODE = (_FILES / "tag.py", _FILES / "viterbi.py", _SHARED / "windows.py", _SHARED / "tagging.py")
-_NAMES = {GRAPH, DATA, SETTINGS, TOKENIZER, CARD, *(path.name for path in _CODE)}
-_LEFT_BY_PYTHON = "__pycache__"
+_FOLDER = "tagger"
+_CODE = {
+    "tag.py": _RUNNER / "tag.py",
+    **{f"{_FOLDER}/{name}": _RUNNER / name for name in ("__init__.py", "viterbi.py")},
+    **{f"{_FOLDER}/{name}": _SHARED / name for name in ("encoding.py", "windows.py", "tagging.py")},
+}
+"""The code of an export, and what each of its files is a copy of."""
+_STALE = (DATA, "viterbi.py", "windows.py", "tagging.py")
+"""What an earlier export, of version 0.2.0 too, may have left that this one does not replace."""
+_OWN = {GRAPH, SETTINGS, TOKENIZER, CARD, *_CODE, *_STALE}
+_PASSED = (".", "__pycache__")
+"""How the names of other files and folders begin that may lie in an export."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxExport:
-    """What an export wrote, and what was measured before.
+    """What an export wrote, and what was measured.
 
     Attributes:
         directory: Where it is.
         size: Bytes of the graph and its weights.
         float_size: Bytes of the same in float32.
         difference: The greatest difference of a logit from the model's, over random windows.
-        agreement: Of the spans with the model's, over the notes to check, or notes made up here.
-        remarks: What did not travel.
+        agreement: Of its spans with the model's, in the notes to check, and in made-up ones.
+        warnings: What differs from the original model.
     """
 
     directory: Path
@@ -61,124 +69,108 @@ class OnnxExport:
     float_size: int
     difference: float
     agreement: Agreement
-    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """What was measured, a line each, and what did not travel."""
+        """What was measured and what differs from the original model, a line each."""
         found, smaller = self.agreement, f" ({self.float_size:,} in float32)" if self.size != self.float_size else ""
-        ties = f"; in {found.ties} of the notes they differ between tags that score the same" if found.ties else ""
+        ties = f"; {found.ties} notes differ between tags that score the same" if found.ties else ""
         return (
-            f"spans: of {found.found} that the model finds in {found.notes} notes {found.equal} are equal, "
-            f"agreement {found.share:.4f}{ties}",
-            f"logits: none further than {self.difference:.1g} from the model's in float32",
+            f"spans: {found.equal} of the {found.found} that the model finds in {found.notes} notes are equal, "
+            f"agreement (F1) {found.share:.4f}{ties}",
+            f"logits: at most {self.difference:.1g} from the model's in float32",
             f"size: {self.size:,} bytes{smaller}",
-            *self.remarks,
+            *self.warnings,
         )
 
 
 def export_onnx(
-    directory: Path, out: Path, *, check: Sequence[Document] = (), int8: bool = False, overwrite: bool = False
+    directory: str | Path,
+    out: str | Path,
+    *,
+    check: Sequence[Document] = (),
+    int8: bool = False,
+    overwrite: bool = False,
 ) -> OnnxExport:
     """Write a model directory as one that onnxruntime, numpy and tokenizers run, with the same spans.
 
     Args:
-        directory: A model directory; not one with a class of its own.
+        directory: A model directory, without a class of its own.
         out: Where to write; it is written whole or not at all.
         check: Notes, annotated or not, in which both must find the same spans.
-        int8: Whether to quantise the weights to 8 bits. Then the spans found in `check` may move a little: the strict
-            F1 of its spans against the model's must be `SHARE` or more.
+        int8: Whether to quantise the weights to 8 bits. Then spans may differ a little: in `check`, their strict F1
+            against the model's must be `SHARE` or more.
         overwrite: Whether an earlier export there may be replaced.
 
     Raises:
         UsageError: If a package is missing, or `int8` comes without `check`.
-        ModelError: If the directory is no whole model, its encoder cannot be written as ONNX, or the export computes
-            other logits or finds other spans than the model.
+        ModelError: If the directory is not a whole model, its encoder cannot be written as ONNX, or the export gives
+            other logits or spans than the model.
         OutputError: If `out` holds something else, lies in `directory`, or cannot be written.
     """
-    _check_installed()
+    directory, out = existing(directory), Path(out)
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise UsageError(f'export onnx needs {" and ".join(missing)}: pip install "cardioner[onnx]"')
     if int8 and not check:
-        raise UsageError("8-bit weights move spans: name notes to check them on (--check PATH), annotated or not")
-    _check_out(existing(directory), out, overwrite=overwrite)
+        raise UsageError("8-bit weights change spans: name notes to check them in (--check PATH), annotated or not")
+    _check_out(directory, out, overwrite=overwrite)
     model, tokenizer, config = read_model_dir(directory, device="cpu", accept=_check_source)
-    remarks = _remarks(config, int8=int8)
+    warnings = _warnings(config, int8=int8)
     model.config.inference_dtype = "float32"  # what the graph computes in, and is compared with
     model = model.float()
     with staging(out) as stage:
         _write_files(model, tokenizer, stage)
         write_graph(model, stage)
-        done = OnnxExport(
-            out, *_checked(model, tokenizer, stage, [document.text for document in check], int8=int8), remarks
-        )
+        measured = _checked(model, tokenizer, stage, [document.text for document in check], int8=int8)
+        done = OnnxExport(out, *measured, warnings)
         precision = "with 8-bit weights" if int8 else "in float32"
         record = read_json(directory / TRAINING_ARGS)
         card = onnx_card(config, record, precision=precision, checked=done.figures)
         (stage / CARD).write_text(card, encoding="utf-8")
-        _publish(stage, out)
+        publish_export(stage, out, stale=_STALE, key=SETTINGS)
     return done
 
 
-def _check_installed() -> None:
-    """Refuse to begin without the packages that export and run a graph.
-
-    Raises:
-        UsageError: Naming them.
-    """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(f'export onnx needs {" and ".join(missing)}: pip install "cardioner[onnx]"')
-
-
 def _check_source(directory: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a class that is not ours: what it does beyond its logits would not travel.
-
-    Raises:
-        ModelError: Naming it.
-    """
-    if tags_in_its_own_way(config) or own_file(config):
+    """Refuse a class of the user's own."""
+    if own := custom_class(config):
         raise ModelError(
-            f"{directory} has a class of its own, {own_file(config) or config.get('custom_model_type')}, whose code "
-            "would not travel: share the directory as it is"
+            f"{directory} has a class of its own, {own}, whose code an ONNX graph cannot hold: share the model "
+            "directory itself"
         )
 
 
 def _check_out(directory: Path, out: Path, *, overwrite: bool) -> None:
-    """Refuse a place that holds something, or that would change the model itself.
-
-    Raises:
-        OutputError: Naming what is in the way.
-    """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: expected a directory to write to")
-    if out.resolve().is_relative_to(directory.resolve()):
-        raise OutputError(f"{out} lies in the model directory {directory}: choose a place outside of it")
-    standing = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    other = [name for name in standing if name not in _NAMES and name != _LEFT_BY_PYTHON and not name.startswith(".")]
-    if other:
-        raise OutputError(f"{out} holds {other[0]}, which is no part of an export: choose another directory")
-    if not overwrite and _NAMES.intersection(standing):
+    """Refuse a place that holds something else, or that would change the model itself."""
+    check_place(directory, out)
+    files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    ours = [path for path in files if path.as_posix() in _OWN]
+    others = [path for path in files if path not in ours and not any(part.startswith(_PASSED) for part in path.parts)]
+    if others:
+        raise OutputError(f"{out} holds {others[0]}, which is not part of an export: choose another directory")
+    if ours and not overwrite:
         raise OutputError(f"{out} already holds an export: choose another directory, or pass --overwrite")
 
 
 def _write_files(model: TokenClassificationModel, tokenizer: Any, stage: Path) -> None:
-    """Write what the graph is run with: the tokenizer, the settings, the code."""
+    """Write what runs the graph: the tokenizer, the settings, the code."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     (stage / TOKENIZER).write_text(tokenizer.backend_tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
     settings = json.dumps(_settings(model, tokenizer), indent=2, ensure_ascii=False, allow_nan=False)
     (stage / SETTINGS).write_text(settings + "\n", encoding="utf-8")
-    for source in _CODE:
+    (stage / _FOLDER).mkdir()
+    for name, source in _CODE.items():
         text = source.read_text(encoding="utf-8")
-        text = re.sub(r"^from cardioner\.(?:\w+\.)*(\w+) import", r"from \1 import", text, flags=re.MULTILINE)
-        (stage / source.name).write_text(text, encoding="utf-8")
+        text = re.sub(
+            r"^from cardioner\.(?:\w+\.)*(\w+) import", rf"from {_FOLDER}.\1 import", text, flags=re.MULTILINE
+        )
+        (stage / name).write_text(text, encoding="utf-8")
 
 
 def _settings(model: TokenClassificationModel, tokenizer: Any) -> dict[str, Any]:
-    """The content of `settings.json`.
-
-    Raises:
-        ModelError: If a score of the CRF is no number.
-    """
+    """The content of `settings.json`."""
     config, plan = model.config, plan_windows(model.config, tokenizer)
     return {
         "format": FORMAT,
@@ -196,87 +188,78 @@ def _crf(model: TokenClassificationModel) -> dict[str, Any]:
     """The scores of the CRF, and which transitions are legal.
 
     Raises:
-        ModelError: If a score is no number.
+        ModelError: If a score is not a number.
     """
     crf = model.crf
     legal = crf.legal or legal_transitions(model.config.tags)
     scores = {"start": crf.start_transitions, "transitions": crf.transitions, "end": crf.end_transitions}
     if not all(bool(value.isfinite().all()) for value in scores.values()):
-        raise ModelError("the CRF holds scores that are no numbers: train the model again")
+        raise ModelError("the CRF holds scores that are not numbers: train the model again")
     return {**{name: value.tolist() for name, value in scores.items()}, "legal": legal._asdict()}
 
 
-def _remarks(config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:
-    """What stays behind, and what is otherwise."""
-    remarks = []
+def _warnings(config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:
+    """What differs from the original model."""
+    warnings = []
     if config.inference_dtype != "float32":
-        instead = "8-bit weights take its place" if int8 else "it computes in float32"
-        remarks.append(f"the wish to compute the encoder in {config.inference_dtype} stays behind: {instead}")
-    if int8:
-        remarks.append(
-            "with 8-bit weights what is computed is rounded by its range in the whole batch: which notes are tagged "
-            "together can move a span"
+        instead = "it has 8-bit weights instead" if int8 else "it computes in float32"
+        warnings.append(
+            f"the setting to compute the encoder in {config.inference_dtype} is not part of the export: {instead}"
         )
-    return tuple(remarks)
+    if int8:
+        warnings.append(
+            "with 8-bit weights, values are rounded by their range in the whole batch: which notes are tagged together "
+            "can change a span"
+        )
+    return tuple(warnings)
 
 
 def _checked(
     model: TokenClassificationModel, tokenizer: Any, stage: Path, texts: Sequence[str], *, int8: bool
 ) -> tuple[int, int, float, Agreement]:
-    """Sizes, the greatest difference of a logit, and the agreement of spans; with 8-bit weights in the end.
+    """Check the graph in float32; then, if asked, reduce it to 8 bits and check it again.
+
+    Returns:
+        Its size and its size in float32, the greatest difference of a logit, and the agreement of spans.
 
     Raises:
-        ModelError: If logits or spans are further from the model's than the bounds allow.
+        ModelError: If logits or spans differ more from the model's than the bounds allow.
     """
     from cardioner.interop.onnx_files.tag import Tagger  # noqa: PLC0415 - needs onnxruntime
 
     tagger, padding = Tagger(stage), tokenizer.pad_token_id or 0
     difference = greatest_difference(model, tagger.logits, padding=padding)
-    if not difference <= BOUND:  # no number compares as greater
-        family = model.config.encoder_config["model_type"]
+    if not difference <= BOUND:  # a difference that is not a number is refused too
         raise ModelError(
-            f"the {family} encoder computes something else in ONNX: logits differ by {difference:.1e}, and {BOUND:.0e} "
-            "is the most: share the directory as it is"
+            f"the {model.config.encoder_config['model_type']} encoder computes other logits in ONNX: they differ by "
+            f"{difference:.1e} (at most {BOUND:.0e}); share the model directory itself"
         )
     found = agreement(model, tokenizer, tagger, [*made_up_notes(), *(() if int8 else texts)], exact=True)
     if found.moved:
         raise ModelError(
             f"spans differ from the model's in {found.moved} of {found.notes} notes ({found.equal} of {found.found} "
-            "are equal): share the directory as it is"
+            "are equal): share the model directory itself"
         )
     float_size = size_of(stage)
-    if not int8:
-        return float_size, float_size, difference, found
-    quantize(stage)
-    tagger = Tagger(stage)
-    difference = greatest_difference(model, tagger.logits, padding=padding)
-    found = agreement(model, tokenizer, tagger, texts, exact=False)
-    _check_quantized(found)
+    if int8:
+        quantize(stage)
+        tagger = Tagger(stage)
+        difference = greatest_difference(model, tagger.logits, padding=padding)
+        found = agreement(model, tokenizer, tagger, texts, exact=False)
+        _check_quantized(found)
     return size_of(stage), float_size, difference, found
 
 
 def _check_quantized(found: Agreement) -> None:
-    """Refuse 8-bit weights that find other spans, and notes too few to tell.
-
-    Raises:
-        ModelError: With the figures.
-    """
+    """Refuse 8-bit weights that find other spans, and notes with too few spans to judge by."""
     if found.found < LEAST_SPANS:
         raise ModelError(
-            f"the model finds {found.found} spans in the {found.notes} notes to check: name notes in which it finds "
-            f"{LEAST_SPANS} or more"
+            f"the model finds {found.found} spans in the notes to check ({found.notes}): name notes in which it finds "
+            f"at least {LEAST_SPANS}"
         )
     if found.share < SHARE:
         raise ModelError(
-            f"8-bit weights move spans: of {found.found} that the model finds in {found.notes} notes and {found.other} "
-            f"that they find {found.equal} are equal, an agreement (F1) of {found.share:.4f}, and {SHARE} is the "
-            "least: export without --int8"
+            f"8-bit weights change too many spans: the model finds {found.found} in {found.notes} notes, the export "
+            f"{found.other}, and {found.equal} are equal: an agreement (F1) of {found.share:.4f}, at least {SHARE} is "
+            "needed: export without --int8"
         )
-
-
-def _publish(stage: Path, out: Path) -> None:
-    """Move a finished export to its place; the graph's weights of an earlier one go."""
-    grant_default_permissions(stage)
-    (out / SETTINGS).unlink(missing_ok=True)
-    (out / DATA).unlink(missing_ok=True)
-    publish(stage, out, sorted(path.name for path in stage.iterdir()), key=SETTINGS)

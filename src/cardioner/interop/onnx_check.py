@@ -1,4 +1,4 @@
-"""Whether an export finds the spans that the model finds: on notes of the user's, or on a few made up here."""
+"""Whether an export finds the spans that the model finds, in notes of the user's or in a few made-up ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from cardioner.errors import ModelError
-from cardioner.interop.onnx_graph import BOUND
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import decode_notes, emissions_of
 from cardioner.multiclass.pipeline import tag_texts
@@ -17,6 +16,9 @@ from cardioner.multiclass.windows import in_groups
 
 if TYPE_CHECKING:
     from cardioner.interop.onnx_files.tag import Tagger
+
+BOUND = 1e-4
+"""How far a logit of the float32 graph may be from the model's."""
 
 _SENTENCES = (
     "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d.\r\n",
@@ -40,8 +42,8 @@ class Agreement(NamedTuple):
         found: How many spans the model found in them.
         other: How many the export found.
         equal: How many of these have the same edges and type as one of the model's.
-        ties: In how many notes they differ because two sequences of tags are equally good.
-        moved: In how many notes they differ otherwise.
+        ties: How many notes differ because two sequences of tags are equally good.
+        moved: How many notes differ for another reason.
     """
 
     notes: int = 0
@@ -82,32 +84,26 @@ def agreement(model: Any, tokenizer: Any, tagger: Tagger, texts: Iterable[str], 
     """
     total = Agreement()
     for group in in_groups(texts, len):
-        _check_sub_tokens(tokenizer, tagger, group)
-        ours, theirs = tag_texts(model, tokenizer, group), tagger.tag(group)
-        for text, own, other in zip(group, ours, theirs, strict=True):
-            one, two = ({(span.start, span.end, span.label) for span in spans} for spans in (own, other))
-            tie = exact and one != two and _tied(model, tokenizer, tagger, text)
-            total = total.plus(
-                Agreement(1, len(one), len(two), len(one & two), ties=int(tie), moved=int(one != two and not tie))
+        if other := sum(
+            one != two for one, two in zip(encode_notes(tokenizer, group), tagger.encode(group), strict=True)
+        ):
+            raise ModelError(
+                f"tokenizer.json alone gives other sub-tokens than the model's tokenizer in {other} of {len(group)} "
+                "notes: share the model directory itself"
             )
+        for text, ours, theirs in zip(group, tag_texts(model, tokenizer, group), tagger.tag(group), strict=True):
+            one, two = ({(span.start, span.end, span.label) for span in spans} for spans in (ours, theirs))
+            tie = exact and one != two and _tied(model, tokenizer, tagger, text)
+            differs = one != two and not tie
+            total = total.plus(Agreement(1, len(one), len(two), len(one & two), ties=int(tie), moved=int(differs)))
     return total
-
-
-def _check_sub_tokens(tokenizer: Any, tagger: Tagger, texts: Sequence[str]) -> None:
-    """Refuse a tokenizer that needs transformers to do what it does."""
-    pairs = zip(encode_notes(tokenizer, texts), tagger.encode(texts), strict=True)
-    if other := sum(tuple(one) != tuple(two) for one, two in pairs):
-        raise ModelError(
-            f"tokenizer.json alone gives other sub-tokens than the model's tokenizer in {other} of {len(texts)} notes: "
-            "share the directory as it is"
-        )
 
 
 def _tied(model: Any, tokenizer: Any, tagger: Tagger, text: str) -> bool:
     """Whether the export's tags are as good as the model's, by the model's own scores, up to the bound of a logit.
 
-    If no logit differs by more than the bound, the scores of two sequences can change places only where they are
-    closer than twice the bound for each position at which they differ.
+    If no logit differs by more than the bound, two sequences can change places only where their scores are closer than
+    twice the bound for each position at which they differ.
     """
     (emissions,) = emissions_of(model, tokenizer, encode_notes(tokenizer, [text]))
     (ours,) = decode_notes(model, [emissions])

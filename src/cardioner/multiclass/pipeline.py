@@ -8,49 +8,25 @@ This file travels with every saved model and imports only the files that travel 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from transformers import TokenClassificationPipeline
 
 from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
 from .inference import decode_notes, emissions_of, score_spans
 from .precision import set_precision
-from .tagging import Run, run_offsets, to_runs, trim_offsets
+from .tagging import Entity, Run, entities_in, runs_in
 from .windows import Coverage, in_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-class Entity(NamedTuple):
-    """A predicted span: characters, half-open, into the note's text, its type and its probability."""
-
-    start: int
-    end: int
-    label: str
-    score: float
-
-
 def runs_of(model: Any, note: EncodedNote, tags: list[int], special: SpecialIds) -> list[tuple[Run, tuple[int, int]]]:
     """A note's entities in decoded tags: their sub-tokens, and the characters these cover, at least one."""
-    opening = len(special.opening)
-    names_of = model.config.id2label  # looked up once: a configuration is slow to ask
-    names = [names_of[tag] for tag in tags[opening : opening + len(note.ids)]]
-    runs = [(run, run_offsets(run, note.offsets)) for run in to_runs(names)]
-    return [(run, offsets) for run, offsets in runs if offsets[0] < offsets[1]]
-
-
-def entities_of(
-    note: EncodedNote, runs: Sequence[tuple[Run, tuple[int, int]]], scores: Sequence[float]
-) -> list[Entity]:
-    """Spans in the order of the text; where two sub-tokens share a character, the first span has it."""
-    entities: list[Entity] = []
-    for (run, (start, end)), score in zip(runs, scores, strict=True):
-        free = max(start, entities[-1].end) if entities else start
-        ((begin, stop),) = trim_offsets(note.text, [(free, max(free, end))])
-        if begin < stop:
-            entities.append(Entity(begin, stop, run.label, score))
-    return entities
+    opening, names = len(special.opening), model.config.id2label
+    return runs_in([names[tag] for tag in tags[opening : opening + len(note.ids)]], note.offsets)
 
 
 def tag_texts(
@@ -66,15 +42,9 @@ def tag_texts(
     notes = encode_notes(tokenizer, texts)
     emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance)
     tags = decode_notes(model, emissions, viterbi=viterbi)
-    special = plan_windows(model.config, tokenizer).special
-    opening = len(special.opening)
-    runs = [runs_of(model, note, row, special) for note, row in zip(notes, tags, strict=True)]
-    spans = [
-        [(run.first + opening, row[run.first + opening : run.stop + opening]) for run, _ in found]
-        for found, row in zip(runs, tags, strict=True)
-    ]
-    scores = score_spans(model, emissions, spans)
-    return [entities_of(*note) for note in zip(notes, runs, scores, strict=True)]
+    opening = len(plan_windows(model.config, tokenizer).special.opening)
+    read = [(note.text, note.offsets) for note in notes]
+    return entities_in(read, tags, model.config.id2label, partial(score_spans, model, emissions), opening=opening)
 
 
 class CardioNERPipeline(TokenClassificationPipeline):

@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
 OUTSIDE = "O"
 
@@ -61,6 +61,15 @@ class Run(NamedTuple):
     first: int
     stop: int
     label: str
+
+
+class Entity(NamedTuple):
+    """A predicted span: characters, half-open, into the note's text, its type and its probability."""
+
+    start: int
+    end: int
+    label: str
+    score: float
 
 
 def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -158,6 +167,53 @@ def run_offsets(run: Run, offsets: Sequence[tuple[int, int]]) -> tuple[int, int]
     """The characters a run covers, half-open; equal numbers if its sub-tokens hold nothing but white space."""
     pieces = [(start, end) for start, end in offsets[run.first : run.stop] if start < end]
     return (pieces[0][0], pieces[-1][1]) if pieces else (0, 0)
+
+
+def runs_in(names: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tuple[Run, tuple[int, int]]]:
+    """Entities in the tags of a note: their sub-tokens, and the characters that these cover, at least one."""
+    runs = [(run, run_offsets(run, offsets)) for run in to_runs(names)]
+    return [(run, covered) for run, covered in runs if covered[0] < covered[1]]
+
+
+def entities_in(
+    notes: Sequence[tuple[str, Sequence[tuple[int, int]]]],
+    tags: Sequence[Sequence[int]],
+    names: Mapping[int, str],
+    score: Callable[[list[list[tuple[int, list[int]]]]], Sequence[Sequence[float]]],
+    *,
+    opening: int = 0,
+) -> list[list[Entity]]:
+    """Turn the tags of many notes into spans, in the order of the text.
+
+    Args:
+        notes: Per note its text and the characters of each sub-token, trimmed.
+        tags: Per note the tag ids of its rows: those of the special ids before it, of its sub-tokens, and of the
+            special ids behind it.
+        names: Tags by id.
+        score: Gives the probability of each span, from its first row and its tag ids, note by note.
+        opening: How many special rows stand before the sub-tokens.
+    """
+    found = [
+        runs_in([names[tag] for tag in row[opening : opening + len(offsets)]], offsets)
+        for (_, offsets), row in zip(notes, tags, strict=True)
+    ]
+    spans = [
+        [(run.first + opening, list(row[run.first + opening : run.stop + opening])) for run, _ in runs]
+        for runs, row in zip(found, tags, strict=True)
+    ]
+    scored = zip(notes, found, score(spans), strict=True)
+    return [_entities(text, runs, scores) for (text, _), runs, scores in scored]
+
+
+def _entities(text: str, runs: Sequence[tuple[Run, tuple[int, int]]], scores: Sequence[float]) -> list[Entity]:
+    """The spans of a note; where two sub-tokens share a character, the first span has it."""
+    entities: list[Entity] = []
+    for (run, (start, end)), score in zip(runs, scores, strict=True):
+        free = max(start, entities[-1].end) if entities else start
+        ((begin, stop),) = trim_offsets(text, [(free, max(free, end))])
+        if begin < stop:
+            entities.append(Entity(begin, stop, run.label, score))
+    return entities
 
 
 def repair(tags: Sequence[str], label_set: Container[str] = ()) -> tuple[list[str], int]:

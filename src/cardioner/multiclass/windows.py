@@ -112,3 +112,22 @@ def in_groups(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
             group, characters = [], 0
     if group:
         yield group
+
+
+def in_batches(items: Iterable[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:
+    """Group items of similar size, the smallest first, so that none is padded more than it needs.
+
+    Args:
+        items: What is computed together, in any order.
+        size: The size of one.
+        budget: Most that a batch may hold, each of its items padded to the largest; a larger item is a batch of its
+            own.
+    """
+    batch: list[T] = []
+    for item in sorted(items, key=size):
+        if batch and (len(batch) + 1) * size(item) > budget:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch

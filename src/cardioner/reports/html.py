@@ -1,4 +1,4 @@
-"""How a page is made and written: what it needs, its templates and their filters, the colours of entity types."""
+"""How a page is made and written: what it needs, its templates and their filters, tables, colours of entity types."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner._io import writing
-from cardioner.errors import UsageError
+from cardioner.errors import UsageError, many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from markupsafe import Markup
+
+    from cardioner.evaluation.scores import Counts
 
 COLOURS = (
     "#1d5b9e", "#a8430b", "#2d6a2d", "#8a2d86", "#a3222f", "#00676b", "#6b4f00", "#4b4fa8", "#7a3b5c", "#4a5a2a",
@@ -22,7 +24,13 @@ COLOURS = (
 """Of types in order; white text on each of them, and each of them on white, has a contrast of at least 4.5 to 1."""
 
 LINES = ("solid", "double", "dashed", "dotted")
-"""Of types in order: they tell types apart that share a colour."""
+"""Of types in order: they distinguish types that share a colour."""
+
+SCORE_COLUMNS = ("precision", "recall", "F1")
+COUNT_COLUMNS = ("matched", "wrong", "missed")
+
+SHOWN = 50
+"""Most rows of a list on a page."""
 
 
 class TypeStyle(NamedTuple):
@@ -39,8 +47,26 @@ class TypeStyle(NamedTuple):
     line: str
 
 
+class Table(NamedTuple):
+    """A table on a page.
+
+    Attributes:
+        columns: What heads each column.
+        rows: Cells: texts, numbers, `None`, or pairs of a figure and what stands in small print below it.
+        left: How many columns, the first ones, are text; the others are figures.
+        total: Whether the last row is the sum of the others.
+        highlighted: A row that stands out, counted from 0.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    left: int = 1
+    total: bool = False
+    highlighted: int | None = None
+
+
 def check_installed() -> None:
-    """Refuse to begin without what draws a page.
+    """Refuse to begin without the packages that draw a page.
 
     Raises:
         UsageError: Saying what to install.
@@ -82,7 +108,9 @@ def render_page(package: str, **values: Any) -> str:
         undefined=StrictUndefined,
     )
     environment.filters |= {"verbatim": _verbatim, "figure": _figure, "hash_source": _hash_source}
-    return environment.get_template("report.html.j2").render(values)
+    environment.filters |= {"score": score_text, "many": many}
+    environment.tests["pair"] = lambda value: isinstance(value, tuple)
+    return environment.get_template("report.html.j2").render(shown=SHOWN, **values)
 
 
 def write_page(page: str, path: Path, *, overwrite: bool = False) -> None:
@@ -105,12 +133,27 @@ def _verbatim(text: str) -> Markup:
 
 
 def _figure(value: Any) -> str:
-    """A number as people read it."""
+    """A number as people read it; a text as it is."""
     if value is None:
         return "–"
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return f"{value:,}"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+
+
+def score_text(value: float | None) -> str:
+    """A score with four digits."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def score_cells(counts: Counts) -> tuple[str, str, str]:
+    """Precision, recall and F1."""
+    return score_text(counts.precision), score_text(counts.recall), score_text(counts.f1)
+
+
+def count_cells(counts: Counts) -> tuple[float, float, float]:
+    """How many spans are matched, wrong and missed."""
+    return counts.true_positives, counts.false_positives, counts.false_negatives
 
 
 def _hash_source(script: str) -> str:

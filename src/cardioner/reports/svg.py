@@ -10,12 +10,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from markupsafe import Markup
 
 SHADES = ("#1f4e79", "#b85c00", "#3d7a3d", "#7a3d7a", "#555555", "#a03030")
 """Of the series of a plot, in order."""
+
+FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+"""What scores are called in a plot."""
+
+_ROWS = 30
+"""Most entity types in a plot of bars."""
 
 _WIDTH = 7.2
 _STYLE: dict[Any, Any] = {
@@ -51,26 +57,72 @@ def draw(plots: Mapping[str, Callable[[], Any]]) -> dict[str, Markup]:
             return {name: Markup(_svg(made, name)) for name, made in figures.items()}  # noqa: S704 - it escapes names
 
 
-def new_figure(rows: float) -> tuple[Any, Any]:
+def new_figure(rows: float, title: str = "") -> tuple[Any, Any]:
     """A figure as wide as a page, and its axes.
 
     Args:
         rows: Inches of its height, beside one for title and axis.
+        title: What stands above it.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow
 
     figure = Figure(figsize=(_WIDTH, 1.0 + rows), layout="constrained")
-    return figure, figure.subplots()
+    axes = figure.subplots()
+    axes.set_title(title, loc="left")
+    return figure, axes
+
+
+def legend(figure: Any, columns: int) -> None:
+    """Explain the series of a plot below it."""
+    figure.legend(loc="outside lower left", ncols=columns, frameon=False)
+
+
+def whole_numbers(*axes: Any) -> None:
+    """Have marks on an axis stand at whole numbers only."""
+    for axis in axes:
+        axis.get_major_locator().set_params(integer=True)
+
+
+def most_frequent(counts: Mapping[str, int], title: str, most: int = _ROWS) -> tuple[list[str], str]:
+    """The most frequent types, the most frequent first, and the title of a plot of them."""
+    labels = sorted(counts, key=lambda label: (-counts[label], label))
+    more = len(labels) - most
+    return labels[:most], f"{title} (the {most} most frequent types; {more} more)" if more > 0 else title
+
+
+def grouped_bars(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]) -> tuple[Any, Any]:
+    """A figure with a group of horizontal bars for each type, the first one on top, and its axes.
+
+    Args:
+        title: What stands above it.
+        labels: The types.
+        series: The name and the values of each colour, a value per type.
+    """
+    height = 0.8 / len(series)
+    figure, axes = new_figure(len(labels) * max(0.3, 0.18 * len(series)), title)
+    for index, (name, values) in enumerate(series):
+        rows = [row - 0.4 + height * (index + 0.5) for row in range(len(labels))]
+        axes.barh(rows, values, height * 0.9, color=SHADES[index % len(SHADES)], label=name)
+    name_rows(axes, labels)
+    if len(series) > 1:
+        legend(figure, 3)
+    return figure, axes
+
+
+def name_rows(axes: Any, labels: Sequence[str]) -> None:
+    """Name the rows of a plot, the first one on top."""
+    axes.set_yticks(range(len(labels)), [short(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
 
 
 def short(name: str, *, most: int = 40) -> str:
-    """A name of at most so many characters: the end of a path tells more than its beginning."""
+    """A name of at most so many characters, without its beginning: the end of a path says more."""
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself that fonts lack a letter of a type's name, or that the home folder cannot hold a cache."""
+    """Silence warnings about letters that a font lacks, or a home folder that cannot hold a cache."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -83,7 +135,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _svg(figure: Any, name: str) -> str:
-    """The figure's SVG element, whose ids are its own on a page with several."""
+    """The figure's SVG element; no other one on the page has its ids."""
     from matplotlib import rc_context  # noqa: PLC0415 - an extra, and slow
 
     target = io.StringIO()

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.reports import cut
+from cardioner.data.highlight import cut
 
 
 def random_note(seed: int) -> Document:

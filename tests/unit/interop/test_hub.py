@@ -1,4 +1,4 @@
-"""A model leaves as its encoder family's own class: equal logits and spans without our code, or nothing at all."""
+"""A model exported as its encoder family's own class: equal logits and spans without our code, or nothing at all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def saved(make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: 
 
 
 def loaded(out: Path) -> Any:
-    """As a stranger loads it."""
+    """The export, loaded with plain transformers."""
     return AutoModelForTokenClassification.from_pretrained(out, trust_remote_code=False).eval()
 
 
@@ -165,8 +165,8 @@ def test_the_card_has_metadata_scores_and_how_to_read_and_cut(
     assert (metadata["library_name"], metadata["pipeline_tag"]) == ("transformers", "token-classification")
     assert "| test (3) | DISEASE | 1.000 | 1.000 | 1.000 |" in card
     assert "| test (3) | all | 1.000 | 1.000 | 1.000 |" in card
-    for told in ("Encoder: tiny (bert)", "follows nothing of its type opens a span", "windows of 32", "argmax"):
-        assert told in card
+    for message in ("Encoder: tiny (bert)", "follows nothing of its type opens a span", "windows of 32", "argmax"):
+        assert message in card
     assert "Not scored" not in card
 
 
@@ -180,33 +180,33 @@ def test_scores_of_another_shape_spoil_no_export(
     assert "| test (unknown) | all | unknown | unknown | unknown |" in card_of(tmp_path / "out")
 
 
-def test_what_cannot_travel_is_said_in_the_card_too(saved: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_differs_is_said_in_the_card_too(saved: Callable[..., Path], tmp_path: Path) -> None:
     done = export_hub(saved(temperature=1.5, inference_dtype="bfloat16", scheme="BIOES"), tmp_path / "out")
-    assert [word for word in ("temperature 1.5 ", "bfloat16", "BIOES") if word not in " ".join(done.remarks)] == []
-    assert [remark for remark in done.remarks if remark not in card_of(tmp_path / "out")] == []
+    assert [word for word in ("temperature 1.5 ", "bfloat16", "BIOES") if word not in " ".join(done.warnings)] == []
+    assert [warning for warning in done.warnings if warning not in card_of(tmp_path / "out")] == []
     assert {entity["entity"][:2] for entity in snippet_of(tmp_path / "out")("No chest pain, no oedema.")} <= {
         *("B-", "I-", "E-", "S-")
     }
 
 
-def test_what_is_as_usual_is_not_remarked_on(saved: Callable[..., Path], tmp_path: Path) -> None:
-    (remark,) = export_hub(saved(), tmp_path / "out").remarks
-    assert remark.startswith("Notes of more than 32 sub-tokens must be cut")
+def test_of_a_usual_model_only_the_windows_are_warned_about(saved: Callable[..., Path], tmp_path: Path) -> None:
+    (warning,) = export_hub(saved(), tmp_path / "out").warnings
+    assert warning.startswith("Cut notes of more than 32 sub-tokens yourself")
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"use_crf": True}, "has a CRF"),
         ({"classifier_hidden_layers": [8]}, "an MLP head"),
-        ({"family": "modernbert"}, "another head than one linear layer .*head.dense.weight"),
+        ({"family": "modernbert"}, "a head other than one linear layer .*head.dense.weight"),
     ],
 )
 def test_what_the_familys_class_has_not_is_refused(
-    settings: dict[str, Any], told: str, saved: Callable[..., Path], tmp_path: Path
+    settings: dict[str, Any], message: str, saved: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = saved(**settings)
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         export_hub(source, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert nothing_left(tmp_path)
@@ -237,7 +237,7 @@ def test_logits_that_differ_are_refused_and_nothing_is_written(
         return weights | {"classifier.bias": weights["classifier.bias"] + 1e-4}
 
     monkeypatch.setattr(hub, "_renamed", disturbed)
-    with pytest.raises(ModelError, match=r"logits differ by 1\.0e-04"):
+    with pytest.raises(ModelError, match=r"other logits .* differ by 1\.0e-04"):
         export_hub(source, tmp_path / "out")
     assert nothing_left(tmp_path)
 

@@ -206,11 +206,11 @@ def test_viterbi_gives_the_tags_of_pytorch_crf_wherever_these_are_legal(
     assert [decoded[row] for row, _ in legal] == [tags for _, tags in legal]
 
 
-def test_an_untrained_crf_is_told(make_old: MakeOld, tmp_path: Path) -> None:
-    notes = upgrade(make_old(crf=True).place, tmp_path / "new").notes
-    assert any("cross-entropy" in note for note in notes)
-    assert any("looks untrained" in note for note in notes)
-    assert any("padding as O" in note for note in notes)
+def test_an_untrained_crf_is_warned_about(make_old: MakeOld, tmp_path: Path) -> None:
+    warnings = upgrade(make_old(crf=True).place, tmp_path / "new").warnings
+    assert any("cross-entropy" in warning for warning in warnings)
+    assert any("looks untrained" in warning for warning in warnings)
+    assert any("padding labelled as O" in warning for warning in warnings)
 
 
 def test_a_sequential_of_one_linear_layer_is_a_simple_head(
@@ -322,7 +322,7 @@ def drop_word_embeddings(weights: dict[str, torch.Tensor]) -> None:
     weights.pop("roberta.embeddings.word_embeddings.weight")
 
 
-def add_a_stranger(weights: dict[str, torch.Tensor]) -> None:
+def add_another_weight(weights: dict[str, torch.Tensor]) -> None:
     weights["crf.temperature"] = torch.ones(1)
 
 
@@ -350,57 +350,57 @@ def add_a_tag(weights: dict[str, torch.Tensor]) -> None:
     weights["classifier.weight"], weights["classifier.bias"] = torch.zeros(8, 16), torch.zeros(8)
 
 
-def name_the_encoder_otherwise(weights: dict[str, torch.Tensor]) -> None:
+def give_the_encoder_another_name(weights: dict[str, torch.Tensor]) -> None:
     for key in [key for key in weights if key.startswith("roberta.")]:
         weights[f"module.{key}"] = weights.pop(key)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (drop_word_embeddings, r"missing: backbone\.embeddings\.word_embeddings\.weight"),
-        (add_a_stranger, r"unexpected: crf\.temperature"),
+        (add_another_weight, r"unexpected: crf\.temperature"),
         (cut_a_bias, r"misshapen: backbone\.encoder\.layer\.1\.output\.dense\.bias \(3,\), expected \(16,\)"),
-        (count_in_integers, r"not of real numbers: classifier\.bias"),
+        (count_in_integers, r"not floating-point numbers: classifier\.bias"),
         (drop_the_head, r"expected a head .* found none"),
         (drop_the_crf, r"missing: crf\.transitions"),
         (add_a_tag, "scores 8 tags, config.json names 7: an early CardioNER"),
         (write_on_the_terminal, "control characters"),
-        (name_the_encoder_otherwise, "one of the names roberta, backbone, bert, found classifier, crf, module"),
+        (give_the_encoder_another_name, "one of the names roberta, backbone, bert, found classifier, crf, module"),
     ],
 )
 def test_weights_of_another_model_are_named(
-    change: Callable[[dict[str, torch.Tensor]], Any], told: str, make_old: MakeOld, tmp_path: Path
+    change: Callable[[dict[str, torch.Tensor]], Any], message: str, make_old: MakeOld, tmp_path: Path
 ) -> None:
     old = make_old(crf=True)
     old.edit_weights(change)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         upgrade(old.place, tmp_path / "new")
     assert not (tmp_path / "new" / "config.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"hidden_size": 10**9}, "misshapen"),
-        ({"hidden_size": -16}, "makes no model"),
+        ({"hidden_size": -16}, "no model can be built"),
         ({"num_hidden_layers": 10**12}, "do not fit the"),
-        ({"num_attention_heads": 0}, "makes no"),
+        ({"num_attention_heads": 0}, "can be built from"),
         ({"id2label": {"0": "O", "1": "O"}}, "name each tag once"),
         ({"id2label": {"0": "O", "2": "B-X"}}, "name each tag once"),
         ({"label2id": {"O": 1}}, "disagree"),
         ({"classifier_hidden_layers": [4]}, r"hidden layers of \[4\]"),
         ({"problem_type": "multi_label_classification"}, "only multiclass models"),
-        ({"model_type": "cardioner_multiclass"}, "today's form already"),
+        ({"model_type": "cardioner_multiclass"}, "already in the current form"),
         ({"model_type": "no-such-family"}, "hf download"),
     ],
 )
 def test_configurations_that_lie_are_refused(
-    changed: dict[str, Any], told: str, make_old: MakeOld, tmp_path: Path
+    changed: dict[str, Any], message: str, make_old: MakeOld, tmp_path: Path
 ) -> None:
     old = make_old()
     old.edit_config(**changed)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         upgrade(old.place, tmp_path / "new")
 
 
@@ -485,10 +485,10 @@ def test_folders_that_hold_no_model_are_named(make_old: MakeOld, tmp_path: Path)
         upgrade(make_old().place, tmp_path / "new", backbone=tmp_path)
 
 
-def test_tags_that_are_not_bio_and_weights_that_are_not_read_are_told(make_old: MakeOld, tmp_path: Path) -> None:
+def test_tags_that_are_not_bio_and_weights_that_are_not_read_give_warnings(make_old: MakeOld, tmp_path: Path) -> None:
     old = make_old()
     torch.save(old.model.state_dict(), old.place / "pytorch_model.bin")
     old.edit_config("label2id", id2label={str(index): f"LABEL_{index}" for index in range(7)}, class_weights=[1.0])
-    notes = " ".join(upgrade(old.place, tmp_path / "new").notes)
-    for told in ("the tags must be O", "pytorch_model.bin was not read", "class_weights do not fit"):
-        assert told in notes
+    warnings = " ".join(upgrade(old.place, tmp_path / "new").warnings)
+    for message in ("the tags must be O", "pytorch_model.bin was not read", "class_weights do not fit"):
+        assert message in warnings

@@ -10,9 +10,18 @@ from pathlib import Path
 import pytest
 
 from cardioner.errors import OutputError, UsageError
-from cardioner.reports import COLOURS, LINES, check_installed, draw, new_figure, short, type_styles, write_page
 from cardioner.reports import html as page
-from cardioner.reports.html import _figure, _hash_source, _verbatim
+from cardioner.reports.html import (
+    COLOURS,
+    LINES,
+    _figure,
+    _hash_source,
+    _verbatim,
+    check_installed,
+    type_styles,
+    write_page,
+)
+from cardioner.reports.svg import draw, new_figure, short
 
 
 def luminance(colour: str) -> float:

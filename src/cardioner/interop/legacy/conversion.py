@@ -1,4 +1,4 @@
-"""An old model in today's form: the same weights under today's names."""
+"""A model of the original CardioNER in the current form: the same weights under the current names."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError, UsageError, listed
-from cardioner.interop.legacy.old import (
+from cardioner.errors import ModelError, UsageError, first_line, listed
+from cardioner.interop.legacy.directory import (
     BUILDING,
-    Old,
+    LegacyModel,
     encoder_of,
-    first_line,
     labels_of,
     lacking_in,
     list_under,
-    read_old,
+    read_legacy_model,
     tokenizer_of,
 )
 from cardioner.model_dir.encoder import max_positions
@@ -34,75 +33,74 @@ from cardioner.training.options import TrainingOptions
 
 _ENCODER_NAMES = ("roberta", "backbone", "bert")
 _MOST_NUMBERED = 1 << 24
-"""Most numbers in what an encoder counts and does not learn, such as its positions."""
+"""Most numbers that an encoder may hold besides its weights, such as its positions."""
 _LINEAR = re.compile(r"classifier\.(\d+)\.weight")
 
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What an old directory was found to hold.
+    """What a directory of the original CardioNER holds.
 
     Attributes:
         facts: Names and values, in the order to show them.
-        notes: What whoever uses the model should know.
+        warnings: What the model's users should know.
     """
 
     facts: dict[str, str]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-def upgrade(old: Path, new: Path, *, backbone: Path | None = None, overwrite: bool = False) -> Upgrade:
-    """Write a model that the original CardioNER saved as a model directory of today, in float32.
+def upgrade(
+    old: str | Path, new: str | Path, *, backbone: str | Path | None = None, overwrite: bool = False
+) -> Upgrade:
+    """Write a model that the original CardioNER saved as a current model directory, in float32.
 
     Args:
         old: The old directory; it is not changed.
         new: Where to write.
-        backbone: A folder with the encoder's `config.json`, for models that do not hold it, and with a tokenizer.
+        backbone: A folder with the encoder's `config.json` and tokenizer, for models that lack these.
         overwrite: Whether a model in `new` may be replaced.
 
     Raises:
-        ModelError: If it is no such directory, holds more than weights, lacks some or has others, or if the encoder's
-            configuration or the tokenizer is not at hand. Nothing is fetched.
+        ModelError: If `old` is not such a directory, holds more than weights, lacks some or has others, or if the
+            encoder's configuration or the tokenizer is not on this machine. Nothing is downloaded.
+        UsageError: If `backbone` is not an encoder's folder.
         OutputError: If `new` cannot be written.
     """
+    old, new = Path(old), Path(new)
     check_output(new, overwrite=overwrite)
-    read = read_old(old, backbone)
-    encoder = encoder_of(read)
-    labels = labels_of(read)
-    weights = _renamed(read, labels)
-    tokenizer = tokenizer_of(read, encoder)
-    config = _new_config(read, weights, encoder=encoder, labels=labels)
-    model = _loaded(read, weights, config)
+    source = read_legacy_model(old, Path(backbone) if backbone else None)
+    encoder, labels = encoder_of(source), labels_of(source)
+    weights = _renamed(source, labels)
+    tokenizer = tokenizer_of(source, encoder)
+    config = _new_config(source, weights, encoder=encoder, labels=labels)
+    model = _build(source, weights, config)
     write_model_dir(model, tokenizer, new)
-    kinds = {str(value.dtype).removeprefix("torch.") for value in read.weights.values() if value.is_floating_point()}
+    kinds = {str(value.dtype).removeprefix("torch.") for value in source.weights.values() if value.is_floating_point()}
     facts = {
-        "encoder": f"{encoder['model_type']}, configured by {read.backbone if lacking_in(read.config) else old}",
+        "encoder": f"{encoder['model_type']}, configured by {source.backbone if lacking_in(source.config) else old}",
         "head": " -> ".join(map(str, [model.config.build_encoder_config().hidden_size, *_widths(weights)])),
         "crf": "yes" if model.uses_crf else "no",
-        "weights": f"{read.file}, {' and '.join(sorted(kinds))}, written as float32",
+        "weights": f"{source.file}, {' and '.join(sorted(kinds))}, written as float32",
         "labels": ", ".join(labels.tags),
         "windows": f"{config.window_length} sub-tokens, {config.window_context} of context",
     }
-    return Upgrade(facts, (*_notes(read, labels, crf=model.uses_crf), *inspect(new).warnings))
+    return Upgrade(facts, (*_warnings(source, labels, crf=model.uses_crf), *inspect(new).warnings))
 
 
-def _renamed(read: Old, labels: LabelSet) -> dict[str, Tensor]:
-    """The weights by today's names; what no logit depends on is left out.
-
-    Raises:
-        ModelError: If the encoder has no name that is known, or the head is none that the original built.
-    """
-    groups = {name.partition(".")[0] for name in read.weights}
-    family = str(read.config.get("model_type")).replace("-", "_")
+def _renamed(source: LegacyModel, labels: LabelSet) -> dict[str, Tensor]:
+    """The weights under their current names, without those that no logit depends on."""
+    groups = {name.partition(".")[0] for name in source.weights}
+    family = str(source.config.get("model_type")).replace("-", "_")
     encoders = sorted(groups & {*_ENCODER_NAMES, family, family.partition("_")[0]})
     if len(encoders) != 1:
         raise ModelError(
-            f"{read.place / read.file}: expected the encoder's weights under one of the names "
+            f"{source.weights_file}: expected the encoder's weights under one of the names "
             f"{', '.join(_ENCODER_NAMES)}, found {listed(groups)}"
         )
-    head = _head_layers(read)
+    head = _head_layers(source)
     renamed = {}
-    for name, value in read.weights.items():
+    for name, value in source.weights.items():
         group, _, rest = name.partition(".")
         if group == encoders[0] and (rest.startswith("pooler.") or rest == "embeddings.position_ids"):
             continue
@@ -112,44 +110,44 @@ def _renamed(read: Old, labels: LabelSet) -> dict[str, Tensor]:
     rows, tags = _widths(renamed)[-1], len(labels.tags)
     if rows != tags:
         extra = ": an early CardioNER gave its CRF one tag more than it named" if rows == tags + 1 else ""
-        raise ModelError(f"{read.place / read.file}: the head scores {rows} tags, {CONFIG} names {tags}{extra}")
+        raise ModelError(f"{source.weights_file}: the head scores {rows} tags, {CONFIG} names {tags}{extra}")
     return renamed
 
 
-def _head_layers(read: Old) -> dict[str, str]:
-    """Old names of the head's linear layers to today's."""
-    numbers = sorted(int(found[1]) for name in read.weights if (found := _LINEAR.fullmatch(name)))
-    if "classifier.weight" in read.weights and not numbers:
+def _head_layers(source: LegacyModel) -> dict[str, str]:
+    """The old names of the head's linear layers, and the current ones."""
+    numbers = sorted(int(found[1]) for name in source.weights if (found := _LINEAR.fullmatch(name)))
+    if "classifier.weight" in source.weights and not numbers:
         return {"classifier": "classifier"}
     if numbers in ([0], [1]):  # a Sequential of one linear layer, perhaps behind a dropout
         return {f"classifier.{numbers[0]}": "classifier"}
     if len(numbers) < 2 or numbers != list(range(0, 3 * len(numbers), 3)):
-        there = listed(name for name in read.weights if name.startswith("classifier"))
+        there = listed(name for name in source.weights if name.startswith("classifier"))
         raise ModelError(
-            f"{read.place / read.file}: expected a head of one linear layer (classifier.weight), or of several with "
+            f"{source.weights_file}: expected a head of one linear layer (classifier.weight), or of several with "
             f"ReLU and dropout between them (classifier.0.weight, classifier.3.weight, ...), found {there or 'none'}"
         )
     return {f"classifier.{number}": f"classifier.{number}" for number in numbers}
 
 
 def _widths(weights: Mapping[str, Tensor]) -> list[int]:
-    """The widths of the head's layers behind the encoder, the number of tags last; by today's names."""
+    """The widths of the head's layers, the number of tags last; takes weights under their current names."""
     numbers = sorted(int(found[1]) for name in weights if (found := _LINEAR.fullmatch(name)))
     names = [f"classifier.{number}.weight" for number in numbers] or ["classifier.weight"]
     return [weights[name].shape[0] if weights[name].dim() else 0 for name in names]
 
 
 def _new_config(
-    read: Old, weights: Mapping[str, Tensor], *, encoder: dict[str, Any], labels: LabelSet
+    source: LegacyModel, weights: Mapping[str, Tensor], *, encoder: dict[str, Any], labels: LabelSet
 ) -> CardioNERConfig:
-    """Today's configuration; the head is what the weights make it."""
+    """The current configuration, with a head as the weights have it."""
     context = TrainingOptions().window_context
-    hidden, given = _widths(weights)[:-1], list_under(read.config, "classifier_hidden_layers")
+    hidden, given = _widths(weights)[:-1], list_under(source.config, "classifier_hidden_layers")
     if given and given != hidden:
         raise ModelError(
-            f"{read.place}: {CONFIG} gives the head hidden layers of {given}, {read.file} has layers of {hidden}"
+            f"{source.place}: {CONFIG} gives the head hidden layers of {given}, {source.file} has layers of {hidden}"
         )
-    dropout = read.config.get("classifier_dropout")
+    dropout = source.config.get("classifier_dropout")
     usable = isinstance(dropout, (int, float)) and 0 <= dropout < 1
     return CardioNERConfig(
         encoder_config=encoder,
@@ -157,48 +155,44 @@ def _new_config(
         label2id=labels.label2id,
         classifier_hidden_layers=hidden,
         classifier_dropout=float(dropout) if usable and dropout is not None else 0.1,
-        class_weights=_class_weights(read.config, labels),
-        freeze_backbone=read.config.get("freeze_backbone") is True,
+        class_weights=_class_weights(source.config, labels),
+        freeze_backbone=source.config.get("freeze_backbone") is True,
         window_length=pick_window_length(None, max_positions(encoder), context=context),
         window_context=context,
     )
 
 
 def _class_weights(config: Mapping[str, Any], labels: LabelSet) -> list[float] | None:
-    """The weights of the old loss, if there is one for each tag."""
+    """The class weights of the old loss, if there is one for each tag."""
     found = list_under(config, "class_weights")
     usable = len(found) == len(labels.tags) and all(isinstance(value, (int, float)) for value in found)
     return [float(value) for value in found] if usable else None
 
 
-def _loaded(read: Old, weights: dict[str, Tensor], config: CardioNERConfig) -> TokenClassificationModel:
-    """Today's model with the old weights.
-
-    It is first built without memory: sizes that the weights do not have must not cost any.
-
-    Raises:
-        ModelError: Naming weights that are missing, unexpected, of another shape or no real numbers.
-    """
-    named = [read.config.get("custom_model_type"), *list_under(read.config, "architectures")]
-    with_crf = read.config.get("use_crf") is True or any(str(name).endswith("CRF") for name in named)
+def _build(source: LegacyModel, weights: dict[str, Tensor], config: CardioNERConfig) -> TokenClassificationModel:
+    """The model with the old weights; it is first built without memory, as sizes in the configuration may be wrong."""
+    named = [source.config.get("custom_model_type"), *list_under(source.config, "architectures")]
+    with_crf = source.config.get("use_crf") is True or any(str(name).endswith("CRF") for name in named)
     with_crf = with_crf or any(name.startswith("crf.") for name in weights)
     kind = TokenClassificationModelCRF if with_crf else TokenClassificationModel
     try:
         with torch.device("meta"):
             sketch = kind(config)
-        _check_weights(read, weights, sketch.state_dict())
+        _check_weights(source, weights, sketch.state_dict())
         if sum(buffer.numel() for buffer in sketch.buffers()) > _MOST_NUMBERED:
-            raise ModelError(f"{read.place}: its configuration asks for more positions than fit into memory")
+            raise ModelError(f"{source.place}: its configuration asks for more positions than fit into memory")
         model: TokenClassificationModel = kind(config).float()
     except BUILDING as error:
-        raise ModelError(f"{read.place}: its configuration makes no model: {first_line(error)}") from error
+        raise ModelError(
+            f"{source.place}: no model can be built from its configuration: {first_line(error)}"
+        ) from error
     unread = {name: torch.zeros_like(value) for name, value in model.state_dict().items() if name not in weights}
     model.load_state_dict({name: value.float() for name, value in weights.items()} | unread)
     model.eval()
     return model
 
 
-def _check_weights(read: Old, weights: Mapping[str, Tensor], sketch: Mapping[str, Tensor]) -> None:
+def _check_weights(source: LegacyModel, weights: Mapping[str, Tensor], sketch: Mapping[str, Tensor]) -> None:
     """Refuse weights that are not exactly those of a model; a pooler, which no logit depends on, may be missing."""
     missing = [name for name in sketch if name not in weights and not name.startswith("backbone.pooler.")]
     common = weights.keys() & sketch.keys()
@@ -210,34 +204,36 @@ def _check_weights(read: Old, weights: Mapping[str, Tensor], sketch: Mapping[str
             for name in common
             if weights[name].shape != sketch[name].shape
         ],
-        "not of real numbers": [name for name in common if not weights[name].is_floating_point()],
+        "not floating-point numbers": [name for name in common if not weights[name].is_floating_point()],
     }
-    if told := "; ".join(f"{kind}: {listed(names)}" for kind, names in wrong.items() if names):
+    if problems := "; ".join(f"{kind}: {listed(names)}" for kind, names in wrong.items() if names):
         raise ModelError(
-            f"{read.place / read.file}: the weights are not those that the configuration describes (named as today, "
-            f"the encoder as backbone); {told}"
+            f"{source.weights_file}: the weights are not those that the configuration describes (under their "
+            f"current names, the encoder as backbone); {problems}"
         )
 
 
-def _notes(read: Old, labels: LabelSet, *, crf: bool) -> list[str]:
-    """What whoever uses the model should know."""
-    notes = [
-        "the original labelled padding as O while it trained, which favours O: score the model on notes of your own"
+def _warnings(source: LegacyModel, labels: LabelSet, *, crf: bool) -> list[str]:
+    """What the model's users should know."""
+    warnings = [
+        "the original was trained with padding labelled as O, which favours O: score the model on your own notes"
     ]
     if crf:
-        notes += [
-            "the original trained by cross-entropy, which gives the CRF's transitions no gradient: unless another "
+        warnings += [
+            "its training by cross-entropy never reached the CRF's transitions: unless another "
             "program trained them, argmax may tag better than Viterbi",
-            "tags that BIO forbids are no longer given: where the original gave one, the spans differ; logits do not",
+            "Viterbi now gives only legal BIO tags: where the original gave others, the spans differ; logits are equal",
         ]
-        if read.config.get("use_crf") is not True:
-            notes.append(f"{CONFIG} does not say use_crf; the weights or the name of the model's class do")
+        if source.config.get("use_crf") is not True:
+            warnings.append(
+                f"{CONFIG} does not set use_crf: it was taken from the weights or the name of the model's class"
+            )
     try:
         labels.check_scheme()
     except UsageError as error:
-        notes.append(str(error))
-    if len([name for name in (WEIGHTS, PICKLED_WEIGHTS) if (read.place / name).is_file()]) > 1:
-        notes.append(f"{PICKLED_WEIGHTS} was not read: {WEIGHTS} lies beside it")
-    if read.config.get("class_weights") and _class_weights(read.config, labels) is None:
-        notes.append("class_weights do not fit the labels and were left out: logits do not depend on them")
-    return notes
+        warnings.append(str(error))
+    if len([name for name in (WEIGHTS, PICKLED_WEIGHTS) if (source.place / name).is_file()]) > 1:
+        warnings.append(f"{PICKLED_WEIGHTS} was not read, as there is {WEIGHTS}")
+    if source.config.get("class_weights") and _class_weights(source.config, labels) is None:
+        warnings.append("class_weights do not fit the labels and were dropped: logits do not depend on them")
+    return warnings

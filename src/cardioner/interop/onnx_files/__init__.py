@@ -1,5 +1,5 @@
-"""What an ONNX export carries beside its model: code that runs without cardioner, torch and transformers.
+"""The code of an ONNX export: it needs onnxruntime, numpy and tokenizers, and neither cardioner nor torch.
 
-`tag.py` and `viterbi.py` are copied into every export, beside `windows.py` and `tagging.py`, which every model
-directory carries too; what they import from here they import there from the file of that name.
+`tag.py` runs the model. `viterbi.py` decodes in numpy. `encoding.py`, `windows.py` and `tagging.py` are the files that
+every model directory carries too: they tokenise notes, cut them into windows and turn tags into spans.
 """

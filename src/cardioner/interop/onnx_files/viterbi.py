@@ -1,4 +1,4 @@
-"""What a CRF adds to emissions, in numpy: the best legal tags (Viterbi), and the probability of exactly one span.
+"""What follows the emissions, in numpy: the best legal tags of a CRF (Viterbi), and the probability of a span.
 
 This file travels with every ONNX export and imports numpy alone. Sums are taken in double precision. Batches are
 `(batch, length, tags)`, padded behind each row's end with anything.
@@ -94,6 +94,17 @@ def span_probabilities(
             value += min(0.0, _log_sum(moved) - beta[row, behind - 1, tag])
         found.append(float(np.exp(min(0.0, value))))
     return found
+
+
+def product_probabilities(emissions: Floats, spans: Sequence[tuple[int, Sequence[int]]]) -> list[float]:
+    """What a model without a CRF gives as the probability of a span: the product of its tags'.
+
+    Args:
+        emissions: Of one note, `(length, tags)`; already divided by the temperature.
+        spans: Per span its first position and its tag ids.
+    """
+    values = emissions - _log_sum(emissions)[:, None]
+    return [float(np.exp(values[range(first, first + len(tags)), tags].sum())) for first, tags in spans]
 
 
 def _both_ways(emissions: Floats, lengths: Sequence[int], crf: CRF) -> tuple[Floats, Floats]:

@@ -1,21 +1,19 @@
-"""A check as one HTML page that needs nothing but itself: no network, no script, no file beside it."""
+"""A check as one HTML page that needs no network, no script and no other file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cardioner.data.highlight import cut
 from cardioner.data.quality.findings import spread_of
-from cardioner.reports import check_installed, cut, render_page, type_styles, write_page
 from cardioner.reports.corpus.plots import plot_report
+from cardioner.reports.html import SHOWN, Table, check_installed, render_page, score_text, type_styles, write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cardioner.data.documents import Document
-    from cardioner.data.quality.findings import CheckReport, Spread
-
-SHOWN = 50
-"""Most rows of a list on the page."""
+    from cardioner.data.quality.findings import CheckReport, FlatTags, SimilarTexts, Source
 
 
 def render(report: CheckReport, *, ids_only: bool = False) -> str:
@@ -35,15 +33,13 @@ def render(report: CheckReport, *, ids_only: bool = False) -> str:
     return render_page(
         "cardioner.reports.corpus",
         report=report,
-        parts=[*report.parts, report.total] if len(report.parts) > 1 else report.parts,
         flat=report.flat_tags,
-        groups=sorted(report.near_duplicates, key=lambda group: not group.is_leak),
         plots=plot_report(report),
-        spreads=_spreads(report),
+        tables=_tables(report),
+        sources=[(source, _issues(source)) for source in report.sources if source.malformed or source.issues],
         styles=type_styles(report.total.per_type),
         examples=[_example(member.part, document, ids_only=ids_only) for member, document in report.examples],
         ids_only=ids_only,
-        shown=SHOWN,
     )
 
 
@@ -57,17 +53,64 @@ def write_report(report: CheckReport, path: Path, *, ids_only: bool = False, ove
     write_page(render(report, ids_only=ids_only), path, overwrite=overwrite)
 
 
-def _spreads(report: CheckReport) -> list[tuple[str, int, Spread]]:
-    """Rows of the table of lengths: what, of how many, and how they are spread."""
+def _tables(report: CheckReport) -> dict[str, Table]:
+    """The tables of the page, by name."""
+    parts = [*report.parts, report.total] if len(report.parts) > 1 else report.parts
+    contents = [(part.name, part.documents, part.without_entities, part.characters, part.entities) for part in parts]
+    repeated = [
+        (found.member.part, found.member.id, found.label, str(found.start), str(found.end), found.times)
+        for found in report.first_repeated
+    ]
+    similar = [_similar_row(group) for group in sorted(report.near_duplicates, key=lambda group: not group.is_leak)[:SHOWN]]
+    missing = [(part, ", ".join(labels)) for part, labels in report.missing_types.items()]
+    heads = ("part", "documents", "without entities", "characters", "entities")
+    return {
+        "parts": Table(heads, contents, total=len(parts) > 1),
+        "spreads": _spreads(report),
+        **_flat_tables(report.flat_tags),
+        "similar": Table(("texts", "in one part", "documents"), similar, left=3),
+        "repeated": Table(("part", "document", "type", "from", "to", "times"), repeated, left=3),
+        "alike": Table(("name", "looks like", "why"), [(*pair.names, pair.why) for pair in report.similar_names], left=3),
+        "missing": Table(("part", "has none of these types"), missing, left=2),
+    }
+
+
+def _spreads(report: CheckReport) -> Table:
+    """Lengths of entities, and entities of documents: of how many, and how they are spread."""
     total = report.total
+    given = [(f"{label}, characters", count, total.lengths[label]) for label, count in total.per_type.items()]
+    given.append(("all types, characters", total.entities, total.all_lengths))
+    given += [(f"{part.name}, entities per document", part.documents, part.per_document) for part in report.parts]
+    found = [(name, count, spread) for name, count, counts in given if (spread := spread_of(counts))]
+    rows = [(name, count, one.least, one.median, one.mean, one.p95, one.most) for name, count, one in found]
+    return Table(("", "count", "minimum", "median", "mean", "95th percentile", "maximum"), rows)
+
+
+def _flat_tables(flat: FlatTags) -> dict[str, Table]:
+    """What flat tags can express of each type, and why not more."""
     rows = [
-        (f"{label}, characters", total.per_type[label], spread_of(total.lengths[label])) for label in total.per_type
+        (label, count, flat.exact.get(label, 0), score_text(flat.ceiling(label))) for label, count in flat.gold.items()
     ]
-    rows.append(("all types, characters", total.entities, spread_of(total.all_lengths)))
-    rows += [
-        (f"{part.name}, entities per document", part.documents, spread_of(part.per_document)) for part in report.parts
-    ]
-    return [(what, count, spread) for what, count, spread in rows if spread is not None]
+    total = ("all", sum(flat.gold.values()), sum(flat.exact.values()), score_text(flat.ceiling()))
+    losses = [(kind, label, count) for (kind, label), count in flat.losses.items()]
+    return {
+        "flat": Table(("type", "spans", "exact", "best recall"), [*rows, total] if rows else [], total=True),
+        "losses": Table(("reason", "type", "spans"), losses, left=2),
+    }
+
+
+def _issues(source: Source) -> Table:
+    """What was left out or repaired while a corpus was read."""
+    rows = [(issue.kind, issue.where, issue.count) for issue in source.issues]
+    return Table(("left out or repaired", "first at", "count"), rows, left=2)
+
+
+def _similar_row(group: SimilarTexts) -> tuple[str, str, str]:
+    """A row of the table of similar texts."""
+    more = len(group.members) - SHOWN
+    documents = "; ".join(f"{member.part}: {member.id}" for member in group.members[:SHOWN])
+    documents += f" and {more} more" if more > 0 else ""
+    return "equal" if group.identical else "nearly equal", "no" if group.is_leak else "yes", documents
 
 
 def _example(part: str, document: Document, *, ids_only: bool) -> dict[str, Any]:

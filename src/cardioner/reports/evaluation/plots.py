@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cardioner.evaluation.scores import FIGURES
-from cardioner.reports import SHADES, draw, new_figure, short
+from cardioner.reports.svg import FIGURES, SHADES, draw, grouped_bars, legend, most_frequent, new_figure, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
     from cardioner.evaluation.intervals import Intervals
     from cardioner.evaluation.scores import Counts
 
-_ROWS = 30
 _CELLS = 16
 _PALE = "#c9d3dd"
-_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 def plot_evaluation(evaluation: Evaluation) -> dict[str, Markup]:
@@ -40,28 +37,16 @@ def plot_evaluation(evaluation: Evaluation) -> dict[str, Markup]:
     return draw(plots)
 
 
-# Scores --------------------------------------------------------------------------------------------------------------
-
-
 def _plot_types(types: Mapping[str, Counts], intervals: Intervals | None) -> Any:
-    frequent = sorted(types, key=lambda label: (-types[label].gold, label))[:_ROWS]
-    labels = frequent[::-1]  # drawn from the bottom, read from the top
-    height = 0.8 / len(FIGURES)
-    figure, axes = new_figure(0.3 + len(labels) * 0.48)
-    for index, name in enumerate(FIGURES):
-        rows = [row + 0.4 - height * (index + 0.5) for row in range(len(labels))]
-        values = [getattr(types[label], name) for label in labels]
-        axes.barh(rows, values, height * 0.9, color=SHADES[index], label=_NAMES[name])
+    labels, title = most_frequent({label: counts.gold for label, counts in types.items()}, "Strict scores per type")
+    series = [(shown, [getattr(types[label], name) for label in labels]) for name, shown in FIGURES.items()]
+    figure, axes = grouped_bars(title, labels, series)
+    for (name, (_, values)), bars in zip(zip(FIGURES, series, strict=True), [*axes.containers], strict=True):
         if intervals is not None:
+            rows = [bar.get_y() + bar.get_height() / 2 for bar in bars]
             whiskers = _whiskers(values, labels, name, intervals)
             axes.errorbar(values, rows, xerr=whiskers, fmt="none", ecolor="#1a1a1a", elinewidth=1, capsize=2)
-    axes.set_yticks(range(len(labels)), [short(label) for label in labels])
-    axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.set_xlim(0, 1)
-    more = len(types) - len(labels)
-    few = f" (the {_ROWS} most frequent types; {more} more)" if more else ""
-    axes.set_title(f"Strict scores per type{few}", loc="left")
-    figure.legend(loc="outside lower left", ncols=len(FIGURES), frameon=False)
     return figure
 
 
@@ -74,7 +59,7 @@ def _whiskers(values: Sequence[float], labels: Sequence[str], name: str, interva
 
 
 def _plot_lengths(groups: Mapping[str, Counts]) -> Any:
-    figure, axes = new_figure(2.0)
+    figure, axes = new_figure(2.0, "Strict F1 by length")
     values = [counts.f1 if counts.gold or counts.predicted else 0.0 for counts in groups.values()]
     bars = axes.bar(range(len(groups)), values, 0.7, color=SHADES[0])
     shown = [f"{counts.f1:.2f}" if counts.gold or counts.predicted else "–" for counts in groups.values()]
@@ -83,31 +68,23 @@ def _plot_lengths(groups: Mapping[str, Counts]) -> Any:
     axes.set_xticks(range(len(groups)), names, fontsize=8)
     axes.set_ylim(0, 1.08)
     axes.set_xlabel("characters of a span")
-    axes.set_title("Strict F1 by length", loc="left")
     return figure
 
 
-# Scores of spans -----------------------------------------------------------------------------------------------------
-
-
 def _plot_reliability(calibration: Calibration) -> Any:
-    figure, axes = new_figure(3.2)
+    figure, axes = new_figure(3.2, f"Reliability: expected calibration error {calibration.error:.4f}")
     width = max(found.high - found.low for found in calibration.bins)
     middles = [(found.low + found.high) / 2 for found in calibration.bins]
     shares = [found.spans / calibration.spans for found in calibration.bins]
     axes.bar(middles, shares, width * 0.9, color=_PALE, label="share of the spans")
-    axes.plot([0, 1], [0, 1], color="#57606a", linestyle="dashed", linewidth=1, label="scores that are true")
+    axes.plot([0, 1], [0, 1], color="#57606a", linestyle="dashed", linewidth=1, label="perfectly calibrated")
     scores, right = [found.mean_score for found in calibration.bins], [found.right for found in calibration.bins]
-    axes.plot(scores, right, "o-", color=SHADES[1], label="share that is right")
+    axes.plot(scores, right, "o-", color=SHADES[1], label="share that is correct")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("score of a span")
-    axes.set_title(f"Reliability: expected calibration error {calibration.error:.4f}", loc="left")
-    figure.legend(loc="outside lower left", ncols=3, frameon=False)
+    legend(figure, 3)
     return figure
-
-
-# Confusions ----------------------------------------------------------------------------------------------------------
 
 
 def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any:
@@ -120,7 +97,7 @@ def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any
         row, column = (last if label is None else known.get(label, last - 1) for label in (gold, predicted))
         counts[row][column] += count
     names = [short(label, most=20) for label in labels] + ([f"{rest} other types"] if rest else [])
-    figure, axes = new_figure(0.6 + 0.34 * len(counts))
+    figure, axes = new_figure(0.6 + 0.34 * len(counts), "Spans by gold and predicted type")
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="#e3e7eb", linewidth=0.5)
     for row, numbers in enumerate(counts):
@@ -134,7 +111,6 @@ def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any
     axes.invert_yaxis()
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
-    axes.set_title("Spans by gold and predicted type", loc="left")
     return figure
 
 

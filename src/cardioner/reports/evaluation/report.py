@@ -1,29 +1,42 @@
-"""An evaluation as one HTML page that needs nothing but itself: no network, no file beside it."""
+"""An evaluation as one HTML page that needs no network and no other file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cardioner.evaluation.error_analysis import ERRORS, KINDS
 from cardioner.evaluation.matching import CRITERIA
-from cardioner.reports import check_installed, render_page, type_styles, write_page
+from cardioner.evaluation.scores import FIGURES
 from cardioner.reports.evaluation.plots import plot_evaluation
 from cardioner.reports.evaluation.side_by_side import lay_out
+from cardioner.reports.html import (
+    COUNT_COLUMNS,
+    SCORE_COLUMNS,
+    Table,
+    check_installed,
+    count_cells,
+    render_page,
+    score_cells,
+    score_text,
+    type_styles,
+    write_page,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from cardioner.evaluation.calibration import Calibration
     from cardioner.evaluation.evaluate import Evaluation
-
-SHOWN = 50
-"""Most rows of a list on the page."""
+    from cardioner.evaluation.intervals import Intervals
+    from cardioner.evaluation.scores import Counts
 
 _MEANINGS = {
     "strict": "same first and last character, same type",
     "exact": "same first and last character, any type",
-    "partial": "a shared character, for half credit unless first and last are the same; any type",
+    "partial": "a shared character, any type; half credit unless first and last are the same",
     "type": "a shared character, same type",
-    "relaxed": "a shared or neighbouring character, same type; repeated spans left out",
+    "relaxed": "a shared or adjacent character, same type; repeated spans are left out",
 }
 assert _MEANINGS.keys() == CRITERIA.keys()
 
@@ -36,7 +49,7 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
 
     Args:
         evaluation: What was found.
-        ids_only: Leave the text of the notes out; else the page is as private as they are.
+        ids_only: Leave the text of the notes out; otherwise the page is as private as the notes.
         names: What gold and predicted notes are called.
 
     Returns:
@@ -51,25 +64,23 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
     sheets = [lay_out(pair, analysis.outcomes[pair.id], styles, with_text=not ids_only) for pair in pairs]
     return render_page(
         "cardioner.reports.evaluation",
-        evaluation=evaluation,
         scores=evaluation.scores,
         intervals=evaluation.intervals,
         calibration=evaluation.calibration,
         official=evaluation.official,
         analysis=analysis,
         pairing=evaluation.pairing,
-        impossible=evaluation.pairing.impossible,
         names=names,
         plots=plot_evaluation(evaluation),
+        tables=_tables(evaluation),
+        grouped=_grouped(evaluation),
         styles=styles,
         sheets=sheets,
-        number_of={sheet.id: number for number, sheet in enumerate(sheets)},
+        number_of={sheet.pair.id: number for number, sheet in enumerate(sheets)},
         texts=sum(sheet.rows is not None for sheet in sheets),
-        meanings=_MEANINGS,
         kinds=KINDS,
         errors=ERRORS,
         signs=_SIGNS,
-        shown=SHOWN,
     )
 
 
@@ -81,17 +92,73 @@ def write_report(
     names: tuple[str, str] = ("gold", "predicted"),
     overwrite: bool = False,
 ) -> None:
-    """Write the page as a file.
-
-    Args:
-        evaluation: What was found.
-        path: The file.
-        ids_only: Leave the text of the notes out; else the page is as private as they are.
-        names: What gold and predicted notes are called.
-        overwrite: Replace a file that is there.
+    """Write the page as a file: for the arguments see `render` and `write_page`.
 
     Raises:
         UsageError: If jinja2 or matplotlib is missing.
         OutputError: If the file exists and may not be replaced, or cannot be written.
     """
     write_page(render(evaluation, ids_only=ids_only, names=names), path, overwrite=overwrite)
+
+
+def _tables(evaluation: Evaluation) -> dict[str, Table]:
+    """The tables of the page, by name."""
+    scores, intervals, kinds = evaluation.scores, evaluation.intervals, evaluation.analysis.kinds
+    criteria = []
+    for criterion, meaning in _MEANINGS.items():
+        found = scores.by(criterion)
+        figures = _with_intervals(score_cells(found.micro), intervals, criterion, "micro")
+        macro = _with_intervals(("", "", score_text(found.macro.f1)), intervals, criterion, "macro")[2]
+        matched, *others = count_cells(found.micro)
+        half = found.micro.partial if criterion == "partial" else ""
+        criteria.append((criterion, meaning, *figures, macro, matched, half, *others))
+    types = [
+        (label, *_with_intervals(score_cells(one), intervals, "strict", f"per_type/{label}"), *count_cells(one))
+        for label, one in scores.strict.per_type.items()
+    ]
+    heads = ("criterion", "a match needs", *SCORE_COLUMNS, "macro F1", "matched", "half credit", "wrong", "missed")
+    rows = [(label, *(counts[kind] for kind in KINDS)) for label, counts in kinds.items()]
+    total = ("all", *(sum(counts[kind] for counts in kinds.values()) for kind in KINDS))
+    return {
+        "criteria": Table(heads, criteria, left=2, highlighted=0),
+        "types": Table(("type", *SCORE_COLUMNS, *COUNT_COLUMNS), types),
+        "thresholds": _thresholds(evaluation.calibration),
+        "kinds": Table(("type", *(f"{_SIGNS[kind]} {kind}" for kind in KINDS)), [*rows, total], total=True),
+    }
+
+
+def _with_intervals(cells: tuple[str, str, str], intervals: Intervals | None, criterion: str, row: str) -> list[Any]:
+    """Precision, recall and F1, each with its interval below it if it has one."""
+    if intervals is None:
+        return [*cells]
+    found = [intervals.of(criterion, row, name) for name in FIGURES]
+    shown = [f"{score_text(interval.low)} to {score_text(interval.high)}" for interval in found]
+    return [*zip(cells, shown, strict=True)]
+
+
+def _thresholds(calibration: Calibration | None) -> Table:
+    """What accepting spans above a score would mean."""
+    heads = ("minimum score", "accepted", "precision", "recall", "spans to review")
+    rows = []
+    for row in calibration.thresholds if calibration else ():
+        precision, review = score_text(row.precision if row.accepted else None), f"{100 * row.review:.1f} %"
+        rows.append((f"{row.score:.2f}", row.accepted, precision, score_text(row.recall), review))
+    return Table(heads, rows, left=0)
+
+
+def _grouped(evaluation: Evaluation) -> dict[str, Table]:
+    """Strict scores by what may explain errors, by the title of their section; a group without spans has none."""
+    analysis, tables = evaluation.analysis, {}
+    given: list[tuple[str, str, Mapping[str, Counts] | None]] = [
+        ("Mentions seen in training, and others", "mention", analysis.by_mention),
+        ("Length of spans", "characters", analysis.by_length),
+        ("Position in the note", "span begins at", analysis.by_position),
+    ]
+    for title, head, groups in given:
+        rows = [
+            (name, one.gold, one.predicted, *(score_cells(one) if one.gold or one.predicted else [None] * 3))
+            for name, one in (groups or {}).items()
+        ]
+        if groups is not None:
+            tables[title] = Table((head, "gold", "predicted", *SCORE_COLUMNS), rows)
+    return tables

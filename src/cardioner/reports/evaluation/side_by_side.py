@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from cardioner.data.highlight import cut
 from cardioner.evaluation.error_analysis import KINDS
-from cardioner.reports import cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cardioner.data.documents import Span
+    from cardioner.data.highlight import Mark, Segment
     from cardioner.evaluation.error_analysis import Kind, Outcome
     from cardioner.evaluation.pairing import Pair
-    from cardioner.reports import Mark, Segment, TypeStyle
+    from cardioner.reports.html import TypeStyle
 
 _ROW = 400
-"""Least characters of a row but the last: both columns begin anew with each, and so stay level."""
+"""Least characters of a row but the last: both columns start afresh with each row, and so stay level."""
 
 _MOST_MARKS = 20_000
-"""Of both sides of a note, over all stretches of its text: with more, its spans are listed."""
+"""On both sides of a note, over all stretches of its text: with more, its spans are listed."""
 
 Pieces = list[tuple[str, "tuple[Mark, ...]"]]
 """Stretches of text and the spans over each."""
@@ -42,22 +43,10 @@ class Detail(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A stretch of a note, as both sides have it."""
+    """A stretch of a note on both sides."""
 
     gold: Pieces
     predicted: Pieces
-
-
-class Line(NamedTuple):
-    """What became of a span, where there is no text to show it in.
-
-    Attributes:
-        classes: CSS classes of its kind and of its types.
-        outcome: The spans.
-    """
-
-    classes: str
-    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +54,25 @@ class Sheet:
     """A note on the page.
 
     Attributes:
-        id: Its id.
-        gold: How many gold spans it has.
-        predicted: How many predicted ones.
+        pair: Its spans on both sides.
         kinds: How many outcomes of each kind.
-        rows: Its text, cut into rows; `None` where the text is not at hand, left out, or crowded.
-        crowded: Whether too many spans lie over each other for the text to be shown.
+        rows: Its text, cut into rows; `None` where there is none, where it is left out, and where it is crowded.
+        crowded: Whether too many spans overlap for the text to be shown.
         gold_details: Of each gold span.
         predicted_details: Of each predicted span.
-        depth: The greatest lane on either side: with one height of line for both they stay level.
-        lines: Its outcomes, in the order of the text.
+        depth: The greatest lane on either side: with equal heights of lines both sides stay level.
+        lines: Where no text is shown, each outcome in the order of the text, after the CSS classes of its kind and
+            types.
     """
 
-    id: str
-    gold: int
-    predicted: int
+    pair: Pair
     kinds: Mapping[Kind, int]
     rows: tuple[Row, ...] | None
     crowded: bool
     gold_details: tuple[Detail, ...]
     predicted_details: tuple[Detail, ...]
     depth: int
-    lines: tuple[Line, ...]
-
-    @property
-    def errors(self) -> int:
-        """How many outcomes are not correct."""
-        return sum(count for kind, count in self.kinds.items() if kind != "correct")
+    lines: tuple[tuple[str, Outcome], ...]
 
 
 def lay_out(
@@ -108,27 +89,24 @@ def lay_out(
     counts = Counter(outcome.kind for outcome in outcomes)
     text = pair.text if with_text else None
     breaks = [] if text is None else _breaks(text)
-    crowded = sum(_marks(side.spans, breaks) for side in (pair.gold, pair.predicted)) > _MOST_MARKS
+    gold, predicted = pair.gold.spans, pair.predicted.spans
+    crowded = _marks(gold, breaks) + _marks(predicted, breaks) > _MOST_MARKS
     text = None if crowded else text
-    sides = [] if text is None else [cut(len(text), side.spans, breaks=breaks) for side in (pair.gold, pair.predicted)]
+    sides = [] if text is None else [cut(len(text), spans, breaks=breaks) for spans in (gold, predicted)]
     return Sheet(
-        id=pair.id,
-        gold=len(pair.gold.spans),
-        predicted=len(pair.predicted.spans),
+        pair=pair,
         kinds={kind: counts[kind] for kind in KINDS},
-        rows=None if text is None else _rows(text, breaks, sides[0], sides[1]),
+        rows=None if text is None else tuple(map(Row, *(_pieces(text, breaks, side) for side in sides))),
         crowded=crowded,
-        gold_details=_details(pair.gold.spans, [(o.gold, o.predicted, o.kind) for o in outcomes], "predicted", styles),
-        predicted_details=_details(
-            pair.predicted.spans, [(o.predicted, o.gold, o.kind) for o in outcomes], "gold", styles
-        ),
+        gold_details=_details(gold, [(o.gold, o.predicted, o.kind) for o in outcomes], "predicted", styles),
+        predicted_details=_details(predicted, [(o.predicted, o.gold, o.kind) for o in outcomes], "gold", styles),
         depth=max((mark.lane for side in sides for segment in side for mark in segment.marks), default=0),
-        lines=() if text is not None else tuple(Line(_classes(outcome, styles), outcome) for outcome in outcomes),
+        lines=() if text is not None else tuple((_classes(outcome, styles), outcome) for outcome in outcomes),
     )
 
 
 def _breaks(text: str) -> list[int]:
-    """Where rows begin and end: after a newline, as soon as a row is long enough."""
+    """Where rows begin and end: after the first newline behind the least length."""
     breaks = [0]
     at = text.find("\n", _ROW - 1) + 1
     while at:
@@ -146,28 +124,24 @@ def _marks(spans: Sequence[Span], breaks: Sequence[int]) -> int:
     return sum(bisect_left(edges, end) - bisect_left(edges, start) for start, end in pieces)
 
 
-def _rows(text: str, breaks: Sequence[int], gold: Sequence[Segment], predicted: Sequence[Segment]) -> tuple[Row, ...]:
-    columns = []
-    for segments in (gold, predicted):
-        row_of = {start: number for number, start in enumerate(breaks)}
-        rows: list[Pieces] = [[] for _ in pairwise(breaks)]
-        number = 0
-        for segment in segments:
-            number = row_of.get(segment.start, number)
-            rows[number].append((text[segment.start : segment.end], segment.marks))
-        columns.append(rows)
-    return tuple(map(Row, *columns))
+def _pieces(text: str, breaks: Sequence[int], segments: Sequence[Segment]) -> list[Pieces]:
+    """The stretches of one side, row by row."""
+    rows: list[Pieces] = [[] for _ in pairwise(breaks)]
+    for segment in segments:
+        row = bisect_right(breaks, segment.start) - 1
+        rows[row].append((text[segment.start : segment.end], segment.marks))
+    return rows
 
 
 def _details(
     spans: Sequence[Span],
-    fates: Sequence[tuple[Span | None, Span | None, Kind]],
+    outcomes: Sequence[tuple[Span | None, Span | None, Kind]],
     other_side: str,
     styles: Mapping[str, TypeStyle],
 ) -> tuple[Detail, ...]:
-    """A detail for each span; which one of equal spans has which counterpart makes no difference."""
+    """A detail for each span; which of several equal spans has which counterpart makes no difference."""
     waiting: dict[Span, list[Detail]] = {}
-    for span, other, kind in fates:
+    for span, other, kind in outcomes:
         if span is not None:
             waiting.setdefault(span, []).append(_detail(span, other, kind, other_side, styles))
     return tuple(waiting[span].pop() for span in spans)

@@ -1,4 +1,4 @@
-"""What a training's record says, in the form a page shows it; whatever an older record lacks is left out."""
+"""What the record of a training says, in the form that a page shows; what an older record lacks is left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cardioner.evaluation.scores import Scores
+from cardioner.model_dir.json_files import object_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,30 +44,40 @@ class Content:
     """What the page shows.
 
     Attributes:
-        model: What the encoder is called.
+        record: All of the record.
         types: Entity types, sorted.
-        tags: How many tags there are.
-        head: The head and how tags are decoded, in words.
-        trained: Whether the model was trained at all.
         parts: Scores of the saved model by part of the data.
         epochs: Those that were scored.
         history: Rows by step: of the loss (`loss`, `learning_rate`, `grad_norm`), and of scores (`f1`).
-        record: All of the record.
-        settings: What was asked for, by full name.
-        unread: Scores in a form that this version cannot read.
+        unread: How many scores are in a form that this version cannot read.
     """
 
-    model: str
+    record: Mapping[str, Any]
     types: tuple[str, ...]
-    tags: int
-    head: str
-    trained: bool
     parts: Mapping[str, Scores]
     epochs: tuple[Epoch, ...]
     history: tuple[Mapping[str, Any], ...]
-    record: Mapping[str, Any]
-    settings: tuple[tuple[str, str], ...]
     unread: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model was trained at all."""
+        return any(name in self.record for name in ("training_data", "epochs", "history"))
+
+    @property
+    def head(self) -> str:
+        """The head and how tags are decoded, in words."""
+        widths = self.record.get("classifier_hidden_layers")
+        layers = f"an MLP head of {', '.join(f'{width:,}' for width in widths)}" if widths else "a linear head"
+        return f"{layers} and a CRF" if self.record.get("use_crf") else f"{layers}, no CRF"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What was asked for, by full name, the newer options after the documented arguments."""
+        left_out = (*_SHOWN_ELSEWHERE, *_SECRETS, "options")
+        given = {name: value for name, value in sorted(self.record.items()) if name not in left_out}
+        given |= dict(sorted(object_under(self.record, "options").items()))
+        return {name: _shown(value) for name, value in given.items()}
 
     @property
     def steps(self) -> float:
@@ -76,7 +87,7 @@ class Content:
     @property
     def gradient_limit(self) -> float | None:
         """The norm to which longer gradients were scaled down."""
-        limit = _under(self.record, "options").get("max_gradient_norm")
+        limit = object_under(self.record, "options").get("max_gradient_norm")
         return limit if _is_number(limit) else None
 
     @property
@@ -91,30 +102,18 @@ def read_record(record: Mapping[str, Any]) -> Content:
     Args:
         record: Content of a `training_args.json`, of any version.
     """
-    given = _under(record, "scores")
+    given = object_under(record, "scores")
     parts = {name: _scores(given[name]) for name in PARTS if name in given}
     epochs = [_scores(found) for found in _list(record, "epochs")]
     history = [row for row in _list(record, "history") if isinstance(row, dict) and _is_number(row.get("step"))]
-    tags = _list(record, "labels")
     return Content(
-        model=str(record.get("model", "an encoder that is not recorded")),
-        types=tuple(sorted({tag.partition("-")[2] or tag for tag in tags if tag != "O"})),
-        tags=len(tags),
-        head=_head(record),
-        trained=any(name in record for name in ("training_data", "epochs", "history")),
+        record=record,
+        types=tuple(sorted({tag.partition("-")[2] or tag for tag in _list(record, "labels") if tag != "O"})),
         parts={name: found for name, found in parts.items() if found is not None},
         epochs=tuple(_epochs(epochs, history, record.get("best_epoch"))),
         history=tuple(history),
-        record=record,
-        settings=tuple(_settings(record)),
         unread=sum(found is None for found in [*parts.values(), *epochs]),
     )
-
-
-def _under(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """What a record has under a name, where that is an object."""
-    found = record.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def _list(record: Mapping[str, Any], name: str) -> list[Any]:
@@ -135,13 +134,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _head(record: Mapping[str, Any]) -> str:
-    """The head, in words."""
-    widths = record.get("classifier_hidden_layers")
-    layers = f"an MLP head of {', '.join(f'{width:,}' for width in widths)}" if widths else "a linear head"
-    return f"{layers} and a CRF" if record.get("use_crf") else f"{layers}, no CRF"
-
-
 def _epochs(found: Sequence[Scores | None], history: Sequence[Mapping[str, Any]], best: int | None) -> Iterator[Epoch]:
     """Epochs with their steps, where the history has one row of scores for each."""
     ends = [int(row["step"]) for row in history if "f1" in row]
@@ -155,15 +147,6 @@ def _epochs(found: Sequence[Scores | None], history: Sequence[Mapping[str, Any]]
             mean = sum(losses) / len(losses) if losses else None
             yield Epoch(number, step, mean, scores, saved=number == best)
         begin = step or begin
-
-
-def _settings(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What was asked for, the newer options behind the documented arguments."""
-    for name, value in sorted(record.items()):
-        if name not in (*_SHOWN_ELSEWHERE, *_SECRETS, "options"):
-            yield name, _shown(value)
-    for name, value in sorted(_under(record, "options").items()):
-        yield name, _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cardioner.evaluation.scores import FIGURES
-from cardioner.reports import SHADES, draw, new_figure, short
+from cardioner.reports.svg import FIGURES, SHADES, draw, legend, most_frequent, new_figure, short, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 _TYPES = 8
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
 _MARKS = ("o", "s", "^", "D")
-_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1"}
-_CURVES = {"loss": "Training loss", "learning_rate": "Learning rate", "grad_norm": "Norm of the gradient"}
+_CURVES = {"loss": "Training loss", "learning_rate": "Learning rate", "grad_norm": "Gradient norm"}
 _WIDE = 20.0
-"""A curve whose greatest value is so many times its least one is drawn on a logarithmic scale."""
+"""A curve whose greatest value is so many times its smallest one is drawn on a logarithmic scale."""
 
 
 class Plot(NamedTuple):
@@ -29,7 +27,7 @@ class Plot(NamedTuple):
 
     Attributes:
         svg: The element.
-        words: What it shows, for those who do not see it.
+        words: What it shows, for people who cannot see it.
     """
 
     svg: Markup
@@ -37,7 +35,7 @@ class Plot(NamedTuple):
 
 
 def plot_training(content: Content) -> dict[str, Plot]:
-    """Plots by name: `scores`, `types`, `loss`, `learning_rate` and `grad_norm`, as far as there is something to draw.
+    """Plots by name: `scores`, `types`, `loss`, `learning_rate` and `grad_norm`, those for which there are figures.
 
     Raises:
         ImportError: If matplotlib is missing.
@@ -61,9 +59,6 @@ def plot_training(content: Content) -> dict[str, Plot]:
     return {name: Plot(svg, words[name]) for name, svg in drawn.items()}
 
 
-# By step -------------------------------------------------------------------------------------------------------------
-
-
 def _points(content: Content, name: str) -> list[tuple[float, float]]:
     """Steps and values, without those that are no numbers."""
     rows = [(row["step"], row.get(name)) for row in content.history]
@@ -76,15 +71,15 @@ def _curve(
     """What draws a curve, a faint line at the end of each epoch, and a limit."""
 
     def plot() -> Any:
-        figure, axes = new_figure(2.0)
+        figure, axes = new_figure(2.0, title)
         steps, values = zip(*points, strict=True)
         for end in ends:
             axes.axvline(end, color="#d5dbe1", linewidth=0.8, zorder=0)
         marker = "o" if len(points) < 4 else None
         axes.plot(steps, values, color=SHADES[0], linewidth=1.4, marker=marker, label="logged")
         if limit is not None and max(values) > limit:
-            axes.axhline(limit, color=SHADES[1], linestyle="dashed", linewidth=1.2, label=f"scaled down to {limit:g}")
-            figure.legend(loc="outside lower left", ncols=2, frameon=False)
+            axes.axhline(limit, color=SHADES[1], linestyle="dashed", linewidth=1.2, label=f"clipped to {limit:g}")
+            legend(figure, 2)
         wide = min(values) > 0 and max(values) > _WIDE * min(values)
         if wide and title != _CURVES["learning_rate"]:
             axes.set_yscale("log")
@@ -92,9 +87,8 @@ def _curve(
             axes.yaxis.set_minor_formatter("")
         else:
             axes.set_ylim(bottom=min(0.0, *values))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes.xaxis)
         axes.set_xlabel("step" + (" (a line at the end of each epoch)" if ends else ""))
-        axes.set_title(title, loc="left")
         return figure
 
     return plot
@@ -107,64 +101,52 @@ def _curve_in_words(title: str, points: Sequence[tuple[float, float]]) -> str:
     (low, least), (high, most) = (pick(points, key=lambda point: point[1]) for pick in (min, max))
     return (
         f"{title} by step: {begin:.4g} at step {first:,}, {end:.4g} at step {last:,}; "
-        f"least {least:.4g} at step {low:,}, most {most:.4g} at step {high:,}."
+        f"lowest {least:.4g} at step {low:,}, highest {most:.4g} at step {high:,}."
     )
 
 
-# By epoch ------------------------------------------------------------------------------------------------------------
-
-
 def _plot_scores(epochs: Sequence[Epoch]) -> Any:
-    figure, axes = new_figure(2.4)
-    numbers = [epoch.number for epoch in epochs]
-    for index, name in enumerate(FIGURES):
-        values = [getattr(epoch.scores.strict.micro, name) for epoch in epochs]
+    figure, axes = new_figure(2.4, "Strict scores on the evaluation notes")
+    for index, (name, shown) in enumerate(FIGURES.items()):
+        points = [(epoch.number, getattr(epoch.scores.strict.micro, name)) for epoch in epochs]
         width = 2.2 if name == "f1" else 1.3
-        axes.plot(numbers, values, f"{_MARKS[index]}-", color=SHADES[index], linewidth=width, label=_NAMES[name])
-    _mark_saved(axes, epochs)
-    _lay_out(axes, numbers)
-    axes.set_title("Strict scores of the evaluation notes", loc="left")
-    figure.legend(loc="outside lower left", ncols=4, frameon=False)
+        axes.plot(*zip(*points, strict=True), f"{_MARKS[index]}-", color=SHADES[index], linewidth=width, label=shown)
+    _lay_out(axes, epochs)
+    legend(figure, 4)
     return figure
 
 
 def _plot_types(epochs: Sequence[Epoch]) -> Any:
     counts = epochs[-1].scores.strict.per_type
-    frequent = sorted(counts, key=lambda label: (-counts[label].gold, label))
-    figure, axes = new_figure(2.4)
-    for index, label in enumerate(sorted(frequent[:_TYPES])):
-        found = [(epoch.number, epoch.scores.strict.per_type.get(label)) for epoch in epochs]
-        numbers = [number for number, known in found if known is not None]
-        values = [known.f1 for _, known in found if known is not None]
+    labels, title = most_frequent({label: counts[label].gold for label in counts}, "Strict F1 per type", _TYPES)
+    figure, axes = new_figure(2.4, title)
+    for index, label in enumerate(sorted(labels)):
+        by_epoch = [(epoch.number, epoch.scores.strict.per_type.get(label)) for epoch in epochs]
+        points = [(number, found.f1) for number, found in by_epoch if found is not None]
         style = {"color": SHADES[index % len(SHADES)], "linestyle": _DASHES[index % len(_DASHES)]}
-        axes.plot(numbers, values, marker=_MARKS[index % len(_MARKS)], label=short(label, most=24), **style)
-    _mark_saved(axes, epochs)
-    _lay_out(axes, [epoch.number for epoch in epochs])
-    more = len(frequent) - _TYPES
-    few = f" (the {_TYPES} most frequent types; {more} more)" if more > 0 else ""
-    axes.set_title(f"Strict F1 per type{few}", loc="left")
-    figure.legend(loc="outside lower left", ncols=3, frameon=False)
+        marker, name = _MARKS[index % len(_MARKS)], short(label, most=24)
+        axes.plot(*zip(*points, strict=True), marker=marker, label=name, **style)
+    _lay_out(axes, epochs)
+    legend(figure, 3)
     return figure
 
 
-def _mark_saved(axes: Any, epochs: Sequence[Epoch]) -> None:
+def _lay_out(axes: Any, epochs: Sequence[Epoch]) -> None:
+    """Scores from 0 to 1 by epoch, with a line at the saved one."""
     saved = next((epoch.number for epoch in epochs if epoch.saved), None)
     if saved is not None:
         axes.axvline(saved, color="#57606a", linestyle="dotted", linewidth=1.4, label="saved epoch", zorder=0)
-
-
-def _lay_out(axes: Any, numbers: Sequence[int]) -> None:
-    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
+    axes.set_xlim(epochs[0].number - 0.5, epochs[-1].number + 0.5)
     axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y", color="#e3e7eb", linewidth=0.8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes.xaxis)
     axes.set_xlabel("epoch")
 
 
 def _scores_in_words(epochs: Sequence[Epoch]) -> str:
     found = ", ".join(f"{epoch.scores.strict.micro.f1:.3f}" for epoch in epochs)
     saved = next((f"; the model of epoch {epoch.number} is saved" for epoch in epochs if epoch.saved), "")
-    return f"Strict precision, recall and F1 by epoch. F1: {found}{saved}. The table of epochs has all figures."
+    return f"Strict precision, recall and F1 by epoch. F1: {found}{saved}. The table of epochs has all the figures."
 
 
 def _types_in_words(epochs: Sequence[Epoch]) -> str:

@@ -1,11 +1,23 @@
-"""A training as one HTML page that needs nothing but itself: no network, no script, no file beside it."""
+"""A training as one HTML page that needs no network, no script and no other file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cardioner.errors import many
 from cardioner.evaluation.matching import CRITERIA
-from cardioner.reports import check_installed, render_page, type_styles, write_page
+from cardioner.reports.html import (
+    COUNT_COLUMNS,
+    SCORE_COLUMNS,
+    Table,
+    check_installed,
+    count_cells,
+    render_page,
+    score_cells,
+    score_text,
+    type_styles,
+    write_page,
+)
 from cardioner.reports.training.content import Content, duration, read_record
 from cardioner.reports.training.plots import plot_training
 
@@ -21,8 +33,8 @@ def render(record: Mapping[str, Any]) -> str:
     """The page.
 
     Args:
-        record: Content of a model directory's `training_args.json`, which holds no text of notes; one of an older
-            version, or of a model that was never trained, has a page with less on it.
+        record: Content of a model directory's `training_args.json`, which holds no text of notes. For one of an older
+            version, or of a model that was never trained, the page shows less.
 
     Returns:
         HTML, the same for the same record.
@@ -35,11 +47,10 @@ def render(record: Mapping[str, Any]) -> str:
     return render_page(
         "cardioner.reports.training",
         content=content,
-        record=record,
+        tables=_tables(content),
         plots=plot_training(content),
         facts=list(_facts(content)),
         advice=list(_advice(content)),
-        others=[name for name in CRITERIA if name != "strict"],
         title=_title(content.types),
         calibration=_whole(record.get("calibration"), ("value", "spans", "before", "after")),
         inference=_whole(record.get("inference"), ("dtype", "float32", "bfloat16", "agreement")),
@@ -49,12 +60,7 @@ def render(record: Mapping[str, Any]) -> str:
 
 
 def write_training_report(record: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
-    """Write the page as a file.
-
-    Args:
-        record: Content of a model directory's `training_args.json`.
-        path: The file.
-        overwrite: Replace a file that is there.
+    """Write the page as a file: for the arguments see `render` and `write_page`.
 
     Raises:
         UsageError: If jinja2 or matplotlib is missing.
@@ -63,8 +69,32 @@ def write_training_report(record: Mapping[str, Any], path: Path, *, overwrite: b
     write_page(render(record), path, overwrite=overwrite)
 
 
+def _tables(content: Content) -> dict[str, Any]:
+    """The tables of the page, by name; those of types by part of the data."""
+    others = [name for name in CRITERIA if name != "strict"]
+    epochs, parts, types, saved = [], [], {}, None
+    for row, epoch in enumerate(content.epochs):
+        saved = row if epoch.saved else saved
+        strict, name = epoch.scores.strict, f"{epoch.number} saved" if epoch.saved else str(epoch.number)
+        scores = (*score_cells(strict.micro), score_text(strict.macro.f1), *count_cells(strict.micro))
+        epochs.append((name, epoch.step, score_text(epoch.loss), *scores))
+    for name, found in content.parts.items():
+        strict = found.strict
+        lenient = [score_text(found.by(other).micro.f1) for other in others]
+        parts.append((name, found.documents, *score_cells(strict.micro), score_text(strict.macro.f1), *lenient))
+        rows = [(label, *score_cells(one), one.gold, *count_cells(one)) for label, one in strict.per_type.items()]
+        types[name] = Table(("type", *SCORE_COLUMNS, "gold", *COUNT_COLUMNS), rows)
+    heads = ("epoch", "last step", "mean loss", *SCORE_COLUMNS, "macro F1", *COUNT_COLUMNS)
+    more = ("precision", "recall", "strict F1", "macro F1", *(f"{other} F1" for other in others))
+    return {
+        "epochs": Table(heads, epochs, highlighted=saved),
+        "parts": Table(("notes", "count", *more), parts),
+        "types": types,
+    }
+
+
 def _title(types: Sequence[str]) -> str:
-    """What was trained, in a line."""
+    """What was trained, in one line."""
     more = len(types) - _NAMED
     return f"Training of a tagger for {', '.join(types[:_NAMED])}" + (f" and {more} more types" if more > 0 else "")
 
@@ -77,9 +107,13 @@ def _whole(found: Any, names: Iterable[str]) -> Mapping[str, Any] | None:
 def _facts(content: Content) -> Iterator[tuple[str, str]]:
     """What was trained, on how much, and for how long."""
     record, data = content.record, content.record.get("training_data") or {}
-    yield "encoder", f"{content.model}, frozen" if record.get("freeze_backbone") else content.model
+    encoder = str(record.get("model", "not recorded"))
+    yield "encoder", f"{encoder}, frozen" if record.get("freeze_backbone") else encoder
     yield "head", content.head
-    yield "entity types", f"{len(content.types):,} in {content.tags:,} tags: {', '.join(content.types)}"
+    yield (
+        "entity types",
+        f"{len(content.types):,} in {len(record.get('labels') or ()):,} tags: {', '.join(content.types)}",
+    )
     if "max_length" in record:
         yield "windows", f"up to {record['max_length']:,} sub-tokens"
     if data:
@@ -89,7 +123,7 @@ def _facts(content: Content) -> Iterator[tuple[str, str]]:
     if content.steps:
         yield "steps", f"{content.steps:,}"
     if "seconds" in record:
-        yield "time", f"{duration(record['seconds'])}, the scoring after each epoch included"
+        yield "time", f"{duration(record['seconds'])}, including the scoring after each epoch"
 
 
 def _epochs(content: Content) -> str:
@@ -97,7 +131,7 @@ def _epochs(content: Content) -> str:
     if saved is None:
         return f"{asked:,}; the last one is saved"
     ran = content.epochs[-1].number
-    return f"{ran:,}" + (f" of {asked:,}" if ran != asked else "") + f"; number {saved.number:,} is saved"
+    return f"{ran:,}" + (f" of {asked:,}" if ran != asked else "") + f"; epoch {saved.number:,} is saved"
 
 
 def _advice(content: Content) -> Iterator[str]:
@@ -106,15 +140,15 @@ def _advice(content: Content) -> Iterator[str]:
     if saved is not None and len(epochs) > 1 and saved.number == epochs[-1].number:
         yield "The last epoch is the best one: more epochs may raise the scores further."
     if "evaluation" in content.parts and "test" not in content.parts:
-        yield "The evaluation notes picked the epoch: their scores flatter the model. There were no test notes."
+        yield "The epoch was chosen on the evaluation notes, so their scores are optimistic. There were no test notes."
     if content.parts:
         worst = [label for label, counts in _strict(content).items() if counts.gold and not counts.true_positives]
         if worst:
-            yield f"Types of which no span was found: {', '.join(worst)}."
+            yield f"No span of these types was found: {', '.join(worst)}."
     if content.unread:
-        yield f"Scores that another version wrote in a form unknown here, left out: {content.unread:,}."
+        yield f"Left out, as another version wrote them in an unknown form: {many(content.unread, 'score')}."
 
 
 def _strict(content: Content) -> Mapping[str, Any]:
-    """The strict counts per type on the notes that tell most."""
+    """The strict counts per type on the test notes, or else on the evaluation notes."""
     return list(content.parts.values())[-1].strict.per_type

@@ -1,4 +1,4 @@
-"""The page of a check: its text is the notes' text, it fetches nothing, and every span can be told from the others."""
+"""The page of a check: its text is the notes' text, it fetches nothing, and every span can be distinguished."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_without_texts_the_page_holds_offsets_and_ids_alone(tmp_path: Path) -> N
     found = check(tmp_path / "c", Document("note-7", text, (Span(0, 12, "NAME"), Span(17, 27, "DRUG"))))
     page = render(found, ids_only=True)
     assert not any(word in page for word in text.split() if word != "saw")
-    assert all(told in page for told in ("note-7", "NAME 0–12", "DRUG 17–27"))
+    assert all(message in page for message in ("note-7", "NAME 0–12", "DRUG 17–27"))
     assert 'class="private"' not in page
     assert Page(page).notes == []
 

@@ -184,11 +184,11 @@ def test_it_says_what_was_trained_on_how_much_and_how(whole: Page) -> None:
     assert facts["head"] == "an MLP head of 256, 64 and a CRF"
     assert facts["entity types"] == "3 in 7 tags: DISEASE, DRUG, SYMPTOM"
     assert facts["training data"] == "1,234 windows, 98,765 sub-tokens"
-    assert facts["epochs"] == "3; number 2 is saved"
+    assert facts["epochs"] == "3; epoch 2 is saved"
     assert facts["steps"] == "120"
-    assert facts["time"] == "1 h 6 min, the scoring after each epoch included"
+    assert facts["time"] == "1 h 6 min, including the scoring after each epoch"
     assert "temperature 1.250, fitted to 80 spans of the evaluation notes: mean loss 0.5000 before" in page.text
-    assert "tags in bfloat16: strict F1 0.7500 in float32, 0.7422 in bfloat16; 99.75 %" in page.text
+    assert "computes in bfloat16: strict F1 0.7500 in float32, 0.7422 in bfloat16; 99.75 %" in page.text
     assert "cardioner 0.1.0, torch 2.13.0" in page.text
     settings = dict(re.findall(r"<dt>(\w+)</dt><dd>([^<]*)</dd>", render(a_record())))
     assert settings["seed"] == "11"
@@ -206,21 +206,21 @@ def test_every_plot_says_in_words_what_it_shows(whole: Page) -> None:
         "Strict F1 of each type",
         "Training loss",
         "Learning rate",
-        "Norm of the grad",
+        "Gradient norm",
     )
     assert [words.startswith(begin) for words, begin in zip(page.words, begins, strict=True)] == [True] * 5
     assert "the model of epoch 2 is saved" in page.words[0]
-    assert "3 at step 10, 0.25 at step 120; least 0.25 at step 120, most 3 at step 10" in page.words[4]
+    assert "3 at step 10, 0.25 at step 120; lowest 0.25 at step 120, highest 3 at step 10" in page.words[4]
     assert all(label in page.words[1] for label in ("DISEASE", "DRUG", "SYMPTOM"))
 
 
 def test_the_saved_epoch_and_the_limit_of_gradients_are_drawn() -> None:
     made = render(a_record())
     assert made.count("saved epoch</text>") == 2
-    assert made.count("scaled down to 1</text>") == 1
+    assert made.count("clipped to 1</text>") == 1
     record = a_record()
     record["options"]["max_gradient_norm"] = 1e9
-    assert "scaled down to" not in render(record)
+    assert "clipped to" not in render(record)
 
 
 @pytest.mark.usefixtures("unsaved")
@@ -238,14 +238,14 @@ def test_it_tells_when_more_epochs_may_help_and_when_nothing_was_left_to_test_on
 def test_types_that_are_never_found_are_named() -> None:
     record = a_record()
     record["scores"]["test"] = scores_of(1).to_dict()
-    assert "Types of which no span was found: DRUG, SYMPTOM." in page_of(record).text
+    assert "No span of these types was found: DRUG, SYMPTOM." in page_of(record).text
 
 
 @pytest.mark.usefixtures("unsaved")
 def test_a_training_that_ended_early_says_so() -> None:
     record = a_record()
     record["num_train_epochs"] = 10
-    assert ["epochs", "3 of 10; number 2 is saved"] in page_of(record).rows
+    assert ["epochs", "3 of 10; epoch 2 is saved"] in page_of(record).rows
 
 
 # Any record ----------------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_an_older_record_without_history_has_scores_by_epoch() -> None:
     del record["history"], record["seconds"]
     page = page_of(record)
     assert page.tags["svg"] == 2
-    assert "no loss by step: an earlier version wrote it" in page.text
+    assert "no loss by step: an earlier version wrote this record" in page.text
     assert next(row for row in page.rows if row[0] == "2 saved")[1:3] == ["–", "–"]
 
 
@@ -324,7 +324,7 @@ def test_scores_of_another_version_are_left_out_and_counted() -> None:
     record["epochs"][0] = {"strict": {"f1": 0.5}}
     record["scores"]["test"] = 0.7
     page = page_of(record)
-    assert "in a form unknown here, left out: 2." in page.text
+    assert "in an unknown form: 2 scores." in page.text
     assert [row[0] for row in page.rows if row and row[0] in ("1", "2 saved", "3")] == ["2 saved", "3"]
 
 

@@ -1,4 +1,4 @@
-"""What commands that write a page share."""
+"""What commands that write an HTML report share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cardioner.errors import OutputError, UsageError
 
 
 def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse, before the work, a page that could not be written at its end.
+    """Refuse a page that cannot be written, before the work begins.
 
     Raises:
-        UsageError: If it has no name of a page, would lie in what is read, or a package is missing.
+        UsageError: If its name does not end in .html, if it would lie in a corpus, or if a package is missing.
         OutputError: If it exists already.
     """
-    from cardioner.reports import check_installed  # noqa: PLC0415
+    from cardioner.reports.html import check_installed  # noqa: PLC0415
 
     check_installed()
     if html.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--html {html}: expected the name of a page to end in .html, so that no note is replaced")
+        raise UsageError(f"--html {html}: expected its name to end in .html, so that no note is overwritten")
     place = html.resolve()
     if any(path.resolve() in (place, *place.parents) for path in inputs):
         raise UsageError(f"--html {html} is a corpus or lies in one: choose another place")
@@ -30,6 +30,6 @@ def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
         raise OutputError(f"{html} exists; choose another name, or replace it with --overwrite")
 
 
-def tell_of_page(html: Path, *, private: bool) -> None:
-    """Say where the page is, and whether it holds the text of notes."""
+def announce_page(html: Path, *, private: bool) -> None:
+    """Say where the page is, and whether it contains the text of notes."""
     tell(f"Page: {html}" + (", which holds the text of notes: keep it private" if private else ""))

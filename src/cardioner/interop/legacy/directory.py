@@ -1,4 +1,4 @@
-"""What an old directory holds: its weights, what its encoder is, its tags and its tokenizer, none of it trusted."""
+"""Reading a directory of the original CardioNER: weights, encoder, tags and tokenizer, none of it trusted."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.utils import cached_file
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError, UsageError
+from cardioner.errors import ModelError, UsageError, first_line
 from cardioner.model_dir.encoder import load_tokenizer
 from cardioner.model_dir.json_files import object_under, read_json, read_object
-from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, TOKENIZER_FILES, WEIGHTS, is_foreign
+from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, TOKENIZER_CONFIG, TOKENIZER_FILES, WEIGHTS, is_foreign
 from cardioner.model_dir.untrusted.pickled import load_pickle
 from cardioner.model_dir.untrusted.structure import check_safe, look, read_weights
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-"""Without these a configuration says nothing of the encoder; families that name them otherwise say so themselves."""
+"""Without these a configuration does not describe an encoder; some families have other names for them."""
 _HEAD_KEYS = ("classifier_hidden_layers", "classifier_dropout", "class_weights", "use_crf", "freeze_backbone")
 _OTHER_KEYS = ("custom_model_type", "backbone_model_name", "id2label", "label2id", "num_labels", "architectures")
 _LOADING_KEYS = ("dtype", "torch_dtype", "requires_trust_remote_code")
 _DROPPED = frozenset((*_HEAD_KEYS, *_OTHER_KEYS, *_LOADING_KEYS))
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 BUILDING = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError, StrictDataclassError)
-"""What libraries raise of a configuration that makes no model."""
+"""What libraries raise for a configuration that no model can be built from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Old:
-    """An old directory, read.
+class LegacyModel:
+    """A directory of the original CardioNER, read.
 
     Attributes:
         place: Where it is.
         config: Its `config.json`.
-        weights: By their old names, as they were saved.
+        weights: Under the names that they were saved with.
         file: The file that they are from.
-        backbone: A folder with the encoder's configuration, the caller's or a local one that the model names.
+        backbone: A folder with the encoder's configuration: the caller's, or a local one that the model names.
     """
 
     place: Path
@@ -54,32 +54,39 @@ class Old:
     file: str
     backbone: Path | None
 
+    @property
+    def weights_file(self) -> Path:
+        """The file that the weights are from."""
+        return self.place / self.file
 
-def read_old(old: Path, backbone: Path | None) -> Old:
-    """Everything that is needed of the old directory, refusing what was never one.
+
+def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
+    """Read all that an upgrade needs, and refuse a directory of another program.
 
     Raises:
-        ModelError: If it is none, lacks weights, or holds more than weights where they should be.
-        UsageError: If `backbone` is no encoder's folder.
+        ModelError: If it is not one of the original CardioNER, lacks weights, or holds more than weights in their file.
+        UsageError: If `backbone` is not an encoder's folder.
     """
-    if not (old / CONFIG).is_file():
-        raise ModelError(f"{old}: expected a model directory of the original CardioNER, found no {CONFIG} in it")
-    files = look(old)
-    config = read_object(old / CONFIG)
-    check_safe(old, files, config, read_weights(old, files))
+    if not (place / CONFIG).is_file():
+        raise ModelError(f"{place}: expected a model directory of the original CardioNER, found no {CONFIG} in it")
+    files = look(place)
+    config = read_object(place / CONFIG)
+    check_safe(place, files, config, read_weights(place, files))
     kind = config.get("model_type")
     if kind == CardioNERConfig.model_type:
-        raise ModelError(f"{old} has today's form already: use it as it is")
+        raise ModelError(f"{place} is already in the current form: use it as it is")
     names = [config.get("custom_model_type"), config.get("problem_type"), *object_under(config, "auto_map").values()]
     named = " ".join(map(str, [kind, *names, *list_under(config, "architectures")])).lower()
     if re.search(r"multi[-_]?(label|head)", named):
-        raise ModelError(f"{old} gives a sub-token several labels or has several heads: only multiclass models upgrade")
+        raise ModelError(
+            f"{place} gives a sub-token several labels or has several heads: only multiclass models can be upgraded"
+        )
     if backbone is not None and not (backbone / CONFIG).is_file():
         raise UsageError(f"--backbone {backbone}: expected the encoder's folder, found no {CONFIG} in it")
-    weights, file = _read_weights(old)
+    weights, file = _read_weights(place)
     if not all(name.isprintable() for name in weights):
-        raise ModelError(f"{old / file}: expected names of weights, found control characters in them")
-    return Old(old, config, weights, file, backbone or _local_backbone(config.get("backbone_model_name")))
+        raise ModelError(f"{place / file}: expected names of weights, found control characters in them")
+    return LegacyModel(place, config, weights, file, backbone or _local_backbone(config.get("backbone_model_name")))
 
 
 def list_under(content: Mapping[str, Any], key: str) -> list[Any]:
@@ -89,7 +96,7 @@ def list_under(content: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _local_backbone(name: Any) -> Path | None:
-    """The folder of an encoder, if it is on this machine: as a folder, or in the cache of Hugging Face."""
+    """An encoder's folder, if it is on this machine: at that path, or in the cache of Hugging Face."""
     if not isinstance(name, str) or not name or "\0" in name:
         return None
     if (Path(name) / CONFIG).is_file():
@@ -103,21 +110,17 @@ def _local_backbone(name: Any) -> Path | None:
     return Path(found).parent if found else None
 
 
-def _read_weights(old: Path) -> tuple[dict[str, Tensor], str]:
-    """The weights, and the file that they are from; safetensors before pickles."""
-    if not (old / WEIGHTS).is_file():
-        return _unpickled(old), PICKLED_WEIGHTS
+def _read_weights(place: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights and the file that they are from, safetensors before pickles; `check_safe` has looked at both."""
+    file = next((name for name in (WEIGHTS, PICKLED_WEIGHTS) if (place / name).is_file()), None)
+    if file is None:
+        raise ModelError(f"{place} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS} in one piece: copy it again")
     try:
-        return load_file(old / WEIGHTS), WEIGHTS
+        if file == WEIGHTS:
+            return load_file(place / file), file
+        return load_pickle(place / file), file
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{old / WEIGHTS} is cut or damaged: copy it again") from error
-
-
-def _unpickled(old: Path) -> dict[str, Tensor]:
-    """The weights of `pytorch_model.bin`, which may hold nothing but tensors."""
-    if not (old / PICKLED_WEIGHTS).is_file():
-        raise ModelError(f"{old} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS} in one piece: copy it again")
-    return load_pickle(old / PICKLED_WEIGHTS)
+        raise ModelError(f"{place / file} is cut or damaged: copy it again") from error
 
 
 def lacking_in(config: Mapping[str, Any]) -> list[str]:
@@ -129,13 +132,13 @@ def lacking_in(config: Mapping[str, Any]) -> list[str]:
     return [name for name in _SIZES if not isinstance(config.get(name, config.get(known_as.get(name, name))), int)]
 
 
-def encoder_of(read: Old) -> dict[str, Any]:
+def encoder_of(model: LegacyModel) -> dict[str, Any]:
     """The encoder's whole configuration, without anything that names code, other places or how to load it."""
-    source, place = read.config, read.place
+    source, place = model.config, model.place
     if lacking := lacking_in(source):
-        if read.backbone is None:
-            raise ModelError(_what_to_fetch(read, lacking))
-        source, place = read_json(read.backbone / CONFIG), read.backbone
+        if model.backbone is None:
+            raise ModelError(_what_to_fetch(model, lacking))
+        source, place = read_json(model.backbone / CONFIG), model.backbone
         if lacking := lacking_in(source):
             raise ModelError(f"{place / CONFIG}: expected an encoder's configuration, found none: {', '.join(lacking)}")
     kept = {key: value for key, value in source.items() if not (key in _DROPPED or is_foreign(key))}
@@ -145,17 +148,19 @@ def encoder_of(read: Old) -> dict[str, Any]:
         whole: dict[str, Any] = found.to_dict()
     except BUILDING as error:
         raise ModelError(
-            f"{place / CONFIG}: the encoder's configuration makes no encoder: {first_line(error)}"
+            f"{place / CONFIG}: no encoder can be built from this configuration: {first_line(error)}"
         ) from error
-    if not 0 < layers <= len(read.weights):
-        raise ModelError(f"{place / CONFIG}: {layers} layers do not fit the {len(read.weights)} weights of {read.file}")
+    if not 0 < layers <= len(model.weights):
+        raise ModelError(
+            f"{place / CONFIG}: {layers} layers do not fit the {len(model.weights)} weights of {model.file}"
+        )
     return whole
 
 
-def _what_to_fetch(read: Old, lacking: list[str]) -> str:
-    """What to say where nothing here tells what the encoder is."""
-    name = read.config.get("backbone_model_name")
-    lacks = f"{read.place / CONFIG} lacks {', '.join(lacking)}: the encoder's own configuration is needed"
+def _what_to_fetch(model: LegacyModel, lacking: list[str]) -> str:
+    """The message for a model whose encoder is not described on this machine."""
+    name = model.config.get("backbone_model_name")
+    lacks = f"{model.place / CONFIG} lacks {', '.join(lacking)}: the encoder's own configuration is needed"
     if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
         return f"{lacks}. Give --backbone with a folder that holds the encoder's {CONFIG} and tokenizer"
     return (
@@ -164,29 +169,31 @@ def _what_to_fetch(read: Old, lacking: list[str]) -> str:
     )
 
 
-def labels_of(read: Old) -> LabelSet:
+def labels_of(model: LegacyModel) -> LabelSet:
     """The tags in the order of their ids."""
-    where, by_id = read.place / CONFIG, object_under(read.config, "id2label")
+    where, by_id = model.place / CONFIG, object_under(model.config, "id2label")
     tags = [by_id.get(str(index)) for index in range(len(by_id))]
     if not tags or not all(isinstance(tag, str) for tag in tags) or len(set(tags)) != len(tags):
         raise ModelError(f"{where}: expected id2label to name each tag once, ids from 0 on, found {len(by_id)} entries")
     labels = LabelSet(tuple(map(str, tags)))
-    if object_under(read.config, "label2id") not in ({}, labels.label2id):
-        raise ModelError(f"{where}: id2label and label2id disagree: which of them the model learned is not known")
+    if object_under(model.config, "label2id") not in ({}, labels.label2id):
+        raise ModelError(f"{where}: id2label and label2id disagree: expected the ids that the model was trained with")
     return labels
 
 
-def tokenizer_of(read: Old, encoder: Mapping[str, Any]) -> Any:
+def tokenizer_of(model: LegacyModel, encoder: Mapping[str, Any]) -> Any:
     """The model's own tokenizer, or its encoder's."""
     places = [
-        place for place in (read.place, read.backbone) if place and any((place / n).is_file() for n in TOKENIZER_FILES)
+        place
+        for place in (model.place, model.backbone)
+        if place and any((place / n).is_file() for n in TOKENIZER_FILES)
     ]
     if not places:
         raise ModelError(
-            f"{read.place} has no tokenizer: put the encoder's tokenizer.json and tokenizer_config.json there, or give "
+            f"{model.place} has no tokenizer: put the encoder's {' and '.join(TOKENIZER_FILES)} there, or give "
             "--backbone with a folder that has them"
         )
-    if "auto_map" in read_json(places[0] / "tokenizer_config.json"):
+    if "auto_map" in read_json(places[0] / TOKENIZER_CONFIG):
         raise ModelError(
             f"the tokenizer in {places[0]} names code of its own (auto_map), which is never run: give it one of "
             "transformers' own, whose tokenizer_config.json has no auto_map"
@@ -202,8 +209,3 @@ def tokenizer_of(read: Old, encoder: Mapping[str, Any]) -> Any:
             "it is another encoder's"
         )
     return tokenizer
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a library's message."""
-    return str(error).strip().partition("\n")[0]
