@@ -16,7 +16,7 @@ from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.pages import check_page, tell_of_page
 from cardioner.cli.parts import Parts, Places, labels_of, parse_weights, parse_widths, warn_of_overlap
-from cardioner.cli.train_config import ConfigOption, settle
+from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
 from cardioner.data.formats import ReadOptions
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cardioner.training.sweep.repeats import State
 
 
-@grouped(settle)
+@grouped(combine_sources)
 def train(
     notes: NotesOptions,
     arguments: ArgumentOptions,
@@ -112,7 +112,7 @@ def _options(further: FurtherOptions) -> TrainingOptions:
 
 def _own_key() -> Path | None:
     """The user's own key for digests of notes; `None` where none can be kept."""
-    from cardioner.training.data_fingerprint import make_key  # noqa: PLC0415 - imports pydantic
+    from cardioner.training.document_digests import make_key  # noqa: PLC0415 - imports pydantic
 
     place = Path(typer.get_app_dir("cardioner")) / "data.key"
     try:

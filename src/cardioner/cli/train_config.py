@@ -58,7 +58,7 @@ ConfigOption = Annotated[
 ]
 
 
-def settle(context: typer.Context, values: dict[str, Any]) -> None:
+def combine_sources(context: typer.Context, values: dict[str, Any]) -> None:
     """Let the command line win where options of the file speak of the same thing under another name.
 
     Raises:

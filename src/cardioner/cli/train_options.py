@@ -132,10 +132,10 @@ class FurtherOptions:
             help="Each layer of the encoder learns at this share of the rate of the layer above it.",
         ),
     ] = 1.0
-    thawed_per_epoch: Annotated[
+    unfreeze_per_epoch: Annotated[
         int | None,
         Option(
-            "--thawed-per-epoch",
+            "--unfreeze-per-epoch",
             min=1,
             metavar="N",
             help="The encoder starts frozen; every epoch but the first lets N more layers learn, from the top.",

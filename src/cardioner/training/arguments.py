@@ -119,5 +119,7 @@ def check_options(options: TrainingOptions, arguments: Arguments) -> None:
         raise UsageError(
             "label_smoothing is for models without a CRF, whose loss is of whole sequences: leave one of them out"
         )
-    if options.thawed_per_epoch is not None and arguments.freeze_backbone:
-        raise UsageError("freeze_backbone and thawed_per_epoch exclude each other: the encoder stays frozen, or thaws")
+    if options.unfreeze_per_epoch is not None and arguments.freeze_backbone:
+        raise UsageError(
+            "freeze_backbone and unfreeze_per_epoch exclude each other: the encoder stays frozen, or thaws"
+        )

@@ -77,7 +77,7 @@ def fit_temperature(
         before = loss(0.0) if right else 0.0
         if min(sum(right), len(right) - sum(right)) < LEAST_SPANS:
             return Temperature(1.0, len(right), before, before)
-        best = _least(_told(loss, progress))
+        best = _least(_counting(loss, progress))
         after = loss(best)
     finally:
         model.config.score_temperature = own
@@ -126,7 +126,7 @@ def _mean_loss(scores: Sequence[float], right: Sequence[bool]) -> float:
     return sum(losses) / len(losses)
 
 
-def _told(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
+def _counting(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
     """The same function, which tells how often it was called in a search."""
     called = count(1)
 

@@ -51,13 +51,13 @@ def seal(checkpoint: Checkpoint) -> None:
     """
     folder = checkpoint.folder
     for path in _files(folder):
-        _settle(path)
+        _flush_to_disk(path)
     content = {**asdict(checkpoint), "sizes": {path.name: path.stat().st_size for path in _files(folder)}}
     content["scores"] = [scores.to_dict() for scores in checkpoint.scores]
     del content["folder"]
     partial = folder / f".{SEAL}"
     partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    _settle(partial)
+    _flush_to_disk(partial)
     partial.replace(folder / SEAL)
     for other in folder.parent.iterdir():
         found = read_checkpoint(other)
@@ -150,7 +150,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (SEAL, f".{SEAL}")]
 
 
-def _settle(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     """Have a file's content on the disk, whatever happens to the machine."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -23,9 +23,9 @@ from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.precision import attention_without_cudnn, computes_bfloat16
 from cardioner.training.batch_sampler import Batches
 from cardioner.training.checkpoints import Checkpoint, checkpoint_at, seal
-from cardioner.training.distributed import process, processes, together
+from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import Feature
-from cardioner.training.optimizer import thaw
+from cardioner.training.optimizer import unfreeze_top
 from cardioner.training.options import TrainingOptions
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -100,8 +100,8 @@ class SpanTrainer(Trainer):
             self.batch_size,
             self.args.seed,
             epoch=lambda: int(self.state.epoch or 0),
-            process=process(),
-            processes=processes(),
+            process=rank(),
+            processes=world_size(),
         )
         return DataLoader(
             windows,  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ class SpanTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - inherited
         """Save a model directory that loads by itself, with no pickle in it; called in every process."""
-        if process() == 0:
+        if rank() == 0:
             self.run.save(Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -173,10 +173,10 @@ class SpanTrainer(Trainer):
         check_weights(self.model, self.state.global_step)
         with reporting_failed_writes(self.run.output_dir):
             super()._save_checkpoint(model, trial)
-            together()
-            if process() == 0:
+            barrier()
+            if rank() == 0:
                 seal(self._checkpoint())
-            together()
+            barrier()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As inherited, by way of the CPU: before 5.23 transformers asks torch for a `cpu:0`, which it cannot give."""
@@ -207,10 +207,10 @@ class Watch(TrainerCallback):
         self.trainable = frozenset(name for name, value in model.named_parameters() if value.requires_grad)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
-        """Let more layers learn, where they thaw step by step."""
-        if self.options.thawed_per_epoch is not None:
+        """Let more layers learn, where they unfreeze_top step by step."""
+        if self.options.unfreeze_per_epoch is not None:
             # Not before the loop has begun: DistributedDataParallel knows only what was trainable when it was made.
-            thaw(model, self.trainable, int(state.epoch or 0) * self.options.thawed_per_epoch)
+            unfreeze_top(model, self.trainable, int(state.epoch or 0) * self.options.unfreeze_per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the step; within an epoch, have every so many of them saved."""
@@ -267,7 +267,7 @@ def trainer_arguments(
         warmup_steps=options.warmup,
         max_grad_norm=options.max_gradient_norm,
         use_cpu=on_cpu,
-        ddp_backend="gloo" if on_cpu and processes() > 1 else None,
+        ddp_backend="gloo" if on_cpu and world_size() > 1 else None,
         ddp_timeout=24 * 3600,  # the others wait while the first process settles precision and temperature
         seed=options.seed,
         eval_strategy="epoch" if scored else "no",

@@ -36,7 +36,7 @@ def depths(model: nn.Module) -> dict[str, int]:
     return {name: depth(name) for name, _ in model.named_parameters()}
 
 
-def thaw(model: nn.Module, trainable: frozenset[str], layers: int) -> None:
+def unfreeze_top(model: nn.Module, trainable: frozenset[str], layers: int) -> None:
     """Let the head and the uppermost layers learn, and nothing below them.
 
     Args:

@@ -72,7 +72,7 @@ class TrainingOptions(Checked):
         head_learning_rate: Of the classifier head; by default that of the encoder.
         crf_learning_rate: Of the CRF's transitions, which are few and start at 0.
         layer_decay: Each layer of the encoder learns at this share of the rate of the layer above it.
-        thawed_per_epoch: Gradual unfreezing: the encoder starts frozen, and every epoch but the first lets this many
+        unfreeze_per_epoch: Gradual unfreezing: the encoder starts frozen, and every epoch but the first lets this many
             more of its layers learn, from the top, the embeddings last. By default all learn from the start.
         attention_dropout: Share of the encoder's attention that is dropped while it learns, whatever it came with.
         early_stopping: Epochs without a better F1 on the evaluation data after which training ends.
@@ -107,7 +107,7 @@ class TrainingOptions(Checked):
     head_learning_rate: float | None = Field(default=None, gt=0, le=1)
     crf_learning_rate: float = Field(default=1e-2, gt=0, le=1)
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    thawed_per_epoch: int | None = Field(default=None, ge=1)
+    unfreeze_per_epoch: int | None = Field(default=None, ge=1)
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     early_stopping: int | None = Field(default=None, ge=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

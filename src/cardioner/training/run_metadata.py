@@ -14,8 +14,8 @@ from cardioner.evaluation.intervals import Intervals
 from cardioner.model_dir.manifest import Notes, installed_versions
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.calibration import Temperature
-from cardioner.training.data_fingerprint import check_key_place, describe_notes, make_key
-from cardioner.training.distributed import processes
+from cardioner.training.distributed import world_size
+from cardioner.training.document_digests import check_key_place, describe_notes, make_key
 from cardioner.training.features import Dataset
 from cardioner.training.options import TrainingOptions
 from cardioner.training.precision import Precision
@@ -81,7 +81,7 @@ class TrainingResult:
         return self.scored["test"].scores if "test" in self.scored else None
 
 
-def training_record(
+def run_metadata(
     config: Any,
     settings: Mapping[str, Any],
     options: TrainingOptions,
@@ -97,11 +97,11 @@ def training_record(
         tags: In the order of their ids.
         result: What training did; `None` before it.
     """
-    record = {**_wishes(config, settings, options), "labels": list(tags), "versions": installed_versions()}
-    return record if result is None else {**record, **_outcome(result)}
+    record = {**_settings(config, settings, options), "labels": list(tags), "versions": installed_versions()}
+    return record if result is None else {**record, **_results(result)}
 
 
-def identity(
+def resume_settings(
     model: TokenClassificationModel,
     settings: Mapping[str, Any],
     options: TrainingOptions,
@@ -118,14 +118,14 @@ def identity(
         data: A digest of what is learned from.
         computed: In what precision, and on what kind of device.
     """
-    wishes = _wishes(model.config, settings, options)
-    kept = {name: value for name, value in wishes.pop("options").items() if name not in WEIGHTLESS}
+    settings_asked = _settings(model.config, settings, options)
+    kept = {name: value for name, value in settings_asked.pop("options").items() if name not in WEIGHTLESS}
     code = {} if model.own_code is None else {"code": fingerprint([[model.own_code.content]])}
-    known = {"labels": list(model.config.tags), "data": data, "processes": processes(), "computed": computed}
-    return {**wishes, **kept, **known, **code}
+    known = {"labels": list(model.config.tags), "data": data, "processes": world_size(), "computed": computed}
+    return {**settings_asked, **kept, **known, **code}
 
 
-def described(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:
+def describe_parts(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:
     """What the manifest says of each part of the data; ready features have no text that a digest could be taken of.
 
     Raises:
@@ -146,7 +146,7 @@ def history_of(log: Sequence[Mapping[str, float]]) -> History:
     return tuple({name.removeprefix("eval_"): value for name, value in row.items()} for row in kept)
 
 
-def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
+def _settings(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
     """What was asked for; of the model's class the name, where it is a user's."""
     named = config.auto_map["AutoModelForTokenClassification"]
     return {
@@ -161,7 +161,7 @@ def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) 
     }
 
 
-def _outcome(result: TrainingResult) -> dict[str, Any]:
+def _results(result: TrainingResult) -> dict[str, Any]:
     return {
         "scores": {
             name: {**found.scores.to_dict(), "intervals": _strict(found.intervals)}

@@ -12,7 +12,7 @@ from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.tagging import to_runs
 from cardioner.prediction.predictor import Predictor
-from cardioner.training.distributed import gather, process, processes
+from cardioner.training.distributed import gather, rank, world_size
 from cardioner.training.features import Collator, Dataset
 from cardioner.training.options import Progress, counted
 
@@ -62,7 +62,7 @@ def _pairs(model: Any, tokenizer: Any, data: Dataset, *, batch_size: int, progre
 
 def _share(data: Dataset) -> Dataset:
     """What one of several processes tags."""
-    first, step = process(), processes()
+    first, step = rank(), world_size()
     features = None if data.features is None else data.features[first::step]
     return Dataset(data.documents[first::step], features)
 

@@ -32,6 +32,7 @@ from cardioner.training.arguments import (
     pick_window_length,
 )
 from cardioner.training.batch_sampler import check_shares
+from cardioner.training.callbacks import trackers
 from cardioner.training.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -42,7 +43,7 @@ from cardioner.training.checkpoints import (
     is_finished,
     last_checkpoint,
 )
-from cardioner.training.distributed import process, processes, together
+from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import (
     Collator,
     Dataset,
@@ -65,10 +66,16 @@ from cardioner.training.hf_trainer import (
 from cardioner.training.initialization import build, read_source, with_attention_dropout
 from cardioner.training.optimizer import optimizer
 from cardioner.training.options import TrainingOptions
-from cardioner.training.post_training import settle
-from cardioner.training.run_metadata import History, TrainingResult, described, history_of, identity, training_record
+from cardioner.training.post_training import choose_inference_settings
+from cardioner.training.run_metadata import (
+    History,
+    TrainingResult,
+    describe_parts,
+    history_of,
+    resume_settings,
+    run_metadata,
+)
 from cardioner.training.scoring import score, score_with_intervals
-from cardioner.training.tracking import trackers
 
 
 class ModelTrainer:
@@ -125,7 +132,7 @@ class ModelTrainer:
     ) -> None:
         self.labels = label_set(label2id, id2label)
         self.options = options or TrainingOptions()
-        if process() > 0:  # the first process speaks for all
+        if rank() > 0:  # the first process speaks for all
             self.options = replace(self.options, progress=None)
         if model_class is not None:
             adopt(model_class)
@@ -201,13 +208,15 @@ class ModelTrainer:
         if evaluation is None and self.options.early_stopping is not None:
             raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
         held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
-        documents = described({"training": training, **held_out}, self.options, self.output_dir)
+        documents = describe_parts({"training": training, **held_out}, self.options, self.output_dir)
         prepared = self._features(training)
-        check_shares(len(prepared.features), self.settings["batch_size"], processes())
+        check_shares(len(prepared.features), self.settings["batch_size"], world_size())
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
         run, history = self._fit(prepared, evaluation)
-        precision, temperature = settle(self.model, self.tokenizer, evaluation, progress=self.options.progress)
+        precision, temperature = choose_inference_settings(
+            self.model, self.tokenizer, evaluation, progress=self.options.progress
+        )
         scored = {name: self._score(data, score_with_intervals) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
             output_dir=self.output_dir,
@@ -224,10 +233,10 @@ class ModelTrainer:
             seconds=run.seconds,
             history=history,
         )
-        if process() == 0:
+        if rank() == 0:
             self.save_model(self.output_dir)
             drop_checkpoints(self.output_dir)
-        together()
+        barrier()
         return result
 
     def check_output(self) -> None:
@@ -254,9 +263,7 @@ class ModelTrainer:
             self.model,
             self.tokenizer,
             Path(directory),
-            training_args=training_record(
-                self.model.config, self.settings, self.options, self.labels.tags, self.result
-            ),
+            training_args=run_metadata(self.model.config, self.settings, self.options, self.labels.tags, self.result),
             also_bin=self.options.also_bin,
         )
 
@@ -285,7 +292,7 @@ class ModelTrainer:
             score=None if evaluation is None else lambda: self._score(evaluation, score),
             save=self.save_model,
             output_dir=self.output_dir,
-            asked=identity(
+            asked=resume_settings(
                 self.model,
                 self.settings,
                 self.options,
@@ -299,7 +306,7 @@ class ModelTrainer:
         if left is not None:
             check_same(left.run, run.asked, self.output_dir)
             run.go_on(left)
-        if process() == 0:
+        if rank() == 0:
             clear_output(self.output_dir, checkpoints=left is None)
         if left is not None and left.finished:
             self.model.to(arguments.device)
@@ -310,7 +317,7 @@ class ModelTrainer:
         kept = run.best_step or (left.step if left is not None and left.finished else 0)
         if kept:
             load_model(self.model, checkpoint_at(self.output_dir, kept) / WEIGHTS)
-        together()  # before one of them deletes what another still reads
+        barrier()  # before one of them deletes what another still reads
         self.model.eval()
         return run, history_of(history)
 
@@ -333,7 +340,7 @@ class ModelTrainer:
             callbacks=[Watch(run, self.options, self.model), *tracking],
         )
         self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, and nothing to an encoder
-        torch.manual_seed(self.options.seed + process())  # every process drops out other units
+        torch.manual_seed(self.options.seed + rank())  # every process drops out other units
         plain = arguments.use_cpu and self.settings["max_length"] <= SHORT
         try:
             with plain_attention(self.model.backbone) if plain else nullcontext():

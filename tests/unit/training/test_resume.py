@@ -95,11 +95,11 @@ def assert_same(one: Path, other: Path) -> None:
     [
         {},
         {"gradient_accumulation_steps": 2, "batch_size": 2},
-        {"thawed_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
+        {"unfreeze_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
         {"use_crf": False, "class_weights": "balanced", "label_smoothing": 0.1},
         {"evaluated": False, "precision": "bfloat16", "attention_dropout": 0.1},
     ],
-    ids=["crf", "accumulated", "thawed", "weighted", "unscored"],
+    ids=["crf", "accumulated", "unfrozen", "weighted", "unscored"],
 )
 def test_interrupted_after_any_step_it_ends_with_the_same_weights(
     given: dict[str, Any], fit: Callable[..., ModelTrainer], tmp_path: Path

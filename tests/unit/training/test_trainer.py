@@ -407,8 +407,8 @@ def test_attention_is_dropped_out_only_on_request(make_trainer: Make, encoder_di
         assert trainer.model.backbone.encoder.layer[0].attention.self.dropout.p == expected
 
 
-def test_thawing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: list[Document]) -> None:
-    trainer = make_trainer(num_train_epochs=4, options=options(thawed_per_epoch=1, warmup=0.0, schedule="constant"))
+def test_unfreezing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: list[Document]) -> None:
+    trainer = make_trainer(num_train_epochs=4, options=options(unfreeze_per_epoch=1, warmup=0.0, schedule="constant"))
     learned: list[set[int]] = []
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     by_name = depths(trainer.model)
@@ -429,7 +429,7 @@ def test_thawing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: 
     ("given", "wishes", "named"),
     [
         ({"use_crf": True}, {"label_smoothing": 0.1}, "label_smoothing"),
-        ({"freeze_backbone": True}, {"thawed_per_epoch": 1}, "thawed_per_epoch"),
+        ({"freeze_backbone": True}, {"unfreeze_per_epoch": 1}, "unfreeze_per_epoch"),
         ({}, {"resume": True, "overwrite": True}, "resume"),
     ],
 )

@@ -25,7 +25,7 @@ from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import CONFIG, TRAINING_ARGS
 from cardioner.prediction.ensemble import SUMMARY
 from cardioner.training.checkpoints import CHECKPOINTS, check_same, is_finished
-from cardioner.training.distributed import process
+from cardioner.training.distributed import rank
 from cardioner.training.options import TrainingOptions
 from cardioner.training.run_metadata import WEIGHTLESS, TrainingResult
 from cardioner.training.sweep.members import Member, Summary
@@ -169,7 +169,7 @@ class Repeats:
 
     def _open(self, summary: Summary) -> None:
         """Make the folder ready, or refuse it."""
-        if process() > 0:
+        if rank() > 0:
             return
         if (self.output_dir / CONFIG).exists() or self.output_dir.is_file():
             raise OutputError(f"{self.output_dir} holds a model, or is a file: models need a folder of their own")
@@ -196,7 +196,7 @@ class Repeats:
                 shutil.rmtree(self.output_dir / member.name / CHECKPOINTS, ignore_errors=True)
 
     def _write(self, summary: Summary) -> None:
-        if process() == 0:
+        if rank() == 0:
             content = json.dumps(summary.to_dict(), indent=2, ensure_ascii=False) + "\n"
             with writing(self.output_dir / SUMMARY, overwrite=True) as file:
                 file.write(content.encode())

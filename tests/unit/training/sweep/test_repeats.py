@@ -218,8 +218,8 @@ def test_finished_members_are_kept_and_the_interrupted_one_ends_as_if_undisturbe
 def test_nothing_is_trained_twice_and_more_seeds_may_follow(
     repeats: Callable[..., Repeats], trained: list[tuple[str, Notes]]
 ) -> None:
-    first = repeats(seeds=2, thawed_per_epoch=1, use_crf=True, class_weights="balanced").train(Notes(NOTES, HELD_OUT))
-    again = {"thawed_per_epoch": 1, "use_crf": True, "class_weights": "balanced", "resume": True}
+    first = repeats(seeds=2, unfreeze_per_epoch=1, use_crf=True, class_weights="balanced").train(Notes(NOTES, HELD_OUT))
+    again = {"unfreeze_per_epoch": 1, "use_crf": True, "class_weights": "balanced", "resume": True}
     assert repeats(seeds=2, **again).train(Notes(NOTES, HELD_OUT)) == first
     assert len(trained) == 2
     more = repeats(seeds=3, **again).train(Notes(NOTES, HELD_OUT))

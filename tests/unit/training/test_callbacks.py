@@ -23,9 +23,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import OutputError, UsageError
-from cardioner.training import tracking
+from cardioner.training import callbacks as tracking
+from cardioner.training.callbacks import Tracker, trackers
 from cardioner.training.options import TrainingOptions
-from cardioner.training.tracking import Tracker, trackers
 from cardioner.training.trainer import ModelTrainer
 
 SETTINGS = {
@@ -194,7 +194,7 @@ def test_telemetry_is_off_before_mlflow_is_imported_and_no_thread_is_left(tmp_pa
 import os, sys, threading
 from pathlib import Path
 from transformers import TrainerControl, TrainerState
-from cardioner.training.tracking import trackers
+from cardioner.training.callbacks import trackers
 (tracker,) = trackers("mlflow", Path({str(tmp_path)!r}), {{}})
 assert "mlflow" not in sys.modules
 def watch(event, arguments):
@@ -480,5 +480,5 @@ def test_a_trained_model_has_figures_beside_it_only_on_request(
 
 def test_mlflow_is_loaded_only_where_it_is_asked_for() -> None:
     assert importlib.util.find_spec("mlflow") is not None
-    script = "import sys, cardioner.training.tracking; assert not {'mlflow', 'tensorboard'} & sys.modules.keys()"
+    script = "import sys, cardioner.training.callbacks; assert not {'mlflow', 'tensorboard'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", script], check=True)
