@@ -108,7 +108,7 @@ def test_resuming_what_is_finished_does_nothing_and_is_no_error(train: Callable[
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()}
     done = train("--resume", "--json")
     assert done.code == 0
-    assert "is finished: nothing is done" in done.err
+    assert "is finished: there is nothing left to do" in done.err
     assert done.json == json.loads((tmp_path / "model" / "training_args.json").read_text())
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()} == before
 

@@ -130,13 +130,13 @@ def _train_one(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
     """Train, with progress, and tell what came of it: the record that lies with the model."""
-    from cardioner.model_dir.json_files import read_json  # noqa: PLC0415 - imports torch
-    from cardioner.model_dir.layout import TRAINING_ARGS  # noqa: PLC0415 - imports torch
-    from cardioner.training.checkpoints import is_finished  # noqa: PLC0415
+    from cardioner.model_dir.layout import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
+    from cardioner.training.checkpoints import is_finished, remove_leftovers  # noqa: PLC0415
     from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
 
     if options.resume and is_finished(settings["output_dir"]):
-        tell(f"The training in {settings['output_dir']} is finished: nothing is done")
+        remove_leftovers(settings["output_dir"])
+        tell(f"The training in {settings['output_dir']} is finished: there is nothing left to do")
         return read_json(settings["output_dir"] / TRAINING_ARGS)
     with progress_bars() as stages:
         with stages.busy("loading the encoder"):

@@ -16,7 +16,7 @@ from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import CONFIG, PARTIAL
 
 CHECKPOINTS = "checkpoints"
-_GONE = ".checkpoints-deleted"
+_DELETED = ".checkpoints-deleted"
 SEAL = "checkpoint.json"
 """Written last, with the size of every other file: a folder without it, or with other sizes, is no checkpoint."""
 
@@ -97,27 +97,30 @@ def is_finished(output_dir: Path) -> bool:
 
 
 def drop_checkpoints(output_dir: Path) -> None:
-    """Delete all checkpoints of a training that is over; at once, so that no part of them is ever gone on from."""
-    place, gone = output_dir / CHECKPOINTS, output_dir / _GONE
+    """Delete all checkpoints of a finished training.
+
+    They are renamed first, so that a kill in the middle never leaves some of them to resume from; what it does leave,
+    `remove_leftovers` deletes.
+    """
+    place = output_dir / CHECKPOINTS
     if place.is_dir():
-        shutil.rmtree(gone, ignore_errors=True)
-        place.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(output_dir / _DELETED, ignore_errors=True)
+        place.rename(output_dir / _DELETED)
+    remove_leftovers(output_dir)
 
 
-def clear_output(output_dir: Path, *, checkpoints: bool) -> None:
-    """Delete what a kill left of a write, or of a deletion, that was under way, before training goes on.
+def remove_leftovers(output_dir: Path, *, checkpoints: bool = False) -> None:
+    """Delete what a killed process left half written or half deleted.
 
     Args:
         output_dir: The training's output directory.
-        checkpoints: Whether to delete whole checkpoints too, as training begins afresh.
+        checkpoints: Whether to delete whole checkpoints too, as training starts afresh.
     """
     place = output_dir / CHECKPOINTS
-    kept = [] if checkpoints or not place.is_dir() else [one for one in place.iterdir() if read_checkpoint(one)]
-    found = [*(place.iterdir() if place.is_dir() else ()), output_dir / _GONE, *output_dir.glob(f"{PARTIAL}*")]
-    for left in found:
-        if left not in kept:
-            shutil.rmtree(left, ignore_errors=True)
+    found = list(place.iterdir()) if place.is_dir() else []
+    broken = found if checkpoints else [folder for folder in found if read_checkpoint(folder) is None]
+    for leftover in (*broken, output_dir / _DELETED, *output_dir.glob(f"{PARTIAL}*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
@@ -134,11 +137,11 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -
     now = json.loads(json.dumps(now))
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if names:
-        told = (
+        changes = (
             name if name == "data" else f"{name} (it was {before.get(name)!r}, now {now.get(name)!r})" for name in names
         )
         raise UsageError(
-            f"the training in {place} was begun with other settings: {', '.join(told)}: "
+            f"the training in {place} was begun with other settings: {', '.join(changes)}: "
             "resume it with the same ones, or choose another output directory"
         )
 

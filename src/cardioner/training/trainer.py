@@ -38,10 +38,10 @@ from cardioner.training.checkpoints import (
     Checkpoint,
     check_same,
     checkpoint_at,
-    clear_output,
     drop_checkpoints,
     is_finished,
     last_checkpoint,
+    remove_leftovers,
 )
 from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import (
@@ -247,6 +247,7 @@ class ModelTrainer:
                 written.
         """
         if self.options.resume and is_finished(self.output_dir):
+            remove_leftovers(self.output_dir)
             raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
         left = self.output_dir / CHECKPOINTS
         resumed = self.options.resume and left.is_dir()
@@ -307,7 +308,7 @@ class ModelTrainer:
             check_same(left.run, run.asked, self.output_dir)
             run.go_on(left)
         if rank() == 0:
-            clear_output(self.output_dir, checkpoints=left is None)
+            remove_leftovers(self.output_dir, checkpoints=left is None)
         if left is not None and left.finished:
             self.model.to(arguments.device)
             history = read_json(left.folder / "trainer_state.json")["log_history"]
