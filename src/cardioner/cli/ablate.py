@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.text import Text
 
 from cardioner.cli.console import (
@@ -23,10 +24,9 @@ from cardioner.cli.console import (
 from cardioner.cli.console import output as results
 from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.parts import Places, labels_of, parse_weights, parse_widths, warn_of_overlap
-from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions
-from cardioner.data.formats import ReadOptions
-from cardioner.errors import many
+from cardioner.cli.parts import Places, labels_of, warn_of_overlap
+from cardioner.cli.train_options import NotesOptions
+from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
 from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
 from cardioner.training.sweep import ablate as ablate_recipes
 
@@ -39,50 +39,32 @@ _CAPTION = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedArguments(ArgumentOptions):
-    """The arguments of `ModelTrainer` that no recipe decides, and the widths of the heads that are MLPs."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SharedArguments(TrainerArguments):
+    """The arguments of `ModelTrainer` that are the same for all recipes, and the widths of the MLP heads."""
 
-    output_dir: Annotated[
-        Path,
-        typer.Option(
-            "--output", metavar="DIR", rich_help_panel="Running", help="The folder for a model directory per recipe."
-        ),
-    ]
-    # No option any more: recipes decide.
-    use_crf: ClassVar[bool] = False  # type: ignore[misc]
-    classifier_hidden_layers: Annotated[
-        str | None,
-        typer.Option("--hidden-layers", rich_help_panel="Model", metavar="N,N,...", help="Widths of the MLP heads."),
-    ] = "256"
+    use_crf: bool = Field(default=False, exclude=True)  # the recipes decide
+    classifier_hidden_layers: Widths = model_setting("256", option="--hidden-layers", metavar="N,N,...")
+    """Widths of the MLP heads."""
+    output_dir: Path = Field(json_schema_extra={"panel": "Running", "option": "--output", "metavar": "DIR"})
+    """The folder for a model directory per recipe."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedOptions(FurtherOptions):
-    """The fields of `TrainingOptions`; two of them are told in the words of an ablation."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SharedOptions(TrainingOptions):
+    """The fields of `TrainingOptions`, two of them documented for an ablation."""
 
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            rich_help_panel="Running",
-            help="Go on where an ablation was cut off; what was trained is only measured.",
-        ),
-    ] = False
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel="Running", help="Replace the models that DIR holds.")
-    ] = False
+    resume: bool = running_setting(False)
+    """Resume an interrupted ablation; what is trained is only measured again."""
+    overwrite: bool = running_setting(False)
+    """Replace the models that DIR holds."""
 
 
-def _as_given(context: typer.Context, values: dict[str, Any]) -> None:
-    """Leave the options as they are."""
-
-
-@grouped(_as_given)
+@grouped()
 def ablate(
     notes: NotesOptions,
     arguments: SharedArguments,
-    further: SharedOptions,
+    options: SharedOptions,
     recipes: Annotated[
         str,
         typer.Option(metavar="NAME,NAME,...", help="Some of simple, mlp, crf, mlp-crf; compared with the first."),
@@ -103,8 +85,8 @@ def ablate(
     Example: cardioner ablate --corpus notes --splits splits.json --output recipes
     """
     chosen = recipes_named([name.strip() for name in recipes.split(",")])
-    plan = _plan(notes, arguments, further, samples=bootstrap)
-    found = _run(chosen, plan, resume=further.resume, overwrite=further.overwrite)
+    plan = _plan(notes, arguments, options, samples=bootstrap)
+    found = _run(chosen, plan, resume=options.resume, overwrite=options.overwrite)
     if json:
         print_json(found.to_dict())
     elif found.outcomes:
@@ -113,15 +95,13 @@ def ablate(
     _tell(found, plan)
 
 
-def _plan(notes: NotesOptions, arguments: SharedArguments, further: SharedOptions, *, samples: int) -> Plan:
+def _plan(notes: NotesOptions, arguments: SharedArguments, options: SharedOptions, *, samples: int) -> Plan:
     """Read the notes, and check what can be checked before anything is trained."""
     settings = vars(arguments).copy()
-    output, widths = settings.pop("output_dir"), parse_widths(settings.pop("classifier_hidden_layers"))
-    settings["class_weights"] = parse_weights(settings["class_weights"])
-    options = {name: value for name, value in vars(further).items() if name not in ("resume", "overwrite")}
-    read_options = ReadOptions(
-        notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=not notes.allow_unannotated
-    )
+    output, widths = settings.pop("output_dir"), settings.pop("classifier_hidden_layers")
+    del settings["use_crf"]
+    kept = {name: value for name, value in vars(options).items() if name not in ("resume", "overwrite", "progress")}
+    wishes = Wishes(notes.format, notes.encoding, notes.texts, notes.on_error, notes.allow_unannotated)
     places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
     parts = places.read(parse_mapping(notes.mapping), read_options)
     plan = Plan(
@@ -130,7 +110,7 @@ def _plan(notes: NotesOptions, arguments: SharedArguments, further: SharedOption
         labels=labels_of(parts.train, notes.scheme),
         hidden_layers=widths or (256,),
         settings=settings,
-        options=options,
+        options=kept,
         samples=samples,
     )
     warn_of_overlap(parts)

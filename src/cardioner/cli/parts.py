@@ -95,32 +95,3 @@ def warn_of_overlap(parts: Parts) -> None:
     for name, part in (("evaluation", parts.evaluation), ("test", parts.test)):
         if seen := sum(document.text in learned for document in part):
             tell(f"warning: {seen} of {len(part)} {name} notes have the same text as a training note")
-
-
-def parse_widths(text: str | None) -> tuple[int, ...] | None:
-    """`512,256` as numbers.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    try:
-        widths = tuple(int(part) for part in text.split(",")) if text else None
-        if min(widths or (1,)) < 1:
-            raise ValueError
-        return widths
-    except ValueError:
-        raise UsageError(f"--hidden-layers takes widths such as 512,256; found {text!r}") from None
-
-
-def parse_weights(text: str | None) -> str | dict[str, float] | None:
-    """`balanced`, or `TAG=WEIGHT,...` as a mapping.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    if text is None or text == "balanced":
-        return text
-    try:
-        return {tag: float(weight) for tag, weight in (pair.rsplit("=", 1) for pair in text.split(","))}
-    except ValueError:
-        raise UsageError(f"--class-weights takes balanced, or TAG=WEIGHT,...; found {text!r}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,16 @@ from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bar
 from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.pages import check_page, tell_of_page
-from cardioner.cli.parts import Parts, Places, labels_of, parse_weights, parse_widths, warn_of_overlap
+from cardioner.cli.parts import Parts, Places, labels_of, warn_of_overlap
 from cardioner.cli.train_config import ConfigOption, combine_sources
-from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
+from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
-from cardioner.data.formats import ReadOptions
-from cardioner.errors import OutputError, UsageError, many
+from cardioner.errors import OutputError, UsageError
+from cardioner.training.options import TrainerArguments, TrainingOptions
 
 if TYPE_CHECKING:
     from cardioner.data.labels import LabelSet
     from cardioner.training.initialization import Start
-    from cardioner.training.options import TrainingOptions
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.members import Member
     from cardioner.training.sweep.repeats import State
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 @grouped(combine_sources)
 def train(
     notes: NotesOptions,
-    arguments: ArgumentOptions,
-    further: FurtherOptions,
+    arguments: TrainerArguments,
+    options: TrainingOptions,
     run: RunOptions,
     config: ConfigOption = None,  # noqa: ARG001 - its content is in the others by now
 ) -> None:
@@ -52,11 +51,10 @@ def train(
     Example: cardioner train --config train.yaml --seed 7
     """
     repeated = run.folds is not None or run.seeds is not None
-    _check_page(notes, run, repeated=repeated, overwrite=further.overwrite)
-    settings = asdict(arguments)
-    settings["classifier_hidden_layers"] = parse_widths(arguments.classifier_hidden_layers)
-    settings["class_weights"] = parse_weights(arguments.class_weights)
-    options = _options(further)
+    _check_page(notes, run, repeated=repeated, overwrite=options.overwrite)
+    quieten()
+    settings = vars(arguments).copy()
+    options = replace(options, data_key=options.data_key or _own_key())
     with _first_speaks() as speaking:
         parts, labels = _read(notes)
         try:
@@ -100,14 +98,6 @@ def _first_speaks() -> Iterator[bool]:
         yield first
     finally:
         notices.quiet = before
-
-
-def _options(further: FurtherOptions) -> TrainingOptions:
-    """The options, checked before a note is read."""
-    quieten()
-    from cardioner.training.options import TrainingOptions  # noqa: PLC0415 - imports torch
-
-    return TrainingOptions(**{**asdict(further), "data_key": further.data_key or _own_key()})
 
 
 def _own_key() -> Path | None:

@@ -23,7 +23,6 @@ from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.arguments import (
     BALANCED,
-    Arguments,
     ClassWeights,
     check_options,
     class_weights_by_id,
@@ -65,7 +64,7 @@ from cardioner.training.hf_trainer import (
 )
 from cardioner.training.initialization import build, read_source, with_attention_dropout
 from cardioner.training.optimizer import optimizer
-from cardioner.training.options import TrainingOptions
+from cardioner.training.options import TrainerArguments, TrainingOptions
 from cardioner.training.post_training import choose_inference_settings
 from cardioner.training.run_metadata import (
     History,
@@ -136,7 +135,8 @@ class ModelTrainer:
             self.options = replace(self.options, progress=None)
         if model_class is not None:
             adopt(model_class)
-        given = Arguments(
+        given = TrainerArguments(
+            model=model,
             use_crf=use_crf or (model_class is not None and model_class.uses_crf),
             batch_size=batch_size,
             max_length=max_length,
@@ -147,10 +147,12 @@ class ModelTrainer:
             gradient_accumulation_steps=gradient_accumulation_steps,
             classifier_hidden_layers=classifier_hidden_layers,
             classifier_dropout=classifier_dropout,
+            class_weights=class_weights,
+            output_dir=output_dir,
         )
         check_options(self.options, given)
-        self.class_weights = class_weights_by_id(class_weights, self.labels)
-        self.output_dir = Path(output_dir)
+        self.class_weights = class_weights_by_id(given.class_weights, self.labels)
+        self.output_dir = given.output_dir
         source = with_attention_dropout(
             read_source(model, token=hf_token, model_class=model_class), self.options.attention_dropout
         )
