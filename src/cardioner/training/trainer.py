@@ -350,7 +350,7 @@ class ModelTrainer:
                 trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
         finally:
             for tracker in tracking:
-                tracker.break_off()  # nothing to one that has ended well
+                tracker.close(finished=False)  # which does nothing to one that has ended well
                 run.remarks.update(tracker.remarks)
         return list(trainer.state.log_history)
 
