@@ -22,16 +22,17 @@ from cardioner.cli.console import (
     tell,
 )
 from cardioner.cli.console import output as results
-from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.parts import Places, labels_of, warn_of_overlap
+from cardioner.cli.parts import read_notes
 from cardioner.cli.train_options import NotesOptions
 from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
-from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
-from cardioner.training.sweep import ablate as ablate_recipes
+from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, Recipe, recipes_named
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from cardioner.training.sweep.ablation import Plan
+    from cardioner.training.sweep.outcomes import Ablation, Outcome
 
 _CAPTION = (
     "trained: time of the training loop; speed: sub-tokens a second, tagging these notes; memory: peak of the process "
@@ -97,33 +98,32 @@ def ablate(
 
 def _plan(notes: NotesOptions, arguments: SharedArguments, options: SharedOptions, *, samples: int) -> Plan:
     """Read the notes, and check what can be checked before anything is trained."""
-    settings = vars(arguments).copy()
-    output, widths = settings.pop("output_dir"), settings.pop("classifier_hidden_layers")
-    del settings["use_crf"]
-    kept = {name: value for name, value in vars(options).items() if name not in ("resume", "overwrite", "progress")}
-    wishes = Wishes(notes.format, notes.encoding, notes.texts, notes.on_error, notes.allow_unannotated)
-    places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
-    parts = places.read(parse_mapping(notes.mapping), read_options)
-    plan = Plan(
+    from cardioner.training.sweep.ablation import Plan  # noqa: PLC0415 - imports torch
+
+    shared = vars(arguments).copy()
+    output, widths = shared.pop("output_dir"), shared.pop("classifier_hidden_layers")
+    del shared["use_crf"]
+    parts, labels = read_notes(notes)
+    return Plan(
         output=output,
-        **parts._asdict(),
-        labels=labels_of(parts.train, notes.scheme),
+        parts=parts,
+        labels=labels,
         hidden_layers=widths or (256,),
-        settings=settings,
-        options=kept,
+        arguments=shared,
+        options=TrainingOptions(**{**vars(options), "resume": False, "overwrite": False}),
         samples=samples,
     )
-    warn_of_overlap(parts)
-    return plan
 
 
 def _run(recipes: tuple[Recipe, ...], plan: Plan, *, resume: bool, overwrite: bool) -> Ablation:
     """Train and measure, with progress."""
+    from cardioner.training.sweep.ablation import ablate  # noqa: PLC0415 - imports torch
+
     try:
         with progress_bars() as stages:
-            return ablate_recipes(recipes, plan, resume=resume, overwrite=overwrite, progress=stages, prepare=quieten)
+            return ablate(recipes, plan, resume=resume, overwrite=overwrite, progress=stages, prepare=quieten)
     except KeyboardInterrupt:
-        tell("Interrupted: the same command with --resume goes on from the last whole checkpoint")
+        tell("Interrupted: the same command with --resume resumes from the last whole checkpoint")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -133,6 +133,8 @@ def _tell(found: Ablation, plan: Plan) -> None:
     Raises:
         Exit: If a recipe failed.
     """
+    from cardioner.training.sweep.ablation import REPORT  # noqa: PLC0415 - imports torch
+
     if found.flatters:
         tell(
             "warning: the epoch of each recipe was picked on the very notes that are scored here, which flatters all "

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
-from cardioner.cli.inputs import parse_mapping
+from cardioner.cli.console import INTERRUPTED, many, notices, print_json, progress_bars, quieten, tell
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.pages import check_page, tell_of_page
-from cardioner.cli.parts import Parts, Places, labels_of, warn_of_overlap
+from cardioner.cli.parts import read_notes
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from cardioner.training.initialization import Start
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.members import Member
-    from cardioner.training.sweep.repeats import State
+    from cardioner.training.sweep.repeated import State
+    from cardioner.training.sweep.trial import Parts
 
 
 @grouped(combine_sources)
@@ -56,7 +56,7 @@ def train(
     settings = vars(arguments).copy()
     options = replace(options, data_key=options.data_key or _own_key())
     with _first_speaks() as speaking:
-        parts, labels = _read(notes)
+        parts, labels = read_notes(notes)
         try:
             record = (_train_several if repeated else _train_one)(parts, labels, settings, options, run)
         except KeyboardInterrupt:
@@ -74,19 +74,6 @@ def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwri
         raise UsageError("--html is a page about one training: leave it out with --folds and --seeds")
     inputs = (notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits, notes.texts)
     check_page(run.html, [path for path in inputs if path], overwrite=overwrite)
-
-
-def _read(notes: NotesOptions) -> tuple[Parts, LabelSet]:
-    """The notes and their tags."""
-    places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
-    read_options = ReadOptions(
-        notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=not notes.allow_unannotated
-    )
-    parts = places.read(parse_mapping(notes.mapping), read_options)
-    labels = labels_of(parts.train, notes.scheme)
-    labels.check([*parts.evaluation, *parts.test])
-    warn_of_overlap(parts)
-    return parts, labels
 
 
 @contextmanager
@@ -148,11 +135,11 @@ def _train_several(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
     """Train each member, with progress, and tell what came of all: the summary that lies beside them."""
-    from cardioner.training.sweep.repeats import Notes, Repeats  # noqa: PLC0415 - imports torch
+    from cardioner.training.sweep.repeated import RepeatedTraining  # noqa: PLC0415 - imports torch
 
     output = settings.pop("output_dir")
     with progress_bars() as stages:
-        repeats = Repeats(
+        repeated = RepeatedTraining(
             labels=labels,
             output_dir=output,
             folds=run.folds,
@@ -160,7 +147,7 @@ def _train_several(
             arguments=settings,
             options=replace(options, progress=stages),
         )
-        summary = repeats.train(Notes(*parts), watch=_show_member)
+        summary = repeated.train(parts, watch=_show_member)
     notices.print(member_table(summary))
     tell(f"{many(len(summary.members), 'model')}, to be used as one: {output}")
     return summary.to_dict()
@@ -168,7 +155,7 @@ def _train_several(
 
 def _show_member(member: Member, state: State, result: TrainingResult | None) -> None:
     """What one of several trainings begins with, or came to."""
-    if state == "begun":
+    if state == "started":
         tell(f"{member.name}: learning from {many(member.learned, 'note')}")
     elif state == "kept":
         tell(f"{member.name}: finished before")

@@ -12,8 +12,9 @@ from typing import Any
 
 from cardioner.errors import UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CONFIG, PARTIAL
+from cardioner.model_dir.directory import PARTIAL
+from cardioner.model_dir.layout import CONFIG, read_json
+from cardioner.training.options import current_names
 
 CHECKPOINTS = "checkpoints"
 _DELETED = ".checkpoints-deleted"
@@ -134,7 +135,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -
     Raises:
         UsageError: Naming every setting that differs; of the data, only that they do.
     """
-    now = json.loads(json.dumps(now))
+    before, now = current_names(before), json.loads(json.dumps(now))
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if names:
         changes = (

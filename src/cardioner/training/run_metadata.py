@@ -24,11 +24,11 @@ from cardioner.training.scoring import HeldOut
 History = tuple[dict[str, float], ...]
 """What was logged: rows of the loss, and of the scores after an epoch, each with its `step` and `epoch`."""
 
-_LEFT_OUT = ("progress", "overwrite", "resume", "data_key")
+LEFT_OUT = ("progress", "overwrite", "resume", "data_key")
 """Options that say nothing about the model."""
 
 WEIGHTLESS = (
-    *(*_LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
+    *(*LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
     *("language", "license", "data_name", "data_license", "list_documents"),
 )
 """Options that may change while a training goes on."""
@@ -157,7 +157,7 @@ def _settings(config: Any, settings: Mapping[str, Any], options: TrainingOptions
         "class_weights": config.class_weights,
         "freeze_backbone": config.freeze_backbone,
         "use_crf": config.use_crf,
-        "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in _LEFT_OUT},
+        "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in LEFT_OUT},
     }
 
 

@@ -11,9 +11,8 @@ from cardioner.evaluation.scores import Scores, score_pairs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cardioner.evaluation.comparison import Comparison
-    from cardioner.evaluation.intervals import Intervals
-    from cardioner.training.sweep.process import Training
+    from cardioner.evaluation.intervals import Comparison, Intervals
+    from cardioner.training.sweep.process import Cost
     from cardioner.training.sweep.recipes import Recipe
 
 
@@ -61,7 +60,7 @@ class Outcome:
     """
 
     recipe: Recipe
-    training: Training
+    training: Cost
     decodings: Mapping[str, Decoding]
     disk: int
     untagged: int
