@@ -135,7 +135,7 @@ def ablate(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> Callable[..
     [
         (("--recipes", "simple,lstm"), "found 'lstm'"),
         (("--recipes", "crf,crf"), "each once"),
-        (("--hidden-layers", "wide"), "--hidden-layers takes widths"),
+        (("--hidden-layers", "wide"), "--hidden-layers': expected widths such as 512,256"),
         (("--resume", "--overwrite"), "one of them"),
     ],
 )

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import rewrite_logs
+from transformers.utils import flatten_dict
 
 from cardioner.errors import CardioNERError, OutputError, UsageError
 
@@ -58,7 +60,7 @@ def trackers(name: str, folder: Path, settings: Mapping[str, Any]) -> list[Track
     return [TensorBoard(folder)] if name == "tensorboard" else [MLflow(folder, settings)]
 
 
-class Tracker(TrainerCallback):
+class Tracker(TrainerCallback, ABC):  # type: ignore[misc] - transformers has no types
     """Writes what training logs, in the first of several processes.
 
     Attributes:
@@ -81,17 +83,17 @@ class Tracker(TrainerCallback):
         """What the store raises where it cannot be reached or written."""
         return (OSError,)
 
+    @abstractmethod
     def begin(self, step: int) -> None:
         """Get ready for what comes after a step: 0, or where an interrupted training is resumed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Write the figures of a step by name: `train/loss`, `eval/f1`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, *, finished: bool) -> None:
         """Close the store when training is over or breaks off."""
-        raise NotImplementedError
 
     def refusal(self, reason: str) -> CardioNERError:
         """What to raise where the store cannot be used."""
@@ -106,22 +108,20 @@ class Tracker(TrainerCallback):
         """
         if not state.is_world_process_zero:
             return
+        problem = None
         try:
             self.begin(state.global_step)
+            self._open = True
         except (*self.failures, ImportError) as error:
             problem = self.refusal(_reason(error))
-        else:
-            self._open = True
-            return
-        raise problem  # outside: the store's own message may hold a password
+        if problem is not None:  # raised outside: the store's own message may hold a password
+            raise problem
 
     def on_log(self, args: Any, state: Any, control: Any, *, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """Write every number."""
-        figures = {
-            name: float(value)
-            for name, value in rewrite_logs(logs or {}).items()
-            if isinstance(value, (int, float)) and not _is_repeated(name, logs)
-        }
+        """Write every number, but for the sums at the end, which miss what came before an interruption."""
+        figures = {name: value for name, value in rewrite_logs(logs or {}).items() if isinstance(value, (int, float))}
+        if "train/loss" not in figures:  # the epoch is beside scores too
+            figures = {name: value for name, value in figures.items() if name.startswith("eval/")}
         if not self._open or not figures:
             return
         try:
@@ -149,17 +149,15 @@ class Tracker(TrainerCallback):
         self.remarks[f"{self.name} {what} ({_reason(error)}); the saved record has all figures"] += 1
 
 
-def _is_repeated(name: str, logs: Mapping[str, Any]) -> bool:
-    """Whether it is an epoch beside scores, or a sum at the end, which misses what came before an interruption."""
-    return name.startswith(("train/train_", "train/total_")) or (name == "train/epoch" and "loss" not in logs)
-
-
 def _reason(error: Exception) -> str:
     """What is wrong, in a few words, without the password of an address or the page that a server sent."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    return _cut(re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split())), 200)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 class TensorBoard(Tracker):
@@ -202,7 +200,9 @@ class MLflow(Tracker):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         super().__init__(folder)
-        self.settings = settings
+        shown = {name: value for name, value in flatten_dict(settings).items() if name not in _SECRETS}
+        self.parameters = {name: _cut(str(value), _LONGEST) for name, value in shown.items()}
+        self.local = not os.environ.get("MLFLOW_TRACKING_URI")
         self._client: Any = None
         self._run = ""
         self._last_steps: dict[str, int] = {}
@@ -216,7 +216,7 @@ class MLflow(Tracker):
 
     def refusal(self, reason: str) -> CardioNERError:
         """What to raise where the store cannot be used."""
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
+        if self.local:
             return super().refusal(reason)
         return UsageError(
             f"MLflow cannot be used where MLFLOW_TRACKING_URI points ({reason}): correct it, unset it to write to "
@@ -228,29 +228,22 @@ class MLflow(Tracker):
         _prepare_environment()
         from mlflow import MlflowClient  # noqa: PLC0415 - an extra, and slow
 
-        place = None
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            # Where this folder exists MLflow makes no default experiment, which would hold the path to it.
-            (self.folder / STORE / ".trash").mkdir(parents=True, exist_ok=True)
-            place = (self.folder / STORE).absolute().as_uri()
-        self._client = MlflowClient(place)
+        store = self.folder / STORE
+        if self.local:  # where this folder exists MLflow makes no default experiment, which would hold the path to it
+            (store / ".trash").mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(store.absolute().as_uri() if self.local else None)
         if not (step and self._continue()):
             self._create()
 
     def _continue(self) -> bool:
         """Continue the run whose id is kept, if the store still has it."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra
-
-        place = self.folder / RUN
-        if not place.is_file():
+        if not (self.folder / RUN).is_file():
             return False
-        self._run = place.read_text(encoding="utf-8")
+        self._run = (self.folder / RUN).read_text(encoding="utf-8")
         try:
             names = self._client.get_run(self._run).data.metrics
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
+        except self.failures:  # it is gone, or the store is, which a new run would find out
+            return False
         history = self._client.get_metric_history
         self._last_steps = {name: max(one.step for one in history(self._run, name)) for name in names}
         self._client.update_run(self._run, status="RUNNING")
@@ -261,7 +254,7 @@ class MLflow(Tracker):
         from mlflow.entities import Param  # noqa: PLC0415 - an extra
 
         self._run = self._client.create_run(self._experiment(), run_name=self.folder.absolute().name).info.run_id
-        params = [Param(name, value) for name, value in _parameters(self.settings)]
+        params = [Param(name, value) for name, value in self.parameters.items()]
         for start in range(0, len(params), _MOST_PARAMETERS):
             self._client.log_batch(self._run, params=params[start : start + _MOST_PARAMETERS], synchronous=True)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -269,16 +262,13 @@ class MLflow(Tracker):
 
     def _experiment(self) -> str:
         """The id of the experiment that the environment names, else of our own."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra
-
         if identity := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             return identity
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         if self._client.get_experiment_by_name(name) is None:
-            # There are no artifacts: a place that is no path.
-            place = None if os.environ.get("MLFLOW_TRACKING_URI") else "mlflow-artifacts:/"
-            with suppress(MlflowException):  # another training may have been faster
-                return str(self._client.create_experiment(name, artifact_location=place))
+            place = "mlflow-artifacts:/" if self.local else None  # there are no artifacts: a place that is no path
+            with suppress(*self.failures):  # another training may have been faster
+                self._client.create_experiment(name, artifact_location=place)
         return str(self._client.get_experiment_by_name(name).experiment_id)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
@@ -303,13 +293,3 @@ def _prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-
-
-def _parameters(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by full name."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _parameters(value, f"{prefix}{name}.")
-        elif name not in _SECRETS and not callable(value):
-            shown = str(value)
-            yield f"{prefix}{name}", shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, UsageError, listed
 from cardioner.evaluation.intervals import Comparison, compare
 from cardioner.evaluation.pairing import Pair
-from cardioner.model_dir.encoder import name_of
 from cardioner.training.options import TrainingOptions
 from cardioner.training.run_metadata import LEFT_OUT
 from cardioner.training.sweep.outcomes import Ablation, Decoding, Failure, Outcome
 from cardioner.training.sweep.process import Cost, Job, Message, Problem, Step, Tagged, run_apart
 from cardioner.training.sweep.recipes import Recipe
-from cardioner.training.sweep.runner import Sweep
+from cardioner.training.sweep.runner import Sweep, settings_of
 from cardioner.training.sweep.trial import Parts, Trial
 
 REPORT = "ablation.json"
@@ -78,13 +76,8 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """The settings, ready for JSON: of an encoder's folder the name, not the path."""
-        options = {one.name: getattr(self.options, one.name) for one in fields(self.options)}
-        settings = {**self.arguments, **{name: value for name, value in options.items() if name not in LEFT_OUT}}
-        if settings.get("model") is not None:
-            settings["model"] = name_of(settings["model"])
-        settings |= {"hidden_layers": self.hidden_layers, "labels": self.labels.tags}
-        content: dict[str, Any] = json.loads(json.dumps(settings))
-        return content
+        shared = {"hidden_layers": self.hidden_layers, "labels": self.labels.tags}
+        return settings_of(self.arguments, self.options, without=LEFT_OUT, **shared)
 
     def trial(self, recipe: Recipe) -> Trial:
         """The training of a recipe."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from cardioner.evaluation.intervals import Comparison, Intervals, bootstrap
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import Scores, score_pairs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from cardioner.evaluation.intervals import Comparison, Intervals
-    from cardioner.training.sweep.process import Cost
-    from cardioner.training.sweep.recipes import Recipe
+from cardioner.training.sweep.process import Cost
+from cardioner.training.sweep.recipes import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
+class Decoding(NamedTuple):
     """What one way to decode gives.
 
     Attributes:
@@ -33,17 +29,12 @@ class Decoding:
     @classmethod
     def of(cls, pairs: Sequence[Pair], speed: float, *, samples: int, seed: int) -> Decoding:
         """Score pairs of gold and predicted notes."""
-        from cardioner.evaluation.intervals import bootstrap  # noqa: PLC0415 - numpy takes a moment to load
-
         return cls(score_pairs(pairs), bootstrap(pairs, samples=samples, seed=seed), speed)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {
-            "intervals": self.intervals.to_dict(),
-            "scores": self.scores.to_dict(),
-            "sub_tokens_per_second": self.speed,
-        }
+        intervals, scores = self.intervals.to_dict(), self.scores.to_dict()
+        return {"intervals": intervals, "scores": scores, "sub_tokens_per_second": self.speed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +75,8 @@ class Outcome:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A recipe that failed.
-
-    Attributes:
-        recipe: The recipe.
-        reason: Why; never a word of a note.
-        exit_code: Of the kind of error.
-    """
+class Failure(NamedTuple):
+    """A recipe that failed, why (never a word of a note), and the exit code of the kind of error."""
 
     recipe: Recipe
     reason: str

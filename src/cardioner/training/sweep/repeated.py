@@ -6,9 +6,8 @@ scores. `Predictor.from_pretrained` takes that folder for all its members.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,14 +16,13 @@ from cardioner.data.labels import LabelSet
 from cardioner.data.splits import Splits, apply_splits, make_folds
 from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.layout import TRAINING_ARGS, read_json
 from cardioner.prediction.ensemble import SUMMARY
 from cardioner.training.checkpoints import check_same
 from cardioner.training.options import TrainingOptions, current_names
 from cardioner.training.run_metadata import WEIGHTLESS, TrainingResult
 from cardioner.training.sweep.members import Member, Summary
-from cardioner.training.sweep.runner import Sweep
+from cardioner.training.sweep.runner import Sweep, settings_of
 from cardioner.training.sweep.trial import Parts, Trial
 
 EVALUATION = "evaluation notes"
@@ -79,31 +77,21 @@ class RepeatedTraining:
         sweep = self._open(summary)
         members = {member.name: self._kept(sweep, member, summary.scored_on) for member in summary.members}
 
-        def train(trial: Trial) -> Member:
-            member = members[trial.name]
-            if member.scores is not None:
-                show(member, "kept", None)
-                return member
-            show(member, "started", None)
-            result = trial.train(self.output_dir)
-            scores = result.evaluation if summary.scored_on == EVALUATION else result.test
-            members[trial.name] = member = replace(member, epoch=result.best_epoch, scores=scores)
-            write(members)
-            show(member, "finished", result)
-            return member
+        def train(trial: Trial) -> None:
+            member, result, state = members[trial.name], None, "kept"
+            if member.scores is None:
+                show(member, "started", None)
+                result, state = trial.train(self.output_dir), "finished"
+                scores = result.evaluation if summary.scored_on == EVALUATION else result.test
+                members[trial.name] = member = replace(member, epoch=result.best_epoch, scores=scores)
+                sweep.write(SUMMARY, replace(summary, members=tuple(members.values())).to_dict())
+            show(member, state, result)
 
-        def write(members: Mapping[str, Member]) -> Summary:
-            found = replace(summary, members=tuple(members.values()))
-            sweep.write(SUMMARY, found.to_dict())
-            return found
-
-        def show(member: Member, state: State, result: TrainingResult | None) -> None:
-            if watch is not None:
-                watch(member, state, result)
-
-        trials = [self._trial(member, by_fold[member.fold]) for member in summary.members]
-        sweep.run(trials, train)
-        return write(members)
+        show = watch or (lambda member, state, result: None)  # noqa: ARG005 - the contract
+        sweep.run([self._trial(member, by_fold[member.fold]) for member in summary.members], train)
+        summary = replace(summary, members=tuple(members.values()))
+        sweep.write(SUMMARY, summary.to_dict())
+        return summary
 
     # What is to be trained --------------------------------------------------------------------------------------------
 
@@ -164,11 +152,8 @@ class RepeatedTraining:
 
     def _request(self, parts: Parts) -> dict[str, Any]:
         """The settings and a fingerprint of the data, as they are kept; how many seeds there are may change."""
-        arguments = {name: value for name, value in self.arguments.items() if name != "hf_token"}
-        if arguments.get("model") is not None:
-            arguments["model"] = name_of(arguments["model"])
-        data = {"labels": self.labels.tags, "folds": self.folds, "data": fingerprint(parts)}
-        return _plain({**arguments, **self._decisive(), **data})
+        known = {"labels": self.labels.tags, "folds": self.folds, "data": fingerprint(parts)}
+        return settings_of(self.arguments, self.options, without=WEIGHTLESS, **known)
 
     def _open(self, summary: Summary) -> Sweep:
         """Claim the folder, or refuse it."""
@@ -204,22 +189,7 @@ class RepeatedTraining:
         """Refuse a model that was trained with other settings; those that are recorded otherwise are not compared."""
         arguments = {name: value for name, value in self.arguments.items() if name not in _RESOLVED}
         arguments |= {name: self.arguments[name] for name in _BY_DEFAULT if self.arguments.get(name) is not None}
-        wanted = _plain({**arguments, **self._decisive(), "seed": member.seed, "labels": self.labels.tags})
+        known = {"seed": member.seed, "labels": self.labels.tags}
+        wanted = settings_of(arguments, self.options, without=WEIGHTLESS, **known)
         found = {**record, **current_names(record.get("options", {}))}
         check_same({name: found.get(name) for name in wanted}, wanted, place)
-
-    def _decisive(self) -> dict[str, Any]:
-        """The options that decide what is learned."""
-        options = ((part.name, getattr(self.options, part.name)) for part in fields(self.options))
-        return {name: value for name, value in options if name not in WEIGHTLESS}
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON has them."""
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=_named))
-    return plain
-
-
-def _named(value: Any) -> str:
-    """What JSON cannot hold, such as a class, by its name."""
-    return getattr(value, "__qualname__", type(value).__qualname__)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cardioner._io import reporting_failed_writes, writing
 from cardioner.errors import OutputError, UsageError
+from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.layout import CONFIG, read_json
 from cardioner.training.checkpoints import CHECKPOINTS, check_same, is_finished, remove_leftovers
 from cardioner.training.distributed import rank
 from cardioner.training.options import TrainingOptions
 from cardioner.training.sweep.trial import Trial
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +91,10 @@ class Sweep:
     def run(
         self,
         trials: Sequence[Trial],
-        train: Callable[[Trial], Result],
+        train: Callable[[Trial], None],
         *,
         after: Callable[[int], None] | None = None,
-    ) -> list[Result]:
+    ) -> None:
         """Run the trainings in order.
 
         Args:
@@ -103,12 +102,10 @@ class Sweep:
             train: Runs one, whose options say whether to resume it.
             after: Called after each, with how many are done.
         """
-        results = []
-        for trial in trials:
-            results.append(train(replace(trial, options=self._options(trial))))
+        for done, trial in enumerate(trials, 1):
+            train(replace(trial, options=self._options(trial)))
             if after is not None:
-                after(len(results))
-        return results
+                after(done)
 
     def write(self, name: str, content: Mapping[str, Any], *, sort_keys: bool = False) -> None:
         """Write a JSON file of the folder, whole or not at all; of several processes the first one does."""
@@ -121,6 +118,30 @@ class Sweep:
         """Resume what was interrupted; where nothing was, files of a model that was to be replaced may be left."""
         resume = self.resume and (self.folder / trial.name / CHECKPOINTS).is_dir()
         return replace(trial.options, resume=resume, overwrite=not resume and (self.overwrite or self.resume))
+
+
+def settings_of(
+    arguments: Mapping[str, Any], options: TrainingOptions, *, without: Collection[str], **more: Any
+) -> dict[str, Any]:
+    """Settings as JSON has them: no token, of an encoder's folder the name, not the path.
+
+    Args:
+        arguments: Of `ModelTrainer`.
+        options: Of the trainings.
+        without: Names of options to leave out.
+        **more: Further settings, by name.
+    """
+    settings = {name: value for name, value in arguments.items() if name != "hf_token"}
+    if settings.get("model") is not None:
+        settings["model"] = name_of(settings["model"])
+    settings |= {one.name: getattr(options, one.name) for one in fields(options) if one.name not in without}
+    plain: dict[str, Any] = json.loads(json.dumps({**settings, **more}, default=_named))
+    return plain
+
+
+def _named(value: Any) -> str:
+    """What JSON cannot hold, such as a class, by its name."""
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _flat(request: Mapping[str, Any]) -> dict[str, Any]:
