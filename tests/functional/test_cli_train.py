@@ -29,7 +29,7 @@ def test_folders_train_to_a_directory_with_every_option_in_it(
         *("--gradient-accumulation", "2", "--weight-decay", "0.05"),
     )
     assert (done.code, done.out) == (0, "")
-    for told in ("Training a tagger for DISEASE, DRUG, SYMPTOM", "Starting afresh", "Test notes", "micro", "Model: "):
+    for told in ("Training a tagger for DISEASE, DRUG, SYMPTOM", "Newly initialised", "Test notes", "micro", "Model: "):
         assert told in done.err
     _, _, config = read_model_dir(tmp_path / "model", device="cpu")
     assert (config.use_crf, config.classifier_hidden_layers, config.classifier_dropout) == (True, [12, 8], 0.2)
@@ -153,8 +153,8 @@ def test_map_renames_and_drops_types(train: Callable[..., Any], tmp_path: Path) 
 def test_an_earlier_model_directory_is_taken_over_and_reported(train: Callable[..., Any], saved: Path) -> None:
     done = train("--backbone", saved, "--hidden-layers", "8", "--crf")
     assert done.code == 0
-    assert "Taken over beside the encoder: classifier.0.weight" in done.err
-    assert "Starting afresh: nothing" in done.err
+    assert "Reused besides the encoder: classifier.0.weight" in done.err
+    assert "Newly initialised: nothing" in done.err
 
 
 def test_a_directory_that_holds_a_model_is_only_replaced_on_request(train: Callable[..., Any], tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ class Option(NamedTuple):
             BadParameter: Saying what was expected, without the value.
         """
         kind = self.info.annotation
-        limits = self.info.metadata
-        checked = TypeAdapter(Annotated.__class_getitem__((kind, *limits)) if limits else kind)
+        annotated: Any = Annotated
+        checked = TypeAdapter(annotated[(kind, *self.info.metadata)] if self.info.metadata else kind)
         try:
             return checked.validate_python(value, strict=strict)
         except ValidationError as error:

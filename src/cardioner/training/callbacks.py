@@ -60,7 +60,7 @@ def trackers(name: str, folder: Path, settings: Mapping[str, Any]) -> list[Track
     return [TensorBoard(folder)] if name == "tensorboard" else [MLflow(folder, settings)]
 
 
-class Tracker(TrainerCallback, ABC):  # type: ignore[misc] - transformers has no types
+class Tracker(TrainerCallback, ABC):
     """Writes what training logs, in the first of several processes.
 
     Attributes:
@@ -112,7 +112,9 @@ class Tracker(TrainerCallback, ABC):  # type: ignore[misc] - transformers has no
         try:
             self.begin(state.global_step)
             self._open = True
-        except (*self.failures, ImportError) as error:
+        except Exception as error:
+            if not isinstance(error, (*self.failures, ImportError)):
+                raise
             problem = self.refusal(_reason(error))
         if problem is not None:  # raised outside: the store's own message may hold a password
             raise problem

@@ -1,4 +1,4 @@
-"""Checkpoints: model directories with what it takes to go on, counted only once they are whole."""
+"""Checkpoints: model directories with what it takes to resume, valid only once they are whole."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Checkpoint:
         folder: Where it lies.
         step: Steps that were made.
         finished: Whether training ended there.
-        run: What the training was asked for; another training does not go on from here.
+        run: The settings and the data of the training; another one is not resumed from here.
         scores: Of the evaluation data, after each epoch so far.
         best_step: The step of the epoch with the best score so far; 0 before the first.
-        seconds: Time that training took so far.
+        seconds: Time of training so far.
     """
 
     folder: Path
@@ -46,10 +46,7 @@ class Checkpoint:
 
 
 def seal(checkpoint: Checkpoint) -> None:
-    """Declare a checkpoint whole, once all of it is on the disk, and delete those that are not needed any more.
-
-    The best epoch's and this one stay.
-    """
+    """Declare a checkpoint whole once all of it is on the disk, and delete all others but that of the best epoch."""
     folder = checkpoint.folder
     for path in _files(folder):
         _flush_to_disk(path)
@@ -125,12 +122,12 @@ def remove_leftovers(output_dir: Path, *, checkpoints: bool = False) -> None:
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
-    """Refuse to go on with something else than what was begun.
+    """Refuse to resume with other settings or data.
 
     Args:
-        before: What was asked for when the training in a place was begun, as it was read from JSON.
-        now: What is asked for.
-        place: Where it lies.
+        before: Those that the training was started with, as read from JSON.
+        now: Those of now.
+        place: Where the training is.
 
     Raises:
         UsageError: Naming every setting that differs; of the data, only that they do.
@@ -142,13 +139,13 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -
             name if name == "data" else f"{name} (it was {before.get(name)!r}, now {now.get(name)!r})" for name in names
         )
         raise UsageError(
-            f"the training in {place} was begun with other settings: {', '.join(changes)}: "
+            f"the training in {place} was started with other settings: {', '.join(changes)}: "
             "resume it with the same ones, or choose another output directory"
         )
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that a seal speaks of."""
+    """The files that a seal lists."""
     if not folder.is_dir():
         return []
     return [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (SEAL, f".{SEAL}")]

@@ -1,4 +1,4 @@
-"""Training in several processes, as `torchrun` and `accelerate launch` start them: who this is, and what all know."""
+"""Training in several processes, as `torchrun` and `accelerate launch` start them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """The number of this process, from 0; the first one writes and speaks."""
+    """The number of this process, from 0; the first one writes and reports."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -22,7 +22,7 @@ def world_size() -> int:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has come so far."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
 
@@ -37,10 +37,10 @@ def gather(value: T) -> list[T]:
 
 
 def broadcast_from_first(work: Callable[[], T]) -> T:
-    """What the first process makes, handed to all of them."""
+    """Do some work in the first process, and give its result to all."""
     if world_size() == 1:
         return work()
-    made: list[Any] = [work() if rank() == 0 else None]
-    distributed.broadcast_object_list(made, src=0)
-    found: T = made[0]
+    results: list[Any] = [work() if rank() == 0 else None]
+    distributed.broadcast_object_list(results, src=0)
+    found: T = results[0]
     return found

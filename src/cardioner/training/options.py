@@ -135,7 +135,7 @@ def _weights(value: Any) -> Any:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
-Widths = Annotated[tuple[int, ...] | None, BeforeValidator(_widths)]
+Widths = Annotated[Sequence[int] | None, BeforeValidator(_widths)]
 
 
 def setting(
@@ -150,7 +150,7 @@ def setting(
         metavar: What stands for the value in the help, where it is not the type's own.
         **limits: For `pydantic.Field`.
     """
-    shown = {"panel": panel, "option": option, "metavar": metavar}
+    shown: Any = {"panel": panel, "option": option, "metavar": metavar}
     return Field(default=default, json_schema_extra=shown, **limits)
 
 

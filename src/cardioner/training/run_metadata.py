@@ -1,4 +1,4 @@
-"""What training did, and what of it is written down beside the model."""
+"""What training did, and the record of it that is saved with the model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WEIGHTLESS = (
     *(*LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
     *("language", "license", "data_name", "data_license", "list_documents"),
 )
-"""Options that may change while a training goes on."""
+"""Options that may change when a training is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +109,20 @@ def resume_settings(
     data: str,
     computed: str,
 ) -> dict[str, Any]:
-    """What an interrupted training must have in common with the one that goes on from it.
+    """The settings and the data that must not change when a training is resumed.
 
     Args:
         model: The model; of a user's class its code counts too.
         settings: The trainer's arguments, as they were used.
         options: The newer ones.
-        data: A digest of what is learned from.
+        data: The fingerprint of the training and evaluation data.
         computed: In what precision, and on what kind of device.
     """
-    settings_asked = _settings(model.config, settings, options)
-    kept = {name: value for name, value in settings_asked.pop("options").items() if name not in WEIGHTLESS}
+    settings_used = _settings(model.config, settings, options)
+    kept = {name: value for name, value in settings_used.pop("options").items() if name not in WEIGHTLESS}
     code = {} if model.own_code is None else {"code": fingerprint([[model.own_code.content]])}
     known = {"labels": list(model.config.tags), "data": data, "processes": world_size(), "computed": computed}
-    return {**settings_asked, **kept, **known, **code}
+    return {**settings_used, **kept, **known, **code}
 
 
 def describe_parts(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:

@@ -34,7 +34,7 @@ def score(
         tokenizer: Its tokenizer.
         data: Notes, or ready features, which are compared over their labelled positions.
         batch_size: Ready features that are tagged at a time.
-        progress: Told how many characters of the notes are done.
+        progress: Called with how many characters of the notes are done.
     """
     return score_pairs(_pairs(model, tokenizer, data, batch_size=batch_size, progress=progress))
 

@@ -54,9 +54,9 @@ from cardioner.training.features import (
 )
 from cardioner.training.hf_trainer import (
     SHORT,
+    LoopCallback,
     Run,
     SpanTrainer,
-    Watch,
     keep_freed_memory,
     plain_attention,
     reduced_precision,
@@ -131,7 +131,7 @@ class ModelTrainer:
     ) -> None:
         self.labels = label_set(label2id, id2label)
         self.options = options or TrainingOptions()
-        if rank() > 0:  # the first process speaks for all
+        if rank() > 0:  # the first process reports for all
             self.options = replace(self.options, progress=None)
         if model_class is not None:
             adopt(model_class)
@@ -148,7 +148,7 @@ class ModelTrainer:
             classifier_hidden_layers=classifier_hidden_layers,
             classifier_dropout=classifier_dropout,
             class_weights=class_weights,
-            output_dir=output_dir,
+            output_dir=Path(output_dir),
         )
         check_options(self.options, given)
         self.class_weights = class_weights_by_id(given.class_weights, self.labels)
@@ -199,12 +199,11 @@ class ModelTrainer:
             DataError: If the data cannot be used.
             OutputError: If the output directory holds a model already, or cannot be written.
             TrainingError: If the loss is not a number.
-            UsageError: If an interrupted training was begun with other settings or data, or something that was asked
-                for cannot be had.
+            UsageError: If an interrupted training was started with other settings or data, or an option cannot work.
         """
         self.check_output()
         self.result = None
-        self.model.config.inference_dtype = "float32"  # until it is settled, in the end, what bfloat16 would cost
+        self.model.config.inference_dtype = "float32"  # until the end, when the precision is chosen
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
         if evaluation is None and self.options.early_stopping is not None:
@@ -242,7 +241,7 @@ class ModelTrainer:
         return result
 
     def check_output(self) -> None:
-        """Refuse an output directory that holds a model, or checkpoints that nobody asked to go on from.
+        """Refuse an output directory that holds a model, or checkpoints that are not to be resumed.
 
         Raises:
             OutputError: If there is something to lose and neither `overwrite` nor `resume` is on, or if it cannot be
@@ -256,7 +255,7 @@ class ModelTrainer:
         check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
         if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
             raise OutputError(
-                f"{left} holds what an interrupted training left: go on with it with --resume (resume=True), choose "
+                f"{left} holds checkpoints of an interrupted training: resume it with --resume (resume=True), choose "
                 "another directory, or pass --overwrite (overwrite=True)"
             )
 
@@ -271,7 +270,7 @@ class ModelTrainer:
         )
 
     def _held_out(self, data: Any) -> Dataset | None:
-        """Data to score on; nothing given is nothing scored."""
+        """Data to score on, if there is any."""
         found = read_dataset([] if data is None else data, self.labels, self.tokenizer)
         check_features(found.features or (), self.model, self.settings["max_length"])
         return found if found.documents else None
@@ -286,7 +285,7 @@ class ModelTrainer:
         return prepared
 
     def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[Run, History]:
-        """Run the loop, or what is left of it; the model ends with the weights of the best epoch."""
+        """Run the training loop, or the rest of it; the model ends with the weights of the best epoch."""
         held_out = () if evaluation is None else evaluation.documents
         arguments = trainer_arguments(
             self.output_dir / CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
@@ -295,7 +294,7 @@ class ModelTrainer:
             score=None if evaluation is None else lambda: self._score(evaluation, score),
             save=self.save_model,
             output_dir=self.output_dir,
-            asked=resume_settings(
+            request=resume_settings(
                 self.model,
                 self.settings,
                 self.options,
@@ -307,8 +306,8 @@ class ModelTrainer:
         )
         left = last_checkpoint(self.output_dir) if self.options.resume else None
         if left is not None:
-            check_same(left.run, run.asked, self.output_dir)
-            run.go_on(left)
+            check_same(left.run, run.request, self.output_dir)
+            run.resume_from(left)
         if rank() == 0:
             remove_leftovers(self.output_dir, checkpoints=left is None)
         if left is not None and left.finished:
@@ -327,8 +326,10 @@ class ModelTrainer:
     def _loop(
         self, run: Run, prepared: FeatureSet, left: Checkpoint | None, arguments: TrainingArguments
     ) -> list[dict[str, float]]:
-        """Train, and give what was logged."""
-        tracking = trackers(self.options.tracking, self.output_dir, {k: v for k, v in run.asked.items() if k != "data"})
+        """Train, and return what was logged."""
+        tracking = trackers(
+            self.options.tracking, self.output_dir, {k: v for k, v in run.request.items() if k != "data"}
+        )
         if arguments.use_cpu:
             keep_freed_memory()
         trainer = SpanTrainer(
@@ -340,9 +341,11 @@ class ModelTrainer:
             eval_dataset=[],  # SpanTrainer.evaluate scores notes
             data_collator=Collator(self.tokenizer.pad_token_id or 0),
             optimizers=(optimizer(self.model, self.settings, self.options), None),
-            callbacks=[Watch(run, self.options, self.model), *tracking],
+            callbacks=[LoopCallback(run, self.options, self.model), *tracking],
         )
-        self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, and nothing to an encoder
+        self.model.config.__dict__.pop(
+            "use_cache", None
+        )  # set by the Hugging Face Trainer; an encoder has no use for it
         torch.manual_seed(self.options.seed + rank())  # every process drops out other units
         plain = arguments.use_cpu and self.settings["max_length"] <= SHORT
         try:

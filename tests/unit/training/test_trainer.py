@@ -456,7 +456,7 @@ def test_weights_that_are_no_numbers_replace_no_checkpoint(
         return value * float("nan") if next(calls) == 5 else value
 
     trainer.model.classifier.weight.register_hook(poison)
-    with pytest.raises(TrainingError, match="holds values that are no numbers at step 5"):
+    with pytest.raises(TrainingError, match="holds values that are not finite at step 5"):
         trainer.train(documents)
     left = last_checkpoint(tmp_path / "out")
     assert left is not None

@@ -104,7 +104,7 @@ def ablate(
         recipes: What to train, each once; the others are compared with the first.
         plan: What is the same for all.
         resume: Resume an interrupted ablation: what is trained is only measured again, and a training that was
-            interrupted goes on from its last whole checkpoint. Recipes may be added.
+            interrupted continues from its last whole checkpoint. Recipes may be added.
         overwrite: Whether models in the output folder may be replaced.
         progress: Called with the stage, how much is done and how much there is.
         prepare: Called first in each process; a function of a module.

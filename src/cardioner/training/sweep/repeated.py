@@ -78,7 +78,8 @@ class RepeatedTraining:
         members = {member.name: self._kept(sweep, member, summary.scored_on) for member in summary.members}
 
         def train(trial: Trial) -> None:
-            member, result, state = members[trial.name], None, "kept"
+            member, result = members[trial.name], None
+            state: State = "kept"
             if member.scores is None:
                 show(member, "started", None)
                 result, state = trial.train(self.output_dir), "finished"

@@ -27,7 +27,7 @@ class Sweep:
         folder: Where the model directories go.
         state: The file in it that says, under `request`, what was asked for.
         request: What is asked for now.
-        resume: Whether to go on with what is there.
+        resume: Whether to continue what is there.
         overwrite: Whether to replace it.
     """
 
@@ -45,7 +45,7 @@ class Sweep:
             OutputError: If the folder is a model, or its state is of something else.
         """
         if self.resume and self.overwrite:
-            raise UsageError("resume goes on with what is there, overwrite starts afresh: ask for one of them")
+            raise UsageError("resume continues what is there, overwrite replaces it: ask for one of them")
         if (self.folder / CONFIG).exists() or self.folder.is_file():
             raise OutputError(f"{self.folder} holds a model, or is a file: a sweep needs a folder of its own")
         before = read_json(self.folder / self.state)

@@ -244,7 +244,7 @@ def test_other_settings_are_not_gone_on_with(
 ) -> None:
     interrupted(repeats(folds=2), "training", 2)
     trained.clear()
-    with pytest.raises(UsageError, match="begun with other settings") as caught:
+    with pytest.raises(UsageError, match="started with other settings") as caught:
         repeats(**{"folds": 2, "resume": True, **given}).train(Parts(NOTES))
     assert said in str(caught.value)
     assert not trained
