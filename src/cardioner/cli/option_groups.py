@@ -62,8 +62,9 @@ class Option(NamedTuple):
             BadParameter: Saying what was expected, without the value.
         """
         kind = self.info.annotation
-        annotated: Any = Annotated
-        checked = TypeAdapter(annotated[(kind, *self.info.metadata)] if self.info.metadata else kind)
+        parts = (kind, *self.info.metadata)
+        limited: Any = Annotated
+        checked = TypeAdapter(limited[parts] if self.info.metadata else kind)
         try:
             return checked.validate_python(value, strict=strict)
         except ValidationError as error:
