@@ -25,6 +25,7 @@ from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature
 from cardioner.training.checkpoints import last_checkpoint
+from cardioner.training.hf_trainer import reduced_precision
 from cardioner.training.optimizer import depths
 from cardioner.training.options import TrainingOptions
 from cardioner.training.trainer import ModelTrainer, TrainingResult
@@ -397,6 +398,15 @@ def test_precision_is_that_of_the_matrix_products_alone(
     trainer.train(documents, eval_data=documents)
     assert set(seen) == {getattr(torch, precision)}
     assert {value.dtype for value in trainer.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("computes", [True, False], ids=["with instructions", "without"])
+def test_auto_trains_in_bfloat16_where_the_processor_has_instructions_for_it(
+    computes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardioner.training.hf_trainer.computes_bfloat16", lambda _: computes)
+    expected = {"auto": computes, "float32": False, "bfloat16": True}
+    assert {name: reduced_precision(options(precision=name)) for name in expected} == expected
 
 
 def test_attention_is_dropped_out_only_on_request(make_trainer: Make, encoder_dir: Callable[[str], Path]) -> None:

@@ -51,24 +51,41 @@ NOTES = [note(number) for number in range(6)]
 HELD_OUT = [note(number) for number in range(100, 102)]
 
 
+def plan_of(output_dir: Path, encoder: Path, **given: Any) -> RepeatedTraining:
+    """Trainings of a tiny model for one epoch."""
+    options = TrainingOptions(precision="float32", device="cpu", training_context=4)
+    arguments = {"max_length": 32, "batch_size": 2, "num_train_epochs": 1, "learning_rate": 5e-3}
+    known = set(TrainingOptions.__dataclass_fields__)
+    return RepeatedTraining(
+        labels=LabelSet.from_types(TYPES),
+        output_dir=output_dir,
+        folds=given.pop("folds", None),
+        seeds=given.pop("seeds", None),
+        options=replace(options, **{name: given.pop(name) for name in known & given.keys()}),
+        arguments={"model": encoder, **arguments, **given},
+    )
+
+
 @pytest.fixture
 def repeats(encoder_dir: Callable[[str], Path], tmp_path: Path) -> Callable[..., RepeatedTraining]:
-    """Trainings of a tiny model for one epoch."""
+    """Plans in a folder of the test's own."""
+    return lambda place="out", **given: plan_of(tmp_path / place, encoder_dir("bert"), **given)
 
-    def build(place: str = "out", **given: Any) -> RepeatedTraining:
-        options = TrainingOptions(precision="float32", device="cpu", training_context=4)
-        arguments = {"max_length": 32, "batch_size": 2, "num_train_epochs": 1, "learning_rate": 5e-3}
-        known = set(TrainingOptions.__dataclass_fields__)
-        return RepeatedTraining(
-            labels=LabelSet.from_types(TYPES),
-            output_dir=tmp_path / place,
-            folds=given.pop("folds", None),
-            seeds=given.pop("seeds", None),
-            options=replace(options, **{name: given.pop(name) for name in known & given.keys()}),
-            arguments={"model": encoder_dir("bert"), **arguments, **given},
-        )
 
-    return build
+@pytest.fixture(scope="module")
+def begun(encoder_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folds, of which the second was interrupted."""
+    place = tmp_path_factory.mktemp("begun") / "out"
+    interrupted(plan_of(place, encoder_dir("bert"), folds=2), "training", 2)
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished(encoder_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folds with a CRF."""
+    place = tmp_path_factory.mktemp("finished") / "out"
+    plan_of(place, encoder_dir("bert"), folds=2, use_crf=True).train(Parts(NOTES, HELD_OUT))
+    return place
 
 
 @pytest.fixture
@@ -160,13 +177,12 @@ def test_one_member_has_no_deviation(repeats: Callable[..., RepeatedTraining]) -
     assert repeats(seeds=1).train(Parts(NOTES, HELD_OUT)).deviation is None
 
 
-def test_the_summary_holds_no_text_and_no_id(repeats: Callable[..., RepeatedTraining], tmp_path: Path) -> None:
-    repeats(folds=2).train(Parts(NOTES, HELD_OUT))
-    written = (tmp_path / "out" / SUMMARY).read_text()
+def test_the_summary_holds_no_text_and_no_id(finished: Path) -> None:
+    written = (finished / SUMMARY).read_text()
     for document in (*NOTES, *HELD_OUT):
         assert document.id not in written
         assert not [word for word in document.text.split() if word in written]
-    assert str(tmp_path) not in written
+    assert str(finished) not in written
 
 
 # Going on ------------------------------------------------------------------------------------------------------------
@@ -204,6 +220,7 @@ def test_finished_members_are_kept_and_the_interrupted_one_ends_as_if_undisturbe
     interrupted(plan, "training", 2, at=3)
     assert list((tmp_path / "out/fold-2/checkpoints").glob("*/config.json"))
     before = (tmp_path / "out/fold-1/model.safetensors").stat().st_mtime_ns
+    (tmp_path / "out/fold-1/.checkpoints-deleted").mkdir()  # by a kill
     trained.clear()
     told: list[tuple[str, str]] = []
     resumed = replace(plan, options=replace(plan.options, resume=True)).train(
@@ -213,6 +230,7 @@ def test_finished_members_are_kept_and_the_interrupted_one_ends_as_if_undisturbe
     assert told == [("fold-1", "kept"), ("fold-2", "started"), ("fold-2", "finished")]
     assert (tmp_path / "out/fold-1/model.safetensors").stat().st_mtime_ns == before
     assert resumed == undisturbed
+    assert not (tmp_path / "out/fold-1/.checkpoints-deleted").exists()
     for fold in (1, 2):
         weights = [tmp_path / place / f"fold-{fold}" / "model.safetensors" for place in ("whole", "out")]
         assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -239,19 +257,25 @@ def test_nothing_is_trained_twice_and_more_seeds_may_follow(
         ({"seed": 1}, "seed (it was 0, now 1)"),
     ],
 )
-def test_other_settings_are_not_gone_on_with(
-    given: dict[str, Any], said: str, repeats: Callable[..., RepeatedTraining], trained: list[tuple[str, Parts]]
+def test_other_settings_are_refused(
+    given: dict[str, Any],
+    said: str,
+    begun: Path,
+    repeats: Callable[..., RepeatedTraining],
+    trained: list[tuple[str, Parts]],
+    tmp_path: Path,
 ) -> None:
-    interrupted(repeats(folds=2), "training", 2)
-    trained.clear()
+    shutil.copytree(begun, tmp_path / "out")
     with pytest.raises(UsageError, match="started with other settings") as caught:
         repeats(**{"folds": 2, "resume": True, **given}).train(Parts(NOTES))
     assert said in str(caught.value)
     assert not trained
 
 
-def test_other_data_are_not_gone_on_with_and_not_told(repeats: Callable[..., RepeatedTraining]) -> None:
-    interrupted(repeats(folds=2), "training", 2)
+def test_other_data_are_refused_without_a_word_of_them(
+    begun: Path, repeats: Callable[..., RepeatedTraining], tmp_path: Path
+) -> None:
+    shutil.copytree(begun, tmp_path / "out")
     changed = [*NOTES[:-1], NOTES[-1].with_spans(NOTES[-1].spans[:1])]
     for notes in (Parts(changed), Parts(NOTES, HELD_OUT), Parts([*NOTES, note(50)])):
         with pytest.raises(UsageError, match="other settings: data: ") as caught:
@@ -260,17 +284,18 @@ def test_other_data_are_not_gone_on_with_and_not_told(repeats: Callable[..., Rep
 
 
 def test_a_member_that_another_training_replaced_is_not_taken(
-    repeats: Callable[..., RepeatedTraining], tmp_path: Path
+    finished: Path, repeats: Callable[..., RepeatedTraining], tmp_path: Path
 ) -> None:
-    repeats(folds=2).train(Parts(NOTES))
+    shutil.copytree(finished, tmp_path / "out")
+    plan = repeats(folds=2, use_crf=True, resume=True)
     record = tmp_path / "out/fold-1/training_args.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps({**content, "batch_size": 5}))
     with pytest.raises(UsageError, match="batch_size"):
-        repeats(folds=2, resume=True).train(Parts(NOTES))
+        plan.train(Parts(NOTES, HELD_OUT))
     record.write_text(json.dumps({**content, "scores": {}}))
     with pytest.raises(ModelError, match="lacks the scores"):
-        repeats(folds=2, resume=True).train(Parts(NOTES))
+        plan.train(Parts(NOTES, HELD_OUT))
 
 
 def test_what_is_there_is_only_replaced_on_request(
@@ -369,11 +394,8 @@ def spans_of(predictor: Predictor) -> list[Any]:
     return [document.spans for document in predictor.predict(HELD_OUT)]
 
 
-def test_a_folder_of_members_predicts_as_all_of_them_wherever_it_lies(
-    repeats: Callable[..., RepeatedTraining], tmp_path: Path
-) -> None:
-    repeats(folds=2, use_crf=True).train(Parts(NOTES))
-    (tmp_path / "out").rename(tmp_path / "moved")
+def test_a_folder_of_members_predicts_as_all_of_them_wherever_it_lies(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "moved")
     members = sorted(path.parent for path in (tmp_path / "moved").glob("*/config.json"))
     assert len(members) == 2
     together = Predictor.from_pretrained(tmp_path / "moved", device="cpu")
@@ -385,23 +407,17 @@ def test_a_folder_of_members_predicts_as_all_of_them_wherever_it_lies(
     assert len(with_another.model.members) == 3
 
 
-def test_a_model_directory_stands_for_itself_whatever_else_it_holds(
-    repeats: Callable[..., RepeatedTraining], tmp_path: Path
-) -> None:
-    repeats(seeds=1).train(Parts(NOTES, HELD_OUT))
-    member = tmp_path / "out" / "seed-0"
+def test_a_model_directory_stands_for_itself_whatever_else_it_holds(finished: Path, tmp_path: Path) -> None:
+    member = shutil.copytree(finished / "fold-1", tmp_path / "fold-1")
     (member / SUMMARY).write_text("{}")
     assert model_directories(str(member)) == [member]
     assert model_directories([tmp_path / "nothing"]) == [tmp_path / "nothing"]
 
 
-def test_members_that_are_not_all_there_are_refused(repeats: Callable[..., RepeatedTraining], tmp_path: Path) -> None:
-    plan = repeats(folds=2)
-    interrupted(plan, "training", 2)
+def test_members_that_are_not_all_there_are_refused(begun: Path, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="1 of 2 models are finished"):
-        Predictor.from_pretrained(tmp_path / "out", device="cpu")
-    replace(plan, options=replace(plan.options, resume=True)).train(Parts(NOTES))
-    shutil.rmtree(tmp_path / "out/fold-2")
+        Predictor.from_pretrained(begun, device="cpu")
+    shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("fold-2"))
     with pytest.raises(ModelError, match="fold-2"):
         Predictor.from_pretrained(tmp_path / "out", device="cpu")
 
