@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cardioner.model_dir.directory import read_model_dir
+from cardioner.model_dir.load import read_model_dir
 from cardioner.training.sweep.process import Cost, Problem, Tagged
 
 CANARY = "zyxwvcanary"

@@ -25,6 +25,7 @@ from cardioner.cli.console import output as results
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.parts import read_notes
 from cardioner.cli.train_options import NotesOptions
+from cardioner.errors import many
 from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
 from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, Recipe, recipes_named
 

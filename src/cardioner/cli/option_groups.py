@@ -6,7 +6,6 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
-from enum import Enum
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -176,7 +175,7 @@ def _parameters(name: str, group: Any, default: Any) -> Iterator[inspect.Paramet
         return
     for option in options_of(group).values():
         required = option.info.is_required()
-        default = inspect.Parameter.empty if required else _plain(option.info.default)
+        default = inspect.Parameter.empty if required else option.info.default
         yield _parameter(option.name, default, option.annotation())
         if option.is_switch:
             off = typer.Option(option.flag.replace("--", "--no-", 1), hidden=True)
@@ -184,10 +183,6 @@ def _parameters(name: str, group: Any, default: Any) -> Iterator[inspect.Paramet
         for old in (old for old, new in RENAMED.items() if new == option.name):
             hidden = typer.Option(f"--{old.replace('_', '-')}", parser=option._parse, hidden=True)
             yield _parameter(old, None, Annotated[str | None, hidden])
-
-
-def _plain(default: Any) -> Any:
-    return default.value if isinstance(default, Enum) else default
 
 
 def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:

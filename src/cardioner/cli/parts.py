@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cardioner.cli.console import many, tell
-from cardioner.cli.inputs import Wishes, parse_mapping, read_parts
+from cardioner.cli.console import tell
+from cardioner.cli.inputs import parse_mapping, read_parts
 from cardioner.cli.train_options import NotesOptions
 from cardioner.data.documents import Document
 from cardioner.data.formats import ReadOptions
 from cardioner.data.labels import LabelSet, Scheme
 from cardioner.data.splits import apply_splits, read_splits
-from cardioner.errors import DataError, UsageError
+from cardioner.errors import DataError, UsageError, many
 from cardioner.training.sweep.trial import Parts
 
 
@@ -53,8 +53,9 @@ def _read_folders(notes: NotesOptions) -> Parts:
     return Parts(*(next(found) if path is not None else [] for path in places))
 
 
-def _reading(notes: NotesOptions) -> Wishes:
-    return Wishes(notes.format, notes.encoding, notes.texts, notes.on_error, notes.allow_unannotated)
+def _reading(notes: NotesOptions) -> ReadOptions:
+    required = not notes.allow_unannotated
+    return ReadOptions(notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=required)
 
 
 def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cardioner.cli.console import INTERRUPTED, many, notices, print_json, progress_bars, quieten, tell
+from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.pages import check_page, tell_of_page
 from cardioner.cli.parts import read_notes
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
-from cardioner.errors import OutputError, UsageError
+from cardioner.errors import OutputError, UsageError, many
 from cardioner.training.options import TrainerArguments, TrainingOptions
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def _train_one(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
     """Train, with progress, and show the results; the record that is saved with the model."""
-    from cardioner.model_dir.layout import TRAINING_ARGS, read_json  # noqa: PLC0415 - imports torch
+    from cardioner.model_dir.json_files import read_json  # noqa: PLC0415 - imports torch
+    from cardioner.model_dir.layout import TRAINING_ARGS  # noqa: PLC0415
     from cardioner.training.checkpoints import is_finished, remove_leftovers  # noqa: PLC0415
     from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
 

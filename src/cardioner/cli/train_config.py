@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -120,13 +119,10 @@ def _checked(option: Option, given: _Given, folder: Path) -> Any:
             value = beside
         elif beside.exists():  # else it is the name of an encoder
             value = str(beside)
-    by_name = any(isinstance(kind, type) and issubclass(kind, Enum) for kind in option.types)
     try:
-        checked = option.check(value, strict=not by_name)
+        return option.check(value, strict=True)
     except typer.BadParameter as error:
         problem = f"{error.message}, found {_kind(given.value)}"
-    else:
-        return checked.value if isinstance(checked, Enum) else checked
     raise UsageError(f"{given.place}: {given.key}: {problem}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
-from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, OnError, OnErrorOption, TextsOption
+from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, OnErrorOption, TextsOption
 from cardioner.training.options import STRICT, Checked, setting
 
 
@@ -43,7 +43,7 @@ class NotesOptions(Checked):
     format: FormatOption = None
     encoding: EncodingOption = "utf-8"
     texts: TextsOption = None
-    on_error: OnErrorOption = OnError.stop
+    on_error: OnErrorOption = "stop"
     allow_unannotated: bool = setting(False, panel="Data")
     """Take notes without annotations as notes without entities."""
     scheme: Annotated[Literal["BIO", "BIOES"], BeforeValidator(_upper)] = setting("BIO", panel="Data")

@@ -12,8 +12,8 @@ from typing import Any
 
 from cardioner.errors import UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir.directory import PARTIAL
-from cardioner.model_dir.layout import CONFIG, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import CONFIG, PARTIAL
 from cardioner.training.options import current_names
 
 CHECKPOINTS = "checkpoints"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def rows() -> Iterator[str]:
     """The reference's rows, as the parser knows the options."""
     for option in COMMANDS["train"].params:
         if not option.hidden and option.name not in ("help", "config"):
-            default = option.default.value if isinstance(option.default, Enum) else option.default
+            default = option.default
             shown = "" if option.required or default is None or default is False else f"`{default}`"
             yield f"| `{option.opts[0]}` | `{option.name}` | {shown} | {option.help} |".replace("  |", " |")
 

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import ModelError, OutputError, UsageError
-from cardioner.model_dir.manifest import (
-    MANIFEST,
-    Canary,
-    FileEntry,
-    Manifest,
-    Notes,
-    canonical,
-    list_files,
-    read_manifest,
-)
+from cardioner.model_dir.layout import MANIFEST
+from cardioner.model_dir.manifest import FileEntry, GoldenOutputs, Manifest, Notes, canonical, list_files, read_manifest
 from cardioner.training.document_digests import describe_notes, keyed_digest, make_key, read_key
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))

@@ -290,7 +290,7 @@ def test_cut_off_while_checkpoints_are_deleted_it_is_finished(
         with pytest.raises(Killed):
             fit(tmp_path / "cut")
     assert is_finished(tmp_path / "cut")
-    check_whole(tmp_path / "cut")
+    enter(tmp_path / "cut")
     fit(tmp_path / "cut", resume=False, overwrite=True)
     assert not list((tmp_path / "cut").glob(".*")), "what was left is gone"
     assert_same(tmp_path / "cut", quiet)

@@ -11,7 +11,7 @@ from typing import Any
 from cardioner.data.documents import Span, fingerprint
 from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, UsageError, listed
-from cardioner.evaluation.intervals import Comparison, compare
+from cardioner.evaluation.comparison import compare_pairs
 from cardioner.evaluation.pairing import Pair
 from cardioner.training.options import TrainingOptions
 from cardioner.training.run_metadata import LEFT_OUT
@@ -204,7 +204,7 @@ class _Run:
         samples, seed = self.plan.samples, self.plan.options.seed
         pairs = {name: self._pairs(spans) for name, spans in found.spans.items()}
         own = pairs[recipe.decoders[0]]
-        difference: Comparison | None = compare(own, self.first, samples=samples, seed=seed) if self.first else None
+        difference = compare_pairs(own, self.first, samples=samples, seed=seed) if self.first else None
         self.first = self.first or own
         folder = self.plan.output / recipe.name
         return Outcome(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from cardioner.evaluation.intervals import Comparison, Intervals, bootstrap
+from cardioner.evaluation.comparison import Comparison
+from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import Scores, score_pairs
 from cardioner.training.sweep.process import Cost

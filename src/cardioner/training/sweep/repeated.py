@@ -16,7 +16,8 @@ from cardioner.data.labels import LabelSet
 from cardioner.data.splits import Splits, apply_splits, make_folds
 from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.evaluation import Scores
-from cardioner.model_dir.layout import TRAINING_ARGS, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import TRAINING_ARGS
 from cardioner.prediction.ensemble import SUMMARY
 from cardioner.training.checkpoints import check_same
 from cardioner.training.options import TrainingOptions, current_names

@@ -12,7 +12,8 @@ from typing import Any
 from cardioner._io import reporting_failed_writes, writing
 from cardioner.errors import OutputError, UsageError
 from cardioner.model_dir.encoder import name_of
-from cardioner.model_dir.layout import CONFIG, read_json
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import CONFIG
 from cardioner.training.checkpoints import CHECKPOINTS, check_same, is_finished, remove_leftovers
 from cardioner.training.distributed import rank
 from cardioner.training.options import TrainingOptions
