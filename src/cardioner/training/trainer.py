@@ -21,6 +21,7 @@ from cardioner.model_dir.layout import WEIGHTS
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.training import checkpoints
 from cardioner.training.arguments import (
     BALANCED,
     ClassWeights,
@@ -32,16 +33,6 @@ from cardioner.training.arguments import (
 )
 from cardioner.training.batch_sampler import check_shares
 from cardioner.training.callbacks import trackers
-from cardioner.training.checkpoints import (
-    CHECKPOINTS,
-    Checkpoint,
-    check_same,
-    checkpoint_at,
-    drop_checkpoints,
-    is_finished,
-    last_checkpoint,
-    remove_leftovers,
-)
 from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import (
     Collator,
@@ -53,16 +44,14 @@ from cardioner.training.features import (
     training_features,
 )
 from cardioner.training.hf_trainer import (
-    SHORT,
     LoopCallback,
     Run,
     SpanTrainer,
-    keep_freed_memory,
-    plain_attention,
     reduced_precision,
     trainer_arguments,
+    tuned_for_cpu,
 )
-from cardioner.training.initialization import build, read_source, with_attention_dropout
+from cardioner.training.initialization import Start, build, read_source, with_attention_dropout
 from cardioner.training.optimizer import optimizer
 from cardioner.training.options import TrainerArguments, TrainingOptions
 from cardioner.training.post_training import choose_inference_settings
@@ -153,39 +142,44 @@ class ModelTrainer:
         check_options(self.options, given)
         self.class_weights = class_weights_by_id(given.class_weights, self.labels)
         self.output_dir = given.output_dir
+        self.start = self._build(given, tokenizer, hf_token, model_class)
+        self.model, self.tokenizer = self.start.model, self.start.tokenizer
+        self.result: TrainingResult | None = None
+        unchanged = ("batch_size", "gradient_accumulation_steps", "num_train_epochs", "weight_decay")
+        hidden_size = self.model.config.build_encoder_config().hidden_size
+        self.settings: dict[str, Any] = {
+            **{name: getattr(given, name) for name in unchanged},
+            "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
+            "max_length": self.model.config.window_length,
+            "model": name_of(model),
+        }
+
+    def _build(
+        self, given: TrainerArguments, tokenizer: Any, token: str | None, model_class: type[Any] | None
+    ) -> Start:
+        """The model before training, and its tokenizer."""
+        options = self.options
         source = with_attention_dropout(
-            read_source(model, token=hf_token, model_class=model_class), self.options.attention_dropout
+            read_source(given.model, token=token, model_class=model_class), options.attention_dropout
         )
-        context = max(self.options.window_context, self.options.training_context)
+        context = max(options.window_context, options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
-        set_seed(self.options.seed)
-        self.start = build(
+        set_seed(options.seed)
+        return build(
             source,
             self.labels,
             use_crf=given.use_crf,
             model_class=model_class,
-            tokenizer=load_tokenizer(tokenizer, token=hf_token) if isinstance(tokenizer, (str, Path)) else tokenizer,
-            token=hf_token,
+            tokenizer=load_tokenizer(tokenizer, token=token) if isinstance(tokenizer, (str, Path)) else tokenizer,
+            token=token,
             classifier_hidden_layers=given.classifier_hidden_layers,
             classifier_dropout=given.classifier_dropout,
             class_weights=None if self.class_weights == BALANCED else self.class_weights,
             freeze_backbone=given.freeze_backbone,
-            label_smoothing=self.options.label_smoothing,
+            label_smoothing=options.label_smoothing,
             window_length=length,
-            window_context=self.options.window_context,
+            window_context=options.window_context,
         )
-        self.model, self.tokenizer = self.start.model, self.start.tokenizer
-        self.result: TrainingResult | None = None
-        hidden_size = self.model.config.build_encoder_config().hidden_size
-        self.settings: dict[str, Any] = {
-            "batch_size": given.batch_size,
-            "gradient_accumulation_steps": given.gradient_accumulation_steps,
-            "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
-            "max_length": length,
-            "model": name_of(model),
-            "num_train_epochs": given.num_train_epochs,
-            "weight_decay": given.weight_decay,
-        }
 
     def train(self, train_data: Iterable[Any], test_data: Any = None, eval_data: Any = None) -> TrainingResult:
         """Fit `train_data`, keep the epoch with the best strict span F1 on `eval_data`, score `test_data` once.
@@ -215,9 +209,7 @@ class ModelTrainer:
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
         run, history = self._fit(prepared, evaluation)
-        precision, temperature = choose_inference_settings(
-            self.model, self.tokenizer, evaluation, progress=self.options.progress
-        )
+        chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self.options.progress)
         scored = {name: self._score(data, score_with_intervals) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
             output_dir=self.output_dir,
@@ -225,8 +217,7 @@ class ModelTrainer:
             best_epoch=run.best_epoch,
             scored=scored,
             documents=documents,
-            precision=precision,
-            temperature=temperature,
+            **chosen._asdict(),
             losses=prepared.losses,
             remarks=training.remarks + run.remarks,
             windows=len(prepared.features),
@@ -236,7 +227,7 @@ class ModelTrainer:
         )
         if rank() == 0:
             self.save_model(self.output_dir)
-            drop_checkpoints(self.output_dir)
+            checkpoints.drop_checkpoints(self.output_dir)
         barrier()
         return result
 
@@ -244,13 +235,12 @@ class ModelTrainer:
         """Refuse an output directory that holds a model, or checkpoints that are not to be resumed.
 
         Raises:
-            OutputError: If there is something to lose and neither `overwrite` nor `resume` is on, or if it cannot be
-                written.
+            OutputError: If something would be lost without `overwrite` or `resume`, or if it cannot be written.
         """
-        if self.options.resume and is_finished(self.output_dir):
-            remove_leftovers(self.output_dir)
+        if self.options.resume and checkpoints.is_finished(self.output_dir):
+            checkpoints.remove_leftovers(self.output_dir)
             raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
-        left = self.output_dir / CHECKPOINTS
+        left = self.output_dir / checkpoints.CHECKPOINTS
         resumed = self.options.resume and left.is_dir()
         check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
         if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
@@ -288,7 +278,7 @@ class ModelTrainer:
         """Run the training loop, or the rest of it; the model ends with the weights of the best epoch."""
         held_out = () if evaluation is None else evaluation.documents
         arguments = trainer_arguments(
-            self.output_dir / CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
+            self.output_dir / checkpoints.CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
         )
         run = Run(
             score=None if evaluation is None else lambda: self._score(evaluation, score),
@@ -304,12 +294,12 @@ class ModelTrainer:
             names=prepared.names,
             reduced=reduced_precision(self.options),
         )
-        left = last_checkpoint(self.output_dir) if self.options.resume else None
+        left = checkpoints.last_checkpoint(self.output_dir) if self.options.resume else None
         if left is not None:
-            check_same(left.run, run.request, self.output_dir)
+            checkpoints.check_same(left.run, run.request, self.output_dir)
             run.resume_from(left)
         if rank() == 0:
-            remove_leftovers(self.output_dir, checkpoints=left is None)
+            checkpoints.remove_leftovers(self.output_dir, checkpoints=left is None)
         if left is not None and left.finished:
             self.model.to(arguments.device)
             history = read_json(left.folder / "trainer_state.json")["log_history"]
@@ -318,20 +308,16 @@ class ModelTrainer:
             run.seconds = run.elapsed
         kept = run.best_step or (left.step if left is not None and left.finished else 0)
         if kept:
-            load_model(self.model, checkpoint_at(self.output_dir, kept) / WEIGHTS)
+            load_model(self.model, checkpoints.checkpoint_at(self.output_dir, kept) / WEIGHTS)
         barrier()  # before one of them deletes what another still reads
         self.model.eval()
         return run, history_of(history)
 
     def _loop(
-        self, run: Run, prepared: FeatureSet, left: Checkpoint | None, arguments: TrainingArguments
+        self, run: Run, prepared: FeatureSet, left: checkpoints.Checkpoint | None, arguments: TrainingArguments
     ) -> list[dict[str, float]]:
         """Train, and return what was logged."""
-        tracking = trackers(
-            self.options.tracking, self.output_dir, {k: v for k, v in run.request.items() if k != "data"}
-        )
-        if arguments.use_cpu:
-            keep_freed_memory()
+        tracking = trackers(self.options.tracking, self.output_dir, run.request)
         trainer = SpanTrainer(
             run=run,
             batch_size=self.settings["batch_size"],
@@ -343,13 +329,12 @@ class ModelTrainer:
             optimizers=(optimizer(self.model, self.settings, self.options), None),
             callbacks=[LoopCallback(run, self.options, self.model), *tracking],
         )
-        self.model.config.__dict__.pop(
-            "use_cache", None
-        )  # set by the Hugging Face Trainer; an encoder has no use for it
+        self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, of no use to an encoder
         torch.manual_seed(self.options.seed + rank())  # every process drops out other units
-        plain = arguments.use_cpu and self.settings["max_length"] <= SHORT
         try:
-            with plain_attention(self.model.backbone) if plain else nullcontext():
+            with (
+                tuned_for_cpu(self.model.backbone, self.settings["max_length"]) if arguments.use_cpu else nullcontext()
+            ):
                 trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
         finally:
             for tracker in tracking:
