@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cardioner.model_dir.load import read_model_dir
-from cardioner.training.sweep.process import Problem, Tagged, Training
+from cardioner.training.sweep.process import Cost, Problem, Tagged
 
 CANARY = "zyxwvcanary"
 TINY = ("--epochs", "1", "--batch-size", "2", "--max-length", "64", "--device", "cpu", "--learning-rate", "0.005")
@@ -135,7 +135,7 @@ def ablate(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> Callable[..
     [
         (("--recipes", "simple,lstm"), "found 'lstm'"),
         (("--recipes", "crf,crf"), "each once"),
-        (("--hidden-layers", "wide"), "--hidden-layers takes widths"),
+        (("--hidden-layers", "wide"), "--hidden-layers': expected widths such as 512,256"),
         (("--resume", "--overwrite"), "one of them"),
     ],
 )
@@ -156,6 +156,7 @@ def test_recipes_need_notes_to_be_compared_on(ablate: Callable[..., Any], corpus
 
 def test_models_that_are_there_are_only_replaced_on_request(ablate: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "out" / "crf").mkdir(parents=True)
+    (tmp_path / "out" / "crf" / "config.json").write_text("{}")
     done = ablate()
     assert done.code == 5
     assert "already holds crf" in done.error
@@ -166,10 +167,10 @@ def test_ctrl_c_says_how_to_go_on(ablate: Callable[..., Any], monkeypatch: pytes
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cardioner.training.sweep.runs.run_apart", interrupted)
+    monkeypatch.setattr("cardioner.training.sweep.ablation.run_apart", interrupted)
     done = ablate()
     assert (done.code, done.out) == (130, "")
-    assert "--resume goes on" in done.err
+    assert "the same command with --resume" in done.err
 
 
 @pytest.fixture
@@ -177,13 +178,13 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of a play: the CRF's fails, the others find nothing."""
 
     def play(job: Any, receive: Callable[[Any], None]) -> None:
-        if job.recipe.name == "crf":
+        if job.trial.name == "crf":
             receive(Problem("there is no room", 5))
             return
-        receive(Training(seconds=1.0, memory=None, device_memory=3 << 20, best_epoch=1))
-        receive(Tagged({way: {} for way in job.recipe.decoders}, dict.fromkeys(job.recipe.decoders, 5.0), 1))
+        receive(Cost(seconds=1.0, memory=None, device_memory=3 << 20, best_epoch=1))
+        receive(Tagged({way: {} for way in job.decoders}, dict.fromkeys(job.decoders, 5.0), 1))
 
-    monkeypatch.setattr("cardioner.training.sweep.runs.run_apart", play)
+    monkeypatch.setattr("cardioner.training.sweep.ablation.run_apart", play)
 
 
 @pytest.mark.usefixtures("played")

@@ -70,7 +70,7 @@ def test_a_training_set_without_entities_is_refused(train: Callable[..., Any], n
     (notes / "bad.ann").write_text("")
     done = train(folders=("--train", notes))
     assert done.code == 3
-    assert "1 notes and no entity" in done.error
+    assert "1 note and no entity" in done.error
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_seeds_are_compared_on_the_evaluation_notes_and_resumed(
     monkeypatch.setattr(ModelTrainer, "train", interrupt)
     done = train("--seeds", "2", "--seed", "4", output=tmp_path / "out")
     assert done.code == 130
-    assert "The same command with --resume goes on" in done.err
+    assert "The same command with --resume continues" in done.err
     again = train("--seeds", "2", "--seed", "4", "--resume", output=tmp_path / "out")
     assert again.code == 0, again.err
     assert calls == ["seed-4", "seed-5", "seed-5"]

@@ -29,7 +29,7 @@ def test_folders_train_to_a_directory_with_every_option_in_it(
         *("--gradient-accumulation", "2", "--weight-decay", "0.05"),
     )
     assert (done.code, done.out) == (0, "")
-    for told in ("Training a tagger for DISEASE, DRUG, SYMPTOM", "Starting afresh", "Test notes", "micro", "Model: "):
+    for told in ("Training a tagger for DISEASE, DRUG, SYMPTOM", "Newly initialised", "Test notes", "micro", "Model: "):
         assert told in done.err
     _, _, config = read_model_dir(tmp_path / "model", device="cpu")
     assert (config.use_crf, config.classifier_hidden_layers, config.classifier_dropout) == (True, [12, 8], 0.2)
@@ -52,7 +52,7 @@ def test_every_option_of_training_reaches_the_record(train: Callable[..., Any], 
         "head-learning-rate": 0.004,
         "crf-learning-rate": 0.02,
         "layer-decay": 0.8,
-        "thawed-per-epoch": 1,
+        "unfreeze-per-epoch": 1,
         "early-stopping": 2,
         "attention-dropout": 0.05,
         "label-smoothing": 0.05,
@@ -108,7 +108,7 @@ def test_resuming_what_is_finished_does_nothing_and_is_no_error(train: Callable[
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()}
     done = train("--resume", "--json")
     assert done.code == 0
-    assert "is finished: nothing is done" in done.err
+    assert "is finished: there is nothing left to do" in done.err
     assert done.json == json.loads((tmp_path / "model" / "training_args.json").read_text())
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()} == before
 
@@ -153,8 +153,8 @@ def test_map_renames_and_drops_types(train: Callable[..., Any], tmp_path: Path) 
 def test_an_earlier_model_directory_is_taken_over_and_reported(train: Callable[..., Any], saved: Path) -> None:
     done = train("--backbone", saved, "--hidden-layers", "8", "--crf")
     assert done.code == 0
-    assert "Taken over beside the encoder: classifier.0.weight" in done.err
-    assert "Starting afresh: nothing" in done.err
+    assert "Reused besides the encoder: classifier.0.weight" in done.err
+    assert "Newly initialised: nothing" in done.err
 
 
 def test_a_directory_that_holds_a_model_is_only_replaced_on_request(train: Callable[..., Any], tmp_path: Path) -> None:

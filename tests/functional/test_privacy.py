@@ -31,7 +31,7 @@ from cardioner.cli import app
 from cardioner.errors import DataError
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.windows import cut
-from cardioner.training.sweep import process, runs
+from cardioner.training.sweep import ablation, process
 
 # The search ----------------------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ def test_no_word_is_left_but_where_it_is_asked_for(
     name: str, lab: Lab, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES[name]
-    monkeypatch.setattr(runs, "run_apart", work_here)
+    monkeypatch.setattr(ablation, "run_apart", work_here)
     for line in case.lines(lab):
         done = watch(*line, may_hold=case.may_hold)
         assert done.code == 0, done.err

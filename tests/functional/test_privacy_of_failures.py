@@ -26,7 +26,7 @@ from cardioner.prediction.predictor import Predictor
 from cardioner.training import features
 from cardioner.training.hf_trainer import SpanTrainer
 from cardioner.training.sweep.process import Job, Problem, _work
-from cardioner.training.sweep.recipes import Plan, Recipe
+from cardioner.training.sweep.trial import Parts, Trial
 
 WORD, QUOTE = CANARIES["broken"], CANARIES["quote"]
 HEADER = "filename\tlabel\tstart_span\tend_span\ttext\n"
@@ -288,10 +288,8 @@ def test_an_ablation_tells_of_a_recipe_that_fails_without_a_word(
 
     train = read_corpus(lab.notes / "train").documents
     labels = LabelSet.from_types(("SYMPTOM", "DISEASE", "DRUG"))
-    plan = Plan(output=tmp_path, train=train, test=train, labels=labels, settings={"model": str(lab.encoder)})
-    job = Job(
-        Recipe("simple", use_crf=False, mlp=False), plan, trained=False, resume=False, overwrite=False, prepare=None
-    )
+    trial = Trial(name="simple", labels=labels, parts=Parts(train), arguments={"model": str(lab.encoder)})
+    job = Job(trial=trial, folder=tmp_path, held_out=train, decoders=("argmax",))
     for owner, name, failing, _ in (TRAINING["tokenizer"], TRAINING["encoder"]):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, failing)

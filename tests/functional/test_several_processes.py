@@ -86,7 +86,7 @@ def difference(one: Path, other: Path) -> float:
 
 
 def test_two_processes_learn_what_one_does(asked: tuple[str, ...], tmp_path: Path) -> None:
-    given = ("--gradient-accumulation", "2", "--thawed-per-epoch", "1")
+    given = ("--gradient-accumulation", "2", "--unfreeze-per-epoch", "1")
     one, two = tmp_path / "one", tmp_path / "two"
     code, _, told = finish(begin(*asked, *given, "--output", one, alone=True))
     assert code == 0, told

@@ -64,9 +64,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
             assert is_finished(place) or step <= (left.step if left else 0), "whole checkpoints are not lost"
             step = left.step if left else 0
             resumed += bool(step)
-            if is_finished(place):
-                break
-        assert code in (0, None)
+        assert code == 0
         assert_same_weights(place, tmp_path / "quiet")
         assert not list(place.glob(".*")), "nothing half-written is left"
         number += 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.text import Text
 
 from cardioner.cli.console import (
@@ -21,17 +22,18 @@ from cardioner.cli.console import (
     tell,
 )
 from cardioner.cli.console import output as results
-from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.parts import Places, labels_of, parse_weights, parse_widths, warn_of_overlap
-from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions
-from cardioner.data.formats import ReadOptions
+from cardioner.cli.parts import read_notes
+from cardioner.cli.train_options import NotesOptions
 from cardioner.errors import many
-from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Ablation, Outcome, Plan, Recipe, recipes_named
-from cardioner.training.sweep import ablate as ablate_recipes
+from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
+from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, Recipe, recipes_named
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from cardioner.training.sweep.ablation import Plan
+    from cardioner.training.sweep.outcomes import Ablation, Outcome
 
 _CAPTION = (
     "trained: time of the training loop; speed: sub-tokens a second, tagging these notes; memory: peak of the process "
@@ -39,50 +41,32 @@ _CAPTION = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedArguments(ArgumentOptions):
-    """The arguments of `ModelTrainer` that no recipe decides, and the widths of the heads that are MLPs."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SharedArguments(TrainerArguments):
+    """The arguments of `ModelTrainer` that are the same for all recipes, and the widths of the MLP heads."""
 
-    output_dir: Annotated[
-        Path,
-        typer.Option(
-            "--output", metavar="DIR", rich_help_panel="Running", help="The folder for a model directory per recipe."
-        ),
-    ]
-    # No option any more: recipes decide.
-    use_crf: ClassVar[bool] = False  # type: ignore[misc]
-    classifier_hidden_layers: Annotated[
-        str | None,
-        typer.Option("--hidden-layers", rich_help_panel="Model", metavar="N,N,...", help="Widths of the MLP heads."),
-    ] = "256"
+    use_crf: bool = Field(default=False, exclude=True)  # the recipes decide
+    classifier_hidden_layers: Widths = model_setting("256", option="--hidden-layers", metavar="N,N,...")
+    """Widths of the MLP heads."""
+    output_dir: Path = Field(json_schema_extra={"panel": "Running", "option": "--output", "metavar": "DIR"})
+    """The folder for a model directory per recipe."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SharedOptions(FurtherOptions):
-    """The fields of `TrainingOptions`; two of them are told in the words of an ablation."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SharedOptions(TrainingOptions):
+    """The fields of `TrainingOptions`, two of them documented for an ablation."""
 
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            rich_help_panel="Running",
-            help="Go on where an ablation was cut off; what was trained is only measured.",
-        ),
-    ] = False
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel="Running", help="Replace the models that DIR holds.")
-    ] = False
+    resume: bool = running_setting(False)
+    """Resume an interrupted ablation; what is trained is only measured again."""
+    overwrite: bool = running_setting(False)
+    """Replace the models that DIR holds."""
 
 
-def _as_given(context: typer.Context, values: dict[str, Any]) -> None:
-    """Leave the options as they are."""
-
-
-@grouped(_as_given)
+@grouped()
 def ablate(
     notes: NotesOptions,
     arguments: SharedArguments,
-    further: SharedOptions,
+    options: SharedOptions,
     recipes: Annotated[
         str,
         typer.Option(metavar="NAME,NAME,...", help="Some of simple, mlp, crf, mlp-crf; compared with the first."),
@@ -103,8 +87,8 @@ def ablate(
     Example: cardioner ablate --corpus notes --splits splits.json --output recipes
     """
     chosen = recipes_named([name.strip() for name in recipes.split(",")])
-    plan = _plan(notes, arguments, further, samples=bootstrap)
-    found = _run(chosen, plan, resume=further.resume, overwrite=further.overwrite)
+    plan = _plan(notes, arguments, options, samples=bootstrap)
+    found = _run(chosen, plan, resume=options.resume, overwrite=options.overwrite)
     if json:
         print_json(found.to_dict())
     elif found.outcomes:
@@ -113,37 +97,34 @@ def ablate(
     _tell(found, plan)
 
 
-def _plan(notes: NotesOptions, arguments: SharedArguments, further: SharedOptions, *, samples: int) -> Plan:
+def _plan(notes: NotesOptions, arguments: SharedArguments, options: SharedOptions, *, samples: int) -> Plan:
     """Read the notes, and check what can be checked before anything is trained."""
-    settings = vars(arguments).copy()
-    output, widths = settings.pop("output_dir"), parse_widths(settings.pop("classifier_hidden_layers"))
-    settings["class_weights"] = parse_weights(settings["class_weights"])
-    options = {name: value for name, value in vars(further).items() if name not in ("resume", "overwrite")}
-    read_options = ReadOptions(
-        notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=not notes.allow_unannotated
-    )
-    places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
-    parts = places.read(parse_mapping(notes.mapping), read_options)
-    plan = Plan(
+    from cardioner.training.sweep.ablation import Plan  # noqa: PLC0415 - imports torch
+
+    shared = vars(arguments).copy()
+    output, widths = shared.pop("output_dir"), shared.pop("classifier_hidden_layers")
+    del shared["use_crf"]
+    parts, labels = read_notes(notes)
+    return Plan(
         output=output,
-        **parts._asdict(),
-        labels=labels_of(parts.train, notes.scheme),
+        parts=parts,
+        labels=labels,
         hidden_layers=widths or (256,),
-        settings=settings,
-        options=options,
+        arguments=shared,
+        options=TrainingOptions(**{**vars(options), "resume": False, "overwrite": False}),
         samples=samples,
     )
-    warn_of_overlap(parts)
-    return plan
 
 
 def _run(recipes: tuple[Recipe, ...], plan: Plan, *, resume: bool, overwrite: bool) -> Ablation:
     """Train and measure, with progress."""
+    from cardioner.training.sweep.ablation import ablate  # noqa: PLC0415 - imports torch
+
     try:
         with progress_bars() as stages:
-            return ablate_recipes(recipes, plan, resume=resume, overwrite=overwrite, progress=stages, prepare=quieten)
+            return ablate(recipes, plan, resume=resume, overwrite=overwrite, progress=stages, prepare=quieten)
     except KeyboardInterrupt:
-        tell("Interrupted: the same command with --resume goes on from the last whole checkpoint")
+        tell("Interrupted: the same command with --resume resumes from the last whole checkpoint")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -153,6 +134,8 @@ def _tell(found: Ablation, plan: Plan) -> None:
     Raises:
         Exit: If a recipe failed.
     """
+    from cardioner.training.sweep.ablation import REPORT  # noqa: PLC0415 - imports torch
+
     if found.flatters:
         tell(
             "warning: the epoch of each recipe was picked on the very notes that are scored here, which flatters all "

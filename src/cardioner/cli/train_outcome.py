@@ -1,4 +1,4 @@
-"""What `cardioner train` shows in the end."""
+"""What `cardioner train` shows at the end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def show_result(result: TrainingResult) -> None:
 
 
 def show_losses(result: TrainingResult) -> None:
-    """What of the training notes could not be learned as it is."""
+    """What tags cannot express in the training notes, and what had to be repaired."""
     if result.losses:
         notices.print(loss_table(result.losses))
     if remarks := Counter(result.remarks):

@@ -64,7 +64,7 @@ class Notes(_Part):
     Attributes:
         documents: How many there were.
         spans: How many spans of each entity type.
-        digest: Of texts and spans, under a secret key, see `notes_digest`; `None` where no key was given.
+        digest: Of texts and spans, under a secret key, see `keyed_digest`; `None` where no key was given.
         ids: The names of the notes, if they were asked for.
     """
 

@@ -1,4 +1,4 @@
-"""The documented arguments of `ModelTrainer`, checked before anything is learned."""
+"""Checks of the arguments of `ModelTrainer` that depend on each other, on the labels or on the encoder."""
 
 from __future__ import annotations
 
@@ -7,37 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt
-from pydantic.dataclasses import dataclass
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import UsageError
-from cardioner.training.options import STRICT, Checked, TrainingOptions
+from cardioner.training.options import TrainerArguments, TrainingOptions
 
 DEFAULT_MAX_LENGTH = 128
 BALANCED = "balanced"
 
 ClassWeights = Sequence[float] | Mapping[int, float] | Mapping[str, float] | str
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Arguments(Checked):
-    """The arguments that are plain values; `ModelTrainer` says what each means.
-
-    Raises:
-        UsageError: Naming every argument that does not fit.
-    """
-
-    use_crf: bool
-    batch_size: PositiveInt
-    max_length: PositiveInt | None
-    learning_rate: float | None = Field(gt=0, le=1)
-    weight_decay: float = Field(ge=0)
-    num_train_epochs: PositiveInt
-    freeze_backbone: bool
-    gradient_accumulation_steps: PositiveInt
-    classifier_hidden_layers: Sequence[PositiveInt] | None
-    classifier_dropout: float = Field(ge=0, lt=1)
 
 
 def label_set(label2id: Mapping[str, int] | None, id2label: Mapping[int, str] | None) -> LabelSet:
@@ -77,7 +55,7 @@ def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -
 
 
 def pick_learning_rate(wanted: float | None, hidden_size: int) -> float:
-    """The learning rate: narrow encoders bear, and need, a higher one."""
+    """The learning rate: narrow encoders need a higher one."""
     if wanted is not None:
         return wanted
     return 2e-4 if hidden_size <= 512 else 5e-5
@@ -105,19 +83,19 @@ def class_weights_by_id(weights: ClassWeights | None, labels: LabelSet) -> list[
     return [by_id.get(index, 1.0) for index in range(len(labels.tags))]
 
 
-def check_options(options: TrainingOptions, arguments: Arguments) -> None:
+def check_options(options: TrainingOptions, arguments: TrainerArguments) -> None:
     """Refuse what cannot work, or contradicts itself.
 
     Raises:
-        UsageError: If `cuda` was asked for and torch has none, or two wishes exclude each other.
+        UsageError: If `cuda` was asked for and torch has none, or two options exclude each other.
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("the device 'cuda' is not available here: use auto or cpu")
     if options.resume and options.overwrite:
-        raise UsageError("resume and overwrite exclude each other: go on with what is there, or replace it")
+        raise UsageError("resume and overwrite exclude each other: resume what is there, or replace it")
     if options.label_smoothing and arguments.use_crf:
         raise UsageError(
             "label_smoothing is for models without a CRF, whose loss is of whole sequences: leave one of them out"
         )
-    if options.thawed_per_epoch is not None and arguments.freeze_backbone:
-        raise UsageError("freeze_backbone and thawed_per_epoch exclude each other: the encoder stays frozen, or thaws")
+    if options.unfreeze_per_epoch is not None and arguments.freeze_backbone:
+        raise UsageError("freeze_backbone and unfreeze_per_epoch exclude each other: the encoder stays frozen or not")

@@ -24,7 +24,7 @@ from cardioner.multiclass.pipeline import runs_of
 from cardioner.training.options import Progress
 
 LEAST_SPANS = 20
-"""Right spans, and wrong ones, that there must be: fewer tell too little."""
+"""The least number of right spans, and of wrong ones, to fit a temperature to."""
 
 MOST_ROWS = 1_000_000
 """Sub-tokens whose emissions are kept; further notes are left out of the fit."""
@@ -41,8 +41,8 @@ class Temperature:
     """What a fit found.
 
     Attributes:
-        value: The temperature; 1.0 if there was too little to fit.
-        spans: Predicted spans that were looked at.
+        value: The temperature; 1.0 if there was too little to fit it to.
+        spans: Predicted spans that it was fitted to.
         before: Mean negative log-likelihood of spans being right or wrong, at temperature 1.
         after: The same at `value`.
     """
@@ -61,8 +61,8 @@ def fit_temperature(
     Args:
         model: A model of `modeling.py`.
         tokenizer: Its tokenizer.
-        documents: Annotated notes that it did not learn from.
-        progress: Told how many notes are read, and how many temperatures are tried.
+        documents: Annotated notes that it was not trained on.
+        progress: Called with how many notes are read, and how many temperatures are tried.
     """
     notes = _predicted(model, tokenizer, documents, progress)
     right = [hit for note in notes for hit in note.right]
@@ -77,7 +77,7 @@ def fit_temperature(
         before = loss(0.0) if right else 0.0
         if min(sum(right), len(right) - sum(right)) < LEAST_SPANS:
             return Temperature(1.0, len(right), before, before)
-        best = _least(_told(loss, progress))
+        best = _least(_counting(loss, progress))
         after = loss(best)
     finally:
         model.config.score_temperature = own
@@ -126,8 +126,8 @@ def _mean_loss(scores: Sequence[float], right: Sequence[bool]) -> float:
     return sum(losses) / len(losses)
 
 
-def _told(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
-    """The same function, which tells how often it was called in a search."""
+def _counting(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
+    """The same function, which reports how often it was called."""
     called = count(1)
 
     def counted(logarithm: float) -> float:

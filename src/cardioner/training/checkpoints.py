@@ -1,4 +1,4 @@
-"""Checkpoints: model directories with what it takes to go on, counted only once they are whole."""
+"""Checkpoints: model directories with what it takes to resume, valid only once they are whole."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from cardioner.errors import UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import CONFIG, PARTIAL
+from cardioner.training.options import current_names
 
 CHECKPOINTS = "checkpoints"
-_GONE = ".checkpoints-deleted"
+_DELETED = ".checkpoints-deleted"
 SEAL = "checkpoint.json"
 """Written last, with the size of every other file: a folder without it, or with other sizes, is no checkpoint."""
 
@@ -29,10 +30,10 @@ class Checkpoint:
         folder: Where it lies.
         step: Steps that were made.
         finished: Whether training ended there.
-        run: What the training was asked for; another training does not go on from here.
+        run: The settings and the data of the training; another one is not resumed from here.
         scores: Of the evaluation data, after each epoch so far.
         best_step: The step of the epoch with the best score so far; 0 before the first.
-        seconds: Time that training took so far.
+        seconds: Time of training so far.
     """
 
     folder: Path
@@ -45,19 +46,16 @@ class Checkpoint:
 
 
 def seal(checkpoint: Checkpoint) -> None:
-    """Declare a checkpoint whole, once all of it is on the disk, and delete those that are not needed any more.
-
-    The best epoch's and this one stay.
-    """
+    """Declare a checkpoint whole once all of it is on the disk, and delete all others but that of the best epoch."""
     folder = checkpoint.folder
     for path in _files(folder):
-        _settle(path)
+        _flush_to_disk(path)
     content = {**asdict(checkpoint), "sizes": {path.name: path.stat().st_size for path in _files(folder)}}
     content["scores"] = [scores.to_dict() for scores in checkpoint.scores]
     del content["folder"]
     partial = folder / f".{SEAL}"
     partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    _settle(partial)
+    _flush_to_disk(partial)
     partial.replace(folder / SEAL)
     for other in folder.parent.iterdir():
         found = read_checkpoint(other)
@@ -97,60 +95,63 @@ def is_finished(output_dir: Path) -> bool:
 
 
 def drop_checkpoints(output_dir: Path) -> None:
-    """Delete all checkpoints of a training that is over; at once, so that no part of them is ever gone on from."""
-    place, gone = output_dir / CHECKPOINTS, output_dir / _GONE
+    """Delete all checkpoints of a finished training.
+
+    They are renamed first, so that a kill in the middle never leaves some of them to resume from; what it does leave,
+    `remove_leftovers` deletes.
+    """
+    place = output_dir / CHECKPOINTS
     if place.is_dir():
-        shutil.rmtree(gone, ignore_errors=True)
-        place.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(output_dir / _DELETED, ignore_errors=True)
+        place.rename(output_dir / _DELETED)
+    remove_leftovers(output_dir)
 
 
-def clear_output(output_dir: Path, *, checkpoints: bool) -> None:
-    """Delete what a kill left of a write, or of a deletion, that was under way, before training goes on.
+def remove_leftovers(output_dir: Path, *, checkpoints: bool = False) -> None:
+    """Delete what a killed process left half written or half deleted.
 
     Args:
         output_dir: The training's output directory.
-        checkpoints: Whether to delete whole checkpoints too, as training begins afresh.
+        checkpoints: Whether to delete whole checkpoints too, as training starts afresh.
     """
     place = output_dir / CHECKPOINTS
-    kept = [] if checkpoints or not place.is_dir() else [one for one in place.iterdir() if read_checkpoint(one)]
-    found = [*(place.iterdir() if place.is_dir() else ()), output_dir / _GONE, *output_dir.glob(f"{PARTIAL}*")]
-    for left in found:
-        if left not in kept:
-            shutil.rmtree(left, ignore_errors=True)
+    found = list(place.iterdir()) if place.is_dir() else []
+    broken = found if checkpoints else [folder for folder in found if read_checkpoint(folder) is None]
+    for leftover in (*broken, output_dir / _DELETED, *output_dir.glob(f"{PARTIAL}*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
-    """Refuse to go on with something else than what was begun.
+    """Refuse to resume with other settings or data.
 
     Args:
-        before: What was asked for when the training in a place was begun, as it was read from JSON.
-        now: What is asked for.
-        place: Where it lies.
+        before: Those that the training was started with, as read from JSON.
+        now: Those of now.
+        place: Where the training is.
 
     Raises:
         UsageError: Naming every setting that differs; of the data, only that they do.
     """
-    now = json.loads(json.dumps(now))
+    before, now = current_names(before), json.loads(json.dumps(now))
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if names:
-        told = (
+        changes = (
             name if name == "data" else f"{name} (it was {before.get(name)!r}, now {now.get(name)!r})" for name in names
         )
         raise UsageError(
-            f"the training in {place} was begun with other settings: {', '.join(told)}: "
+            f"the training in {place} was started with other settings: {', '.join(changes)}: "
             "resume it with the same ones, or choose another output directory"
         )
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that a seal speaks of."""
+    """The files that a seal lists."""
     if not folder.is_dir():
         return []
     return [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (SEAL, f".{SEAL}")]
 
 
-def _settle(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     """Have a file's content on the disk, whatever happens to the machine."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -114,7 +114,7 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
 
 
 def _encode(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
-    """Tokenise the notes; of a failure the kind is told and the note, not the message, which may quote it.
+    """Tokenise the notes; an error names its kind and the note, not its message, which may quote the note.
 
     Raises:
         DataError: Naming the first note on which the tokenizer fails.
@@ -149,7 +149,7 @@ def training_features(data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels
     """Windows of data of any accepted form.
 
     Raises:
-        DataError: If there is nothing to learn from.
+        DataError: If there is nothing to train on.
     """
     if data.features is None:
         prepared = build_features(data.documents, tokenizer, plan, labels=labels)

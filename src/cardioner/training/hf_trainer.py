@@ -1,4 +1,4 @@
-"""The training loop: the Hugging Face Trainer, told to score spans of whole notes and to save whole directories."""
+"""The training loop: the Hugging Face Trainer, scoring spans of whole notes and saving whole model directories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.precision import attention_without_cudnn, computes_bfloat16
 from cardioner.training.batch_sampler import Batches
 from cardioner.training.checkpoints import Checkpoint, checkpoint_at, seal
-from cardioner.training.distributed import process, processes, together
+from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import Feature
-from cardioner.training.optimizer import thaw
+from cardioner.training.optimizer import unfreeze_top
 from cardioner.training.options import TrainingOptions
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -38,25 +38,25 @@ SHORT = 256
 
 @dataclass(slots=True)
 class Run:
-    """What the loop calls, and what it has come to.
+    """What the training loop calls, and its state.
 
     Attributes:
         score: Scores the evaluation data; `None` if there are none.
         save: Writes a model directory.
         output_dir: Where checkpoints are kept.
-        asked: What identifies this training.
+        request: The settings and the data of this training.
         names: What each window is called in a message.
-        reduced: Whether to learn in bfloat16.
+        reduced: Whether to train in bfloat16.
         scores: After each epoch so far.
         best_step: The step of the best of them; 0 before the first.
-        seconds: That training took before it was interrupted.
+        seconds: Time of training before it was interrupted.
         remarks: What went wrong beside training, counted.
     """
 
     score: Callable[[], Scores] | None
     save: Callable[[Path], None]
     output_dir: Path
-    asked: Mapping[str, Any]
+    request: Mapping[str, Any]
     names: Sequence[str]
     reduced: bool
     scores: list[Scores] = field(default_factory=list)
@@ -65,9 +65,10 @@ class Run:
     remarks: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.perf_counter)
 
-    def go_on(self, left: Checkpoint) -> None:
-        """Take up what an interrupted training came to."""
-        self.scores, self.best_step, self.seconds = list(left.scores), left.best_step, left.seconds
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Take over the state of an interrupted training."""
+        self.scores, self.best_step = list(checkpoint.scores), checkpoint.best_step
+        self.seconds = checkpoint.seconds
 
     @property
     def elapsed(self) -> float:
@@ -100,8 +101,8 @@ class SpanTrainer(Trainer):
             self.batch_size,
             self.args.seed,
             epoch=lambda: int(self.state.epoch or 0),
-            process=process(),
-            processes=processes(),
+            process=rank(),
+            processes=world_size(),
         )
         return DataLoader(
             windows,  # type: ignore[arg-type]
@@ -119,11 +120,11 @@ class SpanTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's own loss, a mean, weighed by what this share of the step's positions weighs.
+        """The model's own loss, a mean, weighted by this batch's share of the step's labelled positions.
 
-        So accumulated batches, and processes, learn what one batch would have; with a CRF and class weights, which
-        average in two ways, nearly so. Reduced precision is chosen here: the `bf16` argument of the Hugging Face
-        Trainer would have scoring in it too, and what is scored would not be what the saved model does.
+        So accumulated batches and several processes learn what one batch would; with a CRF and class weights, which
+        average in two ways, almost so. Reduced precision is set here: the `bf16` argument of the Hugging Face Trainer
+        would affect scoring too, and the scores would not be those of the saved model.
 
         Raises:
             TrainingError: If the loss is not a number.
@@ -165,7 +166,7 @@ class SpanTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - inherited
         """Save a model directory that loads by itself, with no pickle in it; called in every process."""
-        if process() == 0:
+        if rank() == 0:
             self.run.save(Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -173,10 +174,10 @@ class SpanTrainer(Trainer):
         check_weights(self.model, self.state.global_step)
         with reporting_failed_writes(self.run.output_dir):
             super()._save_checkpoint(model, trial)
-            together()
-            if process() == 0:
+            barrier()
+            if rank() == 0:
                 seal(self._checkpoint())
-            together()
+            barrier()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As inherited, by way of the CPU: before 5.23 transformers asks torch for a `cpu:0`, which it cannot give."""
@@ -191,15 +192,15 @@ class SpanTrainer(Trainer):
             folder=checkpoint_at(self.run.output_dir, step),
             step=step,
             finished=step >= self.state.max_steps or self.control.should_training_stop,
-            run=dict(self.run.asked),
+            run=dict(self.run.request),
             scores=tuple(self.run.scores),
             best_step=self.run.best_step,
             seconds=self.run.elapsed,
         )
 
 
-class Watch(TrainerCallback):
-    """Reports progress, thaws layers, asks for checkpoints, and ends a training that gains nothing any more."""
+class LoopCallback(TrainerCallback):
+    """Reports progress, unfreezes layers, asks for checkpoints, and stops early."""
 
     def __init__(self, run: Run, options: TrainingOptions, model: nn.Module) -> None:
         self.run = run
@@ -207,13 +208,13 @@ class Watch(TrainerCallback):
         self.trainable = frozenset(name for name, value in model.named_parameters() if value.requires_grad)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
-        """Let more layers learn, where they thaw step by step."""
-        if self.options.thawed_per_epoch is not None:
+        """Let more layers learn, where they unfreeze_top step by step."""
+        if self.options.unfreeze_per_epoch is not None:
             # Not before the loop has begun: DistributedDataParallel knows only what was trainable when it was made.
-            thaw(model, self.trainable, int(state.epoch or 0) * self.options.thawed_per_epoch)
+            unfreeze_top(model, self.trainable, int(state.epoch or 0) * self.options.unfreeze_per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Report the step; within an epoch, have every so many of them saved."""
+        """Report the step, and ask for a checkpoint within an epoch."""
         if self.options.progress is not None:
             self.options.progress("training", state.global_step, state.max_steps)
         ends_epoch = state.global_step % (state.max_steps // int(args.num_train_epochs)) == 0
@@ -222,40 +223,40 @@ class Watch(TrainerCallback):
             control.should_log = True  # what is logged later must not depend on whether training was interrupted here
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
-        """Look at the weights before they are scored; have the loss logged, however short the epoch."""
+        """Check the weights before they are scored; log the loss, however short the epoch."""
         control.should_log = True
         check_weights(model, state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - inherited
-        """Stop early, where that was asked for."""
+        """Stop early, if asked for."""
         patience = self.options.early_stopping
         if patience is not None and len(self.run.scores) - self.run.best_epoch >= patience:
             control.should_training_stop = True
 
 
 def check_weights(model: nn.Module, step: int) -> None:
-    """Refuse weights that are no numbers any more, as a gradient under a finite loss can make them.
+    """Refuse weights that are not finite: a gradient can make them so under a finite loss.
 
     Raises:
         TrainingError: Naming the first of them.
     """
     for name, value in model.named_parameters():
         if not value.isfinite().all():
-            raise diverged(f"{name} holds values that are no numbers", step)
+            raise diverged(f"{name} holds values that are not finite", step)
 
 
 def diverged(what: str, step: int, where: str = "") -> TrainingError:
-    """What to tell of a training that cannot go on."""
+    """The error of a training that cannot continue."""
     return TrainingError(
         f"{what} at step {step}{where}: try a lower learning rate, or precision float32 if it was bfloat16; "
-        "what was learned until the last checkpoint is kept"
+        "the last checkpoint is kept"
     )
 
 
 def trainer_arguments(
     place: Path, settings: Mapping[str, Any], options: TrainingOptions, *, scored: bool
 ) -> TrainingArguments:
-    """What the Hugging Face Trainer is told; checkpoints go to `place`."""
+    """The arguments of the Hugging Face Trainer; checkpoints go to `place`."""
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(place),
@@ -267,8 +268,8 @@ def trainer_arguments(
         warmup_steps=options.warmup,
         max_grad_norm=options.max_gradient_norm,
         use_cpu=on_cpu,
-        ddp_backend="gloo" if on_cpu and processes() > 1 else None,
-        ddp_timeout=24 * 3600,  # the others wait while the first process settles precision and temperature
+        ddp_backend="gloo" if on_cpu and world_size() > 1 else None,
+        ddp_timeout=24 * 3600,  # the others wait while the first process chooses precision and temperature
         seed=options.seed,
         eval_strategy="epoch" if scored else "no",
         save_strategy="epoch",
@@ -281,8 +282,16 @@ def trainer_arguments(
     )
 
 
+@contextmanager
+def tuned_for_cpu(encoder: Any, length: int) -> Iterator[None]:
+    """Train an encoder faster on the CPU: with windows of up to this length, in sub-tokens, by plain attention."""
+    keep_freed_memory()
+    with plain_attention(encoder) if length <= SHORT else nullcontext():
+        yield
+
+
 def keep_freed_memory() -> None:
-    """Have the C library keep large blocks that training frees: a step on the CPU asks for the same ones again.
+    """Have the C library keep large blocks that training frees: the next step on the CPU needs the same ones.
 
     glibc maps each large block anew, and the kernel clears its pages at first touch, step after step: see ADR 5. Where
     the C library is another one nothing happens.
@@ -295,7 +304,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def plain_attention(encoder: Any) -> Iterator[None]:
-    """Have an encoder learn with plain matrix products for its attention.
+    """Compute an encoder's attention by plain matrix products.
 
     Fused attention on the CPU has a slow backward pass, and none at all that drops out: see ADR 10.
     """
@@ -308,7 +317,7 @@ def plain_attention(encoder: Any) -> Iterator[None]:
 
 
 def reduced_precision(options: TrainingOptions) -> bool:
-    """Whether to compute in bfloat16: where the device has instructions for it, unless told otherwise."""
+    """Whether to compute in bfloat16: where the device has instructions for it, unless the options say otherwise."""
     if options.precision != "auto":
         return options.precision == "bfloat16"
     on_gpu = torch.cuda.is_available() and options.device != "cpu"

@@ -36,13 +36,13 @@ def depths(model: nn.Module) -> dict[str, int]:
     return {name: depth(name) for name, _ in model.named_parameters()}
 
 
-def thaw(model: nn.Module, trainable: frozenset[str], layers: int) -> None:
-    """Let the head and the uppermost layers learn, and nothing below them.
+def unfreeze_top(model: nn.Module, trainable: frozenset[str], layers: int) -> None:
+    """Train the head and the uppermost layers, and nothing below them.
 
     Args:
         model: A model of `modeling.py`.
-        trainable: Names of the parameters that learn once everything is thawed.
-        layers: Layers that learn; one more than the encoder has thaws its embeddings too.
+        trainable: Names of the parameters that are trained once everything is unfrozen.
+        layers: Layers to train; one more than the encoder has includes its embeddings.
     """
     by_name = depths(model)
     lowest = max(by_name.values()) - layers
@@ -51,7 +51,7 @@ def thaw(model: nn.Module, trainable: frozenset[str], layers: int) -> None:
 
 
 def parameter_groups(model: nn.Module, settings: Mapping[str, Any], options: TrainingOptions) -> list[dict[str, Any]]:
-    """Parameters by the rate they learn at and the weight decay they bear, in the form optimisers take.
+    """Parameters grouped by learning rate and weight decay, in the form that optimizers take.
 
     Matrices decay; biases, norms and the CRF do not. The rate of a layer of the encoder is `layer_decay` times that of
     the one above it.

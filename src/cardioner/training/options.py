@@ -1,13 +1,19 @@
-"""What `ModelTrainer` can be told beyond its documented arguments: one validated, frozen dataclass."""
+"""The settings of a training, each declared once: checked here, and the source of the command line's options.
+
+The text below a field is its documentation in Python and its help on the command line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from cardioner.errors import UsageError
 
@@ -15,9 +21,12 @@ if TYPE_CHECKING:
     from cardioner.multiclass.windows import Coverage
 
 Progress = Callable[[str, int, int], None]
-"""Called with the stage (`training`, `scoring`), what is done and what there is in all (steps; characters)."""
+"""Called with the stage (`training`, `scoring`), how much is done and how much there is (steps; characters)."""
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+RENAMED = {"thawed_per_epoch": "unfreeze_per_epoch"}
+"""Earlier names of options, which are still accepted."""
 
 
 def counted(progress: Progress | None, stage: str, total: int) -> Callable[[Coverage], None] | None:
@@ -31,98 +40,220 @@ def counted(progress: Progress | None, stage: str, total: int) -> Callable[[Cove
     return advance
 
 
+# Checking ------------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Checked:
-    """Base of what is validated: a value that does not fit is a `UsageError` which names it."""
+    """Base of checked settings: a value that does not fit is a `UsageError` that names it."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, values: Any, validate: Callable[[Any], Any]) -> Any:
-        """Validate, and say what is wrong in the project's own words."""
+        """Validate, and say in plain words what is wrong."""
+        given = values.kwargs if isinstance(values, ArgsKwargs) else None
+        if given and RENAMED.keys() & given.keys():
+            for old in RENAMED.keys() & given.keys():
+                warnings.warn(deprecation(old), DeprecationWarning, stacklevel=3)
+            values = ArgsKwargs(values.args, current_names(given))
         try:
             return validate(values)
         except ValidationError as error:
-            wrong = "; ".join(f"{_place(found)}: {_problem(found)}" for found in error.errors())
+            wrong = "; ".join(_problem(found) for found in error.errors())
         raise UsageError(wrong)
 
 
-def _place(found: Any) -> str:
-    """The argument that is wrong."""
-    return ".".join(str(part) for part in found["loc"])
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under their current names."""
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+def deprecation(old: str) -> str:
+    """What to say of an earlier name."""
+    return f"{old} is deprecated and will be removed: use {RENAMED[old]}"
 
 
 def _problem(found: Any) -> str:
-    """What was expected of it, and what was found."""
+    name = ".".join(str(part) for part in found["loc"])
     if found["type"] == "unexpected_keyword_argument":
-        return "there is no such argument"
-    return f"{found['msg'].removeprefix('Input ')}; found {found['input']!r}"
+        return f"{name}: there is no such argument"
+    return f"{name}: expected {expected(found)}; found {found['input']!r}"
+
+
+def expected(error: Any) -> str:
+    """What a failed check expected, in plain words and without the value that it found.
+
+    Args:
+        error: One of the errors of a `pydantic.ValidationError`.
+    """
+    kind, limits = error["type"], error.get("ctx", {})
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "finite": "a finite number",
+        "bool": "true or false",
+        "string": "text",
+        "path": "a path",
+        "greater_than": "more than {gt}",
+        "greater_than_equal": "{ge} or more",
+        "less_than": "less than {lt}",
+        "less_than_equal": "{le} or less",
+        "literal_error": "one of {expected}",
+        "enum": "one of {expected}",
+        "value_error": "{error}",
+    }
+    text = words.get(kind) or words.get(kind.partition("_")[0]) or error["msg"].removeprefix("Input should be ")
+    return text.format(**limits).replace("'", "")
+
+
+def _widths(value: Any) -> Any:
+    """`512,256`, a width or several, as a tuple of numbers."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
+    try:
+        widths = None if value is None else tuple(int(part) if isinstance(part, str) else part for part in parts)
+    except ValueError:
+        widths = (0,)
+    if widths is not None and not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError("widths such as 512,256")
+    return widths
+
+
+def _weights(value: Any) -> Any:
+    """`balanced`, weights in the order of the tags, or weights by tag, which may be written `TAG=W,TAG=W`."""
+    try:
+        if isinstance(value, str) and value != "balanced":
+            value = dict(pair.rsplit("=", 1) for pair in value.split(","))
+        if isinstance(value, Mapping):
+            return {tag: float(weight) for tag, weight in value.items()}
+        if value is None or isinstance(value, str):
+            return value
+        return [float(weight) for weight in value]
+    except (TypeError, ValueError):
+        raise ValueError("balanced, or weights of tags such as B-X=2,I-X=2") from None
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+Widths = Annotated[Sequence[int] | None, BeforeValidator(_widths)]
+
+
+def setting(
+    default: Any, *, panel: str = "Training", option: str | None = None, metavar: str | None = None, **limits: Any
+) -> Any:
+    """A field and how the command line shows it.
+
+    Args:
+        default: Its default.
+        panel: The group of options in the help.
+        option: The name on the command line, where it is not the field's own.
+        metavar: What stands for the value in the help, where it is not the type's own.
+        **limits: For `pydantic.Field`.
+    """
+    shown: Any = {"panel": panel, "option": option, "metavar": metavar}
+    return Field(default=default, json_schema_extra=shown, **limits)
+
+
+model_setting = partial(setting, panel="Model")
+card_setting = partial(setting, panel="Manifest and model card")
+running_setting = partial(setting, panel="Running")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainerArguments(Checked):
+    """The documented arguments of `ModelTrainer` that are plain values.
+
+    Raises:
+        UsageError: Naming every argument that does not fit.
+    """
+
+    model: str | Path | None = model_setting(None, option="--backbone", metavar="NAME_OR_DIR")
+    """Encoder: a folder or Hugging Face name, or an earlier model directory. Default: the bundled MiniLM-L6."""
+    use_crf: bool = model_setting(False, option="--crf")
+    """Put a conditional random field (CRF) on the head."""
+    classifier_hidden_layers: Widths = model_setting(None, option="--hidden-layers", metavar="N,N,...")
+    """Widths of an MLP head, such as 512,256. Default: one linear layer."""
+    classifier_dropout: float = model_setting(0.1, ge=0, lt=1)
+    """Dropout before and inside the head."""
+    max_length: int | None = model_setting(None, ge=1)
+    """Most sub-tokens in a window; longer notes take several windows. Default: 128."""
+    num_train_epochs: int = setting(5, option="--epochs", ge=1)
+    """Passes over the training notes."""
+    batch_size: int = setting(16, ge=1)
+    """Windows in a batch, over all processes."""
+    gradient_accumulation_steps: int = setting(1, option="--gradient-accumulation", ge=1)
+    """Batches per optimizer step."""
+    learning_rate: float | None = setting(None, gt=0, le=1)
+    """Learning rate. Default: 2e-4 for encoders with up to 512 hidden units, else 5e-5."""
+    weight_decay: float = setting(0.01, ge=0)
+    """Weight decay of the matrices of encoder and head."""
+    class_weights: Annotated[Any, BeforeValidator(_weights)] = setting(None, metavar="WEIGHTS")
+    """Weights in the loss: balanced, or TAG=W,TAG=W,... (other tags weigh 1)."""
+    freeze_backbone: bool = setting(False)
+    """Train the head alone."""
+    output_dir: Path = Field(json_schema_extra={"panel": "Running", "option": "--output", "metavar": "DIR"})
+    """The model directory to write."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingOptions(Checked):
-    """How to train.
-
-    Attributes:
-        seed: Of fresh weights, dropout and the order of the data.
-        window_context: Sub-tokens that neighbouring windows share on either side of their border when notes are tagged;
-            stored with the model.
-        training_context: The same for the windows that are learned from, which may share more: see ADR 9.
-        warmup: Share of all steps over which the learning rate rises.
-        schedule: How it goes on from there: `linear` or `cosine` down to 0, or `constant`.
-        head_learning_rate: Of the classifier head; by default that of the encoder.
-        crf_learning_rate: Of the CRF's transitions, which are few and start at 0.
-        layer_decay: Each layer of the encoder learns at this share of the rate of the layer above it.
-        thawed_per_epoch: Gradual unfreezing: the encoder starts frozen, and every epoch but the first lets this many
-            more of its layers learn, from the top, the embeddings last. By default all learn from the start.
-        attention_dropout: Share of the encoder's attention that is dropped while it learns, whatever it came with.
-        early_stopping: Epochs without a better F1 on the evaluation data after which training ends.
-        label_smoothing: Share of each label that is spread over all labels; for models without a CRF.
-        max_gradient_norm: Longer gradients are scaled down to this norm.
-        precision: `auto` computes in bfloat16 where the device does so natively, else in float32.
-        checkpoint_steps: A checkpoint is written after every epoch, and after this many steps within one.
-        resume: Whether to go on from the last whole checkpoint of an interrupted training, if there is one.
-        tracking: Where figures go beside the record: `tensorboard` (to `logs` in the output directory), `mlflow` (to
-            `MLFLOW_TRACKING_URI`, or `mlruns` in the output directory), or `none`.
-        also_bin: Whether to write `pytorch_model.bin` beside `model.safetensors`.
-        overwrite: Whether an output directory that holds a model, or checkpoints of one, may be replaced.
-        device: `auto`, `cpu` or `cuda`.
-        language: Of the notes, as a code such as `nl`; for the model card, as the next three.
-        license: Of the model, as the Hugging Face hub writes it, such as `apache-2.0`.
-        data_name: What the notes are called.
-        data_license: Under what terms they may be used.
-        data_key: A file with a secret key, made if it is missing: the manifest then has a digest of each part of the
-            data, by which who has the key can prove which notes were used.
-        list_documents: Whether the manifest names the notes of each part.
-        progress: Told how far training is.
+    """How to train, beyond the documented arguments of `ModelTrainer`.
 
     Raises:
         UsageError: Naming every option that does not fit.
     """
 
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    window_context: int = Field(default=4, ge=0)
-    training_context: int = Field(default=16, ge=0)
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    head_learning_rate: float | None = Field(default=None, gt=0, le=1)
-    crf_learning_rate: float = Field(default=1e-2, gt=0, le=1)
-    layer_decay: float = Field(default=1.0, gt=0, le=1)
-    thawed_per_epoch: int | None = Field(default=None, ge=1)
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    early_stopping: int | None = Field(default=None, ge=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    max_gradient_norm: float = Field(default=1.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_steps: int = Field(default=500, ge=1)
-    resume: bool = False
-    tracking: Literal["none", "tensorboard", "mlflow"] = "none"
-    also_bin: bool = False
-    overwrite: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    language: str | None = None
-    license: str | None = None
-    data_name: str | None = None
-    data_license: str | None = None
-    data_key: Path | None = None
-    list_documents: bool = False
-    progress: Progress | None = None
+    window_context: int = model_setting(4, ge=0)
+    """Sub-tokens that neighbouring windows share on either side when notes are tagged; stored with the model."""
+    training_context: int = model_setting(16, ge=0)
+    """The same for the windows of the training notes."""
+    seed: int = setting(0, ge=0, lt=2**32)
+    """Seed of new weights, dropout and the order of the data."""
+    warmup: float = setting(0.1, ge=0, lt=1)
+    """Share of all steps during which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant"] = setting("linear")
+    """After that it falls to 0 (linear or cosine) or stays (constant)."""
+    head_learning_rate: float | None = setting(None, gt=0, le=1)
+    """Learning rate of the head. Default: that of the encoder."""
+    crf_learning_rate: float = setting(1e-2, gt=0, le=1)
+    """Learning rate of the CRF's transitions, which are few and start at 0."""
+    layer_decay: float = setting(1.0, gt=0, le=1)
+    """Each encoder layer learns at this share of the rate of the layer above it."""
+    unfreeze_per_epoch: int | None = setting(None, ge=1)
+    """Start with a frozen encoder and, from the second epoch on, unfreeze N more layers each epoch, top first."""
+    early_stopping: int | None = setting(None, ge=1)
+    """Stop after N epochs without a better F1 on the evaluation notes."""
+    attention_dropout: float = setting(0.0, ge=0, lt=1)
+    """Dropout of the encoder's attention during training."""
+    label_smoothing: float = setting(0.0, ge=0, lt=1)
+    """Share of each label that is spread over all labels; not with a CRF."""
+    max_gradient_norm: float = setting(1.0, gt=0)
+    """Scale longer gradients down to this norm."""
+    precision: Literal["auto", "float32", "bfloat16"] = running_setting("auto")
+    """float32 or bfloat16; auto takes bfloat16 where the device has instructions for it."""
+    device: Literal["auto", "cpu", "cuda"] = running_setting("auto")
+    """cpu or cuda; auto takes the GPU if there is one."""
+    checkpoint_steps: int = running_setting(500, ge=1)
+    """Write a checkpoint after every epoch, and after N steps within one."""
+    resume: bool = running_setting(False)
+    """Resume from the last whole checkpoint, if there is one."""
+    overwrite: bool = running_setting(False)
+    """Replace what the output holds."""
+    tracking: Literal["none", "tensorboard", "mlflow"] = running_setting("none")
+    """none, tensorboard (writes to DIR/logs) or mlflow (to MLFLOW_TRACKING_URI, else to DIR/mlruns)."""
+    also_bin: bool = running_setting(False)
+    """Write pytorch_model.bin too."""
+    language: str | None = card_setting(None, metavar="CODE")
+    """Language of the notes, such as nl; for the model card."""
+    license: str | None = card_setting(None, metavar="NAME")
+    """License of the model, such as apache-2.0; for the model card."""
+    data_name: str | None = card_setting(None, metavar="NAME")
+    """Name of the data; for the model card."""
+    data_license: str | None = card_setting(None, metavar="NAME")
+    """License of the data; for the model card."""
+    data_key: Path | None = card_setting(None, metavar="FILE")
+    """Secret key for the digests of the notes in the manifest; made if missing. The command's default: your own."""
+    list_documents: bool = card_setting(False)
+    """Name the notes in the manifest."""
+    progress: Progress | None = Field(default=None, exclude=True)
+    """Called with the stage, how much is done and how much there is."""

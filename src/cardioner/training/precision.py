@@ -1,4 +1,4 @@
-"""Whether a trained model may be run in bfloat16: decided on notes, not by hope."""
+"""Whether a trained model may run in bfloat16, measured on notes."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def choose_precision(
     Args:
         model: A model of `modeling.py`.
         tokenizer: Its tokenizer.
-        documents: Annotated notes that it did not learn from.
-        progress: Told how many characters are done.
+        documents: Annotated notes that it was not trained on.
+        progress: Called with how many characters are done.
 
     Returns:
-        What was found; `None` where the device has no instructions for bfloat16, as nothing would be gained by it.
+        The measurement; `None` where the device has no instructions for bfloat16: nothing would be gained.
     """
     if not computes_bfloat16(model.device):
         return None

@@ -1,4 +1,4 @@
-"""What training did, and what of it is written down beside the model."""
+"""What training did, and the record of it that is saved with the model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cardioner.evaluation.intervals import Intervals
 from cardioner.model_dir.manifest import Notes, installed_versions
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.calibration import Temperature
-from cardioner.training.data_fingerprint import check_key_place, describe_notes, make_key
-from cardioner.training.distributed import processes
+from cardioner.training.distributed import world_size
+from cardioner.training.document_digests import check_key_place, describe_notes, make_key
 from cardioner.training.features import Dataset
 from cardioner.training.options import TrainingOptions
 from cardioner.training.precision import Precision
@@ -24,14 +24,14 @@ from cardioner.training.scoring import HeldOut
 History = tuple[dict[str, float], ...]
 """What was logged: rows of the loss, and of the scores after an epoch, each with its `step` and `epoch`."""
 
-_LEFT_OUT = ("progress", "overwrite", "resume", "data_key")
+LEFT_OUT = ("progress", "overwrite", "resume", "data_key")
 """Options that say nothing about the model."""
 
 WEIGHTLESS = (
-    *(*_LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
+    *(*LEFT_OUT, "tracking", "checkpoint_steps", "also_bin", "device"),
     *("language", "license", "data_name", "data_license", "list_documents"),
 )
-"""Options that may change while a training goes on."""
+"""Options that may change when a training is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class TrainingResult:
         return self.scored["test"].scores if "test" in self.scored else None
 
 
-def training_record(
+def run_metadata(
     config: Any,
     settings: Mapping[str, Any],
     options: TrainingOptions,
@@ -97,11 +97,11 @@ def training_record(
         tags: In the order of their ids.
         result: What training did; `None` before it.
     """
-    record = {**_wishes(config, settings, options), "labels": list(tags), "versions": installed_versions()}
-    return record if result is None else {**record, **_outcome(result)}
+    record = {**_settings(config, settings, options), "labels": list(tags), "versions": installed_versions()}
+    return record if result is None else {**record, **_results(result)}
 
 
-def identity(
+def resume_settings(
     model: TokenClassificationModel,
     settings: Mapping[str, Any],
     options: TrainingOptions,
@@ -109,23 +109,23 @@ def identity(
     data: str,
     computed: str,
 ) -> dict[str, Any]:
-    """What an interrupted training must have in common with the one that goes on from it.
+    """The settings and the data that must not change when a training is resumed.
 
     Args:
         model: The model; of a user's class its code counts too.
         settings: The trainer's arguments, as they were used.
         options: The newer ones.
-        data: A digest of what is learned from.
+        data: The fingerprint of the training and evaluation data.
         computed: In what precision, and on what kind of device.
     """
-    wishes = _wishes(model.config, settings, options)
-    kept = {name: value for name, value in wishes.pop("options").items() if name not in WEIGHTLESS}
+    settings_used = _settings(model.config, settings, options)
+    kept = {name: value for name, value in settings_used.pop("options").items() if name not in WEIGHTLESS}
     code = {} if model.own_code is None else {"code": fingerprint([[model.own_code.content]])}
-    known = {"labels": list(model.config.tags), "data": data, "processes": processes(), "computed": computed}
-    return {**wishes, **kept, **known, **code}
+    known = {"labels": list(model.config.tags), "data": data, "processes": world_size(), "computed": computed}
+    return {**settings_used, **kept, **known, **code}
 
 
-def described(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:
+def describe_parts(parts: Mapping[str, Dataset | None], options: TrainingOptions, output_dir: Path) -> dict[str, Notes]:
     """What the manifest says of each part of the data; ready features have no text that a digest could be taken of.
 
     Raises:
@@ -146,7 +146,7 @@ def history_of(log: Sequence[Mapping[str, float]]) -> History:
     return tuple({name.removeprefix("eval_"): value for name, value in row.items()} for row in kept)
 
 
-def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
+def _settings(config: Any, settings: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
     """What was asked for; of the model's class the name, where it is a user's."""
     named = config.auto_map["AutoModelForTokenClassification"]
     return {
@@ -157,11 +157,11 @@ def _wishes(config: Any, settings: Mapping[str, Any], options: TrainingOptions) 
         "class_weights": config.class_weights,
         "freeze_backbone": config.freeze_backbone,
         "use_crf": config.use_crf,
-        "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in _LEFT_OUT},
+        "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in LEFT_OUT},
     }
 
 
-def _outcome(result: TrainingResult) -> dict[str, Any]:
+def _results(result: TrainingResult) -> dict[str, Any]:
     return {
         "scores": {
             name: {**found.scores.to_dict(), "intervals": _strict(found.intervals)}

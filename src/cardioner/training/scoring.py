@@ -12,7 +12,7 @@ from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.tagging import to_runs
 from cardioner.prediction.predictor import Predictor
-from cardioner.training.distributed import gather, process, processes
+from cardioner.training.distributed import gather, rank, world_size
 from cardioner.training.features import Collator, Dataset
 from cardioner.training.options import Progress, counted
 
@@ -34,7 +34,7 @@ def score(
         tokenizer: Its tokenizer.
         data: Notes, or ready features, which are compared over their labelled positions.
         batch_size: Ready features that are tagged at a time.
-        progress: Told how many characters of the notes are done.
+        progress: Called with how many characters of the notes are done.
     """
     return score_pairs(_pairs(model, tokenizer, data, batch_size=batch_size, progress=progress))
 
@@ -62,7 +62,7 @@ def _pairs(model: Any, tokenizer: Any, data: Dataset, *, batch_size: int, progre
 
 def _share(data: Dataset) -> Dataset:
     """What one of several processes tags."""
-    first, step = process(), processes()
+    first, step = rank(), world_size()
     features = None if data.features is None else data.features[first::step]
     return Dataset(data.documents[first::step], features)
 

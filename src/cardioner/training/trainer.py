@@ -21,9 +21,9 @@ from cardioner.model_dir.layout import WEIGHTS
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.training import checkpoints
 from cardioner.training.arguments import (
     BALANCED,
-    Arguments,
     ClassWeights,
     check_options,
     class_weights_by_id,
@@ -32,17 +32,8 @@ from cardioner.training.arguments import (
     pick_window_length,
 )
 from cardioner.training.batch_sampler import check_shares
-from cardioner.training.checkpoints import (
-    CHECKPOINTS,
-    Checkpoint,
-    check_same,
-    checkpoint_at,
-    clear_output,
-    drop_checkpoints,
-    is_finished,
-    last_checkpoint,
-)
-from cardioner.training.distributed import process, processes, together
+from cardioner.training.callbacks import trackers
+from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import (
     Collator,
     Dataset,
@@ -53,22 +44,26 @@ from cardioner.training.features import (
     training_features,
 )
 from cardioner.training.hf_trainer import (
-    SHORT,
+    LoopCallback,
     Run,
     SpanTrainer,
-    Watch,
-    keep_freed_memory,
-    plain_attention,
     reduced_precision,
     trainer_arguments,
+    tuned_for_cpu,
 )
-from cardioner.training.initialization import build, read_source, with_attention_dropout
+from cardioner.training.initialization import Start, build, read_source, with_attention_dropout
 from cardioner.training.optimizer import optimizer
-from cardioner.training.options import TrainingOptions
-from cardioner.training.post_training import settle
-from cardioner.training.run_metadata import History, TrainingResult, described, history_of, identity, training_record
+from cardioner.training.options import TrainerArguments, TrainingOptions
+from cardioner.training.post_training import choose_inference_settings
+from cardioner.training.run_metadata import (
+    History,
+    TrainingResult,
+    describe_parts,
+    history_of,
+    resume_settings,
+    run_metadata,
+)
 from cardioner.training.scoring import score, score_with_intervals
-from cardioner.training.tracking import trackers
 
 
 class ModelTrainer:
@@ -125,11 +120,12 @@ class ModelTrainer:
     ) -> None:
         self.labels = label_set(label2id, id2label)
         self.options = options or TrainingOptions()
-        if process() > 0:  # the first process speaks for all
+        if rank() > 0:  # the first process reports for all
             self.options = replace(self.options, progress=None)
         if model_class is not None:
             adopt(model_class)
-        given = Arguments(
+        given = TrainerArguments(
+            model=model,
             use_crf=use_crf or (model_class is not None and model_class.uses_crf),
             batch_size=batch_size,
             max_length=max_length,
@@ -140,43 +136,50 @@ class ModelTrainer:
             gradient_accumulation_steps=gradient_accumulation_steps,
             classifier_hidden_layers=classifier_hidden_layers,
             classifier_dropout=classifier_dropout,
+            class_weights=class_weights,
+            output_dir=Path(output_dir),
         )
         check_options(self.options, given)
-        self.class_weights = class_weights_by_id(class_weights, self.labels)
-        self.output_dir = Path(output_dir)
+        self.class_weights = class_weights_by_id(given.class_weights, self.labels)
+        self.output_dir = given.output_dir
+        self.start = self._build(given, tokenizer, hf_token, model_class)
+        self.model, self.tokenizer = self.start.model, self.start.tokenizer
+        self.result: TrainingResult | None = None
+        unchanged = ("batch_size", "gradient_accumulation_steps", "num_train_epochs", "weight_decay")
+        hidden_size = self.model.config.build_encoder_config().hidden_size
+        self.settings: dict[str, Any] = {
+            **{name: getattr(given, name) for name in unchanged},
+            "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
+            "max_length": self.model.config.window_length,
+            "model": name_of(model),
+        }
+
+    def _build(
+        self, given: TrainerArguments, tokenizer: Any, token: str | None, model_class: type[Any] | None
+    ) -> Start:
+        """The model before training, and its tokenizer."""
+        options = self.options
         source = with_attention_dropout(
-            read_source(model, token=hf_token, model_class=model_class), self.options.attention_dropout
+            read_source(given.model, token=token, model_class=model_class), options.attention_dropout
         )
-        context = max(self.options.window_context, self.options.training_context)
+        context = max(options.window_context, options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
-        set_seed(self.options.seed)
-        self.start = build(
+        set_seed(options.seed)
+        return build(
             source,
             self.labels,
             use_crf=given.use_crf,
             model_class=model_class,
-            tokenizer=load_tokenizer(tokenizer, token=hf_token) if isinstance(tokenizer, (str, Path)) else tokenizer,
-            token=hf_token,
+            tokenizer=load_tokenizer(tokenizer, token=token) if isinstance(tokenizer, (str, Path)) else tokenizer,
+            token=token,
             classifier_hidden_layers=given.classifier_hidden_layers,
             classifier_dropout=given.classifier_dropout,
             class_weights=None if self.class_weights == BALANCED else self.class_weights,
             freeze_backbone=given.freeze_backbone,
-            label_smoothing=self.options.label_smoothing,
+            label_smoothing=options.label_smoothing,
             window_length=length,
-            window_context=self.options.window_context,
+            window_context=options.window_context,
         )
-        self.model, self.tokenizer = self.start.model, self.start.tokenizer
-        self.result: TrainingResult | None = None
-        hidden_size = self.model.config.build_encoder_config().hidden_size
-        self.settings: dict[str, Any] = {
-            "batch_size": given.batch_size,
-            "gradient_accumulation_steps": given.gradient_accumulation_steps,
-            "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
-            "max_length": length,
-            "model": name_of(model),
-            "num_train_epochs": given.num_train_epochs,
-            "weight_decay": given.weight_decay,
-        }
 
     def train(self, train_data: Iterable[Any], test_data: Any = None, eval_data: Any = None) -> TrainingResult:
         """Fit `train_data`, keep the epoch with the best strict span F1 on `eval_data`, score `test_data` once.
@@ -190,24 +193,23 @@ class ModelTrainer:
             DataError: If the data cannot be used.
             OutputError: If the output directory holds a model already, or cannot be written.
             TrainingError: If the loss is not a number.
-            UsageError: If an interrupted training was begun with other settings or data, or something that was asked
-                for cannot be had.
+            UsageError: If an interrupted training was started with other settings or data, or an option cannot work.
         """
         self.check_output()
         self.result = None
-        self.model.config.inference_dtype = "float32"  # until it is settled, in the end, what bfloat16 would cost
+        self.model.config.inference_dtype = "float32"  # until the end, when the precision is chosen
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
         if evaluation is None and self.options.early_stopping is not None:
             raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
         held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
-        documents = described({"training": training, **held_out}, self.options, self.output_dir)
+        documents = describe_parts({"training": training, **held_out}, self.options, self.output_dir)
         prepared = self._features(training)
-        check_shares(len(prepared.features), self.settings["batch_size"], processes())
+        check_shares(len(prepared.features), self.settings["batch_size"], world_size())
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
         run, history = self._fit(prepared, evaluation)
-        precision, temperature = settle(self.model, self.tokenizer, evaluation, progress=self.options.progress)
+        chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self.options.progress)
         scored = {name: self._score(data, score_with_intervals) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
             output_dir=self.output_dir,
@@ -215,8 +217,7 @@ class ModelTrainer:
             best_epoch=run.best_epoch,
             scored=scored,
             documents=documents,
-            precision=precision,
-            temperature=temperature,
+            **chosen._asdict(),
             losses=prepared.losses,
             remarks=training.remarks + run.remarks,
             windows=len(prepared.features),
@@ -224,27 +225,27 @@ class ModelTrainer:
             seconds=run.seconds,
             history=history,
         )
-        if process() == 0:
+        if rank() == 0:
             self.save_model(self.output_dir)
-            drop_checkpoints(self.output_dir)
-        together()
+            checkpoints.drop_checkpoints(self.output_dir)
+        barrier()
         return result
 
     def check_output(self) -> None:
-        """Refuse an output directory that holds a model, or checkpoints that nobody asked to go on from.
+        """Refuse an output directory that holds a model, or checkpoints that are not to be resumed.
 
         Raises:
-            OutputError: If there is something to lose and neither `overwrite` nor `resume` is on, or if it cannot be
-                written.
+            OutputError: If something would be lost without `overwrite` or `resume`, or if it cannot be written.
         """
-        if self.options.resume and is_finished(self.output_dir):
+        if self.options.resume and checkpoints.is_finished(self.output_dir):
+            checkpoints.remove_leftovers(self.output_dir)
             raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
-        left = self.output_dir / CHECKPOINTS
+        left = self.output_dir / checkpoints.CHECKPOINTS
         resumed = self.options.resume and left.is_dir()
         check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
         if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
             raise OutputError(
-                f"{left} holds what an interrupted training left: go on with it with --resume (resume=True), choose "
+                f"{left} holds checkpoints of an interrupted training: resume it with --resume (resume=True), choose "
                 "another directory, or pass --overwrite (overwrite=True)"
             )
 
@@ -254,14 +255,12 @@ class ModelTrainer:
             self.model,
             self.tokenizer,
             Path(directory),
-            training_args=training_record(
-                self.model.config, self.settings, self.options, self.labels.tags, self.result
-            ),
+            training_args=run_metadata(self.model.config, self.settings, self.options, self.labels.tags, self.result),
             also_bin=self.options.also_bin,
         )
 
     def _held_out(self, data: Any) -> Dataset | None:
-        """Data to score on; nothing given is nothing scored."""
+        """Data to score on, if there is any."""
         found = read_dataset([] if data is None else data, self.labels, self.tokenizer)
         check_features(found.features or (), self.model, self.settings["max_length"])
         return found if found.documents else None
@@ -276,16 +275,16 @@ class ModelTrainer:
         return prepared
 
     def _fit(self, prepared: FeatureSet, evaluation: Dataset | None) -> tuple[Run, History]:
-        """Run the loop, or what is left of it; the model ends with the weights of the best epoch."""
+        """Run the training loop, or the rest of it; the model ends with the weights of the best epoch."""
         held_out = () if evaluation is None else evaluation.documents
         arguments = trainer_arguments(
-            self.output_dir / CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
+            self.output_dir / checkpoints.CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
         )
         run = Run(
             score=None if evaluation is None else lambda: self._score(evaluation, score),
             save=self.save_model,
             output_dir=self.output_dir,
-            asked=identity(
+            request=resume_settings(
                 self.model,
                 self.settings,
                 self.options,
@@ -295,12 +294,12 @@ class ModelTrainer:
             names=prepared.names,
             reduced=reduced_precision(self.options),
         )
-        left = last_checkpoint(self.output_dir) if self.options.resume else None
+        left = checkpoints.last_checkpoint(self.output_dir) if self.options.resume else None
         if left is not None:
-            check_same(left.run, run.asked, self.output_dir)
-            run.go_on(left)
-        if process() == 0:
-            clear_output(self.output_dir, checkpoints=left is None)
+            checkpoints.check_same(left.run, run.request, self.output_dir)
+            run.resume_from(left)
+        if rank() == 0:
+            checkpoints.remove_leftovers(self.output_dir, checkpoints=left is None)
         if left is not None and left.finished:
             self.model.to(arguments.device)
             history = read_json(left.folder / "trainer_state.json")["log_history"]
@@ -309,18 +308,16 @@ class ModelTrainer:
             run.seconds = run.elapsed
         kept = run.best_step or (left.step if left is not None and left.finished else 0)
         if kept:
-            load_model(self.model, checkpoint_at(self.output_dir, kept) / WEIGHTS)
-        together()  # before one of them deletes what another still reads
+            load_model(self.model, checkpoints.checkpoint_at(self.output_dir, kept) / WEIGHTS)
+        barrier()  # before one of them deletes what another still reads
         self.model.eval()
         return run, history_of(history)
 
     def _loop(
-        self, run: Run, prepared: FeatureSet, left: Checkpoint | None, arguments: TrainingArguments
+        self, run: Run, prepared: FeatureSet, left: checkpoints.Checkpoint | None, arguments: TrainingArguments
     ) -> list[dict[str, float]]:
-        """Train, and give what was logged."""
-        tracking = trackers(self.options.tracking, self.output_dir, {k: v for k, v in run.asked.items() if k != "data"})
-        if arguments.use_cpu:
-            keep_freed_memory()
+        """Train, and return what was logged."""
+        tracking = trackers(self.options.tracking, self.output_dir, run.request)
         trainer = SpanTrainer(
             run=run,
             batch_size=self.settings["batch_size"],
@@ -330,17 +327,18 @@ class ModelTrainer:
             eval_dataset=[],  # SpanTrainer.evaluate scores notes
             data_collator=Collator(self.tokenizer.pad_token_id or 0),
             optimizers=(optimizer(self.model, self.settings, self.options), None),
-            callbacks=[Watch(run, self.options, self.model), *tracking],
+            callbacks=[LoopCallback(run, self.options, self.model), *tracking],
         )
-        self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, and nothing to an encoder
-        torch.manual_seed(self.options.seed + process())  # every process drops out other units
-        plain = arguments.use_cpu and self.settings["max_length"] <= SHORT
+        self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, of no use to an encoder
+        torch.manual_seed(self.options.seed + rank())  # every process drops out other units
         try:
-            with plain_attention(self.model.backbone) if plain else nullcontext():
+            with (
+                tuned_for_cpu(self.model.backbone, self.settings["max_length"]) if arguments.use_cpu else nullcontext()
+            ):
                 trainer.train(resume_from_checkpoint=None if left is None else str(left.folder))
         finally:
             for tracker in tracking:
-                tracker.break_off()  # nothing to one that has ended well
+                tracker.close(finished=False)  # which does nothing to one that has ended well
                 run.remarks.update(tracker.remarks)
         return list(trainer.state.log_history)
 

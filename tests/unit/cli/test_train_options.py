@@ -1,11 +1,9 @@
-"""The options of `cardioner train` are those of the library, and those that the reference lists."""
+"""The options of `cardioner train` are the settings of the library, and those that the reference lists."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +11,69 @@ import pytest
 import typer
 
 from cardioner.cli import app
-from cardioner.cli.train_options import ArgumentOptions, FurtherOptions, NotesOptions, RunOptions
-from cardioner.training.options import TrainingOptions
+from cardioner.cli.option_groups import options_of
+from cardioner.cli.train_options import NotesOptions, RunOptions
+from cardioner.errors import UsageError
+from cardioner.training.options import RENAMED, TrainerArguments, TrainingOptions
 from cardioner.training.trainer import ModelTrainer
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "training-options.md"
 NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options"}
 """Arguments of `ModelTrainer` that are objects, secrets, or made of other options."""
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-def defaults(group: Any) -> dict[str, Any]:
-    return {option.name: option.default for option in fields(group)}
-
-
-def test_every_training_option_has_its_name_and_default_on_the_command_line() -> None:
-    own = vars(TrainingOptions())
-    assert defaults(FurtherOptions) == {name: own[name] for name in own if name != "progress"}
+def test_every_training_option_but_progress_is_on_the_command_line_with_its_default() -> None:
+    parsed = {parameter.name: parameter.default for parameter in COMMANDS["train"].params}
+    own = {name: value for name, value in vars(TrainingOptions()).items() if name != "progress"}
+    assert {name: parsed[name] for name in own} == own
 
 
 def test_every_plain_argument_of_the_trainer_has_its_name_and_default_on_the_command_line() -> None:
     arguments = inspect.signature(ModelTrainer).parameters
-    assert {option.name for option in fields(ArgumentOptions)} == set(arguments) - NO_OPTION
-    given = {name: default for name, default in defaults(ArgumentOptions).items() if name != "output_dir"}
+    options = options_of(TrainerArguments)
+    assert set(options) == set(arguments) - NO_OPTION
+    given = {name: option.info.default for name, option in options.items() if name != "output_dir"}
     assert given == {name: arguments[name].default for name in given}
 
 
+def test_every_setting_is_documented() -> None:
+    options = {**options_of(TrainerArguments), **options_of(TrainingOptions), **options_of(RunOptions)}
+    assert [name for name, option in options.items() if not option.help.endswith(".")] == []
+
+
 def test_no_two_options_have_one_name() -> None:
-    names = [
-        option.name for group in (NotesOptions, ArgumentOptions, FurtherOptions, RunOptions) for option in fields(group)
-    ]
+    groups = (NotesOptions, TrainerArguments, TrainingOptions, RunOptions)
+    names = [name for group in groups for name in options_of(group)]
     assert len(names) == len(set(names))
+
+
+def test_an_ablation_takes_what_no_recipe_decides() -> None:
+    train, ablate = ({one.name for one in COMMANDS[name].params} for name in ("train", "ablate"))
+    assert train - ablate == {"use_crf", "no_use_crf", "config", "html", "folds", "seeds", "no_json"}
+    assert ablate - train == {"recipes", "bootstrap"}
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_an_earlier_name_is_accepted_and_named_as_deprecated(old: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is deprecated .* use {RENAMED[old]}"):
+        assert TrainingOptions(**{old: 2}) == TrainingOptions(**{RENAMED[old]: 2})
+    with (
+        pytest.warns(DeprecationWarning, match=old),
+        pytest.raises(UsageError, match=f"{RENAMED[old]}: expected 1 or more"),
+    ):
+        TrainingOptions(**{old: 0})
+    (hidden,) = [one for one in COMMANDS["train"].params if one.name == old]
+    assert hidden.hidden
 
 
 def rows() -> Iterator[str]:
     """The reference's rows, as the parser knows the options."""
-    command = typer.main.get_command(app).commands["train"]  # type: ignore[attr-defined]
-    for option in command.params:
+    for option in COMMANDS["train"].params:
         if not option.hidden and option.name not in ("help", "config"):
-            name = option.opts[0]
-            default = option.default.value if isinstance(option.default, Enum) else option.default
+            default = option.default
             shown = "" if option.required or default is None or default is False else f"`{default}`"
-            yield f"| `{name}` | `{option.name}` | {shown} | {option.help} |".replace("  |", " |")
+            yield f"| `{option.opts[0]}` | `{option.name}` | {shown} | {option.help} |".replace("  |", " |")
 
 
 @pytest.mark.parametrize("row", list(rows()), ids=lambda row: row.split("`")[1])

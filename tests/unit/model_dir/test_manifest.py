@@ -15,7 +15,7 @@ from cardioner.data.documents import Document, Span
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.model_dir.layout import MANIFEST
 from cardioner.model_dir.manifest import FileEntry, GoldenOutputs, Manifest, Notes, canonical, list_files, read_manifest
-from cardioner.training.data_fingerprint import describe_notes, make_key, notes_digest, read_key
+from cardioner.training.document_digests import describe_notes, keyed_digest, make_key, read_key
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
 NOTES = (
@@ -123,23 +123,23 @@ def test_notes_are_counted_and_named_only_on_request() -> None:
     plain = describe_notes(NOTES)
     assert plain == Notes(documents=3, spans={"MEDICATION": 1, "SYMPTOM": 1})
     assert describe_notes(NOTES, ids=True).ids == ["a", "b", "c"]
-    assert describe_notes(NOTES, key=KEY).digest == notes_digest(NOTES, KEY)
+    assert describe_notes(NOTES, key=KEY).digest == keyed_digest(NOTES, KEY)
 
 
 def test_a_digest_knows_texts_and_spans_and_neither_order_nor_names() -> None:
-    digest = notes_digest(NOTES, KEY)
-    assert notes_digest([Document(f"new {note.id}", note.text, note.spans) for note in reversed(NOTES)], KEY) == digest
+    digest = keyed_digest(NOTES, KEY)
+    assert keyed_digest([Document(f"new {note.id}", note.text, note.spans) for note in reversed(NOTES)], KEY) == digest
     others = [NOTES[:2], (*NOTES, NOTES[0]), (Document("a", "Chest pain, Marchen.", NOTES[0].spans), *NOTES[1:])]
     others.append((NOTES[0].with_spans([Span(0, 5, "SYMPTOM")]), *NOTES[1:]))
-    found = {notes_digest(other, KEY) for other in others} | {notes_digest(NOTES, OTHER_KEY)}
+    found = {keyed_digest(other, KEY) for other in others} | {keyed_digest(NOTES, OTHER_KEY)}
     assert len(found) == 5
     assert digest not in found
 
 
 def test_no_plain_digest_of_a_note_is_the_keyed_one() -> None:
     text = NOTES[1].text.encode()
-    assert hashlib.sha256(text).hexdigest() not in notes_digest([NOTES[1]], KEY)
-    assert notes_digest([NOTES[1]], KEY) != notes_digest([NOTES[1]], b"")
+    assert hashlib.sha256(text).hexdigest() not in keyed_digest([NOTES[1]], KEY)
+    assert keyed_digest([NOTES[1]], KEY) != keyed_digest([NOTES[1]], b"")
 
 
 def test_a_key_is_made_once_and_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -36,12 +36,26 @@ def _refuse(_: nn.Module) -> nn.Module:
     raise RuntimeError("no such operator")
 
 
-def test_linear_layers_are_packed_where_the_operator_is_there(make_model: MakeModel) -> None:
+class Packed(nn.Module):
+    """A packed layer on any processor: the real operator needs instructions for bfloat16."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(values, self.weight, self.bias)
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["with the operator", "without it"])
+def test_linear_layers_are_packed_where_the_operator_is_there(
+    packs: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_PackedLinear", Packed if packs else _refuse)
     model = make_model()
     model.config.inference_dtype = "bfloat16"
     kinds = {type(module) for module in reader_of(model).backbone.modules()}
-    assert precision._PackedLinear in kinds
-    assert nn.Linear not in kinds
+    assert (Packed in kinds, nn.Linear in kinds) == (packs, not packs)
 
 
 def test_in_float32_the_model_itself_is_called(make_model: MakeModel) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cardioner.training.optimizer import depths, optimizer, parameter_groups, thaw
+from cardioner.training.optimizer import depths, optimizer, parameter_groups, unfreeze_top
 from cardioner.training.options import TrainingOptions
 
 FAMILIES = ("bert", "electra", "roberta", "modernbert", "xlm-roberta", "deberta-v2")
@@ -31,12 +31,12 @@ def test_depth_is_the_order_in_which_the_encoder_computes(family: str, make_mode
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_thawing_goes_from_the_top_to_the_embeddings(family: str, make_model: Callable[..., Any]) -> None:
+def test_unfreezing_goes_from_the_top_to_the_embeddings(family: str, make_model: Callable[..., Any]) -> None:
     model = make_model(family, use_crf=True)
     trainable = frozenset(name for name, value in model.named_parameters() if value.requires_grad)
     by_name, before = depths(model), set[str]()
     for layers, deepest in ((0, 3), (1, 2), (2, 1), (3, 0), (9, 0)):
-        thaw(model, trainable, layers)
+        unfreeze_top(model, trainable, layers)
         learning = {name for name, value in model.named_parameters() if value.requires_grad}
         assert learning == {name for name in trainable if by_name[name] >= deepest}
         assert before <= learning
@@ -44,10 +44,10 @@ def test_thawing_goes_from_the_top_to_the_embeddings(family: str, make_model: Ca
     assert before == trainable
 
 
-def test_what_was_not_to_learn_never_thaws(make_model: Callable[..., Any]) -> None:
+def test_what_was_not_to_learn_never_unfreezes(make_model: Callable[..., Any]) -> None:
     model = make_model("bert")
     trainable = frozenset(name for name, _ in model.named_parameters() if "LayerNorm" not in name)
-    thaw(model, trainable, 9)
+    unfreeze_top(model, trainable, 9)
     assert {name for name, value in model.named_parameters() if value.requires_grad} == trainable
 
 

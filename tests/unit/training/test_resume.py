@@ -27,7 +27,7 @@ class Killed(BaseException):
     """Ends a training where a signal would have."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def notes(documents: list[Document]) -> list[Document]:
     """Enough notes for several steps an epoch."""
     return [
@@ -35,7 +35,7 @@ def notes(documents: list[Document]) -> list[Document]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fit(encoder_dir: Callable[[str], Path], labels: LabelSet, notes: list[Document]) -> Callable[..., ModelTrainer]:
     """Train on the notes; `killed_after` steps, or in the stage of that name, it is interrupted."""
 
@@ -75,6 +75,28 @@ def left_behind(fit: Callable[..., ModelTrainer], place: Path, after: int | str,
         fit(place, killed_after=after, **given)
 
 
+@pytest.fixture(scope="module")
+def quiet(fit: Callable[..., ModelTrainer], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed training comes to."""
+    place = tmp_path_factory.mktemp("quiet") / "model"
+    fit(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def left(fit: Callable[..., ModelTrainer], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training leaves that is killed after its fifth step."""
+    place = tmp_path_factory.mktemp("left") / "model"
+    left_behind(fit, place, 5)
+    return place
+
+
+@pytest.fixture
+def cut(left: Path, tmp_path: Path) -> Path:
+    """A copy of what the killed training left."""
+    return shutil.copytree(left, tmp_path / "cut")
+
+
 def record(place: Path) -> dict[str, Any]:
     """What was written down, but for times."""
     content: dict[str, Any] = json.loads((place / "training_args.json").read_text())
@@ -95,18 +117,19 @@ def assert_same(one: Path, other: Path) -> None:
     [
         {},
         {"gradient_accumulation_steps": 2, "batch_size": 2},
-        {"thawed_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
+        {"unfreeze_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
         {"use_crf": False, "class_weights": "balanced", "label_smoothing": 0.1},
         {"evaluated": False, "precision": "bfloat16", "attention_dropout": 0.1},
     ],
-    ids=["crf", "accumulated", "thawed", "weighted", "unscored"],
+    ids=["crf", "accumulated", "unfrozen", "weighted", "unscored"],
 )
 def test_interrupted_after_any_step_it_ends_with_the_same_weights(
-    given: dict[str, Any], fit: Callable[..., ModelTrainer], tmp_path: Path
+    given: dict[str, Any], fit: Callable[..., ModelTrainer], quiet: Path, tmp_path: Path
 ) -> None:
-    quiet = fit(tmp_path / "quiet", **given)
-    assert quiet.result is not None
-    steps = max(row["step"] for row in quiet.result.history)
+    if given:
+        quiet = tmp_path / "quiet"
+        fit(quiet, **given)
+    steps = max(row["step"] for row in record(quiet)["history"])
     assert steps >= 9
     for step in range(1, int(steps) + 1, 1 if not given else 4):
         place = tmp_path / f"after-{step}"
@@ -114,18 +137,17 @@ def test_interrupted_after_any_step_it_ends_with_the_same_weights(
         assert not is_finished(place)
         fit(place, **given)
         assert is_finished(place)
-        assert_same(place, tmp_path / "quiet")
+        assert_same(place, quiet)
 
 
 def test_interrupted_again_and_again_it_ends_with_the_same_weights(
-    fit: Callable[..., ModelTrainer], tmp_path: Path
+    fit: Callable[..., ModelTrainer], quiet: Path, tmp_path: Path
 ) -> None:
-    fit(tmp_path / "quiet")
     for step in (3, 4, 6, 8):
         left_behind(fit, tmp_path / "often", step)
     left_behind(fit, tmp_path / "often", "calibrating (notes)")
     fit(tmp_path / "often")
-    assert_same(tmp_path / "often", tmp_path / "quiet")
+    assert_same(tmp_path / "often", quiet)
 
 
 def test_stopped_early_and_interrupted_it_does_not_train_on(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
@@ -139,9 +161,8 @@ def test_stopped_early_and_interrupted_it_does_not_train_on(fit: Callable[..., M
     assert_same(tmp_path / "cut", tmp_path / "quiet")
 
 
-def test_a_checkpoint_is_a_model_directory_that_tags(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
-    left_behind(fit, tmp_path, 5)
-    found = last_checkpoint(tmp_path)
+def test_a_checkpoint_is_a_model_directory_that_tags(left: Path) -> None:
+    found = last_checkpoint(left)
     assert found is not None
     assert found.step == 4
     enter(found.folder)
@@ -152,12 +173,9 @@ def test_a_checkpoint_is_a_model_directory_that_tags(fit: Callable[..., ModelTra
 
 @pytest.mark.parametrize("damage", ["unsealed", "cut", "lost", "seal cut"])
 def test_a_half_written_checkpoint_is_never_taken(
-    damage: str, fit: Callable[..., ModelTrainer], tmp_path: Path
+    damage: str, fit: Callable[..., ModelTrainer], quiet: Path, cut: Path
 ) -> None:
-    fit(tmp_path / "quiet")
-    place = tmp_path / "cut"
-    left_behind(fit, place, 5)
-    last = last_checkpoint(place)
+    last = last_checkpoint(cut)
     assert last is not None
     copy = last.folder.with_name("checkpoint-99")
     shutil.copytree(last.folder, copy)
@@ -173,8 +191,8 @@ def test_a_half_written_checkpoint_is_never_taken(
     else:
         (copy / SEAL).write_text((copy / SEAL).read_text()[:-20])
     assert read_checkpoint(copy) is None
-    fit(place)
-    assert_same(place, tmp_path / "quiet")
+    fit(cut)
+    assert_same(cut, quiet)
 
 
 def test_only_the_best_and_the_last_checkpoint_are_kept(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
@@ -196,44 +214,48 @@ def test_only_the_best_and_the_last_checkpoint_are_kept(fit: Callable[..., Model
     ],
 )
 def test_other_settings_are_refused(
-    given: dict[str, Any], named: str, fit: Callable[..., ModelTrainer], tmp_path: Path
+    given: dict[str, Any], named: str, fit: Callable[..., ModelTrainer], cut: Path
 ) -> None:
-    left_behind(fit, tmp_path, 5)
     with pytest.raises(UsageError, match=f"{named} \\(it was .*now "):
-        fit(tmp_path, **given)
+        fit(cut, **given)
 
 
 def test_other_data_are_refused_without_a_word_of_them(
-    fit: Callable[..., ModelTrainer], notes: list[Document], tmp_path: Path
+    fit: Callable[..., ModelTrainer], notes: list[Document], cut: Path
 ) -> None:
-    left_behind(fit, tmp_path, 5)
     with pytest.raises(UsageError, match="other settings: data: ") as caught:
-        fit(tmp_path, train=[replace(notes[0], spans=()), *notes[1:]])
+        fit(cut, train=[replace(notes[0], spans=()), *notes[1:]])
     assert "chest" not in str(caught.value)
 
 
-def test_what_does_not_touch_the_weights_may_change(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
-    fit(tmp_path / "quiet", also_bin=True)
-    left_behind(fit, tmp_path / "cut", 5)
-    fit(tmp_path / "cut", also_bin=True)
-    assert_same(tmp_path / "cut", tmp_path / "quiet")
+def test_what_does_not_touch_the_weights_may_change(fit: Callable[..., ModelTrainer], quiet: Path, cut: Path) -> None:
+    fit(cut, also_bin=True, checkpoint_steps=100)
+    assert (cut / "pytorch_model.bin").is_file()
+    weights, others = (load_file(place / "model.safetensors") for place in (cut, quiet))
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
-def test_without_resume_what_was_left_is_neither_used_nor_lost(
-    fit: Callable[..., ModelTrainer], tmp_path: Path
+def test_a_training_that_was_started_with_an_earlier_name_of_an_option_is_resumed(
+    fit: Callable[..., ModelTrainer], quiet: Path, cut: Path
 ) -> None:
-    left_behind(fit, tmp_path, 5)
+    for seal in cut.glob(f"checkpoints/*/{SEAL}"):
+        assert '"unfreeze_per_epoch"' in seal.read_text()
+        seal.write_text(seal.read_text().replace('"unfreeze_per_epoch"', '"thawed_per_epoch"'))
+    fit(cut)
+    assert_same(cut, quiet)
+
+
+def test_without_resume_what_was_left_is_neither_used_nor_lost(fit: Callable[..., ModelTrainer], cut: Path) -> None:
     with pytest.raises(OutputError, match="--resume"):
-        fit(tmp_path, resume=False)
-    assert last_checkpoint(tmp_path) is not None
-    fit(tmp_path, resume=False, overwrite=True)
-    assert is_finished(tmp_path)
+        fit(cut, resume=False)
+    assert last_checkpoint(cut) is not None
+    fit(cut, resume=False, overwrite=True)
+    assert is_finished(cut)
 
 
-def test_resuming_where_nothing_was_begun_begins(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
-    fit(tmp_path / "fresh", resume=True)
+def test_resuming_where_nothing_was_begun_begins(fit: Callable[..., ModelTrainer], quiet: Path, tmp_path: Path) -> None:
     fit(tmp_path / "plain", resume=False)
-    assert_same(tmp_path / "fresh", tmp_path / "plain")
+    assert_same(tmp_path / "plain", quiet)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(
@@ -246,38 +268,36 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(
     assert not torch.equal(*weights)
 
 
-def test_a_finished_training_is_not_begun_again(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
-    fit(tmp_path)
+def test_a_finished_training_is_not_begun_again(fit: Callable[..., ModelTrainer], quiet: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(quiet, tmp_path / "copy")
+    (place / ".checkpoints-deleted").mkdir()  # by a kill
     with pytest.raises(OutputError, match="is finished: there is nothing to resume"):
-        fit(tmp_path)
+        fit(place)
+    assert not (place / ".checkpoints-deleted").exists()
     with pytest.raises(OutputError, match="already holds a model"):
-        fit(tmp_path, resume=False)
+        fit(place, resume=False)
 
 
-@pytest.mark.parametrize("given", [{}, {"evaluated": False}], ids=["scored", "unscored"])
 def test_cut_off_while_checkpoints_are_deleted_it_is_finished(
-    given: dict[str, Any], fit: Callable[..., ModelTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., ModelTrainer], quiet: Path, tmp_path: Path
 ) -> None:
-    fit(tmp_path / "quiet", **given)
-
     def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         rename = Path.rename
         patch.setattr(Path, "rename", lambda *given: (rename(*given), patch.setattr(shutil, "rmtree", killed))[0])
         with pytest.raises(Killed):
-            fit(tmp_path / "cut", **given)
+            fit(tmp_path / "cut")
     assert is_finished(tmp_path / "cut")
     enter(tmp_path / "cut")
-    fit(tmp_path / "cut", resume=False, overwrite=True, **given)
+    fit(tmp_path / "cut", resume=False, overwrite=True)
     assert not list((tmp_path / "cut").glob(".*")), "what was left is gone"
-    assert_same(tmp_path / "cut", tmp_path / "quiet")
+    assert_same(tmp_path / "cut", quiet)
 
 
-def test_what_a_kill_left_half_written_is_removed(fit: Callable[..., ModelTrainer], tmp_path: Path) -> None:
-    left_behind(fit, tmp_path, 5)
-    (tmp_path / ".partial-x1").mkdir()
-    (tmp_path / ".partial-x1" / "model.safetensors").write_bytes(b"half")
-    fit(tmp_path)
-    assert not list(tmp_path.glob(".*"))
+def test_what_a_kill_left_half_written_is_removed(fit: Callable[..., ModelTrainer], cut: Path) -> None:
+    (cut / ".partial-x1").mkdir()
+    (cut / ".partial-x1" / "model.safetensors").write_bytes(b"half")
+    fit(cut)
+    assert not list(cut.glob(".*"))

@@ -25,6 +25,7 @@ from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature
 from cardioner.training.checkpoints import last_checkpoint
+from cardioner.training.hf_trainer import reduced_precision
 from cardioner.training.optimizer import depths
 from cardioner.training.options import TrainingOptions
 from cardioner.training.trainer import ModelTrainer, TrainingResult
@@ -399,6 +400,15 @@ def test_precision_is_that_of_the_matrix_products_alone(
     assert {value.dtype for value in trainer.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("computes", [True, False], ids=["with instructions", "without"])
+def test_auto_trains_in_bfloat16_where_the_processor_has_instructions_for_it(
+    computes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardioner.training.hf_trainer.computes_bfloat16", lambda _: computes)
+    expected = {"auto": computes, "float32": False, "bfloat16": True}
+    assert {name: reduced_precision(options(precision=name)) for name in expected} == expected
+
+
 def test_attention_is_dropped_out_only_on_request(make_trainer: Make, encoder_dir: Callable[[str], Path]) -> None:
     assert AutoConfig.from_pretrained(encoder_dir("bert")).attention_probs_dropout_prob == 0.1
     for given, expected in ((options(), 0.0), (options(attention_dropout=0.3), 0.3)):
@@ -407,8 +417,8 @@ def test_attention_is_dropped_out_only_on_request(make_trainer: Make, encoder_di
         assert trainer.model.backbone.encoder.layer[0].attention.self.dropout.p == expected
 
 
-def test_thawing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: list[Document]) -> None:
-    trainer = make_trainer(num_train_epochs=4, options=options(thawed_per_epoch=1, warmup=0.0, schedule="constant"))
+def test_unfreezing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: list[Document]) -> None:
+    trainer = make_trainer(num_train_epochs=4, options=options(unfreeze_per_epoch=1, warmup=0.0, schedule="constant"))
     learned: list[set[int]] = []
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     by_name = depths(trainer.model)
@@ -429,7 +439,7 @@ def test_thawing_moves_one_more_layer_each_epoch(make_trainer: Make, documents: 
     ("given", "wishes", "named"),
     [
         ({"use_crf": True}, {"label_smoothing": 0.1}, "label_smoothing"),
-        ({"freeze_backbone": True}, {"thawed_per_epoch": 1}, "thawed_per_epoch"),
+        ({"freeze_backbone": True}, {"unfreeze_per_epoch": 1}, "unfreeze_per_epoch"),
         ({}, {"resume": True, "overwrite": True}, "resume"),
     ],
 )
@@ -456,7 +466,7 @@ def test_weights_that_are_no_numbers_replace_no_checkpoint(
         return value * float("nan") if next(calls) == 5 else value
 
     trainer.model.classifier.weight.register_hook(poison)
-    with pytest.raises(TrainingError, match="holds values that are no numbers at step 5"):
+    with pytest.raises(TrainingError, match="holds values that are not finite at step 5"):
         trainer.train(documents)
     left = last_checkpoint(tmp_path / "out")
     assert left is not None
@@ -478,8 +488,8 @@ def test_weights_that_are_no_numbers_replace_no_checkpoint(
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"classifier_dropout": 1.0}, "classifier_dropout"),
         ({"classifier_hidden_layers": (8, 0)}, "classifier_hidden_layers"),
-        ({"classifier_hidden_layers": "512"}, "classifier_hidden_layers"),
-        ({"classifier_hidden_layers": 512}, "classifier_hidden_layers"),
+        ({"classifier_hidden_layers": "512,wide"}, "classifier_hidden_layers: expected widths such as 512,256"),
+        ({"classifier_hidden_layers": 0}, "classifier_hidden_layers"),
         ({"max_length": 0}, "max_length"),
         ({"max_length": 9}, "max_length 9 is too short"),
         ({"max_length": 129}, "max_length 129 is more than the 128 sub-tokens"),

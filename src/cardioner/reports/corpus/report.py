@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cardioner.data.documents import Document
-    from cardioner.data.quality.findings import CheckReport, FlatTags, SimilarTexts, Source
+    from cardioner.data.quality.findings import CheckReport, FlatTags, NearDuplicates, Source
 
 
 def render(report: CheckReport, *, ids_only: bool = False) -> str:
@@ -105,7 +105,7 @@ def _issues(source: Source) -> Table:
     return Table(("left out or repaired", "first at", "count"), rows, left=2)
 
 
-def _similar_row(group: SimilarTexts) -> tuple[str, str, str]:
+def _similar_row(group: NearDuplicates) -> tuple[str, str, str]:
     """A row of the table of similar texts."""
     more = len(group.members) - SHOWN
     documents = "; ".join(f"{member.part}: {member.id}" for member in group.members[:SHOWN])

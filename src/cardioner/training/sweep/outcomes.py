@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from cardioner.evaluation.comparison import Comparison
+from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import Scores, score_pairs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from cardioner.evaluation.comparison import Comparison
-    from cardioner.evaluation.intervals import Intervals
-    from cardioner.training.sweep.process import Training
-    from cardioner.training.sweep.recipes import Recipe
+from cardioner.training.sweep.process import Cost
+from cardioner.training.sweep.recipes import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
+class Decoding(NamedTuple):
     """What one way to decode gives.
 
     Attributes:
@@ -34,17 +30,12 @@ class Decoding:
     @classmethod
     def of(cls, pairs: Sequence[Pair], speed: float, *, samples: int, seed: int) -> Decoding:
         """Score pairs of gold and predicted notes."""
-        from cardioner.evaluation.intervals import bootstrap  # noqa: PLC0415 - numpy takes a moment to load
-
         return cls(score_pairs(pairs), bootstrap(pairs, samples=samples, seed=seed), speed)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {
-            "intervals": self.intervals.to_dict(),
-            "scores": self.scores.to_dict(),
-            "sub_tokens_per_second": self.speed,
-        }
+        intervals, scores = self.intervals.to_dict(), self.scores.to_dict()
+        return {"intervals": intervals, "scores": scores, "sub_tokens_per_second": self.speed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +52,7 @@ class Outcome:
     """
 
     recipe: Recipe
-    training: Training
+    training: Cost
     decodings: Mapping[str, Decoding]
     disk: int
     untagged: int
@@ -85,15 +76,8 @@ class Outcome:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A recipe that failed.
-
-    Attributes:
-        recipe: The recipe.
-        reason: Why; never a word of a note.
-        exit_code: Of the kind of error.
-    """
+class Failure(NamedTuple):
+    """A recipe that failed, why (never a word of a note), and the exit code of the kind of error."""
 
     recipe: Recipe
     reason: str

@@ -1,4 +1,4 @@
-"""One recipe in a process of its own: trained there, so that its peak memory is its own, and timed there."""
+"""A training in a process of its own, so that its peak memory is its own, and its model timed there."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import CardioNERError, TrainingError
+from cardioner.training.sweep.trial import Trial
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from cardioner.prediction.predictor import Predictor
-    from cardioner.training.sweep.recipes import Plan, Recipe
 
 PASSES = 2
 """How often the held-out notes are tagged by the clock; the faster pass counts."""
@@ -34,14 +34,14 @@ _STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What training a recipe came to.
+class Cost:
+    """What a training cost.
 
     Attributes:
         seconds: Of the training loop, the scoring between epochs included.
-        memory: Peak of its process, in bytes; `None` where the platform does not tell.
+        memory: Peak of its process, in bytes; `None` where the platform does not say.
         device_memory: Peak of what torch took on a GPU, in bytes; `None` without one.
-        best_epoch: The epoch that was kept, counted from 1; 0 if there were no notes to pick one with.
+        best_epoch: The epoch that was saved, counted from 1; 0 if there were no notes to pick one with.
     """
 
     seconds: float
@@ -73,49 +73,44 @@ class Step(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Why a recipe failed, without a word of a note, and the exit code of the kind of error."""
+    """Why a training failed, without a word of a note, and the exit code of the kind of error."""
 
     reason: str
     exit_code: int
 
 
-Message = Training | Tagged | Step | Problem
+Message = Cost | Tagged | Step | Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What a process does.
 
     Attributes:
-        recipe: What to build.
-        plan: What it shares with the others.
-        trained: Whether its model is there already, and has only to be measured.
-        resume: Whether to go on from a checkpoint.
-        overwrite: Whether a model in its place is replaced.
+        trial: The training.
+        folder: The sweep's folder.
+        held_out: Notes that the model tags by the clock.
+        decoders: In which ways.
+        trained: Whether the model is there already, and has only to be measured.
         prepare: Called first: the process shares nothing with this one but the console.
     """
 
-    recipe: Recipe
-    plan: Plan
-    trained: bool
-    resume: bool
-    overwrite: bool
-    prepare: Callable[[], None] | None
-
-    @property
-    def directory(self) -> Path:
-        """The model directory."""
-        return self.plan.output / self.recipe.name
+    trial: Trial
+    folder: Path
+    held_out: Sequence[Document]
+    decoders: tuple[str, ...]
+    trained: bool = False
+    prepare: Callable[[], None] | None = None
 
 
 def run_apart(job: Job, receive: Callable[[Message], None]) -> None:
-    """Do a job in a new process, and hand on what it tells; a process that dies is a `Problem` too."""
+    """Do a job in a new process, and pass on its messages; a process that dies is a `Problem` too."""
     context = get_context("spawn")  # a fork would inherit what this process holds
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(job, there), name=f"cardioner-{job.recipe.name}")
+    process = context.Process(target=_work, args=(job, there), name=f"cardioner-{job.trial.name}")
     ended = False
     try:
-        with _deaf():
+        with _ignoring_interrupts():
             process.start()
         there.close()
         for message in _messages(here):
@@ -132,7 +127,7 @@ def run_apart(job: Job, receive: Callable[[Message], None]) -> None:
 
 
 def _messages(pipe: Connection) -> Iterator[Message]:
-    """What the process tells until it ends."""
+    """The messages of the process until it ends."""
     while True:
         try:
             message: Message = pipe.recv()
@@ -142,7 +137,7 @@ def _messages(pipe: Connection) -> Iterator[Message]:
 
 
 def _death(code: int) -> str:
-    """What became of a process that could not tell it."""
+    """What became of a process that ended without a message."""
     if -code not in set(signal.Signals):
         return f"its process ended with code {code}"
     name = signal.Signals(-code).name
@@ -150,8 +145,8 @@ def _death(code: int) -> str:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Have a process that is started here ignore Ctrl-C: this one answers for both."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Have a process that is started here ignore Ctrl-C, which this one handles for both."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -167,7 +162,7 @@ def _deaf() -> Iterator[None]:
 
 def _work(job: Job, pipe: Connection) -> None:
     """Train, if need be, and measure."""
-    threading.Thread(target=_follow_the_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         if job.prepare is not None:
             job.prepare()
@@ -180,8 +175,8 @@ def _work(job: Job, pipe: Connection) -> None:
         pipe.send(Problem(_place_of(error), TrainingError.exit_code))
 
 
-def _follow_the_parent() -> None:
-    """End with the process that asked: nobody would use what is made here, and a second one may be begun."""
+def _end_with_parent() -> None:
+    """End when the parent does: nobody would use the model, and the parent may be started again."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -195,38 +190,26 @@ def _place_of(error: Exception) -> str:
 
 
 class _Reporter:
-    """Tells how far a stage is, not too often."""
+    """Sends how far a stage is, but not too often."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._told = (-1.0, "")
+        self._last = (-1.0, "")
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done >= total or stage != self._told[1] or now - self._told[0] >= _EVERY:
-            self._told = now, stage
+        if done >= total or stage != self._last[1] or now - self._last[0] >= _EVERY:
+            self._last = now, stage
             self._pipe.send(Step(stage, done, total))
 
 
-def _train(job: Job, progress: Callable[[str, int, int], None]) -> Training:
-    """Train the recipe, and save its model."""
-    import torch  # noqa: PLC0415 - only this process needs it
+def _train(job: Job, progress: Callable[[str, int, int], None]) -> Cost:
+    """Train, and save the model."""
+    import torch  # noqa: PLC0415 - slow, and a process may end before it trains
 
-    from cardioner.training.options import TrainingOptions  # noqa: PLC0415
-    from cardioner.training.trainer import ModelTrainer  # noqa: PLC0415
-
-    plan, recipe = job.plan, job.recipe
-    trainer = ModelTrainer(
-        label2id=plan.labels.label2id,
-        use_crf=recipe.use_crf,
-        classifier_hidden_layers=plan.hidden_layers if recipe.mlp else None,
-        output_dir=job.directory,
-        options=TrainingOptions(**plan.options, resume=job.resume, overwrite=job.overwrite, progress=progress),
-        **plan.settings,
-    )
-    result = trainer.train(plan.train, None, plan.evaluation)
-    on_gpu = trainer.model.device.type == "cuda"
-    return Training(
+    result = replace(job.trial, options=replace(job.trial.options, progress=progress)).train(job.folder)
+    on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
+    return Cost(
         seconds=result.seconds,
         memory=peak_memory(),
         device_memory=torch.cuda.max_memory_allocated() if on_gpu else None,
@@ -235,10 +218,9 @@ def _train(job: Job, progress: Callable[[str, int, int], None]) -> Training:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has had so far, in bytes; `None` where the platform does not tell.
+    """The most memory that this process has had so far, in bytes; `None` where the platform does not say.
 
-    The kernel's own mark is asked first: what `getrusage` tells counts, on Linux, the memory of the process that
-    started this one.
+    The kernel's own mark comes first: `getrusage` counts, on Linux, the memory of the process that started this one.
     """
     if _STATUS.is_file():
         for line in _STATUS.read_text(encoding="utf-8").splitlines():
@@ -253,24 +235,22 @@ def peak_memory() -> int | None:
 
 
 def _tag(job: Job, progress: Callable[[str, int, int], None]) -> Tagged:
-    """Tag the held-out notes with the saved model in every way that makes sense, by the clock."""
+    """Tag the held-out notes with the saved model, with each decoder, by the clock."""
     from cardioner.prediction.predictor import Predictor  # noqa: PLC0415 - imports torch
 
-    notes = list(job.plan.held_out)
-    saved = Predictor.from_pretrained(job.directory, device=job.plan.options.get("device", "auto"))
-    total = PASSES * len(job.recipe.decoders) * sum(len(document.text) for document in notes)
+    notes = list(job.held_out)
+    saved = Predictor.from_pretrained(job.folder / job.trial.name, device=job.trial.options.device)
+    size = sum(len(document.text) for document in notes)
     found = Tagged({}, {}, 0)
-    done = 0
-    for decoder in job.recipe.decoders:
+    for number, decoder in enumerate(job.decoders):
         predictor = Predictor(saved.model, saved.tokenizer, decoder=decoder)
         list(predictor.predict(notes[:_WARM_UP]))
-        for _ in range(PASSES):
+        for done in range(1, PASSES + 1):
             tagged, speed = _timed(predictor, notes)
-            done += sum(len(document.text) for document in notes)
-            progress("measuring", done, total)
+            progress("measuring", (PASSES * number + done) * size, PASSES * len(job.decoders) * size)
             found.speeds[decoder] = max(speed, found.speeds.get(decoder, 0.0))
         found.spans[decoder] = {document.id: document.spans for document in tagged}
-    return found._replace(untagged=len(notes) - len(found.spans[job.recipe.decoders[0]]))
+    return found._replace(untagged=len(notes) - len(found.spans[job.decoders[0]]))
 
 
 def _timed(predictor: Predictor, notes: Sequence[Document]) -> tuple[list[Document], float]:

@@ -23,9 +23,12 @@ from cardioner.evaluation import score
 from cardioner.evaluation.comparison import compare_pairs
 from cardioner.evaluation.intervals import bootstrap
 from cardioner.evaluation.pairing import pair_documents
-from cardioner.training.sweep import ARGMAX, RECIPES, REPORT, VITERBI, Plan, Training, ablate, recipes_named
+from cardioner.training.options import TrainingOptions
 from cardioner.training.sweep import process as processes
-from cardioner.training.sweep.process import Job, Message, Problem, Step, Tagged, peak_memory, run_apart
+from cardioner.training.sweep.ablation import REPORT, Plan, ablate
+from cardioner.training.sweep.process import Cost, Job, Message, Problem, Step, Tagged, peak_memory, run_apart
+from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, recipes_named
+from cardioner.training.sweep.trial import Parts
 
 SECRET = "zyxwvcanary"
 LABELS = LabelSet.from_types(["DISEASE", "DRUG"])
@@ -40,7 +43,7 @@ def note(number: int, *labels: str) -> Document:
 TRAIN = [note(0, "DISEASE"), note(1, "DRUG")]
 DEV = [note(2, "DRUG"), note(3)]
 TEST = [note(4, "DISEASE", "DRUG"), note(5, "DRUG"), note(6), note(7, "DISEASE", "DISEASE")]
-TRAINING = Training(seconds=1.5, memory=2**20, device_memory=None, best_epoch=1)
+COST = Cost(seconds=1.5, memory=2**20, device_memory=None, best_epoch=1)
 
 Plans = Callable[..., Plan]
 
@@ -50,8 +53,12 @@ def plan(tmp_path: Path) -> Plans:
     """A plan with a few notes and samples; anything may be replaced."""
 
     def build(**changes: Any) -> Plan:
-        given: dict[str, Any] = {"output": tmp_path / "out", "train": TRAIN, "evaluation": DEV, "test": TEST}
-        return Plan(**{**given, "labels": LABELS, "samples": 50, "options": {"seed": 3}, **changes})
+        parts = Parts(TRAIN, DEV, TEST)._replace(
+            **{name: changes.pop(name) for name in Parts._fields if name in changes}
+        )
+        options = TrainingOptions(seed=changes.pop("seed", 3))
+        given: dict[str, Any] = {"output": tmp_path / "out", "parts": parts, "labels": LABELS, "samples": 50}
+        return Plan(**{**given, "options": options, **changes})
 
     return build
 
@@ -65,6 +72,12 @@ def found_by(recipe: str, decoder: str) -> list[Document]:
     return tagged if decoder == VITERBI else [*tagged[:2], tagged[2].with_spans([Span(4, 7, "DRUG")]), tagged[3]]
 
 
+def write_model(place: Path) -> None:
+    """What makes a folder look like a model."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.json").write_text("{}")
+
+
 class Stage:
     """Plays the processes: each recipe trains and tags, unless it was told to fail."""
 
@@ -74,20 +87,18 @@ class Stage:
 
     def __call__(self, job: Job, receive: Callable[[Message], None]) -> None:
         self.jobs.append(job)
-        name = job.recipe.name
+        name = job.trial.name
         receive(Step("training", 1, 2))
         if name in self.failing:
             receive(self.failing[name])
             return
         if not job.trained:
-            job.directory.mkdir(parents=True, exist_ok=True)
-            (job.directory / "config.json").write_text("{}")
-            receive(TRAINING)
+            write_model(job.folder / name)
+            receive(COST)
         spans = {
-            decoder: {document.id: document.spans for document in found_by(name, decoder)}
-            for decoder in job.recipe.decoders
+            decoder: {document.id: document.spans for document in found_by(name, decoder)} for decoder in job.decoders
         }
-        receive(Tagged(spans, dict.fromkeys(job.recipe.decoders, 10.0), 0))
+        receive(Tagged(spans, dict.fromkeys(job.decoders, 10.0), 0))
 
 
 @pytest.fixture
@@ -96,7 +107,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage]:
 
     def build(**failing: Problem) -> Stage:
         made = Stage(**failing)
-        monkeypatch.setattr("cardioner.training.sweep.runs.run_apart", made)
+        monkeypatch.setattr("cardioner.training.sweep.ablation.run_apart", made)
         return made
 
     return build
@@ -136,7 +147,7 @@ def test_evaluation_notes_are_scored_where_there_are_no_test_notes_and_this_flat
 
 def test_settings_name_an_encoder_but_not_where_it_lies(plan: Plans, tmp_path: Path) -> None:
     (tmp_path / "encoder").mkdir()
-    described = plan(settings={"model": str(tmp_path / "encoder"), "batch_size": 2}).described()
+    described = plan(arguments={"model": str(tmp_path / "encoder"), "batch_size": 2}).settings()
     assert (described["model"], described["batch_size"], described["seed"]) == ("encoder", 2, 3)
     assert str(tmp_path) not in json.dumps(described)
 
@@ -161,10 +172,10 @@ def test_a_note_that_could_not_be_tagged_counts_as_one_in_which_nothing_was_foun
     plan: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(_: Job, receive: Callable[[Message], None]) -> None:
-        receive(TRAINING)
+        receive(COST)
         receive(Tagged({ARGMAX: {document.id: document.spans for document in TEST[1:]}}, {ARGMAX: 1.0}, 1))
 
-    monkeypatch.setattr("cardioner.training.sweep.runs.run_apart", run)
+    monkeypatch.setattr("cardioner.training.sweep.ablation.run_apart", run)
     (outcome,) = ablate(recipes_named(["simple"]), plan()).outcomes
     assert outcome.untagged == 1
     assert outcome.own.scores.strict.micro.false_negatives == len(TEST[0].spans)
@@ -211,12 +222,14 @@ def test_what_was_trained_is_only_measured_when_an_ablation_is_resumed(
     (plan().output / "crf" / "checkpoints").mkdir(parents=True)
     again = stage()
     after = ablate(recipes_named(["simple", "crf", "mlp"]), plan(), resume=True)
-    assert [(job.recipe.name, job.trained, job.resume) for job in again.jobs] == [
+    assert [(job.trial.name, job.trained, job.trial.options.resume) for job in again.jobs] == [
         ("simple", True, False),
         ("crf", False, True),
         ("mlp", False, False),
     ]
-    assert not any(job.resume and job.overwrite for job in again.jobs), "which exclude each other"
+    assert not any(job.trial.options.resume and job.trial.options.overwrite for job in again.jobs), (
+        "which exclude each other"
+    )
     assert after.outcomes[0] == before.outcomes[0]
     assert not after.failures
 
@@ -224,7 +237,7 @@ def test_what_was_trained_is_only_measured_when_an_ablation_is_resumed(
 def test_a_recipe_that_is_added_takes_no_place_that_is_taken(plan: Plans, stage: Callable[..., Stage]) -> None:
     stage()
     ablate(recipes_named(["simple"]), plan())
-    (plan().output / "mlp").mkdir()
+    write_model(plan().output / "mlp")
     again = stage()
     with pytest.raises(OutputError, match="already holds mlp: choose another folder, or"):
         ablate(recipes_named(["simple", "mlp"]), plan(), resume=True)
@@ -243,19 +256,19 @@ def test_a_model_that_is_gone_is_trained_again(plan: Plans, stage: Callable[...,
 def test_resuming_what_never_began_begins_it(plan: Plans, stage: Callable[..., Stage]) -> None:
     begun = stage()
     ablate(recipes_named(["simple"]), plan(), resume=True)
-    assert [(job.trained, job.resume, job.overwrite) for job in begun.jobs] == [(False, False, False)]
+    assert [(job.trained, job.trial.options.resume) for job in begun.jobs] == [(False, False)]
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"options": {"seed": 4}}, "seed"), ({"hidden_layers": (8,)}, "hidden_layers"), ({"train": DEV}, "notes")],
+    [({"seed": 4}, r"seed \(it was 3, now 4\)"), ({"hidden_layers": (8,)}, "hidden_layers"), ({"train": DEV}, "data")],
 )
 def test_an_ablation_of_something_else_is_not_resumed(
     change: dict[str, Any], named: str, plan: Plans, stage: Callable[..., Stage]
 ) -> None:
     stage()
     ablate(recipes_named(["simple"]), plan())
-    with pytest.raises(UsageError, match=f"another {named}:"):
+    with pytest.raises(UsageError, match=f"other settings: {named}"):
         ablate(recipes_named(["simple"]), plan(**change), resume=True)
 
 
@@ -272,13 +285,15 @@ def test_models_are_only_replaced_on_request_and_never_gone_on_with_later(
 ) -> None:
     stage()
     ablate(recipes_named(["simple", "crf"]), plan())
-    with pytest.raises(OutputError, match=r"already holds ablation\.json, ablation-state\.json, simple"):
+    with pytest.raises(OutputError, match="already holds crf, simple"):
         ablate(recipes_named(["simple"]), plan())
     left = plan().output / "crf" / "checkpoints" / "checkpoint-1"
     left.mkdir(parents=True)
     afresh = stage(simple=Problem("killed", 6), crf=Problem("killed", 6))
     ablate(recipes_named(["simple", "crf"]), plan(), overwrite=True)
-    assert [(job.trained, job.resume, job.overwrite) for job in afresh.jobs] == [(False, False, True)] * 2
+    assert [(job.trained, job.trial.options.resume, job.trial.options.overwrite) for job in afresh.jobs] == [
+        (False, False, True)
+    ] * 2
     assert not left.exists()
     again = stage()
     ablate(recipes_named(["simple", "crf"]), plan(), resume=True)
@@ -301,7 +316,14 @@ def test_held_out_types_that_nothing_was_learned_of_are_refused_before_anything_
 
 def job_that_first(plan: Plans, prepare: Any) -> Job:
     """A job whose process never comes to its model."""
-    return Job(RECIPES["simple"], plan(), trained=True, resume=False, overwrite=False, prepare=prepare)
+    return Job(
+        trial=plan().trial(RECIPES["simple"]),
+        folder=plan().output,
+        held_out=TEST,
+        decoders=(ARGMAX,),
+        trained=True,
+        prepare=prepare,
+    )
 
 
 def problem_of(job: Job) -> Problem:
@@ -352,15 +374,16 @@ def test_ctrl_c_ends_the_process_too(plan: Plans) -> None:
 ORPHAN = """
 import functools, os, signal, sys, threading, time
 from pathlib import Path
-from cardioner.training.sweep import RECIPES, Plan
 from cardioner.training.sweep.process import Job, run_apart
+from cardioner.training.sweep.trial import Parts, Trial
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 
 if __name__ == "__main__":
     notes = [Document("a", "text")]
-    plan = Plan(output=Path("nowhere"), train=notes, test=notes, labels=LabelSet.from_types(["X"]))
-    job = Job(RECIPES["simple"], plan, True, False, False, functools.partial(time.sleep, 300))
+    trial = Trial(name="simple", labels=LabelSet.from_types(["X"]), parts=Parts(notes))
+    sleep = functools.partial(time.sleep, 300)
+    job = Job(trial=trial, folder=Path("nowhere"), held_out=notes, decoders=(), trained=True, prepare=sleep)
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGKILL)).start()
     run_apart(job, print)
 """

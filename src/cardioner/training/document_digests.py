@@ -29,12 +29,12 @@ def describe_notes(documents: Sequence[Document], *, key: bytes | None = None, i
     return Notes(
         documents=len(documents),
         spans=dict(sorted(spans.items())),
-        digest=None if key is None else notes_digest(documents, key),
+        digest=None if key is None else keyed_digest(documents, key),
         ids=[document.id for document in documents] if ids else None,
     )
 
 
-def notes_digest(documents: Sequence[Document], key: bytes) -> str:
+def keyed_digest(documents: Sequence[Document], key: bytes) -> str:
     """HMAC-SHA256 (RFC 2104) over the texts and spans of notes, whatever their order and names.
 
     Args:

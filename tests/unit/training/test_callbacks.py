@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import importlib.util
 import os
 import socket
 import subprocess
@@ -23,9 +22,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import OutputError, UsageError
-from cardioner.training import tracking
+from cardioner.training import callbacks as tracking
+from cardioner.training.callbacks import Tracker, trackers
 from cardioner.training.options import TrainingOptions
-from cardioner.training.tracking import Tracker, trackers
 from cardioner.training.trainer import ModelTrainer
 
 SETTINGS = {
@@ -47,7 +46,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's MLflow; what tracking sets is taken back in the end."""
     names = [name for name in os.environ if name.startswith("MLFLOW_")]
     names += ["MLFLOW_DISABLE_TELEMETRY", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"]
-    for name in [*names, "DO_NOT_TRACK"]:
+    for name in [*names, "DO_NOT_TRACK", "MLFLOW_ALLOW_FILE_STORE"]:
         monkeypatch.setenv(name, "")  # known to monkeypatch, and so restored
         monkeypatch.delenv(name)
 
@@ -185,7 +184,7 @@ def test_of_several_processes_only_the_first_writes(name: str, tmp_path: Path) -
     session = Session(name, tmp_path, main=False)
     session.log(1, LOSS)
     session.end()
-    session.tracker.break_off()
+    session.tracker.close(finished=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,7 +193,8 @@ def test_telemetry_is_off_before_mlflow_is_imported_and_no_thread_is_left(tmp_pa
 import os, sys, threading
 from pathlib import Path
 from transformers import TrainerControl, TrainerState
-from cardioner.training.tracking import trackers
+from cardioner.training.callbacks import trackers
+assert not {{"mlflow", "tensorboard"}} & sys.modules.keys(), "they are loaded only where they are asked for"
 (tracker,) = trackers("mlflow", Path({str(tmp_path)!r}), {{}})
 assert "mlflow" not in sys.modules
 def watch(event, arguments):
@@ -225,6 +225,7 @@ def test_tensorboard_forgets_what_was_written_behind_the_checkpoint(tmp_path: Pa
     session = Session("tensorboard", tmp_path)
     for step in (10, 20, 30):
         session.log(step, {**LOSS, "loss": float(step)})
+    session.tracker.close(finished=False)
     session = Session("tensorboard", tmp_path, start=20)
     for step in (30, 40):
         session.log(step, {**LOSS, "loss": step + 0.5})
@@ -245,7 +246,7 @@ def test_mlflow_goes_on_with_the_same_run_and_writes_no_step_twice(
         session.log(step, LOSS)
     session.log(20, SCORES)
     if not killed:
-        session.tracker.break_off()
+        session.tracker.close(finished=False)
         assert [run.info.status for run in runs(tmp_path, monkeypatch)] == ["FAILED"]
     session = Session("mlflow", tmp_path, start=20)
     assert [run.info.status for run in runs(tmp_path, monkeypatch)] == ["RUNNING"]
@@ -277,23 +278,6 @@ def test_a_run_that_was_deleted_from_the_store_is_begun_anew(tmp_path: Path, mon
 # What goes wrong -----------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 1e6
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(tracking.time, "monotonic", made)
-    return made
-
-
 def break_mlflow(monkeypatch: pytest.MonkeyPatch, calls: list[int]) -> None:
     """A server that is gone."""
 
@@ -305,8 +289,8 @@ def break_mlflow(monkeypatch: pytest.MonkeyPatch, calls: list[int]) -> None:
         monkeypatch.setattr(MlflowClient, name, refuse)
 
 
-def test_figures_wait_while_the_store_is_gone_and_come_in_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+def test_a_store_that_fails_ends_the_tracking_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, calls = Session("mlflow", tmp_path), list[int]()
     session.log(10, LOSS)
@@ -314,34 +298,16 @@ def test_figures_wait_while_the_store_is_gone_and_come_in_when_it_is_back(
         break_mlflow(broken, calls)
         for step in range(20, 100, 10):
             session.log(step, LOSS)
-    assert len(calls) == 1, "it is not tried again at once: every attempt may take long"
-    session.log(100, LOSS)
-    assert [step for step, _ in mlflow_figures(tmp_path, monkeypatch)["train/loss"]] == [10]
-    clock.now += tracking.FIRST_PAUSE
-    session.log(110, LOSS)
-    assert [step for step, _ in mlflow_figures(tmp_path, monkeypatch)["train/loss"]] == list(range(10, 120, 10))
+    assert len(calls) == 2, "one attempt to write and one to close: every attempt may take long"
     (remark,) = session.end().remarks
-    assert "Max retries exceeded" in remark
+    assert remark.startswith(
+        "MLflow stopped at step 20 (API request to http://server/api failed: Max retries exceeded)"
+    )
     assert "pass" not in remark
+    assert [step for step, _ in mlflow_figures(tmp_path, monkeypatch)["train/loss"]] == [10]
 
 
-def test_a_store_that_stays_away_is_tried_ever_more_rarely_and_told_of_in_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
-) -> None:
-    session, calls = Session("mlflow", tmp_path), list[int]()
-    break_mlflow(monkeypatch, calls)
-    for step in range(6 * 60):
-        session.log(step, LOSS)
-        clock.now += 60
-    assert 6 <= len(calls) <= 12
-    remarks = session.end().remarks
-    assert remarks["MLflow: rows of figures that were not written; the saved record has them"] == 360
-    assert len(remarks) == 2
-
-
-def test_a_full_disk_under_tensorboard_ends_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
-) -> None:
+def test_a_full_disk_under_tensorboard_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session("tensorboard", tmp_path)
     session.log(10, LOSS)
 
@@ -349,12 +315,12 @@ def test_a_full_disk_under_tensorboard_ends_no_training(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "open", full)
+        broken.setattr(session.tracker._writer, "flush", full)
         session.log(20, LOSS)
-    clock.now += tracking.FIRST_PAUSE
     session.log(30, LOSS)
-    assert session.end().remarks == {"TensorBoard: attempts to write figures that failed (No space left on device)": 1}
-    assert [step for step, _ in tensorboard_figures(tmp_path)["train/loss"]] == [10, 20, 30]
+    expected = "TensorBoard stopped at step 20 (No space left on device); the saved record has all figures"
+    assert session.end().remarks == {expected: 1}
+    assert next(step for step, _ in tensorboard_figures(tmp_path)["train/loss"]) == 10
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
@@ -476,9 +442,3 @@ def test_a_trained_model_has_figures_beside_it_only_on_request(
         kept = written(place / ("logs" if name == "tensorboard" else "mlruns"))
         words = {word for document in documents for word in document.text.split() if len(word) > 5}
         assert not [word for word in {*words, str(tmp_path), socket.gethostname()} if word in kept]
-
-
-def test_mlflow_is_loaded_only_where_it_is_asked_for() -> None:
-    assert importlib.util.find_spec("mlflow") is not None
-    script = "import sys, cardioner.training.tracking; assert not {'mlflow', 'tensorboard'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", script], check=True)
