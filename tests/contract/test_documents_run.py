@@ -59,9 +59,10 @@ def name(page: Path) -> str:
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page; commands without a mark of their language are bash too."""
-    found = [Block(*groups) for groups in _BLOCK.findall(page.read_text(encoding="utf-8"))]
+    text = page.read_text(encoding="utf-8")
     return [
-        block._replace(language="bash") if block.content.startswith(("cardioner ", "pip ")) else block for block in found
+        Block("bash" if content.startswith(("cardioner ", "pip ")) else language, title, content)
+        for language, title, content in _BLOCK.findall(text)
     ]
 
 
