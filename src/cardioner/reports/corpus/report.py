@@ -61,7 +61,9 @@ def _tables(report: CheckReport) -> dict[str, Table]:
         (found.member.part, found.member.id, found.label, str(found.start), str(found.end), found.times)
         for found in report.first_repeated
     ]
-    similar = [_similar_row(group) for group in sorted(report.near_duplicates, key=lambda group: not group.is_leak)[:SHOWN]]
+    similar = [
+        _similar_row(group) for group in sorted(report.near_duplicates, key=lambda group: not group.is_leak)[:SHOWN]
+    ]
     missing = [(part, ", ".join(labels)) for part, labels in report.missing_types.items()]
     heads = ("part", "documents", "without entities", "characters", "entities")
     return {
@@ -70,7 +72,9 @@ def _tables(report: CheckReport) -> dict[str, Table]:
         **_flat_tables(report.flat_tags),
         "similar": Table(("texts", "in one part", "documents"), similar, left=3),
         "repeated": Table(("part", "document", "type", "from", "to", "times"), repeated, left=3),
-        "alike": Table(("name", "looks like", "why"), [(*pair.names, pair.why) for pair in report.similar_names], left=3),
+        "alike": Table(
+            ("name", "looks like", "why"), [(*pair.names, pair.why) for pair in report.similar_names], left=3
+        ),
         "missing": Table(("part", "has none of these types"), missing, left=2),
     }
 
