@@ -199,45 +199,47 @@ def test_directory_saved_again_is_the_same_code(saved: Saved, name: str, copy: s
 def test_the_page_on_own_losses_works_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder_dir: Callable[[str], Path], documents: list[Document]
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    own_file, train, load_model, scaled, predict = blocks
-    (tmp_path / "focal.py").write_text(own_file, encoding="utf-8")
-    (tmp_path / "scaled.py").write_text(f"{own_file.partition('class Focal')[0]}{scaled}", encoding="utf-8")
+    blocks = re.findall(r"```python[^\n]*\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    focal_file, train, load_model, scaled_file, train_scaled, predict = blocks
+    (tmp_path / "focal.py").write_text(focal_file, encoding="utf-8")
+    (tmp_path / "scaled.py").write_text(scaled_file, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     in_checkpoints: set[bool] = set()
 
     def look(*_: Any) -> None:
-        configs = list(tmp_path.glob("model/checkpoints/**/config.json"))
+        configs = list(tmp_path.glob("focal-model/checkpoints/**/config.json"))
         in_checkpoints.update((path.parent / "focal.py").is_file() for path in configs)
 
-    few: dict[str, Any] = {"model": encoder_dir("bert"), "max_length": 48, "num_train_epochs": 2, "batch_size": 2}
+    few: dict[str, Any] = {"model": encoder_dir("bert"), "max_length": 48, "batch_size": 2}
     options = TrainingOptions(progress=look, checkpoint_steps=1, overwrite=True)
     monkeypatch.setattr(trainer, "ModelTrainer", partial(ModelTrainer, **few, options=options))
     notes = [note.with_spans(tuple(span for span in note.spans if span.label == "DISEASE")) for note in documents]
-    names: dict[str, Any] = {"train_data": notes, "test_data": notes, "eval_data": notes}
+    for part in ("train", "validation"):
+        cardioner.write_corpus(notes, Path("notes", part))
+    names: dict[str, Any] = {}
     exec(compile(train, "train", "exec"), names)
     exec(compile(load_model, "load", "exec"), names)
     assert type(names["model"]).__name__ == "FocalModel"
     assert in_checkpoints == {True}
-    assert json.loads(Path("model/training_args.json").read_text())["model_class"] == "focal.FocalModel"
-    card = Path("model/README.md").read_text()
+    assert json.loads(Path("focal-model/training_args.json").read_text())["model_class"] == "focal.FocalModel"
+    card = Path("focal-model/README.md").read_text()
     assert "`focal.py`" in card
     assert "cardioner.load(" in card
-    assert type(cardioner.load("model", device="cpu").model) is TokenClassificationModel
-    focal, plain = names["trainer"].model, TokenClassificationModel.from_pretrained("model").eval()
+    assert type(cardioner.load("focal-model", device="cpu").model) is TokenClassificationModel
+    focal, plain = names["trainer"].model, TokenClassificationModel.from_pretrained("focal-model").eval()
     ids = torch.arange(6, 15).unsqueeze(0)
     given = {"input_ids": ids, "labels": torch.zeros_like(ids)}
     probability = plain(**given).logits.softmax(-1)[..., 0]
     torch.testing.assert_close(focal(**given).loss, (-((1 - probability) ** 2) * probability.log()).mean())
 
-    exec(compile(train.replace("focal", "scaled").replace("FocalModel", "ScaledModel"), "train", "exec"), names)
+    exec(compile(train_scaled, "train", "exec"), names)
     with pytest.raises(ModelError, match=r"saved by ScaledModel, a class in scaled\.py"):
-        cardioner.load("model")
-    assert "cardioner.load(" not in Path("model/README.md").read_text()
-    exec(compile(load_model, "load", "exec"), names)
+        cardioner.load("scaled-model")
+    assert "cardioner.load(" not in Path("scaled-model/README.md").read_text()
+    exec(compile(load_model.replace("focal", "scaled"), "load", "exec"), names)
     assert type(names["model"]).__name__ == "ScaledModel", "with cardioner at hand too, where remote code is trusted"
-    piped = pipeline("token-classification", model="model", trust_remote_code=True)
+    piped = pipeline("token-classification", model="scaled-model", trust_remote_code=True)
     assert type(piped.model).__name__ == "ScaledModel"
     exec(compile(predict, "predict", "exec"), names)
     assert isinstance(names["predictor"].predict_text("Syncope."), tuple)

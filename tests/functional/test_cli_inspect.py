@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cardioner import __version__
 from cardioner.cli import app
+from cardioner.training.options import RENAMED
 
 COMMANDS = (
     "check",
@@ -75,7 +76,11 @@ def test_help_has_a_line_for_every_option(name: str, run: Callable[..., Any], mo
     assert parameters
     hidden = {name for parameter in command.params if parameter.hidden for name in parameter.opts}
     shown_too = {name for parameter in parameters for name in parameter.opts}
-    assert all(name.replace("--no-", "--") in shown_too for name in hidden), "only opposites of switches are hidden"
+    stand_for = {f"--{old}": f"--{new}".replace("_", "-") for old, new in RENAMED.items()}
+    stand_for = {old.replace("_", "-"): new for old, new in stand_for.items()}
+    assert all(stand_for.get(name, name.replace("--no-", "--")) in shown_too for name in hidden), (
+        "only opposites of switches and earlier names are hidden"
+    )
     for parameter in parameters:
         assert parameter.help, parameter.name
         assert parameter.help in shown

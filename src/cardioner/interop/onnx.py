@@ -19,7 +19,7 @@ from cardioner.interop.exports import check_place, custom_class, greatest_differ
 from cardioner.interop.onnx_check import BOUND, Agreement, agreement, made_up_notes
 from cardioner.interop.onnx_graph import DATA, GRAPH, quantize, size_of, write_graph
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CARD, TOKENIZER, TRAINING_ARGS
+from cardioner.model_dir.layout import CARD, FIRST_CODE, TOKENIZER, TORCH_FREE_CODE, TRAINING_ARGS
 from cardioner.model_dir.load import existing, read_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
@@ -41,10 +41,10 @@ _FOLDER = "tagger"
 _CODE = {
     "tag.py": _RUNNER / "tag.py",
     **{f"{_FOLDER}/{name}": _RUNNER / name for name in ("__init__.py", "viterbi.py")},
-    **{f"{_FOLDER}/{name}": _SHARED / name for name in ("encoding.py", "windows.py", "tagging.py")},
+    **{f"{_FOLDER}/{name}": _SHARED / name for name in TORCH_FREE_CODE},
 }
 """The code of an export, and what each of its files is a copy of."""
-_STALE = (DATA, "viterbi.py", "windows.py", "tagging.py")
+_STALE = (DATA, "viterbi.py", *(name for name in TORCH_FREE_CODE if name in FIRST_CODE))
 """What an earlier export, of version 0.2.0 too, may have left that this one does not replace."""
 _OWN = {GRAPH, SETTINGS, TOKENIZER, CARD, *_CODE, *_STALE}
 _PASSED = (".", "__pycache__")

@@ -16,7 +16,7 @@ from cardioner.data.corpus import Corpus
 from cardioner.data.documents import Document
 from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.save import write_model_dir
-from cardioner.multiclass import TokenClassificationModel
+from cardioner.multiclass import TokenClassificationModel, precision
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Coverage, in_groups
 from cardioner.prediction import predictor as predictor_module
@@ -244,16 +244,26 @@ def test_models_are_named_by_strings_paths_or_lists_of_them(load: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "own", "used"), [("auto", "bfloat16", 2), ("float32", "bfloat16", 0), ("bfloat16", "float32", 2)]
+    ("dtype", "own", "instructions", "used"),
+    [
+        ("auto", "bfloat16", True, 2),
+        ("auto", "bfloat16", False, 0),
+        ("float32", "bfloat16", True, 0),
+        ("bfloat16", "float32", True, 2),
+        ("bfloat16", "float32", False, 2),
+    ],
 )
 def test_the_encoder_computes_in_what_the_model_says_or_the_caller(
     dtype: str,
     own: str,
+    instructions: bool,
     used: int,
     make_model: Callable[..., TokenClassificationModel],
     tokenizers: dict[str, Any],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: instructions)
     write_model_dir(make_model("bert", inference_dtype=own), tokenizers["wordpiece"], tmp_path / "m")
     tagger = Predictor.from_pretrained(tmp_path / "m", device="cpu", dtype=dtype)
     seen = []
