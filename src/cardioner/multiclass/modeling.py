@@ -91,7 +91,7 @@ class CardioNERConfig(PretrainedConfig):
         use_crf: bool = False,
         freeze_backbone: bool = False,
         window_length: int = 128,
-        window_context: int = 16,
+        window_context: int = 4,
         temperature: float = 1.0,
         inference_dtype: str = "float32",
         label_smoothing: float = 0.0,
@@ -115,12 +115,9 @@ class CardioNERConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As inherited, with `temperature` under the name that the constructor takes, and without a manifest.
-
-        A manifest describes the directory that this was read from, not one that it is written to.
-        """
+        """As inherited, with `temperature` under the name that the constructor takes."""
         output: dict[str, Any] = super().to_dict()
-        output.pop("manifest", None)
+        output.pop("manifest", None)  # it describes the directory that this was read from, not one to be written
         output["temperature"] = output.pop("score_temperature", 1.0)
         return output
 
@@ -336,8 +333,7 @@ class TokenClassificationModel(PreTrainedModel):
         at = entries(spans, scores.device)
         before = at.row.new_tensor([0, *accumulate(lengths)])  # attended positions of the rows above, (batch + 1)
         tokens = scores[kept.bool()][before[at.row] + at.position, at.tag].cpu().double()  # (entries)
-        found: list[float] = tokens.new_zeros(len(spans)).index_add_(0, at.span.cpu(), tokens).exp().tolist()
-        return found
+        return tokens.new_zeros(len(spans)).index_add_(0, at.span.cpu(), tokens).exp().tolist()
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As inherited, with the code files; `config.json` names no pipeline where its files are not found.
@@ -398,8 +394,7 @@ class TokenClassificationModelCRF(TokenClassificationModel):
         """As above, from the CRF: the span's tags, not followed by a tag that would continue it."""
         temperature = self.config.score_temperature
         scores = self.crf.span_log_probabilities(logits, spans, attention_mask, temperature=temperature)
-        found: list[float] = scores.exp().tolist()
-        return found
+        return scores.exp().tolist()
 
 
 def load_custom_cardioner_multiclass_model(
@@ -450,7 +445,5 @@ if __name__ == "cardioner.multiclass.modeling":  # the installed package, and no
     from transformers import AutoModelForTokenClassification
 
     AutoConfig.register(CardioNERConfig.model_type, CardioNERConfig, exist_ok=True)
-    # One tuple, from which config.architectures picks: a second call of register would replace the first.
-    AutoModelForTokenClassification.register(
-        CardioNERConfig, (TokenClassificationModel, TokenClassificationModelCRF), exist_ok=True
-    )
+    both = (TokenClassificationModel, TokenClassificationModelCRF)  # config.architectures says which one is meant
+    AutoModelForTokenClassification.register(CardioNERConfig, both, exist_ok=True)
