@@ -1,11 +1,13 @@
-"""Writing files and folders whole or not at all, and saying in one line why a place cannot be written."""
+"""Writing files and folders whole or not at all; one line on why a place cannot be written; silencing libraries."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import shutil
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +36,24 @@ def as_path(value: object, name: str = "path") -> Path:
     if not isinstance(value, (str, Path)):
         raise UsageError(f"{name}: expected a path, as a str or a pathlib.Path; found {type(value).__name__}")
     return Path(value)
+
+
+@contextmanager
+def silenced(library: str) -> Iterator[None]:
+    """Without warnings, and without what a library logs: whatever matters is checked in what it made.
+
+    Args:
+        library: The name of its logger.
+    """
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,6 @@ _STALE = ("model*.safetensors*", "pytorch_model*.bin*", *OLD_TOKENIZER_FILES)
 """What an earlier export may have left that this one does not replace."""
 _REPLACED = {"id2label", "label2id", "num_labels", "architectures", "dtype", "torch_dtype", "auto_map"}
 """Keys of the encoder's configuration that are the exported model's own."""
-_FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
-"""What transformers raises of a model that it cannot build or load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +130,8 @@ def _check_out(directory: Path, out: Path, *, overwrite: bool) -> None:
 def _converted(model: TokenClassificationModel) -> Any:
     """The family's own model with our weights; an error if the family has none, or one with other weights."""
     family = model.config.encoder_config["model_type"]
-    try:
+    with _failing_as(f"transformers has no token classifier of its own for the family {family}"):
         target = AutoModelForTokenClassification.from_config(_target_config(model), dtype=torch.float32)
-    except _FAILURES as error:
-        raise ModelError(
-            f"transformers has no token classifier of its own for the family {family}: {first_line(error)}"
-        ) from error
     weights = _renamed(model, target)
     wanted, kind = target.state_dict(), type(target).__name__
     for name in sorted({*wanted, *weights}):
@@ -192,28 +187,22 @@ def _copy_tokenizer(directory: Path, stage: Path, *, length: int, inputs: Sequen
 
 def _check_tokenizer(stage: Path, tokenizer: Any) -> None:
     """Refuse a tokenizer that the family's name in `config.json` turns into another one."""
-    try:
+    with _failing_as("the tokenizer cannot be loaded together with the family's own model"):
         loaded = AutoTokenizer.from_pretrained(stage, local_files_only=True, trust_remote_code=False)
         same = loaded.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
-    except _FAILURES as error:
-        raise ModelError(
-            f"the tokenizer cannot be loaded together with the family's own model: {first_line(error)}"
-        ) from error
     if not same:
         raise ModelError("the tokenizer changes when it is loaded together with the family's own model; not exported")
 
 
 def _check_logits(model: TokenClassificationModel, stage: Path, kind: str, *, padding: int) -> float:
     """The greatest difference between our logits and those of the saved model, loaded with plain transformers."""
-    try:
+    with _failing_as(f"{kind} cannot read the exported model"):
         theirs, report = AutoModelForTokenClassification.from_pretrained(
             stage, dtype=torch.float32, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
         theirs.eval()
         whole = not (report["missing_keys"] or report["unexpected_keys"])
         worst = greatest_difference(model, lambda rows: logits_of(theirs, rows, padding), padding=padding)
-    except _FAILURES as error:
-        raise ModelError(f"{kind} cannot read the exported model: {first_line(error)}") from error
     if not whole:
         raise ModelError(f"{kind} does not find all of its weights in the exported model; not exported")
     if not worst <= BOUND:  # a difference that is not a number is refused too
@@ -221,6 +210,15 @@ def _check_logits(model: TokenClassificationModel, stage: Path, kind: str, *, pa
             f"{kind} computes other logits than this model: they differ by {worst:.1e}, allowed {BOUND:.0e}"
         )
     return worst
+
+
+@contextmanager
+def _failing_as(problem: str) -> Iterator[None]:
+    """Turn what transformers raises of a model into one line that begins with the problem."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(f"{problem}: {first_line(error)}") from error
 
 
 def _warnings(config: CardioNERConfig) -> tuple[str, ...]:

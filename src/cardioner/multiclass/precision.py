@@ -1,4 +1,4 @@
-"""What computes emissions when nobody learns: the model itself in float32, or a twin of it in bfloat16.
+"""What computes emissions when nobody learns: the model itself in float32, or a copy of it in bfloat16.
 
 This file travels with every saved model and imports none of the others.
 """
@@ -28,7 +28,8 @@ _SHORT = 192
 _ROWS = 1024
 """Rows that layers are packed for: about what is read at a time."""
 
-_twins: WeakKeyDictionary[nn.Module, tuple[list[Any], Any]] = WeakKeyDictionary()
+_copies: WeakKeyDictionary[nn.Module, tuple[list[Any], Any]] = WeakKeyDictionary()
+"""Of each model, the state of its weights when its copy was made, and the copy."""
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -57,9 +58,9 @@ def set_precision(model: Any) -> None:
 
 
 def reader_of(model: Any) -> Any:
-    """What to call for emissions: the model, or its twin in bfloat16 if `config.inference_dtype` asks for it.
+    """What to call for emissions: the model, or its copy in bfloat16 if `config.inference_dtype` asks for it.
 
-    The twin shares everything with the model but its encoder, whose weights are rounded once. It is kept for as long as
+    The copy shares everything with the model but its encoder, whose weights are rounded once. It is kept for as long as
     the model lives, and made anew when the model's weights have changed.
 
     Args:
@@ -68,11 +69,9 @@ def reader_of(model: Any) -> Any:
     if model.config.inference_dtype != REDUCED or not isinstance(getattr(model, "backbone", None), nn.Module):
         return model
     state = _state(model.backbone)
-    known = _twins.get(model)
-    if known is None or known[0] != state:
-        known = state, _twin(model)
-        _twins[model] = known
-    return known[1]
+    if model not in _copies or _copies[model][0] != state:
+        _copies[model] = state, _reduced(model)
+    return _copies[model][1]
 
 
 def _state(encoder: nn.Module) -> list[Any]:
@@ -86,7 +85,7 @@ def _state(encoder: nn.Module) -> list[Any]:
     return [[(value._version, value.device) for value in weights], numbers]
 
 
-def _twin(model: Any) -> Any:
+def _reduced(model: Any) -> Any:
     """The model with an encoder in bfloat16; on the CPU with packed linear layers, where its kind allows it."""
     plain = _with_encoder(model, _Encoder(_rounded(model.backbone)))
     if model.device.type != "cpu":
@@ -101,15 +100,15 @@ def _twin(model: Any) -> Any:
         with torch.inference_mode():
             same = torch.allclose(packed(input_ids=probe).logits, plain(input_ids=probe).logits, rtol=0.1, atol=0.1)
     except (RuntimeError, AttributeError, TypeError, ValueError, NotImplementedError):
-        return plain  # the operator has no public name: whatever another release makes of it, the plain twin works
+        return plain  # the operator has no public name: whatever another release makes of it, the plain copy works
     return packed if same else plain
 
 
 def _with_encoder(model: Any, encoder: nn.Module) -> Any:
     """A shallow copy of a model around another encoder."""
-    twin = copy.copy(model)
-    twin._modules = {**model._modules, "backbone": encoder}
-    return twin.eval()
+    copied = copy.copy(model)
+    copied._modules = {**model._modules, "backbone": encoder}
+    return copied.eval()
 
 
 def _rounded(encoder: nn.Module) -> nn.Module:

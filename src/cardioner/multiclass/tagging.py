@@ -126,9 +126,8 @@ def _obstacle(span: SpanLike, kept: Sequence[SpanLike], tags: Sequence[str]) -> 
     if all(tag == OUTSIDE for tag in tags):
         return None
     rivals = [other for other in kept if other.start < span.end and span.start < other.end]
-    if any((other.start, other.end) == (span.start, span.end) for other in rivals):
-        twin = any((other.start, other.end, other.label) == (span.start, span.end, span.label) for other in rivals)
-        return "duplicate" if twin else "same span"
+    if labels := {other.label for other in rivals if (other.start, other.end) == (span.start, span.end)}:
+        return "duplicate" if span.label in labels else "same span"
     if any(other.start <= span.start and span.end <= other.end for other in rivals):
         return "nested"
     return "crossing" if rivals else "shared sub-token"

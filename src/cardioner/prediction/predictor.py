@@ -10,11 +10,11 @@ from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError, ModelError, UsageError, listed
 from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.load import read_model_dir
-from cardioner.multiclass.encoding import plan_windows
+from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.precision import set_precision
-from cardioner.multiclass.windows import Coverage, cut
+from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.ensemble import Tagger, entity_types, join, model_directories
 from cardioner.prediction.predictions import Advance, Predictions, as_documents, each_note, not_a_note
 
@@ -255,13 +255,8 @@ def _check_readable(tagger: Tagger) -> None:
     Raises:
         ModelError: If the tokenizer is a slow one, or the windows have no room.
     """
-    if not getattr(tagger.tokenizer, "is_fast", False):
-        raise ModelError(
-            f"{type(tagger.tokenizer).__name__} cannot tell which characters a sub-token stands for: "
-            "a fast tokenizer (tokenizer.json) is needed"
-        )
-    plan = plan_windows(tagger.model.config, tagger.tokenizer)
     try:
-        cut(0, length=plan.length, context=plan.context)
+        (nothing,) = encode_notes(tagger.tokenizer, [""])
+        plan_windows(tagger.model.config, tagger.tokenizer).cut(nothing)
     except ValueError as error:
-        raise ModelError(f"the model's windows cannot be cut: {error}") from error
+        raise ModelError(f"the model cannot cut notes into windows: {error}") from error

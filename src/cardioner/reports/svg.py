@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cardioner._io import silenced
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from markupsafe import Markup
 
@@ -46,7 +45,7 @@ def draw(plots: Mapping[str, Callable[[], Any]]) -> dict[str, Markup]:
     Raises:
         ImportError: If matplotlib or markupsafe is missing.
     """
-    with _quiet():
+    with silenced("matplotlib"):  # letters that a font lacks, or a home folder that cannot hold a cache
         import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow
         from markupsafe import Markup  # noqa: PLC0415
 
@@ -118,20 +117,6 @@ def name_rows(axes: Any, labels: Sequence[str]) -> None:
 def short(name: str, *, most: int = 40) -> str:
     """A name of at most so many characters, without its beginning: the end of a path says more."""
     return name if len(name) <= most else f"…{name[1 - most :]}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence warnings about letters that a font lacks, or a home folder that cannot hold a cache."""
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _svg(figure: Any, name: str) -> str:

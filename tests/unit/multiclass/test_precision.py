@@ -17,7 +17,7 @@ IDS = torch.arange(5, 29).reshape(2, 12)
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "electra"])
 @pytest.mark.parametrize("packs", [True, False], ids=["packed", "plain"])
-def test_the_twin_of_every_family_agrees_with_the_model_up_to_rounding(
+def test_the_copy_in_bfloat16_of_every_family_agrees_with_the_model_up_to_rounding(
     family: str, packs: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
@@ -63,7 +63,7 @@ def test_in_float32_the_model_itself_is_called(make_model: MakeModel) -> None:
     assert reader_of(model) is model
 
 
-def test_the_twin_is_kept_until_a_weight_changes(make_model: MakeModel) -> None:
+def test_the_copy_in_bfloat16_is_kept_until_a_weight_changes(make_model: MakeModel) -> None:
     model = make_model()
     model.config.inference_dtype = "bfloat16"
     first = reader_of(model)

@@ -6,11 +6,8 @@ counted: a configuration that asks for more than the weights hold is stopped the
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel
 
+from cardioner._io import silenced
 from cardioner.errors import ModelError
 from cardioner.model_dir.json_files import shown
 from cardioner.model_dir.layout import CONFIG
@@ -52,7 +50,7 @@ def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[
         How many sub-tokens it has vectors for; `None` if it does not tell.
     """
     try:
-        with _quietly(), torch.device("meta"), _Counted(weights):
+        with silenced("transformers"), torch.device("meta"), _Counted(weights):
             model: Any = _without_numbers(encoder)
         shapes = {f"backbone.{name}": value for name, value in model.state_dict().items()}
         rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
@@ -157,17 +155,3 @@ class _Counted(TorchFunctionMode):
                 if self._left[what] < 0:
                     raise _TooMuch(f"{CONFIG} asks for an encoder of more {what} than the weights hold")
         return made
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what libraries say of a configuration: it is said again, or refused, when the model is loaded."""
-    log = logging.getLogger("transformers")
-    before = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)
