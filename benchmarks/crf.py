@@ -140,7 +140,7 @@ def compare_predictions(rounds: int, count: int, length: int, precision: str) ->
         model.eval().config.inference_dtype = precision
     spans = [sum(map(len, tag_texts(model, tokenizer, texts))) for model in (plain, field)]
     pair = in_turn(*(partial(tag_texts, model, tokenizer, texts) for model in (plain, field)), rounds)
-    name = f"prediction of {count} notes of {length} sub-tokens, {precision}"
+    name = f"prediction of {count} {'note' if count == 1 else 'notes'} of {length} sub-tokens, {precision}"
     show(f"{name}, {spans[0]} and {spans[1]} spans", pair)
 
 
@@ -166,13 +166,13 @@ def main(
 ) -> None:
     """Compare the fields on every shape, then the models."""
     every = torch.get_num_threads()
-    print(f"{platform.machine()}, {threads} threads, torch {torch.__version__}, pytorch-crf 0.7.2, {rounds} rounds")
+    print(f"{platform.machine()}, threads: {threads}, torch {torch.__version__}, pytorch-crf 0.7.2, rounds: {rounds}")
     if rounds:
         compare_fields(rounds, threads)
     if not model_rounds:
         return
     torch.set_num_threads(every)
-    print(f"MiniLM-L6, nine tags, {every} threads, {model_rounds} rounds")
+    print(f"MiniLM-L6, nine tags, threads: {every}, rounds: {model_rounds}")
     precisions = [torch.float32, torch.bfloat16] if reduced_precision(TrainingOptions()) else [torch.float32]
     for precision in precisions:
         compare_steps(model_rounds, precision)
