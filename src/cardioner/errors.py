@@ -80,5 +80,6 @@ def many(count: int, one: str, several: str = "") -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, or the name of its class where it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of a library's message, and the next where it ends with a colon; else the name of its class."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

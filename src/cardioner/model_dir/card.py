@@ -75,12 +75,7 @@ learned can give away parts of what it learned from: share it with those who may
 
 
 def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
-    """The card of a model.
-
-    Args:
-        config: Content of `config.json`.
-        manifest: Of the model; its files play no part.
-    """
+    """The card of a model, made of its `config.json` and of its manifest, whose files play no part."""
     training = manifest.training
     options = object_under(training, "options")
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
@@ -110,10 +105,7 @@ def head_of(config: Mapping[str, Any]) -> str:
 def front_matter(labels: Sequence[str], scores: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """What the hub reads of a card, between lines of dashes.
 
-    Args:
-        labels: The tags.
-        scores: Per part of the data, as manifests have them.
-        about: What was said of model and data: `language`, `license`, `data_name`; each may be missing.
+    Scores are per part of the data, as manifests have them; `about` may have `language`, `license` and `data_name`.
     """
     results = list(_results(scores, about.get("data_name")))
     data = ModelCardData(

@@ -47,11 +47,10 @@ _PURE = {"logging.getLogger", "torch.device", "torch.inference_mode", "torch.no_
 def adopt(model_class: type[Any]) -> None:
     """Check a user's model class and the file it stands in, and make it ready to be saved with that file.
 
-    Args:
-        model_class: A subclass of `TokenClassificationModel`; for our own two classes there is nothing to do.
+    For our own two classes there is nothing to do.
 
     Raises:
-        UsageError: If it is no such class, or its file cannot travel: naming the file, the line and what to do.
+        UsageError: If it is no `TokenClassificationModel`, or its file cannot travel: naming the line and what to do.
     """
     if not (isinstance(model_class, type) and issubclass(model_class, TokenClassificationModel)):
         raise UsageError(
@@ -89,11 +88,7 @@ def source_of(model_class: type) -> Path:
 
 
 def check_place(model_class: type, directory: Path) -> None:
-    """Refuse a directory in which saving would replace the user's own file by its copy.
-
-    Raises:
-        OutputError: Naming the file.
-    """
+    """Refuse, with an `OutputError`, a directory in which saving would replace the user's own file by its copy."""
     own = vars(model_class).get("own_code")
     path = Path(getattr(sys.modules.get(model_class.__module__), "__file__", None) or "")
     if own and path.is_file() and (directory / own.name).is_file() and (directory / own.name).samefile(path):
@@ -103,16 +98,7 @@ def check_place(model_class: type, directory: Path) -> None:
 
 
 def check_class(directory: Path, config: Mapping[str, Any], model_class: type | None = None) -> None:
-    """Refuse a directory that was saved by a class which tags in a way of its own, unless that class is given.
-
-    Args:
-        directory: The model directory.
-        config: Its `config.json`.
-        model_class: The class to load it with, if it is given.
-
-    Raises:
-        ModelError: Naming the two ways to load it.
-    """
+    """Refuse a directory that was saved by a class which tags in a way of its own, unless that class is given."""
     wanted = config.get("custom_model_type")
     given = () if model_class is None else model_class.__mro__
     if not tags_in_its_own_way(config) or wanted in {kind.__name__ for kind in given}:
@@ -154,11 +140,7 @@ def needed_code(directory: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def travelling_copy(path: Path, name: str) -> bytes:
-    """What a file holds in a saved directory.
-
-    Args:
-        path: The file.
-        name: The model class in it.
+    """What a file with a model class of this name holds in a saved directory.
 
     Raises:
         UsageError: If it cannot travel: naming the first line that stands in the way, and what to do.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +18,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from cardioner.data.quality.tokens import WINDOW, Tokens
-from cardioner.errors import CardioNERError, ModelError
+from cardioner.errors import ModelError, first_line
+from cardioner.model_dir.json_files import in_one_line
 from cardioner.model_dir.layout import ENCODER_LOADING_KEYS, IMPLEMENTATION
 from cardioner.multiclass.encoding import encode_notes
 
@@ -32,27 +31,17 @@ _OFFSET_POSITIONS = {
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 """Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
-
-
 _LEAST_VOCABULARY = 10
 _KINDS = (None, "float64", "float32", "float16", "bfloat16")
 _WITHOUT_CPU = frozenset({"mra"})
 """Families that give zeros, and no error, where their own CUDA kernel is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """A pretrained encoder, read and checked.
-
-    Attributes:
-        config: Its configuration, with nothing in it that names code or other places.
-        weights: Its parameters and buffers by name.
-        name: What it was asked for by.
-    """
+class Encoder(NamedTuple):
+    """A pretrained encoder: its configuration, in which nothing names code or other places, and its weights by name."""
 
     config: dict[str, Any]
     weights: dict[str, Tensor]
-    name: str
 
 
 def default_encoder() -> Path:
@@ -98,7 +87,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     config = _read_config(name, token=token)
     _check_is_encoder(config, name)
     content = _plain(config, name)
-    with _one_line(f"the encoder {name} cannot be loaded"):
+    with in_one_line(f"the encoder {name} cannot be loaded"):
         model, report = AutoModel.from_pretrained(
             str(name),
             config=config,
@@ -113,7 +102,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
             f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random"
         )
     _check_reads_tokens(model, name)
-    return Encoder(content, model.state_dict(), str(name))
+    return Encoder(content, model.state_dict())
 
 
 def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
@@ -122,16 +111,14 @@ def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
     Raises:
         ModelError: If there is none, or it cannot tell which characters a sub-token stands for.
     """
-    with _one_line(f"the tokenizer of {name} cannot be loaded"):
+    with in_one_line(f"the tokenizer of {name} cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(str(name), token=token, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {name} cannot tell which characters a sub-token stands for: "
             "a folder with a tokenizer.json (a fast tokenizer) is needed"
         )
-    if (
-        len(tokenizer) - len(tokenizer.all_special_ids) < _LEAST_VOCABULARY
-    ):  # what transformers makes of no files at all
+    if len(tokenizer) - len(tokenizer.all_special_ids) < _LEAST_VOCABULARY:  # made of no files at all
         raise ModelError(f"the tokenizer of {name} has no vocabulary: a folder with a tokenizer.json is needed")
     return tokenizer
 
@@ -147,7 +134,7 @@ def max_positions(config: Mapping[str, Any]) -> int | None:
 def _read_config(name: str | Path, *, token: str | None) -> PretrainedConfig:
     """The encoder's configuration, remote code refused."""
     hint = "(expected a folder with config.json, or a Hugging Face name; encoders that need remote code are refused)"
-    with _one_line(f"the encoder {name} cannot be read", hint):
+    with in_one_line(f"the encoder {name} cannot be read", hint):
         config = AutoConfig.from_pretrained(str(name), token=token, trust_remote_code=False)
     places = getattr(config, "auto_map", None)
     if isinstance(places, dict) and "AutoModel" in places and config.model_type not in _known_types():
@@ -179,12 +166,8 @@ def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
 
 
 def _plain(config: PretrainedConfig, name: str | Path) -> dict[str, Any]:
-    """A configuration that only describes, without the places that it came from.
-
-    Raises:
-        ModelError: If a model that is built from it is not all that it says.
-    """
-    with _one_line(f"the encoder {name} cannot be read"):
+    """A configuration that only describes, without the places it came from; refused if it loads in another way."""
+    with in_one_line(f"the encoder {name} cannot be read"):
         content: dict[str, Any] = config.to_dict()
     wrong = [key for key in ENCODER_LOADING_KEYS if content.get(key)]
     wrong += [key for key in ("dtype", "torch_dtype") if content.get(key) not in _KINDS]
@@ -205,7 +188,7 @@ def _check_reads_tokens(model: nn.Module, name: str | Path) -> None:
             states = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         found = f"{tuple(states.shape)}"
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        found = f"an error: {_first_line(error)}"
+        found = f"an error: {first_line(error)}"
     width = getattr(model.config, "hidden_size", None)
     if found != f"{(1, length, width)}":
         raise ModelError(
@@ -214,38 +197,8 @@ def _check_reads_tokens(model: nn.Module, name: str | Path) -> None:
         )
 
 
-@contextmanager
-def _one_line(what: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever a library makes of a damaged or hostile folder into one line.
-
-    Not only a few kinds of errors come: `tokenizers` raises `Exception` itself, strict configurations raise a class of
-    their own, and what fails inside of Rust is no `Exception` at all.
-
-    Raises:
-        ModelError: For every error.
-    """
-    try:
-        yield
-    except CardioNERError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise ModelError(f"{what}: {_first_line(error) or type(error).__name__} {hint}".rstrip()) from error
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a library's message; where that only announces the next one, both."""
-    lines = str(error).strip().splitlines()
-    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
-
-
 def sub_tokens(backbone: str | Path) -> Tokens:
-    """The sub-tokens of an encoder's tokenizer; the window leaves room for its special ones.
-
-    Raises:
-        ModelError: If the tokenizer cannot be read, or cannot tell which characters a sub-token stands for.
-    """
+    """The sub-tokens of an encoder's tokenizer, as `load_tokenizer` reads it; the window has room for special ones."""
     tokenizer = load_tokenizer(backbone)
     window = WINDOW - tokenizer.num_special_tokens_to_add()
     return Tokens(f"sub-tokens of {backbone}", lambda text: encode_notes(tokenizer, [text])[0].offsets, window)

@@ -33,12 +33,7 @@ _TEXTS = (
 def record_golden_outputs(model: Any, tokenizer: Any) -> GoldenOutputs | None:
     """Draw ids, and record what model and tokenizer make of them and of the texts.
 
-    Args:
-        model: A model of `modeling.py`; left as it was found.
-        tokenizer: Its tokenizer.
-
-    Returns:
-        What was recorded; `None` for a model whose emissions are no numbers.
+    `None` for a model whose emissions are no numbers; the model is left as it was found.
     """
     ids, mask = _draw(model)
     emissions = emit(model, ids, mask)
@@ -54,13 +49,7 @@ def record_golden_outputs(model: Any, tokenizer: Any) -> GoldenOutputs | None:
 
 
 def compare_golden_outputs(golden: GoldenOutputs | None, model: Any, tokenizer: Any) -> Iterator[str]:
-    """Say what comes out otherwise than it did when the model was saved.
-
-    Args:
-        golden: What came out then; `None` if nothing did that is a number.
-        model: The model that was loaded.
-        tokenizer: Its tokenizer.
-    """
+    """Say what comes out otherwise than it did when the model was saved."""
     if golden is None:
         yield "its emissions were no numbers already when it was saved"
         return
@@ -100,10 +89,7 @@ def _differences(golden: GoldenOutputs, model: Any, tokenizer: Any) -> Iterator[
 def emit(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     """Emissions in float32, `(rows, positions, tags)`, 0 where a position is not attended.
 
-    Args:
-        model: A model of `modeling.py`; left as it was found.
-        ids: `(rows, positions)`.
-        mask: The same shape.
+    `ids` and `mask` are `(rows, positions)`; the model is left as it was found.
     """
     training = model.training
     kinds = {parameter.dtype for parameter in model.parameters()}

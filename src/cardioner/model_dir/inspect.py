@@ -8,30 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import AutoConfig
 
 from cardioner import __version__
 from cardioner.model_dir.card import head_of
 from cardioner.model_dir.custom_code import needed_code
 from cardioner.model_dir.json_files import object_under, read_json
-from cardioner.model_dir.layout import CODE, PICKLED_WEIGHTS, TRAINING_ARGS
+from cardioner.model_dir.layout import CODE, TRAINING_ARGS
 from cardioner.model_dir.load import Report, enter
 from cardioner.model_dir.manifest import installed_versions
 from cardioner.model_dir.signing import signer
-from cardioner.model_dir.untrusted.pickled import load_pickle
+from cardioner.model_dir.untrusted.structure import load_weights
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a directory is.
-
-    Attributes:
-        facts: Names and values, in the order to show them.
-        files: Size in bytes by name.
-        warnings: What deserves a look: files that are not as the manifest says, a signature that does not hold,
-            transitions that are not finite or look untrained, code that differs.
-    """
+    """What a directory is: facts in the order to show them, the sizes of its files, and what deserves a look."""
 
     facts: dict[str, Any]
     files: dict[str, int]
@@ -47,12 +39,12 @@ def inspect(directory: str | Path) -> Inspection:
     report = Report(keep_changes=True)
     entered = enter(directory, report=report)
     path, config, manifest = entered.path, entered.config, entered.manifest
-    weights = _read_weights(path)
+    files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
+    weights = load_weights(path, frozenset(files))
     code = _code(path, config)
     warnings = [f"{issue.name}: {issue.problem} (see cardioner verify)" for issue in report.issues if issue.serious]
     if manifest is None:
         warnings = ["there is no manifest: nothing says whether this is what was saved"]
-    files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
     facts = _facts(path, config)
     facts |= {
         "parameters": sum(tensor.numel() for tensor in weights.values()),
@@ -83,15 +75,6 @@ def _facts(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             "installed": installed_versions(),
         },
     }
-
-
-def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
-    """All weights of a directory that was checked, by name."""
-    weights: dict[str, torch.Tensor] = {}
-    for path in directory.glob("model*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    return weights or load_pickle(directory / PICKLED_WEIGHTS)
 
 
 def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Iterator[str]:

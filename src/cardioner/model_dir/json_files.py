@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cardioner.errors import ModelError
+from cardioner.errors import CardioNERError, ModelError, first_line
 
 SMALL = 16 << 20
 """Most bytes of a JSON file that describes something."""
@@ -17,16 +19,30 @@ _MOST_PARTS = 500_000
 _MOST_PARTS_OF_LARGE = 4_000_000
 _DEEPEST = 64
 _LONGEST_PATH = 4096
+_LONGEST_REASON = 300
 _COPY = "copy the whole directory again from whoever made it"
 
 
 def refuse(place: Path, problem: str, advice: str = _COPY) -> NoReturn:
-    """Say what is wrong with a file, in one line.
-
-    Raises:
-        ModelError: Always.
-    """
+    """Raise a `ModelError` that says in one line what is wrong with a file, and what to do."""
     raise ModelError(f"{shown(place, _LONGEST_PATH)}: {problem}: {advice}")
+
+
+@contextmanager
+def in_one_line(what: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a library raises of damaged or hostile files into a `ModelError` of one line.
+
+    Not only a few kinds of errors come: `tokenizers` raises `Exception` itself, strict configurations raise a class of
+    their own, and what fails inside of Rust is no `Exception` at all.
+    """
+    try:
+        yield
+    except CardioNERError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{what}: {shown(first_line(error), _LONGEST_REASON)} {hint}".rstrip()) from error
 
 
 def shown(value: Any, most: int = 80) -> str:
@@ -39,11 +55,7 @@ def shown(value: Any, most: int = 80) -> str:
 
 
 def read_object(path: Path, *, most: int = SMALL) -> dict[str, Any]:
-    """A JSON object, read only if it is small enough, and no deeper than a description is.
-
-    Args:
-        path: The file.
-        most: Most bytes of it.
+    """A JSON object of at most so many bytes, and no deeper than a description is.
 
     Raises:
         ModelError: If it is missing, too large, cut, no UTF-8, no JSON object, or has a key twice.
@@ -69,11 +81,7 @@ def parse_object(path: Path, data: bytes, *, parts: int = _MOST_PARTS) -> dict[s
 
 
 def check_bounded(path: Path) -> None:
-    """Refuse JSON that costs too much to read, whatever else is wrong with it.
-
-    Raises:
-        ModelError: If it is too large, has too many parts, or is nested without end.
-    """
+    """Refuse JSON that is too large, has too many parts, or is nested without end, whatever else is wrong with it."""
     data = _bounded(path, SMALL)
     _check_parts(path, data, _MOST_PARTS)
     try:

@@ -87,12 +87,7 @@ SECRETS = {"hf_token", "token", "_name_or_path", "name_or_path"}
 
 
 def foreign_files(directory: Path, own: Collection[str]) -> list[str]:
-    """Files beside those of a model that would be loaded with it, sorted.
-
-    Args:
-        directory: The model directory, or what is to become one; there may be nothing yet.
-        own: The names of the model's files.
-    """
+    """Files beside a model's own that would be loaded with it, sorted; there may be no directory yet."""
     entries = directory.iterdir() if directory.is_dir() else ()
     names = (path.name for path in entries if path.name not in own and not path.is_dir())
     visible = (name for name in names if not name.startswith(".") and not matches(name, CHECKPOINT_FILES))

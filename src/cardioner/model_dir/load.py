@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cardioner.errors import ModelError, UsageError, listed
+from cardioner.errors import ModelError, UsageError, first_line, listed
 from cardioner.model_dir.custom_code import check_class
 from cardioner.model_dir.golden_outputs import compare_golden_outputs
 from cardioner.model_dir.json_files import read_object
 from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 from cardioner.model_dir.manifest import Issue, Manifest, compare_files, read_manifest
 from cardioner.model_dir.signing import MissingLibraryError, check_signature
-from cardioner.model_dir.untrusted.structure import Weights, check_structure, look, read_weights
+from cardioner.model_dir.untrusted.files import look
+from cardioner.model_dir.untrusted.structure import Weights, check_structure, read_weights
 from cardioner.multiclass.modeling import (
     CardioNERConfig,
     TokenClassificationModel,
@@ -175,13 +176,7 @@ def enter(
 def load_unchecked(
     path: Path, config: Mapping[str, Any], device: str, model_class: type[TokenClassificationModel] | None = None
 ) -> Loaded:
-    """Load a directory that was checked.
-
-    Args:
-        path: The directory.
-        config: Its checked `config.json`.
-        device: `auto` takes the GPU where there is one; or a device as torch names it.
-        model_class: The class, in place of ours.
+    """Load a directory that was checked, with its checked `config.json`, and with a class in place of ours if given.
 
     Raises:
         ModelError: If its parts do not fit together all the same.
@@ -190,18 +185,13 @@ def load_unchecked(
         settings = CardioNERConfig.from_dict(dict(config))
         return Loaded(*load_custom_cardioner_multiclass_model(path, device, model_class=model_class, config=settings))
     except Exception as error:
-        problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"{path} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
+            f"{path} cannot be loaded: {first_line(error)} (copy the whole directory again, or save the model again)"
         ) from error
 
 
 def existing(directory: str | Path) -> Path:
-    """The path of a directory.
-
-    Raises:
-        ModelError: If there is none.
-    """
+    """The path of a directory, or a `ModelError` if there is none."""
     path = Path(directory)
     if not path.is_dir():
         raise ModelError(f"{path}: expected a model directory, found {'a file' if path.exists() else 'nothing'}")
@@ -276,11 +266,7 @@ def _check_golden_outputs(entered: ModelDir, report: Report) -> None:
 
 
 def _check_device(device: str) -> None:
-    """Refuse a device that torch does not have.
-
-    Raises:
-        UsageError: Naming it.
-    """
+    """Refuse a device that torch does not have."""
     try:
         if torch.device(device).type not in {"cpu", "cuda"}:
             raise RuntimeError(device)

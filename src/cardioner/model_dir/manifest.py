@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardioner import __version__
 from cardioner.errors import ModelError
+from cardioner.model_dir.json_files import SMALL
 from cardioner.model_dir.layout import (
     CARD,
     CHECKPOINT_FILES,
@@ -32,8 +33,6 @@ from cardioner.model_dir.layout import (
 
 FORMAT: Literal[1] = 1
 
-_LARGEST = 16 << 20
-"""Most bytes of a manifest that are read."""
 _CHUNK = 1 << 20
 _LISTS = re.compile(r"\[\n\s*([-+.\deE,\s]+?)\s*\]")
 """Lists of numbers, which `json.dumps` puts on a line each; texts in JSON hold no raw line break."""
@@ -47,12 +46,7 @@ class _Part(BaseModel):
 
 
 class FileEntry(_Part):
-    """A file.
-
-    Attributes:
-        sha256: Of its content.
-        size: In bytes.
-    """
+    """A file: the SHA-256 of its content, and its size in bytes."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=0)
@@ -148,7 +142,9 @@ def read_manifest(directory: str | Path) -> Manifest | None:
     path = Path(directory) / MANIFEST
     if not path.exists():
         return None
-    data = _read(path)
+    if not path.is_file() or path.stat().st_size > SMALL:
+        raise ModelError(f"{path}: expected a file of at most {SMALL >> 20} MB: {_BROKEN}")
+    data = path.read_bytes()
     try:
         content = json.loads(data)
         given = content.pop("digest", None) if isinstance(content, dict) else None
@@ -224,7 +220,8 @@ def installed_versions() -> dict[str, str]:
 
 def list_files(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     """The entries of files, sorted by name."""
-    return {name: FileEntry(sha256=sha256_of(directory / name), size=_size(directory / name)) for name in sorted(names)}
+    paths = {name: directory / name for name in sorted(names)}
+    return {name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size) for name, path in paths.items()}
 
 
 def sha256_of(path: Path) -> str:
@@ -237,11 +234,7 @@ def sha256_of(path: Path) -> str:
 
 
 def canonical(content: Any) -> bytes:
-    """The one form of a JSON value that digests are taken of.
-
-    Raises:
-        ValueError: If it holds a number that JSON has no name for.
-    """
+    """The one form of a JSON value that digests are taken of; a `ValueError` for numbers that JSON has no name for."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "surrogatepass")
 
@@ -254,18 +247,3 @@ def _laid_out(content: Mapping[str, Any]) -> bytes:
     """JSON for people: indented, lists of numbers on one line."""
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return (_LISTS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n").encode()
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of a manifest.
-
-    Raises:
-        ModelError: If it is no file, or of a size that none has.
-    """
-    if not path.is_file() or _size(path) > _LARGEST:
-        raise ModelError(f"{path}: expected a file of at most {_LARGEST >> 20} MB: {_BROKEN}")
-    return path.read_bytes()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -42,12 +42,7 @@ _KEPT_APART = SECRETS | {"documents", "scores", "calibration", "versions", "labe
 
 
 def check_output(directory: str | Path, *, overwrite: bool, model_class: type = TokenClassificationModel) -> None:
-    """Refuse a place that cannot become a model directory.
-
-    Args:
-        directory: The place.
-        overwrite: Whether a model there may be replaced.
-        model_class: The class of the model that is to be written there.
+    """Refuse a place that cannot become a model directory for a model of this class.
 
     Raises:
         OutputError: If it is a file, holds a model or files named like a model's and `overwrite` is off, holds
@@ -141,28 +136,20 @@ def _fill(
 
 
 def _manifest(model: TokenClassificationModel, tokenizer: Any, record: Mapping[str, Any]) -> Manifest:
-    """The manifest of a model, without files yet.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        record: As in `training_args.json`; may be empty.
-    """
+    """The manifest of a model, without files yet; the record is that of `training_args.json` and may be empty."""
     return Manifest(
         versions=installed_versions(),
         labels=model.config.tags,
         training={key: value for key, value in record.items() if key not in _KEPT_APART},
         documents=record.get("documents", {}),
-        scores={part: _strict(found) for part, found in record.get("scores", {}).items()},
+        scores={
+            part: {name: found[name] for name in ("documents", "strict", "intervals") if name in found}
+            for part, found in record.get("scores", {}).items()
+        },
         calibration=record.get("calibration"),
         golden_outputs=record_golden_outputs(model, tokenizer),
         files={},
     )
-
-
-def _strict(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The headline among scores."""
-    return {name: scores[name] for name in ("documents", "strict", "intervals") if name in scores}
 
 
 def _clean_tokenizer_config(path: Path) -> None:
@@ -177,9 +164,7 @@ def _clean_tokenizer_config(path: Path) -> None:
 def _publish(staging: Path, directory: Path) -> None:
     """Replace the model that stands in a directory by the files of a finished staging folder."""
     grant_default_permissions(staging)
-    stale = _replaced_files(directory)
-    (directory / CONFIG).unlink(missing_ok=True)
-    for name in stale:
+    for name in [CONFIG, *_replaced_files(directory)]:
         (directory / name).unlink(missing_ok=True)
     publish(staging, directory, sorted(path.name for path in staging.iterdir()), key=CONFIG)
 
@@ -203,11 +188,7 @@ def _replaced_files(directory: Path) -> set[str]:
 
 
 def _check_nothing_foreign(directory: Path) -> None:
-    """Refuse a place for a model with files that would be taken for a part of it.
-
-    Raises:
-        OutputError: Naming them.
-    """
+    """Refuse a place for a model with files that would be taken for a part of it."""
     own = {CARD, CONFIG, *CODE, *TOKENIZER_FILES, *_replaced_files(directory)}
     if foreign := foreign_files(directory, own):
         raise OutputError(

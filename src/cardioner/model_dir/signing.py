@@ -31,10 +31,6 @@ class MissingLibraryError(UsageError):
 def make_signing_key(path: str | Path, password: str | None = None) -> Path:
     """Make a key pair: the private key in `path`, for its owner's eyes alone, the public one beside it.
 
-    Args:
-        path: Where the private key goes; nothing is replaced.
-        password: Encrypts the private key.
-
     Returns:
         The file of the public key: `path` with `.pub` behind it.
 
@@ -60,12 +56,7 @@ def make_signing_key(path: str | Path, password: str | None = None) -> Path:
 
 
 def write_signature(directory: str | Path, key: str | Path, password: str | None = None) -> str:
-    """Sign the manifest of a directory; what it lists should have been checked before.
-
-    Args:
-        directory: The model directory.
-        key: The file of the private key.
-        password: Of the private key, if it is encrypted.
+    """Sign the manifest of a directory with a private key; what it lists should have been checked before.
 
     Returns:
         The fingerprint of the public key.
@@ -86,15 +77,9 @@ def write_signature(directory: str | Path, key: str | Path, password: str | None
 
 
 def check_signature(directory: str | Path, key: str | Path | None = None) -> str:
-    """Check that a directory's manifest was signed with the private half of a key.
+    """Check that a directory's manifest was signed with the private half of a key, and give the key's fingerprint.
 
-    Args:
-        directory: The model directory.
-        key: The file of the public key; by default the one that the signature brings along, which shows that it is
-            whole, and not whose it is.
-
-    Returns:
-        The fingerprint of the key.
+    Without a file of a public key it is the one that the signature brings along: it is whole, but whose it is, is open.
 
     Raises:
         ModelError: If there is no signature, or it is another key's, or of another manifest.
@@ -116,11 +101,7 @@ def check_signature(directory: str | Path, key: str | Path | None = None) -> str
 
 
 def needs_password(key: str | Path) -> bool:
-    """Whether a private key is encrypted.
-
-    Raises:
-        UsageError: If the file cannot be read.
-    """
+    """Whether a private key is encrypted; a `UsageError` if its file cannot be read."""
     return b"BEGIN ENCRYPTED" in _read_key(Path(key))
 
 
@@ -148,11 +129,7 @@ def _verifies(public: bytes, signature: bytes, content: bytes) -> bool:
 
 
 def _read_signature(path: Path) -> tuple[bytes, bytes]:
-    """The public key and the signature in a file.
-
-    Raises:
-        ModelError: If it holds something else.
-    """
+    """The public key and the signature in a file, or a `ModelError` if it holds something else."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             raise ValueError
@@ -183,11 +160,7 @@ def _read_private(path: Path, password: str | None) -> Ed25519PrivateKey:
 
 
 def _read_public(path: Path) -> bytes:
-    """The public key in a file, as it is in a signature.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """The public key in a file, as it is in a signature."""
     ed25519, serialization = _library()
     data = _read_key(path)
     try:
@@ -231,11 +204,7 @@ def _write_new(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def _library() -> tuple[Any, Any]:
-    """The parts of `cryptography` that are used.
-
-    Raises:
-        MissingLibraryError: If it is not installed.
-    """
+    """The parts of `cryptography` that are used, or a `MissingLibraryError` if it is not installed."""
     try:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415

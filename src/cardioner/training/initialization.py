@@ -78,9 +78,10 @@ def read_source(
         return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
     if not chosen.exists() and str(name).startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
-    encoder = load_encoder(chosen if chosen.exists() else str(name), token=token)
+    source = str(chosen if chosen.exists() else name)
+    encoder = load_encoder(source, token=token)
     weights = {f"backbone.{key}": value for key, value in encoder.weights.items()}
-    return Source(encoder.config, weights, None, encoder.name)
+    return Source(encoder.config, weights, None, source)
 
 
 def with_attention_dropout(source: Source, share: float) -> Source:

@@ -258,7 +258,7 @@ def test_an_encoder_that_is_not_at_hand_is_named_with_what_to_fetch(make_old: Ma
     assert not (tmp_path / "new" / "config.json").exists()
 
 
-@pytest.mark.parametrize("by", ["option", "name", "cache"])
+@pytest.mark.parametrize("by", ["option", "cache"])
 def test_the_encoder_and_the_tokenizer_may_come_from_a_folder(
     by: str,
     make_old: MakeOld,
@@ -276,11 +276,20 @@ def test_the_encoder_and_the_tokenizer_may_come_from_a_folder(
         shutil.copytree(folder, home / "snapshots" / ("0" * 40))
         (home / "refs").mkdir()
         (home / "refs" / "main").write_text("0" * 40, encoding="utf-8")
-    old.edit_config(*SIZES, backbone_model_name=str(folder) if by == "name" else "some-lab/some-encoder")
+    old.edit_config(*SIZES, backbone_model_name="some-lab/some-encoder")
     for path in old.place.glob("tokenizer*"):
         path.unlink()
     upgrade(old.place, tmp_path / "new", backbone=folder if by == "option" else None)
     same_logits(old, tmp_path / "new", batch)
+
+
+def test_a_folder_that_a_model_names_is_not_read(
+    make_old: MakeOld, encoder_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    old = make_old()
+    old.edit_config(*SIZES, backbone_model_name=str(encoder_dir("roberta")))
+    with pytest.raises(ModelError, match=r"Give --backbone with a folder"):
+        upgrade(old.place, tmp_path / "new")
 
 
 def test_without_a_tokenizer_anywhere_the_error_says_where_to_put_one(make_old: MakeOld, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError, UsageError, first_line, listed
+from cardioner.errors import ModelError, UsageError, listed
 from cardioner.interop.legacy.directory import (
-    BUILDING,
     LegacyModel,
     encoder_of,
     labels_of,
@@ -25,6 +24,7 @@ from cardioner.interop.legacy.directory import (
 )
 from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.inspect import inspect
+from cardioner.model_dir.json_files import in_one_line
 from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
@@ -39,12 +39,7 @@ _LINEAR = re.compile(r"classifier\.(\d+)\.weight")
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What a directory of the original CardioNER holds.
-
-    Attributes:
-        facts: Names and values, in the order to show them.
-        warnings: What the model's users should know.
-    """
+    """What a directory of the original CardioNER holds, in the order to show it, and what its users should know."""
 
     facts: dict[str, str]
     warnings: tuple[str, ...]
@@ -175,17 +170,13 @@ def _build(source: LegacyModel, weights: dict[str, Tensor], config: CardioNERCon
     with_crf = source.config.get("use_crf") is True or any(str(name).endswith("CRF") for name in named)
     with_crf = with_crf or any(name.startswith("crf.") for name in weights)
     kind = TokenClassificationModelCRF if with_crf else TokenClassificationModel
-    try:
+    with in_one_line(f"{source.place}: no model can be built from its configuration"):
         with torch.device("meta"):
             sketch = kind(config)
         _check_weights(source, weights, sketch.state_dict())
         if sum(buffer.numel() for buffer in sketch.buffers()) > _MOST_NUMBERED:
             raise ModelError(f"{source.place}: its configuration asks for more positions than fit into memory")
         model: TokenClassificationModel = kind(config).float()
-    except BUILDING as error:
-        raise ModelError(
-            f"{source.place}: no model can be built from its configuration: {first_line(error)}"
-        ) from error
     unread = {name: torch.zeros_like(value) for name, value in model.state_dict().items() if name not in weights}
     model.load_state_dict({name: value.float() for name, value in weights.items()} | unread)
     model.eval()

@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-from transformers.utils import cached_file
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError, UsageError, first_line
+from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir.encoder import load_tokenizer
-from cardioner.model_dir.json_files import object_under, read_json, read_object
-from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, TOKENIZER_CONFIG, TOKENIZER_FILES, WEIGHTS, is_foreign
-from cardioner.model_dir.untrusted.pickled import load_pickle
-from cardioner.model_dir.untrusted.structure import check_safe, look, read_weights
+from cardioner.model_dir.json_files import in_one_line, object_under, read_json, read_object
+from cardioner.model_dir.layout import (
+    CONFIG,
+    INDEX,
+    PICKLED_WEIGHTS,
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    is_foreign,
+)
+from cardioner.model_dir.untrusted.files import look
+from cardioner.model_dir.untrusted.structure import check_safe, load_weights, read_weights
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -32,8 +37,6 @@ _OTHER_KEYS = ("custom_model_type", "backbone_model_name", "id2label", "label2id
 _LOADING_KEYS = ("dtype", "torch_dtype", "requires_trust_remote_code")
 _DROPPED = frozenset((*_HEAD_KEYS, *_OTHER_KEYS, *_LOADING_KEYS))
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-BUILDING = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError, StrictDataclassError)
-"""What libraries raise for a configuration that no model can be built from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
     if not (place / CONFIG).is_file():
         raise ModelError(f"{place}: expected a model directory of the original CardioNER, found no {CONFIG} in it")
     files = look(place)
-    config = read_object(place / CONFIG)
-    check_safe(place, files, config, read_weights(place, files))
+    config, described = read_object(place / CONFIG), read_weights(place, files)
+    check_safe(place, files, config, described)
     kind = config.get("model_type")
     if kind == CardioNERConfig.model_type:
         raise ModelError(f"{place} is already in the current form: use it as it is")
@@ -83,10 +86,11 @@ def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
         )
     if backbone is not None and not (backbone / CONFIG).is_file():
         raise UsageError(f"--backbone {backbone}: expected the encoder's folder, found no {CONFIG} in it")
-    weights, file = _read_weights(place)
-    if not all(name.isprintable() for name in weights):
-        raise ModelError(f"{place / file}: expected names of weights, found control characters in them")
-    return LegacyModel(place, config, weights, file, backbone or _local_backbone(config.get("backbone_model_name")))
+    if described is None:
+        raise ModelError(f"{place} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS}: copy it again")
+    file = next(name for name in (INDEX, WEIGHTS, PICKLED_WEIGHTS) if name in files)
+    backbone = backbone or _cached_backbone(config.get("backbone_model_name"))
+    return LegacyModel(place, config, load_weights(place, files), file, backbone)
 
 
 def list_under(content: Mapping[str, Any], key: str) -> list[Any]:
@@ -95,32 +99,12 @@ def list_under(content: Mapping[str, Any], key: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _local_backbone(name: Any) -> Path | None:
-    """An encoder's folder, if it is on this machine: at that path, or in the cache of Hugging Face."""
-    if not isinstance(name, str) or not name or "\0" in name:
+def _cached_backbone(name: Any) -> Path | None:
+    """An encoder's folder in the cache of Hugging Face; a path that the model names is none of its business."""
+    if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
         return None
-    if (Path(name) / CONFIG).is_file():
-        return Path(name)
-    if not _HUB_NAME.fullmatch(name):
-        return None
-    try:
-        found = cached_file(name, CONFIG, local_files_only=True)
-    except (OSError, ValueError):
-        return None
-    return Path(found).parent if found else None
-
-
-def _read_weights(place: Path) -> tuple[dict[str, Tensor], str]:
-    """The weights and the file that they are from, safetensors before pickles; `check_safe` has looked at both."""
-    file = next((name for name in (WEIGHTS, PICKLED_WEIGHTS) if (place / name).is_file()), None)
-    if file is None:
-        raise ModelError(f"{place} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS} in one piece: copy it again")
-    try:
-        if file == WEIGHTS:
-            return load_file(place / file), file
-        return load_pickle(place / file), file
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{place / file} is cut or damaged: copy it again") from error
+    found = try_to_load_from_cache(name, CONFIG)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def lacking_in(config: Mapping[str, Any]) -> list[str]:
@@ -142,14 +126,10 @@ def encoder_of(model: LegacyModel) -> dict[str, Any]:
         if lacking := lacking_in(source):
             raise ModelError(f"{place / CONFIG}: expected an encoder's configuration, found none: {', '.join(lacking)}")
     kept = {key: value for key, value in source.items() if not (key in _DROPPED or is_foreign(key))}
-    try:
+    with in_one_line(f"{place / CONFIG}: no encoder can be built from this configuration"):
         found = AutoConfig.for_model(**kept)
         layers = found.num_hidden_layers
         whole: dict[str, Any] = found.to_dict()
-    except BUILDING as error:
-        raise ModelError(
-            f"{place / CONFIG}: no encoder can be built from this configuration: {first_line(error)}"
-        ) from error
     if not 0 < layers <= len(model.weights):
         raise ModelError(
             f"{place / CONFIG}: {layers} layers do not fit the {len(model.weights)} weights of {model.file}"
@@ -198,10 +178,7 @@ def tokenizer_of(model: LegacyModel, encoder: Mapping[str, Any]) -> Any:
             f"the tokenizer in {places[0]} names code of its own (auto_map), which is never run: give it one of "
             "transformers' own, whose tokenizer_config.json has no auto_map"
         )
-    try:
-        tokenizer = load_tokenizer(places[0])
-    except BUILDING as error:
-        raise ModelError(f"the tokenizer in {places[0]} cannot be loaded: {first_line(error)}") from error
+    tokenizer = load_tokenizer(places[0])
     known = AutoConfig.for_model(**encoder).vocab_size
     if len(tokenizer) > known:
         raise ModelError(

@@ -135,10 +135,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
 def check_numbers(path: Path, config: Mapping[str, Any], *, loops_alone: bool = False) -> None:
     """Refuse numbers so large that a loop or a table of that length would hang or fill the memory.
 
-    Args:
-        path: The `config.json`.
-        config: Its content.
-        loops_alone: Whether only what is counted in loops matters: sizes of tensors are checked elsewhere.
+    With `loops_alone` only what is counted in loops matters: sizes of tensors are checked elsewhere.
     """
     for key, value, _ in _walk(config):
         if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What lies in a directory, found out without opening anything."""
+"""What lies in a directory, and whether it can be opened without harm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from cardioner.model_dir.json_files import refuse, shown
+from cardioner.model_dir.json_files import check_bounded, refuse, shown
+from cardioner.model_dir.layout import MANIFEST, READ_BY_US, TRAINING_ARGS
 
 _MOST_ENTRIES = 10_000
 _KINDS = {
@@ -20,13 +21,11 @@ _KINDS = {
 }
 
 
-def check_entries(directory: Path) -> frozenset[str]:
-    """Refuse links that lead out of a directory, and what is neither a file nor a folder; nothing is opened.
+def look(directory: Path) -> frozenset[str]:
+    """The names of a directory's files, refused if they cannot even be opened without harm.
 
-    A pipe would wait for ever for a writer, and a link may name any file of the reader's.
-
-    Returns:
-        The names of the files.
+    Links may not lead out, nor may there be anything but files and folders: a pipe would wait for ever for a writer,
+    and a link may name any file of the reader's. Nothing is opened before all of this is known.
     """
     home, names = os.path.realpath(directory), []
     for place in (directory, directory / "additional_chat_templates"):
@@ -34,13 +33,13 @@ def check_entries(directory: Path) -> frozenset[str]:
             path = place / entry.name
             if count > _MOST_ENTRIES:
                 refuse(place, f"expected a model's files, found more than {_MOST_ENTRIES:,} entries")
-            if entry.is_symlink():
-                _check_link(path, home)
-            kind = _kind_of(path)
-            if kind not in {"file", "folder", "link"}:
-                refuse(path, f"expected a file, found {kind}", "delete it, and mistrust where it came from")
+            kind = _checked_kind(path, home)
             if place == directory and kind == "file":
                 names.append(entry.name)
+    if folders := [name for name in READ_BY_US if name not in names and (directory / name).is_dir()]:
+        refuse(directory / folders[0], "expected a file, found a folder")
+    for name in sorted({MANIFEST, TRAINING_ARGS}.intersection(names)):  # what else is wrong with them, others say
+        check_bounded(directory / name)
     return frozenset(names)
 
 
@@ -51,20 +50,19 @@ def _entries(place: Path) -> Iterable[os.DirEntry[str]]:
             yield from entries
 
 
-def _check_link(path: Path, home: str) -> None:
-    """Refuse a link whose end lies outside."""
+def _checked_kind(path: Path, home: str) -> str:
+    """What an entry is, links followed; refused if it lies outside, or is neither a file nor a folder."""
     target = os.path.realpath(path)
-    if os.path.commonpath([home, target]) != home:
+    if path.is_symlink() and os.path.commonpath([home, target]) != home:
         refuse(
             path,
             f"expected a file, found a link out of the directory, to {shown(target, 200)}",
             "if you trust what it leads to, copy the directory with `cp -rL DIR COPY` and use the copy",
         )
-
-
-def _kind_of(path: Path) -> str:
-    """What an entry is, links followed."""
     try:
-        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode), "something else")
     except (OSError, RuntimeError):
         return "link"  # to nothing, or to itself: as good as missing
+    if kind not in {"file", "folder"}:
+        refuse(path, f"expected a file, found {kind}", "delete it, and mistrust where it came from")
+    return kind

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import struct
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -19,17 +18,12 @@ import torch
 from torch import Tensor
 
 from cardioner.errors import ModelError
-from cardioner.model_dir.json_files import refuse
+from cardioner.model_dir.json_files import in_one_line, refuse
 from cardioner.model_dir.untrusted.weights import Stored, check_names
 
 _MOST_OPERATIONS_BYTES = 8 << 20
 _MOST_MEMBERS = 50_000
 _MOST_AT_ONCE = 64 << 20
-_FAILURES = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError),
-    *(pickle.UnpicklingError, struct.error),
-)
-"""What the unpickler and the stand-ins raise of a pickle that no `torch.save` of weights wrote."""
 
 
 class _Kind(NamedTuple):
@@ -76,14 +70,12 @@ def read_pickle(path: Path) -> dict[str, Stored]:
             if home is None or home.count("/") != 1 or members[f"{home}data.pkl"] > _MOST_OPERATIONS_BYTES:
                 _damaged(path, size)
             operations = archive.read(f"{home}data.pkl")
-    except (BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, OverflowError):
+    except (BadZipFile, OSError, ValueError, RuntimeError, EOFError, OverflowError):
         _damaged(path, size)
-    try:
+    with in_one_line(f"{path} holds more than weights and is not read", "(do not trust where it came from)"):
         found = _Reader(operations, members, f"{home}data/").load()
         if type(found) is not _Weights or not all(isinstance(value, Stored) for value in found.values()):
             raise _MoreThanWeights
-    except _FAILURES:
-        raise ModelError(f"{path} holds more than weights and is not read: do not trust where it came from") from None
     check_names(path, found)
     return dict(found)
 
@@ -91,10 +83,8 @@ def read_pickle(path: Path) -> dict[str, Stored]:
 def load_pickle(path: Path) -> dict[str, Tensor]:
     """The weights of a `pytorch_model.bin` that nobody has looked at yet, on the CPU."""
     read_pickle(path)
-    try:
+    with in_one_line(f"{path} is cut or damaged", "(copy it again)"):
         return dict(torch.load(path, weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError, *_FAILURES) as error:
-        raise ModelError(f"{path} is cut or damaged: copy it again") from error
 
 
 def _damaged(path: Path, size: int) -> NoReturn:

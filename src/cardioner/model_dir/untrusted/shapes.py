@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel
 
 from cardioner._io import silenced
 from cardioner.errors import ModelError
-from cardioner.model_dir.json_files import shown
+from cardioner.model_dir.json_files import in_one_line, shown
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.untrusted.weights import Stored
 from cardioner.multiclass.modeling import CardioNERConfig
@@ -32,33 +31,16 @@ _MAKING = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn"
 _MOST_SECONDS = 5.0
 """Of the processor's time; the largest encoders known take a tenth of it."""
 _MOST_LACKING = 1 << 24
-_FAILURES = (
-    *(ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, NameError, OSError, RuntimeError),
-    *(StrictDataclassError, TypeError, ValueError, AssertionError),
-)
-"""What transformers raises of a configuration that makes no encoder."""
-
-
-class _TooMuch(Exception):  # noqa: N818 - it says what was asked for
-    """The configuration asks for more than the weights hold."""
+_COPY = "copy the whole directory again, or save the model again"
 
 
 def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[str, Stored]) -> int | None:
-    """Refuse an encoder that the weights do not fill.
-
-    Returns:
-        How many sub-tokens it has vectors for; `None` if it does not tell.
-    """
-    try:
-        with silenced("transformers"), torch.device("meta"), _Counted(weights):
+    """Refuse an encoder that the weights do not fill; gives how many sub-tokens it has vectors for, if it tells."""
+    with in_one_line(f"{directory} cannot be loaded: the encoder's configuration makes no encoder", f"({_COPY})"):
+        with silenced("transformers"), torch.device("meta"), _Counted(directory, weights):
             model: Any = _without_numbers(encoder)
         shapes = {f"backbone.{name}": value for name, value in model.state_dict().items()}
         rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
-    except _TooMuch as error:
-        _fail(directory, str(error))
-    except _FAILURES as error:
-        problem = shown(str(error).strip().partition("\n")[0], 200)
-        _fail(directory, f"the encoder's configuration makes no encoder ({problem})")
     _check_sizes(directory, model, shapes, weights)
     for name, value in shapes.items():
         if name in weights and weights[name].shape != tuple(value.shape):
@@ -113,9 +95,7 @@ def _head(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _fail(directory: Path, problem: str) -> NoReturn:
-    raise ModelError(
-        f"{directory} cannot be loaded: {problem} (copy the whole directory again, or save the model again)"
-    )
+    raise ModelError(f"{directory} cannot be loaded: {problem} ({_COPY})")
 
 
 def _without_numbers(encoder: Mapping[str, Any]) -> nn.Module:
@@ -135,8 +115,9 @@ class _Counted(TorchFunctionMode):
     Global hooks on modules would do the same and break other threads: the list of them may not change while it is read.
     """
 
-    def __init__(self, weights: Mapping[str, Stored]) -> None:
+    def __init__(self, directory: Path, weights: Mapping[str, Stored]) -> None:
         super().__init__()
+        self._directory = directory
         numbers = sum(stored.numbers for stored in weights.values())
         self._begun = time.thread_time()
         # more than there are: a part may be built and replaced by another one
@@ -148,10 +129,10 @@ class _Counted(TorchFunctionMode):
         """Do what was called, and count it."""
         made = function(*arguments, **(options or {}))
         if time.thread_time() - self._begun > _MOST_SECONDS:
-            raise _TooMuch(f"{CONFIG} asks for an encoder that takes too long to build")
+            _fail(self._directory, f"{CONFIG} asks for an encoder that takes too long to build")
         if getattr(function, "__name__", "") in _MAKING and isinstance(made, torch.Tensor):
             for what, count in (("weights", 1), ("numbers", made.numel())):
                 self._left[what] -= count
                 if self._left[what] < 0:
-                    raise _TooMuch(f"{CONFIG} asks for an encoder of more {what} than the weights hold")
+                    _fail(self._directory, f"{CONFIG} asks for an encoder of more {what} than the weights hold")
         return made

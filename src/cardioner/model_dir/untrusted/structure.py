@@ -42,23 +42,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from cardioner.errors import ModelError
 from cardioner.model_dir.custom_code import needed_code, own_file, tags_in_its_own_way
-from cardioner.model_dir.json_files import check_bounded, read_object, refuse, shown
+from cardioner.model_dir.json_files import in_one_line, read_object, refuse, shown
 from cardioner.model_dir.layout import (
     ADAPTERS,
     CONFIG,
     INDEX,
-    MANIFEST,
     PICKLED_WEIGHTS,
-    READ_BY_US,
     TOKENIZER_FILES,
-    TRAINING_ARGS,
     WEIGHTS,
 )
 from cardioner.model_dir.untrusted.config import check_config, check_numbers
-from cardioner.model_dir.untrusted.files import check_entries
-from cardioner.model_dir.untrusted.pickled import read_pickle
+from cardioner.model_dir.untrusted.pickled import load_pickle, read_pickle
 from cardioner.model_dir.untrusted.shapes import check_encoder, check_head
 from cardioner.model_dir.untrusted.tokenizer import check_class, check_tokenizer
 from cardioner.model_dir.untrusted.weights import Stored, check_names, read_header
@@ -71,38 +70,8 @@ _MOST_SHARDS = 1000
 Weights = Mapping[str, Stored]
 
 
-def look(directory: Path) -> frozenset[str]:
-    """Refuse a directory whose files cannot even be opened without harm.
-
-    Args:
-        directory: The directory.
-
-    Returns:
-        The names of its files.
-
-    Raises:
-        ModelError: Naming the file, what was expected, what was found, and what to do.
-    """
-    files = check_entries(directory)
-    if folders := [name for name in READ_BY_US if name not in files and (directory / name).is_dir()]:
-        refuse(directory / folders[0], "expected a file, found a folder")
-    for name in sorted(files & {MANIFEST, TRAINING_ARGS}):  # what else is wrong with them, others say
-        check_bounded(directory / name)
-    return files
-
-
 def check_structure(directory: Path, files: frozenset[str], config: Mapping[str, Any], weights: Weights | None) -> None:
-    """Refuse a model directory that is incomplete, is none of ours, or would do more to its reader than be read.
-
-    Args:
-        directory: The model directory.
-        files: The names of its files, as `look` found them.
-        config: Its `config.json`.
-        weights: As `read_weights` found them.
-
-    Raises:
-        ModelError: Naming the file, what was expected, what was found, and what to do.
-    """
+    """Refuse a model directory that is incomplete, is none of ours, or is not safe, as `check_safe` has it."""
     check_safe(directory, files, config, weights)
     if config.get("model_type") != CardioNERConfig.model_type:
         raise ModelError(
@@ -131,9 +100,6 @@ def check_safe(directory: Path, files: frozenset[str], config: Mapping[str, Any]
         files: The names of its files, as `look` found them.
         config: Its `config.json`.
         weights: As `read_weights` found them.
-
-    Raises:
-        ModelError: Naming the file, what was expected, what was found, and what to do.
     """
     if adapters := [name for name in ADAPTERS if name in files]:
         refuse(directory / adapters[0], "an adapter would be loaded on top of the model", "delete it")
@@ -159,12 +125,7 @@ def check_safe(directory: Path, files: frozenset[str], config: Mapping[str, Any]
 def read_weights(directory: Path, files: frozenset[str]) -> Weights | None:
     """The names and shapes of the weights that loading would read; `None` if a file of them is missing.
 
-    Args:
-        directory: The model directory.
-        files: The names of its files.
-
-    Raises:
-        ModelError: If a header lies, an index names other places, or a pickle holds more than weights.
+    Headers that lie, an index that names other places, and pickles of more than weights are refused.
     """
     headers = {name: read_header(directory / name) for name in sorted(files) if _SHARD.fullmatch(name)}
     if INDEX in files:
@@ -174,6 +135,16 @@ def read_weights(directory: Path, files: frozenset[str]) -> Weights | None:
     if WEIGHTS in files:
         return headers[WEIGHTS]
     return read_pickle(directory / PICKLED_WEIGHTS) if PICKLED_WEIGHTS in files else None
+
+
+def load_weights(directory: Path, files: frozenset[str]) -> dict[str, Tensor]:
+    """The numbers of the weights that `read_weights` found, on the CPU."""
+    names = [WEIGHTS] if WEIGHTS in files else sorted(filter(_SHARD.fullmatch, files))
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        with in_one_line(f"{directory / name} is cut or damaged"):
+            weights |= load_file(directory / name)
+    return weights or load_pickle(directory / PICKLED_WEIGHTS)
 
 
 def _missing_weights(directory: Path, files: frozenset[str]) -> list[str]:

@@ -22,12 +22,7 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 
 
 class Stored(NamedTuple):
-    """A weight as its file describes it.
-
-    Attributes:
-        shape: Its sizes.
-        real: Whether its numbers have fractions, as those that a model learns.
-    """
+    """A weight as its file describes it; `real` if its numbers have fractions, as those that a model learns."""
 
     shape: tuple[int, ...]
     real: bool

@@ -11,7 +11,7 @@ import pytest
 from cardioner.errors import ModelError
 from cardioner.model_dir.json_files import read_object
 from cardioner.model_dir.untrusted import structure
-from cardioner.model_dir.untrusted.structure import look
+from cardioner.model_dir.untrusted.files import look
 
 
 def check_safe(directory: Path) -> None:

@@ -19,7 +19,7 @@ from cardioner.errors import ModelError
 from cardioner.model_dir.json_files import is_deeper, read_object
 from cardioner.model_dir.save import write_model_dir
 from cardioner.model_dir.untrusted import structure
-from cardioner.model_dir.untrusted.structure import look
+from cardioner.model_dir.untrusted.files import look
 from cardioner.multiclass import TokenClassificationModel
 
 MakeModel = Callable[..., TokenClassificationModel]
