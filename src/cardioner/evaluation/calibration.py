@@ -6,8 +6,9 @@ Networks (https://arxiv.org/abs/1706.04599): ten bins of equal width.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from cardioner.errors import DataError
 from cardioner.evaluation.matching import Sides
@@ -22,17 +23,8 @@ BINS = 10
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """The spans whose score is from `low` to `high`, the upper edge belonging to the next bin.
-
-    Attributes:
-        low: The lower edge.
-        high: The upper edge.
-        spans: How many spans.
-        mean_score: The mean of their scores.
-        right: The share that is right.
-    """
+class Bin(NamedTuple):
+    """Spans with scores from `low` to below `high`: how many, the mean of their scores, and the share that is right."""
 
     low: float
     high: float
@@ -41,8 +33,7 @@ class Bin:
     right: float
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """What comes of accepting spans with at least this score, and having people review the others.
 
     Attributes:
@@ -82,9 +73,14 @@ class Calibration:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON."""
-        content = asdict(self)
-        lists = {name: list(content.pop(name)) for name in ("bins", "thresholds")}
-        return {"expected_calibration_error": content.pop("error"), **content, **lists}
+        return {
+            "spans": self.spans,
+            "without_score": self.without_score,
+            "expected_calibration_error": self.error,
+            "brier": self.brier,
+            "bins": [part._asdict() for part in self.bins],
+            "thresholds": [row._asdict() for row in self.thresholds],
+        }
 
 
 def judged_scores(pairs: Iterable[Pair]) -> list[tuple[float, bool]]:
@@ -129,22 +125,14 @@ def calibrate(pairs: Sequence[Pair]) -> Calibration | None:
     )
 
 
-def _bins(found: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+def _bins(found: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
     """Bins of equal width over sorted scores."""
-    members: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for score, right in found:
-        members[min(BINS - 1, int(score * BINS))].append((score, right))
-    return tuple(
-        Bin(
-            low=index / BINS,
-            high=(index + 1) / BINS,
-            spans=len(own),
-            mean_score=sum(score for score, _ in own) / len(own),
-            right=sum(right for _, right in own) / len(own),
-        )
-        for index, own in enumerate(members)
-        if own
-    )
+    bins = []
+    for index, members in groupby(found, key=lambda one: min(BINS - 1, int(one[0] * BINS))):
+        scores, right = zip(*members, strict=True)
+        spans = len(scores)
+        bins.append(Bin(index / BINS, (index + 1) / BINS, spans, sum(scores) / spans, sum(right) / spans))
+    return tuple(bins)
 
 
 def _threshold(found: Sequence[tuple[float, bool]], least: float, gold: int) -> Threshold:

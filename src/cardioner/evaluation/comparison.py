@@ -19,11 +19,11 @@ from cardioner.evaluation.intervals import (
     Interval,
     check_samples,
     chunks,
-    count_table,
+    count_tables,
     figures_of,
-    interval_of,
-    joined,
+    intervals_of,
     nested,
+    places_of,
     resampled,
 )
 from cardioner.evaluation.pairing import pair_with_each
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cardioner.data.formats import Notes
+    from cardioner.evaluation.intervals import Place
     from cardioner.evaluation.pairing import Pair, Pairing
     from cardioner.evaluation.scores import JsonValue
 
@@ -61,7 +62,7 @@ class Difference:
             "a": self.first,
             "b": self.second,
             "difference": self.first - self.second,
-            "interval": [self.interval.low, self.interval.high],
+            "interval": list(self.interval),
             "p": self.p_value,
         }
 
@@ -81,7 +82,7 @@ class Comparison:
     documents: int
     samples: int
     seed: int
-    found: Mapping[tuple[str, str, str], Difference]
+    found: Mapping[Place, Difference]
     pairings: tuple[Pairing, ...] = ()
 
     def __repr__(self) -> str:
@@ -95,8 +96,7 @@ class Comparison:
     @property
     def types(self) -> tuple[str, ...]:
         """The entity types, sorted."""
-        rows = {row for _, row, _ in self.found}
-        return tuple(sorted(row.partition("/")[2] for row in rows if "/" in row))
+        return tuple(sorted({row.partition("/")[2] for _, row, _ in self.found if "/" in row}))
 
     def of(self, criterion: str, row: str, figure: str) -> Difference:
         """One difference; a type's row is `per_type/TYPE`."""
@@ -104,13 +104,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Nested as the scores are, ready for JSON."""
-        content: dict[str, Any] = {
-            "documents": self.documents,
-            "level": LEVEL,
-            "samples": self.samples,
-            "seed": self.seed,
-        }
-        return content | nested({place: found.to_dict() for place, found in self.found.items()})
+        content: dict[str, Any] = {"documents": self.documents, "samples": self.samples, "seed": self.seed}
+        return content | {"level": LEVEL} | nested({place: found.to_dict() for place, found in self.found.items()})
 
 
 def compare(a: Notes, b: Notes, *, gold: Notes, samples: int = 10_000, seed: int = 0) -> Comparison:
@@ -147,37 +142,31 @@ def compare_pairs(first: Sequence[Pair], second: Sequence[Pair], *, samples: int
     check_samples(len(first), samples)
     if [pair.id for pair in first] != [pair.id for pair in second]:
         raise UsageError("only predictions of the same documents can be compared")
-    table, labels = count_table([first, second])
-    flat = table.reshape(2, len(first), -1)
-    here, there = (joined([figures_of(side.sum(0)[None], labels)]) for side in flat)
-    both = np.concatenate([flat[0], flat[1]], axis=1)
-    drawn = joined([_differences(sums, labels) for sums in resampled(both, samples=samples, seed=seed)])
-    swapped = joined([_differences(sums, labels) for sums in _swapped(flat, samples=samples, seed=seed)])
-    found = {}
-    for place in here:
-        a, b = float(here[place][0]), float(there[place][0])
-        p_value = _p_value(abs(a - b), swapped[place])
-        found[place] = Difference(a, b, interval_of(drawn[place]), p_value)
+    tables, labels = count_tables(first, second)
+    here, there = figures_of(tables.sum(1), labels)
+    both = np.concatenate([*tables], axis=1)
+    drawn, swapped = (
+        np.concatenate([_differences(sums, labels) for sums in lots])
+        for lots in (resampled(both, samples=samples, seed=seed), _swapped(tables, samples=samples, seed=seed))
+    )
+    # What was found counts as one of the swaps.
+    as_far = (np.abs(swapped) >= np.abs(here - there) - 1e-12).sum(0) + 1
+    columns = (here.tolist(), there.tolist(), intervals_of(drawn), (as_far / (samples + 1)).tolist())
+    found = {place: Difference(*values) for place, *values in zip(places_of(labels), *columns, strict=True)}
     return Comparison(len(first), samples, seed, found)
 
 
-def _swapped(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _swapped(tables: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Sums `(some samples, columns of both sides)` after swapping the predictions of random documents."""
-    documents = flat.shape[1]
+    _, documents, columns = tables.shape
     generator = np.random.default_rng(seed)
-    sums, gaps = flat.sum(1), flat[1] - flat[0]
-    for size in chunks(samples, documents + 2 * flat.shape[2]):
+    sums, gaps = tables.sum(1), tables[1] - tables[0]
+    for size in chunks(samples, documents + 2 * columns):
         moved = generator.integers(0, 2, (size, documents)) @ gaps
         yield np.concatenate([sums[0] + moved, sums[1] - moved], axis=1)
 
 
-def _differences(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
+def _differences(sums: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
     """Every figure of the first half of the columns less that of the second."""
     first, second = (figures_of(half, labels) for half in np.split(sums, 2, axis=1))
-    return {place: first[place] - second[place] for place in first}
-
-
-def _p_value(found: float, swapped: NDArray[np.float64]) -> float:
-    """The share of swaps that differ at least as much, what was found counted as one of them."""
-    as_far = int((np.abs(swapped) >= found - 1e-12).sum())
-    return (as_far + 1) / (len(swapped) + 1)
+    return first - second

@@ -9,13 +9,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cardioner.evaluation.matching import Sides, pair_overlapping, pair_same_label
+from cardioner.evaluation.pairing import document_mentions
 from cardioner.evaluation.scores import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cardioner.data.documents import Span
-    from cardioner.evaluation.pairing import Annotated, Pair
+    from cardioner.evaluation.pairing import Pair
     from cardioner.evaluation.scores import JsonValue
 
 Kind = Literal["correct", "boundary", "type", "both", "missed", "spurious"]
@@ -35,26 +36,31 @@ _SHOWN = 10
 
 
 class Outcome(NamedTuple):
-    """What became of a gold span, or of a predicted one that matches none.
-
-    Attributes:
-        kind: One of `KINDS`.
-        gold: The gold span; `None` if spurious.
-        predicted: The predicted span; `None` if missed.
-    """
+    """What became of a gold span, or of a predicted one that matches none: the one that is missing is `None`."""
 
     kind: Kind
     gold: Span | None
     predicted: Span | None
 
+    @property
+    def span(self) -> Span:
+        """The gold span, or else the predicted one."""
+        span = self.gold or self.predicted
+        assert span is not None, "an outcome is of a span"
+        return span
+
+    @property
+    def labels(self) -> tuple[str | None, str | None]:
+        """The gold and the predicted label."""
+        return _label(self.gold), _label(self.predicted)
+
+
+def _label(span: Span | None) -> str | None:
+    return None if span is None else span.label
+
 
 class Place(NamedTuple):
-    """Where an error is.
-
-    Attributes:
-        document: The id of the note.
-        outcome: The spans.
-    """
+    """An outcome, and the id of the note that it is in."""
 
     document: str
     outcome: Outcome
@@ -104,9 +110,7 @@ class Analysis:
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON: labels, offsets and counts, never text."""
         return {
-            "by_length": _to_dict(self.by_length),
-            "by_mention": None if self.by_mention is None else _to_dict(self.by_mention),
-            "by_position": None if self.by_position is None else _to_dict(self.by_position),
+            **{name: _groups_to_list(getattr(self, name)) for name in ("by_length", "by_mention", "by_position")},
             "confusions": [_confusion_to_dict(confusion) for confusion in self.confusions],
             "kinds": {label: {**kinds} for label, kinds in self.kinds.items()},
             "matrix": [
@@ -129,9 +133,9 @@ def analyse(pairs: Sequence[Pair], *, known: Collection[str] | None = None) -> A
         outcomes=outcomes,
         kinds=_kinds(every),
         matrix=_matrix(every),
-        by_length=_by_length(pairs),
-        by_mention=None if known is None else _by_mention(pairs, known),
-        by_position=_by_position(pairs),
+        by_length=_by_length(every),
+        by_mention=None if known is None else _by_mention(every, pairs, known),
+        by_position=_by_position(every, {pair.id: len(pair.text) for pair in pairs if pair.text is not None}),
         confusions=_confusions(every),
     )
 
@@ -152,18 +156,12 @@ def outcomes_of(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[Outcom
     found = [Outcome(kind, gold[index], predicted[other]) for (index, other), kind in kinds.items()]
     found += [Outcome("missed", gold[index], None) for index in missed]
     found += [Outcome("spurious", None, predicted[index]) for index in spurious]
-    return tuple(sorted(found, key=_order))
+    return tuple(sorted(found, key=lambda one: (one.span.start, one.span.end, one.span.label, one.kind)))
 
 
 def mention_key(mention: str) -> str:
     """A mention without regard to case and white space."""
     return " ".join(mention.casefold().split())
-
-
-def _order(outcome: Outcome) -> tuple[int, int, str, str]:
-    span = outcome.gold or outcome.predicted
-    assert span is not None, "an outcome is of a span"
-    return span.start, span.end, span.label, outcome.kind
 
 
 # Counting ------------------------------------------------------------------------------------------------------------
@@ -172,20 +170,13 @@ def _order(outcome: Outcome) -> tuple[int, int, str, str]:
 def _kinds(every: Iterable[Place]) -> dict[str, dict[str, int]]:
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for _, outcome in every:
-        span = outcome.gold or outcome.predicted
-        assert span is not None
-        found[span.label][outcome.kind] += 1
+        found[outcome.span.label][outcome.kind] += 1
     return {label: {kind: found[label][kind] for kind in KINDS} for label in sorted(found)}
 
 
 def _matrix(every: Iterable[Place]) -> dict[tuple[str | None, str | None], int]:
-    counts = Counter(_labels(outcome) for _, outcome in every)
+    counts = Counter(outcome.labels for _, outcome in every)
     return dict(sorted(counts.items(), key=lambda item: _sortable(*item[0])))
-
-
-def _labels(outcome: Outcome) -> tuple[str | None, str | None]:
-    gold, predicted = (None if span is None else span.label for span in outcome[1:])
-    return gold, predicted
 
 
 def _sortable(*labels: str | None) -> tuple[tuple[bool, str], ...]:
@@ -197,7 +188,7 @@ def _confusions(every: Iterable[Place]) -> tuple[Confusion, ...]:
     groups: dict[tuple[Kind, str | None, str | None], list[Place]] = {}
     for place in every:
         if place.outcome.kind != "correct":
-            groups.setdefault((place.outcome.kind, *_labels(place.outcome)), []).append(place)
+            groups.setdefault((place.outcome.kind, *place.outcome.labels), []).append(place)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0][0], _sortable(*item[0][1:])))
     return tuple(Confusion(*key, len(places), tuple(places[:_SHOWN])) for key, places in ordered)
 
@@ -205,81 +196,65 @@ def _confusions(every: Iterable[Place]) -> tuple[Confusion, ...]:
 # Groups --------------------------------------------------------------------------------------------------------------
 
 
-def _grouped(
-    pairs: Sequence[Pair], groups: Callable[[Pair], tuple[list[str], list[str]]], names: Sequence[str]
-) -> dict[str, Counts]:
-    """Strict counts by group; `groups` gives the group of each of a pair's gold and of its predicted spans."""
-    columns: dict[str, list[int]] = {name: [0, 0, 0] for name in names}
-    for pair in pairs:
-        wanted, found = groups(pair)
-        hits = Sides(pair.gold.spans, pair.predicted.spans).strict
-        for name in wanted:
-            columns[name][2] += 1
-        for name in found:
-            columns[name][1] += 1
-        for index, other in hits:
-            columns[wanted[index]][0] += 1
-            columns[wanted[index]][2] -= 1
-            columns[found[other]][1] -= 1
-    return {name: Counts(*row) for name, row in columns.items()}
+def _grouped(every: Iterable[Place], names: Iterable[str], group_of: Callable[[str, Span], str]) -> dict[str, Counts]:
+    """Strict counts by group, which `group_of` takes from a note's id and a span; a hit is in its gold span's group."""
+    matched, wrong, missed = Counter[str](), Counter[str](), Counter[str]()
+    for name, (kind, gold, predicted) in every:
+        if gold is not None:
+            (matched if kind == "correct" else missed)[group_of(name, gold)] += 1
+        if predicted is not None and kind != "correct":
+            wrong[group_of(name, predicted)] += 1
+    return {name: Counts(matched[name], wrong[name], missed[name]) for name in names}
 
 
-def _by_length(pairs: Sequence[Pair]) -> dict[str, Counts]:
-    def groups(pair: Pair) -> tuple[list[str], list[str]]:
-        wanted, found = ([names[bisect_left(LENGTHS, span.length)] for span in side.spans] for side in _sides(pair))
-        return wanted, found
-
+def _by_length(every: Iterable[Place]) -> dict[str, Counts]:
     edges = [0, *LENGTHS]
     names = [f"{low + 1} to {high}" for low, high in pairwise(edges)] + [f"{edges[-1] + 1} and more"]
-    return _grouped(pairs, groups, names)
+    return _grouped(every, names, lambda _, span: names[bisect_left(LENGTHS, span.length)])
 
 
-def _by_mention(pairs: Sequence[Pair], known: Collection[str]) -> dict[str, Counts]:
-    def name(mention: str | None) -> str:
+def _by_mention(every: Iterable[Place], pairs: Iterable[Pair], known: Collection[str]) -> dict[str, Counts]:
+    mentions: dict[tuple[str, Span], str | None] = {}
+    for pair in pairs:
+        for side in (pair.predicted, pair.gold):
+            for span, mention in zip(side.spans, document_mentions(side, pair.text), strict=True):
+                mentions[pair.id, span] = mention
+
+    def group_of(name: str, span: Span) -> str:
+        mention = mentions[name, span]
         if mention is None:
             return "text missing"
         return "seen in training" if mention_key(mention) in known else "not seen in training"
 
-    def groups(pair: Pair) -> tuple[list[str], list[str]]:
-        return list(map(name, pair.gold_mentions)), list(map(name, pair.predicted_mentions))
-
-    found = _grouped(pairs, groups, ["seen in training", "not seen in training", "text missing"])
+    found = _grouped(every, ("seen in training", "not seen in training", "text missing"), group_of)
     return {name: counts for name, counts in found.items() if name != "text missing" or counts != Counts()}
 
 
-def _by_position(pairs: Sequence[Pair]) -> dict[str, Counts] | None:
-    """By the tenth of the note that a span begins in; notes without text are left out."""
+def _by_position(every: Iterable[Place], lengths: Mapping[str, int]) -> dict[str, Counts] | None:
+    """By the tenth of the note that a span begins in; notes without text, which have no length, are left out."""
     width = 100 // POSITIONS
     names = [f"{part * width} to {(part + 1) * width} %" for part in range(POSITIONS)]
-
-    def groups(pair: Pair) -> tuple[list[str], list[str]]:
-        length = len(pair.text or "")
-        wanted, found = ([names[span.start * POSITIONS // length] for span in side.spans] for side in _sides(pair))
-        return wanted, found
-
-    with_text = [pair for pair in pairs if pair.text is not None]
-    return _grouped(with_text, groups, names) if with_text else None
-
-
-def _sides(pair: Pair) -> tuple[Annotated, Annotated]:
-    return pair.gold, pair.predicted
+    with_text = [place for place in every if place.document in lengths]
+    if not lengths:
+        return None
+    return _grouped(with_text, names, lambda name, span: names[span.start * POSITIONS // lengths[name]])
 
 
 # JSON ----------------------------------------------------------------------------------------------------------------
 
 
-def _to_dict(groups: Mapping[str, Counts]) -> list[JsonValue]:
+def _groups_to_list(groups: Mapping[str, Counts] | None) -> list[JsonValue] | None:
     """A list, as the groups have an order that a dictionary with sorted keys would lose."""
-    return [{"group": name, **counts.to_dict()} for name, counts in groups.items()]
+    return None if groups is None else [{"group": name, **counts.to_dict()} for name, counts in groups.items()]
 
 
 def _confusion_to_dict(confusion: Confusion) -> dict[str, JsonValue]:
-    first = [
+    first: list[JsonValue] = [
         {"document": name, "gold": _offsets(outcome.gold), "predicted": _offsets(outcome.predicted)}
         for name, outcome in confusion.first
     ]
     sides = {"gold": confusion.gold, "predicted": confusion.predicted}
-    return {"count": confusion.count, "first": [*first], "kind": confusion.kind, **sides}
+    return {"count": confusion.count, "first": first, "kind": confusion.kind, **sides}
 
 
 def _offsets(span: Span | None) -> JsonValue:

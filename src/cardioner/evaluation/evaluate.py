@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cardioner.data.formats import notes_of
 from cardioner.errors import UsageError, many
 from cardioner.evaluation.calibration import Calibration, calibrate
 from cardioner.evaluation.error_analysis import Analysis, analyse, mention_key
 from cardioner.evaluation.official import OFFICIAL, OfficialScores
-from cardioner.evaluation.pairing import Annotated, Pair, Pairing, document_mentions, pair_documents
+from cardioner.evaluation.pairing import Annotated, Pairing, document_mentions, pair_documents
 from cardioner.evaluation.scores import Scores, score_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from cardioner.data.formats import Notes
     from cardioner.evaluation.intervals import Intervals
@@ -50,15 +50,14 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON: the scores, and beside them what else was found; never text of a note."""
-        content: dict[str, Any] = {**self.scores.to_dict(), "errors": self.analysis.to_dict()}
-        for name in ("calibration", "intervals", "official"):
-            found = getattr(self, name)
-            if found is not None:
-                content[name] = found.to_dict()
-        content["impossible"] = self.pairing.impossible
-        for name in ("without_prediction", "without_gold", "left_out"):
-            content[name] = len(getattr(self.pairing, name))
-        return content
+        extra = {name: getattr(self, name) for name in ("calibration", "intervals", "official")}
+        return {
+            **self.scores.to_dict(),
+            "errors": self.analysis.to_dict(),
+            **{name: found.to_dict() for name, found in extra.items() if found is not None},
+            "impossible": self.pairing.impossible,
+            **{name: len(getattr(self.pairing, name)) for name in ("without_prediction", "without_gold", "left_out")},
+        }
 
 
 def evaluate(
@@ -88,22 +87,20 @@ def evaluate(
         raise UsageError(f"there is no official scorer {official!r}: expected one of {', '.join(sorted(OFFICIAL))}")
     sides = notes_of(gold, "gold"), notes_of(predicted, "predicted")
     pairing = pair_documents(*sides, leave_out_unknown=official is not None)
-    pairs = pairing.pairs
+    pairs, intervals = pairing.pairs, None
+    if samples:
+        from cardioner.evaluation.intervals import bootstrap  # noqa: PLC0415 - numpy takes a moment to load
+
+        intervals = bootstrap(pairs, samples=samples, seed=seed)
     known = None if training is None else mentions_of(notes_of(training, "training", require_annotations=False))
     return Evaluation(
         pairing=pairing,
         scores=score_pairs(pairs),
         analysis=analyse(pairs, known=known),
         calibration=calibrate(pairs),
-        intervals=_intervals(pairs, samples=samples, seed=seed) if samples else None,
+        intervals=intervals,
         official=OFFICIAL[official](pairs) if official else None,
     )
-
-
-def _intervals(pairs: Sequence[Pair], *, samples: int, seed: int) -> Intervals:
-    from cardioner.evaluation.intervals import bootstrap  # noqa: PLC0415 - numpy takes a moment to load
-
-    return bootstrap(pairs, samples=samples, seed=seed)
 
 
 def mentions_of(documents: Iterable[Annotated]) -> frozenset[str]:

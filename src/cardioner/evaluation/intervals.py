@@ -9,7 +9,7 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from cardioner.evaluation.matching import CRITERIA
 from cardioner.evaluation.scores import FIGURES, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,9 +32,11 @@ MICRO, MACRO = "micro", "macro"
 _CELLS = 1 << 24
 """Most numbers that are held at a time."""
 
+Place: TypeAlias = "tuple[str, str, str]"
+"""Of a figure: its criterion, its row (`micro`, `macro` or `per_type/TYPE`) and its name."""
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+
+class Interval(NamedTuple):
     """Where 95 of 100 resampled figures lie: from `low` to `high`."""
 
     low: float
@@ -43,17 +45,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """The interval of every figure.
-
-    Attributes:
-        samples: How many samples were drawn.
-        seed: Of the random numbers.
-        found: By criterion, row (`micro`, `macro`, `per_type/TYPE`) and figure.
-    """
+    """The interval of every figure, from so many samples, drawn with this seed."""
 
     samples: int
     seed: int
-    found: Mapping[tuple[str, str, str], Interval]
+    found: Mapping[Place, Interval]
 
     def of(self, criterion: str, row: str, figure: str) -> Interval:
         """One interval; a type's row is `per_type/TYPE`."""
@@ -62,7 +58,7 @@ class Intervals:
     def to_dict(self) -> dict[str, JsonValue]:
         """Nested as the scores are, `[low, high]` for each figure; ready for JSON."""
         content: dict[str, Any] = {"level": LEVEL, "samples": self.samples, "seed": self.seed}
-        return content | nested({place: [found.low, found.high] for place, found in self.found.items()})
+        return content | nested({place: list(interval) for place, interval in self.found.items()})
 
 
 def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> Intervals:
@@ -77,21 +73,18 @@ def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> I
         UsageError: If there are no documents, or fewer than one sample.
     """
     check_samples(len(pairs), samples)
-    table, labels = count_table([pairs])
-    flat = table[0].reshape(len(pairs), -1)
-    drawn = [figures_of(sums, labels) for sums in resampled(flat, samples=samples, seed=seed)]
-    return Intervals(samples, seed, {place: interval_of(values) for place, values in joined(drawn).items()})
+    (table,), labels = count_tables(pairs)
+    drawn = np.concatenate([figures_of(sums, labels) for sums in resampled(table, samples=samples, seed=seed)])
+    return Intervals(samples, seed, dict(zip(places_of(labels), intervals_of(drawn), strict=True)))
 
 
-def nested(found: Mapping[tuple[str, str, str], Any]) -> dict[str, Any]:
+def nested(found: Mapping[Place, Any]) -> dict[str, Any]:
     """Figures by criterion, row and name as dictionaries in each other, as the scores have them."""
     content: dict[str, Any] = {}
     for (criterion, row, figure), value in found.items():
         at = content.setdefault(criterion, {})
-        kind, _, label = row.partition("/")
-        at = at.setdefault(kind, {})
-        if label:
-            at = at.setdefault(label, {})
+        for name in row.split("/", 1):
+            at = at.setdefault(name, {})
         at[figure] = value
     return content
 
@@ -107,10 +100,9 @@ def check_samples(documents: int, samples: int) -> None:
         raise UsageError(f"expected at least one sample, found {samples}")
 
 
-def count_table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], list[str]]:
-    """Counts `(sides, documents, criteria, types, 4)`: credit, gold, predicted and all spans marked; and the types."""
-    pairs = [pair for side in sides for pair in side]
-    labels = sorted({span.label for pair in pairs for span in pair.marked})
+def count_tables(*sides: Sequence[Pair]) -> tuple[NDArray[np.float64], list[str]]:
+    """Counts `(sides, documents, criteria * types * 4)`: credit, gold, predicted, all marked spans; and the types."""
+    labels = sorted({span.label for side in sides for pair in side for span in pair.marked})
     column = {label: index for index, label in enumerate(labels)}
     table = np.zeros((len(sides), len(sides[0]), len(CRITERIA), len(labels), 4))
     for number, side in enumerate(sides):
@@ -119,18 +111,17 @@ def count_table(sides: Sequence[Sequence[Pair]]) -> tuple[NDArray[np.float64], l
                 table[number, row, :, column[span.label], 3] += 1
             for place, found in enumerate(count(pair).values()):
                 for label, counts in found.items():
-                    credit = counts.true_positives + counts.partial / 2
-                    table[number, row, place, column[label], :3] = credit, counts.gold, counts.predicted
-    return table, labels
+                    table[number, row, place, column[label], :3] = counts.credit, counts.gold, counts.predicted
+    return table.reshape(*table.shape[:2], -1), labels
 
 
-def resampled(flat: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def resampled(table: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Sums `(some samples, columns)` over documents drawn with repetition."""
-    documents = len(flat)
+    documents, columns = table.shape
     generator = np.random.default_rng(seed)
-    for size in chunks(samples, documents + flat.shape[1]):
+    for size in chunks(samples, documents + columns):
         weights = generator.multinomial(documents, np.full(documents, 1 / documents), size)
-        yield weights @ flat
+        yield weights @ table
 
 
 def chunks(samples: int, width: int) -> Iterator[int]:
@@ -143,43 +134,34 @@ def chunks(samples: int, width: int) -> Iterator[int]:
 # Figures -------------------------------------------------------------------------------------------------------------
 
 
-def figures_of(sums: NDArray[np.float64], labels: Sequence[str]) -> dict[tuple[str, str, str], NDArray[np.float64]]:
-    """Every figure `(samples,)` of sums `(samples, criteria * types * 4)`."""
+def places_of(labels: Sequence[str]) -> list[Place]:
+    """Of every figure, in the order of `figures_of`."""
+    rows = [MICRO, MACRO, *(f"per_type/{label}" for label in labels)]
+    return [(criterion, row, figure) for figure in FIGURES for criterion in CRITERIA for row in rows]
+
+
+def figures_of(sums: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
+    """Every figure `(samples, figures * criteria * rows)` of sums `(samples, criteria * types * 4)`."""
     counts = sums.reshape(len(sums), len(CRITERIA), len(labels), 4)
-    found = {}
-    for place, criterion in enumerate(CRITERIA):
-        own = counts[:, place]
-        there = own[:, :, 3] > 0  # a type that neither side has in a sample is none of its types
-        for name, figure in _FIGURES.items():
-            types = figure(own)
-            found[criterion, MICRO, name] = figure(own.sum(1))
-            found[criterion, MACRO, name] = _over(np.where(there, types, 0).sum(1), there.sum(1))
-            for index, label in enumerate(labels):
-                found[criterion, f"per_type/{label}", name] = types[:, index]
-    return found
+    there = counts[..., 3] > 0  # a type that neither side has in a sample is none of its types
+    types = _figures(counts)  # (figures, samples, criteria, types)
+    micro = _figures(counts.sum(2, keepdims=True))
+    macro = _over(np.where(there, types, 0).sum(-1, keepdims=True), there.sum(-1, keepdims=True))
+    return np.moveaxis(np.concatenate([micro, macro, types], -1), 0, 1).reshape(len(sums), -1)
+
+
+def _figures(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Precision, recall and F1 `(3, …)` of counts `(…, 4)`."""
+    credit, gold, predicted, _ = np.moveaxis(counts, -1, 0)
+    return np.stack([_over(credit, predicted), _over(credit, gold), _over(2 * credit, gold + predicted)])
 
 
 def _over(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
     return shares
 
 
-_FIGURES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "precision": lambda counts: _over(counts[..., 0], counts[..., 2]),
-    "recall": lambda counts: _over(counts[..., 0], counts[..., 1]),
-    "f1": lambda counts: _over(2 * counts[..., 0], counts[..., 1] + counts[..., 2]),
-}
-assert tuple(_FIGURES) == FIGURES
-
-
-def joined(
-    parts: Sequence[dict[tuple[str, str, str], NDArray[np.float64]]],
-) -> dict[tuple[str, str, str], NDArray[np.float64]]:
-    """Figures of several lots of samples, one lot after the other."""
-    return {place: np.concatenate([part[place] for part in parts]) for place in parts[0]}
-
-
-def interval_of(values: NDArray[np.float64]) -> Interval:
-    """Where the middle 95 % of the values lie."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
+def intervals_of(values: NDArray[np.float64]) -> Iterator[Interval]:
+    """Where the middle 95 % of each column `(samples, columns)` lie."""
+    edges = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return map(Interval, *edges.tolist())

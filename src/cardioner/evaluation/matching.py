@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from cardioner.data.documents import Span
 
@@ -23,15 +23,10 @@ Pairs = list[tuple[int, int]]
 
 
 class Match(NamedTuple):
-    """The matches of a note's spans by one criterion.
-
-    Attributes:
-        whole: Pairs of full credit.
-        half: Pairs of half credit; only `partial` has any.
-    """
+    """The matches of a note's spans by one criterion: pairs of full credit, and of half, which only `partial` has."""
 
     whole: Pairs
-    half: Pairs
+    half: Sequence[tuple[int, int]] = ()
 
 
 class Sides:
@@ -59,12 +54,9 @@ class Sides:
         places = [key[:-1] for key in gold_keys], [key[:-1] for key in predicted_keys]
         self.exact = self.strict + _pair_equal(*places, left, right) if left and right else self.strict
 
-    def unmatched(self, pairs: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    def unmatched(self, pairs: Collection[tuple[int, int]]) -> tuple[list[int], list[int]]:
         """The indices on both sides that are in no pair, in the order of the text."""
-        left, right = set(), set()
-        for index, other in pairs:
-            left.add(index)
-            right.add(other)
+        left, right = map(set, zip(*pairs, strict=True)) if pairs else (set(), set())
         return (
             [index for index in self.gold_order if index not in left],
             [index for index in self.predicted_order if index not in right],
@@ -82,12 +74,12 @@ def overlap(left: Span, right: Span) -> bool:
 
 def match_strict(sides: Sides) -> Match:
     """Same offsets and same label. Of equal predicted spans, those with the highest scores are matched first."""
-    return Match(sides.strict, [])
+    return Match(sides.strict)
 
 
 def match_exact(sides: Sides) -> Match:
     """Same offsets, whatever the label; where there is a choice, spans of the same label are matched."""
-    return Match(sides.exact, [])
+    return Match(sides.exact)
 
 
 def match_partial(sides: Sides) -> Match:
@@ -100,7 +92,7 @@ def match_partial(sides: Sides) -> Match:
 
 def match_type(sides: Sides) -> Match:
     """Same label and a shared character; as many pairs as can be."""
-    return Match(pair_same_label(sides, sides.gold_order, sides.predicted_order), [])
+    return Match(pair_same_label(sides, sides.gold_order, sides.predicted_order))
 
 
 def match_relaxed(sides: Sides) -> Match:
@@ -120,7 +112,7 @@ def match_relaxed(sides: Sides) -> Match:
                 waiting.popleft()
             if waiting and predicted[waiting[0]].start <= gold[index].end:
                 whole.append((index, waiting.popleft()))
-    return Match(whole, [])
+    return Match(whole)
 
 
 CRITERIA: dict[str, Callable[[Sides], Match]] = {

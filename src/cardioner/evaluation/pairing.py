@@ -19,12 +19,7 @@ Annotated: TypeAlias = "Document | Annotations"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A document and its prediction.
-
-    Attributes:
-        gold: What people annotated.
-        predicted: What is to be scored.
-    """
+    """A document as people annotated it, and its prediction."""
 
     gold: Annotated
     predicted: Annotated

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from cardioner.evaluation.matching import CRITERIA, Sides, counted
 from cardioner.evaluation.pairing import pair_documents
@@ -56,20 +57,21 @@ class Counts:
     @property
     def precision(self) -> float:
         """Credit for each predicted span; 0.0 if nothing was predicted."""
-        return _share(self._credit, self.predicted)
+        return _share(self.credit, self.predicted)
 
     @property
     def recall(self) -> float:
         """Credit for each gold span; 0.0 if there are none."""
-        return _share(self._credit, self.gold)
+        return _share(self.credit, self.gold)
 
     @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall; 0.0 if there is nothing to find and nothing was predicted."""
-        return _share(2 * self._credit, self.gold + self.predicted)
+        return _share(2 * self.credit, self.gold + self.predicted)
 
     @property
-    def _credit(self) -> float:
+    def credit(self) -> float:
+        """What matches are worth: 1, or half of it."""
         return self.true_positives + self.partial / 2
 
     def to_dict(self, *, half_credit: bool = False) -> dict[str, JsonValue]:
@@ -88,19 +90,15 @@ class Counts:
         return cls(content["tp"], content["fp"], content["fn"], content.get("partial", 0))
 
 
+_NOTHING = Counts()
+
+
 def _share(part: float, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Averages:
-    """Unweighted means over the entity types.
-
-    Attributes:
-        precision: Mean of the types' precision.
-        recall: Mean of the types' recall.
-        f1: Mean of the types' F1, not the F1 of the other two.
-    """
+class Averages(NamedTuple):
+    """Unweighted means over the entity types; `f1` is the mean of the types' F1, not the F1 of the other two."""
 
     precision: float
     recall: float
@@ -122,28 +120,27 @@ class TypeCounts:
         object.__setattr__(self, "per_type", dict(sorted(self.per_type.items())))
 
     def __add__(self, other: TypeCounts) -> TypeCounts:
-        nothing = Counts()
-        labels = self.per_type.keys() | other.per_type.keys()
+        mine, others = self.per_type, other.per_type
         return TypeCounts(
-            {label: self.per_type.get(label, nothing) + other.per_type.get(label, nothing) for label in labels}
+            {label: mine.get(label, _NOTHING) + others.get(label, _NOTHING) for label in mine.keys() | others.keys()}
         )
 
     @property
     def micro(self) -> Counts:
         """The counts of all types together."""
-        return sum(self.per_type.values(), Counts())
+        return sum(self.per_type.values(), _NOTHING)
 
     @property
     def macro(self) -> Averages:
         """The means over all types, one that was only predicted included; 0.0 if there is none."""
         counts = self.per_type.values()
-        return Averages(*(_mean([getattr(count, name) for count in counts]) for name in FIGURES))
+        sums = (sum(getattr(count, name) for count in counts) for name in FIGURES)
+        return Averages(*(_share(total, len(counts)) for total in sums))
 
     def to_dict(self, *, half_credit: bool = False) -> dict[str, JsonValue]:
         """Micro, macro and every type, ready for JSON."""
-        macro = self.macro
         return {
-            "macro": {name: getattr(macro, name) for name in FIGURES},
+            "macro": {**self.macro._asdict()},
             "micro": self.micro.to_dict(half_credit=half_credit),
             "per_type": {label: counts.to_dict(half_credit=half_credit) for label, counts in self.per_type.items()},
         }
@@ -152,10 +149,6 @@ class TypeCounts:
     def from_dict(cls, content: Mapping[str, Any]) -> TypeCounts:
         """The counts that `to_dict` wrote."""
         return cls({label: Counts.from_dict(counts) for label, counts in content["per_type"].items()})
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +217,9 @@ def score_pairs(pairs: Sequence[Pair]) -> Scores:
     """Score documents that are paired already."""
     sums: dict[str, dict[str, Counts]] = {name: {} for name in CRITERIA}
     for pair in pairs:
-        for name, counted_spans in count(pair).items():
-            for label, counts in counted_spans.items():
-                known = sums[name].get(label)
-                sums[name][label] = counts if known is None else known + counts
+        for name, counts in count(pair).items():
+            for label, one in counts.items():
+                sums[name][label] = sums[name].get(label, _NOTHING) + one
     return Scores(len(pairs), *(TypeCounts(sums[name]) for name in CRITERIA))
 
 
@@ -244,21 +236,14 @@ def count(pair: Pair, criteria: Iterable[str] = tuple(CRITERIA)) -> dict[str, di
 
 def _count(pair: Pair, sides: Sides, criterion: str) -> dict[str, Counts]:
     whole, half = CRITERIA[criterion](sides)
-    gold, predicted = sides.gold, sides.predicted
-    pairs = [*whole, *half] if half else whole
-    left, right = {index for index, _ in pairs}, {index for _, index in pairs}
+    left, right = {index for index, _ in [*whole, *half]}, {index for _, index in [*whole, *half]}
     wanted, found = counted(sides, criterion)
-    columns = (
-        [gold[index].label for index, _ in whole],
-        [predicted[index].label for index in found if index not in right],
-        [gold[index].label for index in wanted if index not in left],
-        [gold[index].label for index, _ in half],
-    )
+    gold, predicted = sides.gold, sides.predicted
+    matched = Counter(gold[index].label for index, _ in whole)
+    partial = Counter(gold[index].label for index, _ in half)
+    missed = Counter(gold[index].label for index in wanted if index not in left)
+    wrong = Counter(predicted[index].label for index in found if index not in right)
+    wrong.update(span.label for span in pair.impossible)
     # A type may occur only in a prediction that matches a gold span of another type: it gets a row too.
-    rows = {span.label: [0, 0, 0, 0] for span in pair.marked}
-    for column, labels in enumerate(columns):
-        for label in labels:
-            rows[label][column] += 1
-    for span in pair.impossible:
-        rows[span.label][1] += 1
-    return {label: Counts(*row) for label, row in rows.items()}
+    labels = dict.fromkeys(span.label for span in pair.marked)
+    return {label: Counts(matched[label], wrong[label], missed[label], partial[label]) for label in labels}
