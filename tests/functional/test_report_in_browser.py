@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from cardioner.data.documents import Document, Span
 from cardioner.evaluation import evaluate
-from cardioner.reports.evaluation.report import write_report
+from cardioner.reports.evaluation.report import render
+from cardioner.reports.html import write_page
 
 pytestmark = pytest.mark.browser
 
@@ -90,7 +91,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
     gold = [Document(name, TEXT, tuple(spans)) for name, (spans, _) in NOTES.items()]
     predicted = [Document(name, TEXT, tuple(spans)) for name, (_, spans) in NOTES.items()]
-    write_report(evaluate(gold, predicted), path)
+    write_page(render(evaluate(gold, predicted)), path)
     return path
 
 
@@ -221,7 +222,7 @@ def test_both_columns_stand_beside_each_other_on_one_level(open_page: Callable[.
 def test_without_texts_the_outcomes_can_be_filtered_too(open_page: Callable[..., Opened], tmp_path: Path) -> None:
     gold = [Document(name, TEXT, tuple(spans)) for name, (spans, _) in NOTES.items()]
     predicted = [Document(name, TEXT, tuple(spans)) for name, (_, spans) in NOTES.items()]
-    write_report(evaluate(gold, predicted), tmp_path / "page.html", ids_only=True)
+    write_page(render(evaluate(gold, predicted), ids_only=True), tmp_path / "page.html")
     opened = open_page(tmp_path / "page.html")
     lines = opened.page.locator(".lines tbody tr")
     assert lines.count() == 7
@@ -237,7 +238,7 @@ def test_without_texts_the_outcomes_can_be_filtered_too(open_page: Callable[...,
 def test_hostile_names_run_nothing(open_page: Callable[..., Opened], tmp_path: Path) -> None:
     attack = "\"'><img src=x onerror=alert(1)><script>alert(2)</script></style></svg>"
     document = Document(attack, attack * 3, (Span(0, 9, attack), Span(3, 20, "B")))
-    write_report(evaluate([document], [document.with_spans([Span(0, 9, "B")])]), tmp_path / "page.html")
+    write_page(render(evaluate([document], [document.with_spans([Span(0, 9, "B")])])), tmp_path / "page.html")
     opened = open_page(tmp_path / "page.html")
     opened.page.on("dialog", lambda dialog: opened.complaints.append(dialog.message))
     assert opened.shown() == [attack]
@@ -260,7 +261,7 @@ def test_two_hundred_long_notes_are_read_and_filtered_without_waiting(
         spans = [Span(start, start + chance.randrange(3, 25), chance.choice("ABCDEF")) for start in starts]
         gold.append(Document(f"note-{number}", text, tuple(spans)))
         predicted.append(gold[-1].with_spans(span for span in spans if number % 2 or chance.random() < 0.8))
-    write_report(evaluate(gold, predicted), tmp_path / "page.html")
+    write_page(render(evaluate(gold, predicted)), tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 8_000_000
     opened = open_page(tmp_path / "page.html")
     assert opened.told() == "200 of 200 notes shown"

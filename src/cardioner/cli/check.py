@@ -19,7 +19,7 @@ from cardioner.cli.inputs import (
     TextsOption,
     parse_mapping,
 )
-from cardioner.cli.reports import announce_page, check_page
+from cardioner.cli.reports import check_page, publish_page
 from cardioner.errors import DataError, many
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ def _tokens(backbone: str | None) -> Any:
 
 
 def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: bool) -> None:
-    from cardioner.reports.corpus.report import write_report  # noqa: PLC0415
+    from cardioner.reports.corpus.report import render  # noqa: PLC0415
 
     with notices.status("drawing the page"):
-        write_report(report, html, ids_only=ids_only, overwrite=overwrite)
-    announce_page(html, private=not ids_only and bool(report.examples))
+        page = render(report, ids_only=ids_only)
+    publish_page(page, html, overwrite=overwrite, private=not ids_only and bool(report.examples))
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from cardioner.cli.inputs import (
     read_parts,
     read_spans,
 )
-from cardioner.cli.reports import announce_page, check_page
+from cardioner.cli.reports import check_page, publish_page
 from cardioner.data.formats import ReadOptions
 from cardioner.errors import many
 from cardioner.evaluation import CRITERIA, Evaluation, Pairing
@@ -98,11 +98,11 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
             output.print(part, markup=False)
     if html is not None:
         with notices.status("drawing the page"):
-            from cardioner.reports.evaluation.report import write_report  # noqa: PLC0415 - draws plots
+            from cardioner.reports.evaluation.report import render  # noqa: PLC0415 - draws plots
 
-            names = (gold.name, predicted.name)
-            write_report(found, html, ids_only=ids_only, names=names, overwrite=overwrite)
-        announce_page(html, private=not ids_only and any(pair.text for pair in found.pairing.pairs))
+            page = render(found, ids_only=ids_only, names=(gold.name, predicted.name))
+        private = not ids_only and any(pair.text for pair in found.pairing.pairs)
+        publish_page(page, html, overwrite=overwrite, private=private)
 
 
 def _training(path: Path | None, encoding: str) -> list[Document] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cardioner.cli.console import tell
 from cardioner.errors import OutputError, UsageError
+from cardioner.reports.html import check_installed, write_page
 
 
 def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
@@ -16,8 +17,6 @@ def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
         UsageError: If its name does not end in .html, if it would lie in a corpus, or if a package is missing.
         OutputError: If it exists already.
     """
-    from cardioner.reports.html import check_installed  # noqa: PLC0415
-
     check_installed()
     if html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html {html}: expected its name to end in .html, so that no note is overwritten")
@@ -30,6 +29,7 @@ def check_page(html: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
         raise OutputError(f"{html} exists; choose another name, or replace it with --overwrite")
 
 
-def announce_page(html: Path, *, private: bool) -> None:
-    """Say where the page is, and whether it contains the text of notes."""
+def publish_page(page: str, html: Path, *, overwrite: bool, private: bool) -> None:
+    """Write the page, and say where it is and whether it contains the text of notes."""
+    write_page(page, html, overwrite=overwrite)
     tell(f"Page: {html}" + (", which holds the text of notes: keep it private" if private else ""))

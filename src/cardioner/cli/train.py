@@ -14,7 +14,7 @@ import typer
 from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.parts import read_notes
-from cardioner.cli.reports import announce_page, check_page
+from cardioner.cli.reports import check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
@@ -125,10 +125,9 @@ def _train_one(
     show_result(result)
     record = read_json(result.output_dir / TRAINING_ARGS)
     if run.html is not None and not notices.quiet:
-        from cardioner.reports.training import write_training_report  # noqa: PLC0415 - draws plots
+        from cardioner.reports.training import render  # noqa: PLC0415 - draws plots
 
-        write_training_report(record, run.html, overwrite=options.overwrite)
-        announce_page(run.html, private=False)
+        publish_page(render(record), run.html, overwrite=options.overwrite, private=False)
     return record
 
 

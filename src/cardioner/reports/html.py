@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner._io import writing
 from cardioner.errors import UsageError, many
+from cardioner.reports.svg import draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from markupsafe import Markup
@@ -34,13 +35,7 @@ SHOWN = 50
 
 
 class TypeStyle(NamedTuple):
-    """How the spans of an entity type look.
-
-    Attributes:
-        name: Of its CSS class, which holds nothing of the type's own name.
-        colour: Of its line and its tag: one of `COLOURS`.
-        line: CSS style of its line: one of `LINES`.
-    """
+    """How the spans of an entity type look: their CSS class, which holds nothing of the type's name, and their line."""
 
     name: str
     colour: str
@@ -84,11 +79,12 @@ def type_styles(labels: Iterable[str]) -> dict[str, TypeStyle]:
     }
 
 
-def render_page(package: str, **values: Any) -> str:
+def render_page(package: str, plots: Mapping[str, Callable[[], Any]], **values: Any) -> str:
     """The page that the `report.html.j2` of a package describes, which may extend `page.html.j2`.
 
     Args:
         package: Full name of the package that holds the template.
+        plots: What `draw` takes; the template gets SVG elements.
         **values: What the template names; plain strings are escaped.
 
     Returns:
@@ -110,7 +106,7 @@ def render_page(package: str, **values: Any) -> str:
     environment.filters |= {"verbatim": _verbatim, "figure": _figure, "hash_source": _hash_source}
     environment.filters |= {"score": score_text, "many": many}
     environment.tests["pair"] = lambda value: isinstance(value, tuple)
-    return environment.get_template("report.html.j2").render(shown=SHOWN, **values)
+    return environment.get_template("report.html.j2").render(shown=SHOWN, plots=draw(plots), **values)
 
 
 def write_page(page: str, path: Path, *, overwrite: bool = False) -> None:

@@ -45,15 +45,19 @@ def draw(plots: Mapping[str, Callable[[], Any]]) -> dict[str, Markup]:
     Raises:
         ImportError: If matplotlib or markupsafe is missing.
     """
+    if not plots:
+        return {}
     with silenced("matplotlib"):  # letters that a font lacks, or a home folder that cannot hold a cache
         import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow
         from markupsafe import Markup  # noqa: PLC0415
 
-        with mpl.rc_context():
-            mpl.rcdefaults()  # a user's own matplotlibrc would change the page
-            mpl.rcParams.update(_STYLE)
-            figures = {name: make() for name, make in plots.items()}
-            return {name: Markup(_svg(made, name)) for name, made in figures.items()}  # noqa: S704 - it escapes names
+        drawn = {}
+        for name, make in plots.items():
+            with mpl.rc_context():
+                mpl.rcdefaults()  # a user's own matplotlibrc would change the page
+                mpl.rcParams.update(_STYLE, **{"svg.hashsalt": name})
+                drawn[name] = Markup(_svg(make(), name))  # noqa: S704 - it escapes names
+        return drawn
 
 
 def new_figure(rows: float, title: str = "") -> tuple[Any, Any]:
@@ -121,12 +125,8 @@ def short(name: str, *, most: int = 40) -> str:
 
 def _svg(figure: Any, name: str) -> str:
     """The figure's SVG element; no other one on the page has its ids."""
-    from matplotlib import rc_context  # noqa: PLC0415 - an extra, and slow
-
     target = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context({"svg.hashsalt": name}):
-        figure.savefig(target, format="svg", metadata=nothing)
+    figure.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawn = target.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     return re.sub(r'(<[^<>]*? (?:id="|xlink:href="#)|url\(#)', rf"\1{name}-", drawn)

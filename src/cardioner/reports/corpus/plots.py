@@ -5,40 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cardioner.data.quality.findings import spread_of
-from cardioner.reports.svg import (
-    SHADES,
-    draw,
-    grouped_bars,
-    most_frequent,
-    name_rows,
-    new_figure,
-    short,
-    whole_numbers,
-)
+from cardioner.reports.svg import SHADES, grouped_bars, most_frequent, name_rows, new_figure, short, whole_numbers
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
+    from collections.abc import Callable
 
     from cardioner.data.quality.findings import CheckReport, Part
 
 _BARS = 40
 
 
-def plot_report(report: CheckReport) -> dict[str, Markup]:
-    """SVG elements by name: `types`, `lengths` and `per-document`; empty without entities.
-
-    Raises:
-        ImportError: If matplotlib is missing.
-    """
+def plots_of(report: CheckReport) -> dict[str, Callable[[], Any]]:
+    """What draws `types`, `lengths` and `per-document`; nothing without entities."""
     if not report.total.entities:
         return {}
-    return draw(
-        {
-            "types": lambda: _plot_types(report),
-            "lengths": lambda: _plot_lengths(report.total),
-            "per-document": lambda: _plot_per_document(report.total),
-        }
-    )
+    return {
+        "types": lambda: _plot_types(report),
+        "lengths": lambda: _plot_lengths(report.total),
+        "per-document": lambda: _plot_per_document(report.total),
+    }
 
 
 def _plot_types(report: CheckReport) -> Any:

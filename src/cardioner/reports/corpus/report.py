@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner.data.highlight import cut
 from cardioner.data.quality.findings import spread_of
-from cardioner.reports.corpus.plots import plot_report
-from cardioner.reports.html import SHOWN, Table, check_installed, render_page, score_text, type_styles, write_page
+from cardioner.reports.corpus.plots import plots_of
+from cardioner.reports.html import SHOWN, Table, render_page, score_text, type_styles
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cardioner.data.documents import Document
     from cardioner.data.quality.findings import CheckReport, FlatTags, NearDuplicates, Source
 
@@ -29,28 +27,17 @@ def render(report: CheckReport, *, ids_only: bool = False) -> str:
     Raises:
         UsageError: If jinja2 or matplotlib is missing.
     """
-    check_installed()
     return render_page(
         "cardioner.reports.corpus",
+        plots_of(report),
         report=report,
         flat=report.flat_tags,
-        plots=plot_report(report),
         tables=_tables(report),
         sources=[(source, _issues(source)) for source in report.sources if source.malformed or source.issues],
         styles=type_styles(report.total.per_type),
         examples=[_example(member.part, document, ids_only=ids_only) for member, document in report.examples],
         ids_only=ids_only,
     )
-
-
-def write_report(report: CheckReport, path: Path, *, ids_only: bool = False, overwrite: bool = False) -> None:
-    """Write the page as a file.
-
-    Raises:
-        UsageError: If jinja2 or matplotlib is missing.
-        OutputError: If the file exists and may not be replaced, or cannot be written.
-    """
-    write_page(render(report, ids_only=ids_only), path, overwrite=overwrite)
 
 
 def _tables(report: CheckReport) -> dict[str, Table]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cardioner.reports.svg import FIGURES, SHADES, draw, grouped_bars, legend, most_frequent, new_figure, short
+from cardioner.reports.svg import FIGURES, SHADES, grouped_bars, legend, most_frequent, new_figure, short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from markupsafe import Markup
+    from collections.abc import Callable, Mapping, Sequence
 
     from cardioner.evaluation.calibration import Calibration
     from cardioner.evaluation.evaluate import Evaluation
@@ -20,21 +18,18 @@ _CELLS = 16
 _PALE = "#c9d3dd"
 
 
-def plot_evaluation(evaluation: Evaluation) -> dict[str, Markup]:
-    """SVG elements by name: `types`, `reliability` if spans have scores, `confusions`, `lengths`; none without spans.
-
-    Raises:
-        ImportError: If matplotlib is missing.
-    """
-    if not evaluation.analysis.matrix:
-        return {}
+def plots_of(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:
+    """What draws `types`, `reliability` if spans have scores, `confusions` and `lengths`; nothing without spans."""
     types, calibration, analysis = evaluation.scores.strict.per_type, evaluation.calibration, evaluation.analysis
-    plots = {"types": lambda: _plot_types(types, evaluation.intervals)}
-    if calibration is not None:
-        plots["reliability"] = lambda: _plot_reliability(calibration)
-    plots["confusions"] = lambda: _plot_confusions(analysis.matrix)
-    plots["lengths"] = lambda: _plot_lengths(analysis.by_length)
-    return draw(plots)
+    if not analysis.matrix:
+        return {}
+    reliability = {} if calibration is None else {"reliability": lambda: _plot_reliability(calibration)}
+    return {
+        "types": lambda: _plot_types(types, evaluation.intervals),
+        **reliability,
+        "confusions": lambda: _plot_confusions(analysis.matrix),
+        "lengths": lambda: _plot_lengths(analysis.by_length),
+    }
 
 
 def _plot_types(types: Mapping[str, Counts], intervals: Intervals | None) -> Any:

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from cardioner.evaluation.error_analysis import ERRORS, KINDS
 from cardioner.evaluation.matching import CRITERIA
 from cardioner.evaluation.scores import FIGURES
-from cardioner.reports.evaluation.plots import plot_evaluation
+from cardioner.reports import html
+from cardioner.reports.evaluation.plots import plots_of
 from cardioner.reports.evaluation.side_by_side import lay_out
-from cardioner.reports.html import (
-    COUNT_COLUMNS,
-    SCORE_COLUMNS,
-    Table,
-    check_installed,
-    count_cells,
-    render_page,
-    score_cells,
-    score_text,
-    type_styles,
-    write_page,
-)
+from cardioner.reports.html import COUNT_COLUMNS, SCORE_COLUMNS, Table, count_cells, score_cells, score_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from cardioner.evaluation.calibration import Calibration
     from cardioner.evaluation.evaluate import Evaluation
@@ -58,20 +48,14 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
     Raises:
         UsageError: If jinja2 or matplotlib is missing.
     """
-    check_installed()
     pairs, analysis = evaluation.pairing.pairs, evaluation.analysis
-    styles = type_styles(evaluation.scores.strict.per_type)
+    styles = html.type_styles(evaluation.scores.strict.per_type)
     sheets = [lay_out(pair, analysis.outcomes[pair.id], styles, with_text=not ids_only) for pair in pairs]
-    return render_page(
+    return html.render_page(
         "cardioner.reports.evaluation",
-        scores=evaluation.scores,
-        intervals=evaluation.intervals,
-        calibration=evaluation.calibration,
-        official=evaluation.official,
-        analysis=analysis,
-        pairing=evaluation.pairing,
+        plots_of(evaluation),
+        **{field.name: getattr(evaluation, field.name) for field in fields(evaluation)},
         names=names,
-        plots=plot_evaluation(evaluation),
         tables=_tables(evaluation),
         grouped=_grouped(evaluation),
         styles=styles,
@@ -82,23 +66,6 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
         errors=ERRORS,
         signs=_SIGNS,
     )
-
-
-def write_report(
-    evaluation: Evaluation,
-    path: Path,
-    *,
-    ids_only: bool = False,
-    names: tuple[str, str] = ("gold", "predicted"),
-    overwrite: bool = False,
-) -> None:
-    """Write the page as a file: for the arguments see `render` and `write_page`.
-
-    Raises:
-        UsageError: If jinja2 or matplotlib is missing.
-        OutputError: If the file exists and may not be replaced, or cannot be written.
-    """
-    write_page(render(evaluation, ids_only=ids_only, names=names), path, overwrite=overwrite)
 
 
 def _tables(evaluation: Evaluation) -> dict[str, Table]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cardioner.reports.svg import FIGURES, SHADES, draw, legend, most_frequent, new_figure, short, whole_numbers
+from cardioner.reports.svg import FIGURES, SHADES, legend, most_frequent, new_figure, short, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from markupsafe import Markup
 
     from cardioner.reports.training.content import Content, Epoch
 
@@ -23,40 +22,23 @@ _WIDE = 20.0
 
 
 class Plot(NamedTuple):
-    """A plot.
+    """A plot: what draws it, and what it shows in words, for people who cannot see it."""
 
-    Attributes:
-        svg: The element.
-        words: What it shows, for people who cannot see it.
-    """
-
-    svg: Markup
+    draw: Callable[[], Any]
     words: str
 
 
-def plot_training(content: Content) -> dict[str, Plot]:
-    """Plots by name: `scores`, `types`, `loss`, `learning_rate` and `grad_norm`, those for which there are figures.
-
-    Raises:
-        ImportError: If matplotlib is missing.
-    """
-    plots: dict[str, Callable[[], Any]] = {}
-    words: dict[str, str] = {}
-    ends = [epoch.step for epoch in content.epochs if epoch.step is not None]
-    if content.epochs:
-        plots["scores"] = lambda: _plot_scores(content.epochs)
-        words["scores"] = _scores_in_words(content.epochs)
-        if len(content.epochs[-1].scores.strict.per_type) > 1:
-            plots["types"] = lambda: _plot_types(content.epochs)
-            words["types"] = _types_in_words(content.epochs)
+def plots_of(content: Content) -> dict[str, Plot]:
+    """`scores`, `types`, `loss`, `learning_rate` and `grad_norm`: those for which there are figures."""
+    plots, epochs = {}, content.epochs
+    if epochs:
+        plots["scores"] = Plot(partial(_plot_scores, epochs), _scores_in_words(epochs))
+        if len(epochs[-1].scores.strict.per_type) > 1:
+            plots["types"] = Plot(partial(_plot_types, epochs), _types_in_words(epochs))
     for name, title in _CURVES.items():
-        points = _points(content, name)
-        if points:
-            limit = content.gradient_limit if name == "grad_norm" else None
-            plots[name] = _curve(title, points, ends, limit)
-            words[name] = _curve_in_words(title, points)
-    drawn = draw(plots) if plots else {}
-    return {name: Plot(svg, words[name]) for name, svg in drawn.items()}
+        if points := _points(content, name):
+            plots[name] = Plot(partial(_plot_curve, content, name, points), _curve_in_words(title, points))
+    return plots
 
 
 def _points(content: Content, name: str) -> list[tuple[float, float]]:
@@ -65,33 +47,28 @@ def _points(content: Content, name: str) -> list[tuple[float, float]]:
     return [(step, value) for step, value in rows if isinstance(value, (int, float)) and math.isfinite(value)]
 
 
-def _curve(
-    title: str, points: Sequence[tuple[float, float]], ends: Sequence[int], limit: float | None
-) -> Callable[[], Any]:
-    """What draws a curve, a faint line at the end of each epoch, and a limit."""
-
-    def plot() -> Any:
-        figure, axes = new_figure(2.0, title)
-        steps, values = zip(*points, strict=True)
-        for end in ends:
-            axes.axvline(end, color="#d5dbe1", linewidth=0.8, zorder=0)
-        marker = "o" if len(points) < 4 else None
-        axes.plot(steps, values, color=SHADES[0], linewidth=1.4, marker=marker, label="logged")
-        if limit is not None and max(values) > limit:
-            axes.axhline(limit, color=SHADES[1], linestyle="dashed", linewidth=1.2, label=f"clipped to {limit:g}")
-            legend(figure, 2)
-        wide = min(values) > 0 and max(values) > _WIDE * min(values)
-        if wide and title != _CURVES["learning_rate"]:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("")
-        else:
-            axes.set_ylim(bottom=min(0.0, *values))
-        whole_numbers(axes.xaxis)
-        axes.set_xlabel("step" + (" (a line at the end of each epoch)" if ends else ""))
-        return figure
-
-    return plot
+def _plot_curve(content: Content, name: str, points: Sequence[tuple[float, float]]) -> Any:
+    """A curve, a faint line at the end of each epoch, and the limit of gradients."""
+    figure, axes = new_figure(2.0, _CURVES[name])
+    steps, values = zip(*points, strict=True)
+    ends = [epoch.step for epoch in content.epochs if epoch.step is not None]
+    for end in ends:
+        axes.axvline(end, color="#d5dbe1", linewidth=0.8, zorder=0)
+    marker = "o" if len(points) < 4 else None
+    axes.plot(steps, values, color=SHADES[0], linewidth=1.4, marker=marker, label="logged")
+    limit = content.gradient_limit if name == "grad_norm" else None
+    if limit is not None and max(values) > limit:
+        axes.axhline(limit, color=SHADES[1], linestyle="dashed", linewidth=1.2, label=f"clipped to {limit:g}")
+        legend(figure, 2)
+    if name != "learning_rate" and min(values) > 0 and max(values) > _WIDE * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    else:
+        axes.set_ylim(bottom=min(0.0, *values))
+    whole_numbers(axes.xaxis)
+    axes.set_xlabel("step" + (" (a line at the end of each epoch)" if ends else ""))
+    return figure
 
 
 def _curve_in_words(title: str, points: Sequence[tuple[float, float]]) -> str:

@@ -6,24 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner.errors import many
 from cardioner.evaluation.matching import CRITERIA
-from cardioner.reports.html import (
-    COUNT_COLUMNS,
-    SCORE_COLUMNS,
-    Table,
-    check_installed,
-    count_cells,
-    render_page,
-    score_cells,
-    score_text,
-    type_styles,
-    write_page,
-)
+from cardioner.reports import html
+from cardioner.reports.html import COUNT_COLUMNS, SCORE_COLUMNS, Table, count_cells, score_cells, score_text
 from cardioner.reports.training.content import Content, duration, read_record
-from cardioner.reports.training.plots import plot_training
+from cardioner.reports.training.plots import plots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _NAMED = 8
 """Most types in the title."""
@@ -42,31 +31,22 @@ def render(record: Mapping[str, Any]) -> str:
     Raises:
         UsageError: If jinja2 or matplotlib is missing.
     """
-    check_installed()
     content = read_record(record)
-    return render_page(
+    plots = plots_of(content)
+    return html.render_page(
         "cardioner.reports.training",
+        {name: plot.draw for name, plot in plots.items()},
+        words={name: plot.words for name, plot in plots.items()},
         content=content,
         tables=_tables(content),
-        plots=plot_training(content),
         facts=list(_facts(content)),
         advice=list(_advice(content)),
         title=_title(content.types),
         calibration=_whole(record.get("calibration"), ("value", "spans", "before", "after")),
         inference=_whole(record.get("inference"), ("dtype", "float32", "bfloat16", "agreement")),
         versions=record.get("versions") or {},
-        styles=type_styles(content.types),
+        styles=html.type_styles(content.types),
     )
-
-
-def write_training_report(record: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
-    """Write the page as a file: for the arguments see `render` and `write_page`.
-
-    Raises:
-        UsageError: If jinja2 or matplotlib is missing.
-        OutputError: If the file exists and may not be replaced, or cannot be written.
-    """
-    write_page(render(record), path, overwrite=overwrite)
 
 
 def _tables(content: Content) -> dict[str, Any]:

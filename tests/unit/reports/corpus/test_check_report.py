@@ -14,7 +14,8 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 from cardioner.data.quality import CheckReport, check_corpora
 from cardioner.errors import OutputError
-from cardioner.reports.corpus.report import render, write_report
+from cardioner.reports.corpus.report import render
+from cardioner.reports.html import write_page
 
 HOSTILE = (
     "\n\ufeff A <script>alert('x')</script> &amp; & \"quoted\" <!-- no --> {{ 7 * 7 }}\r\n"
@@ -135,7 +136,7 @@ def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     found = check(tmp_path / "c", *(random_note(seed) for seed in range(3)))
     pages = []
     for name in ("one.html", "two.html"):
-        write_report(found, tmp_path / name)
+        write_page(render(found), tmp_path / name)
         pages.append((tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
     assert not re.search(rb"20[2-9][0-9]-[0-9]{2}-[0-9]{2}", pages[0])
@@ -178,7 +179,7 @@ def test_a_page_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     place = tmp_path / "page.html"
     place.write_text("mine")
     with pytest.raises(OutputError, match="exists"):
-        write_report(found, place)
+        write_page(render(found), place)
     assert place.read_text() == "mine"
-    write_report(found, place, overwrite=True)
+    write_page(render(found), place, overwrite=True)
     assert place.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

@@ -17,7 +17,8 @@ from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import OutputError
 from cardioner.evaluation import Evaluation, evaluate
 from cardioner.evaluation.error_analysis import KINDS
-from cardioner.reports.evaluation.report import render, write_report
+from cardioner.reports.evaluation.report import render
+from cardioner.reports.html import write_page
 
 HOSTILE = (
     "\n\ufeff A <script>alert('x')</script> &amp; & \"quoted\" <!-- no --> {{ 7 * 7 }}\r\n"
@@ -283,7 +284,7 @@ def test_the_page_fetches_nothing_and_its_links_lead_into_itself() -> None:
 
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.html", "two.html"):
-        write_report(random_evaluation(samples=20), tmp_path / name)
+        write_page(render(random_evaluation(samples=20)), tmp_path / name)
     made = (tmp_path / "one.html").read_bytes()
     assert made == (tmp_path / "two.html").read_bytes()
     assert not re.search(rb"20[2-9][0-9]-[0-9]{2}-[0-9]{2}", made)
@@ -293,8 +294,8 @@ def test_a_page_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     found, place = of_spans([], []), tmp_path / "page.html"
     place.touch()
     with pytest.raises(OutputError, match="exists"):
-        write_report(found, place)
-    write_report(found, place, overwrite=True)
+        write_page(render(found), place)
+    write_page(render(found), place, overwrite=True)
     assert place.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 

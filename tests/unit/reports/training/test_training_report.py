@@ -19,7 +19,8 @@ from cardioner.data.documents import Document, Span
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores, score
 from cardioner.reports import html as pages
-from cardioner.reports.training import plots, render, write_training_report
+from cardioner.reports.html import write_page
+from cardioner.reports.training import render
 from cardioner.reports.training.content import duration, read_record
 
 TEXT = "Severe aortic stenosis, no mitral stenosis; syncope twice. Furosemide 40 mg was begun."
@@ -138,7 +139,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(given: Mapping[str, Callable[[], Any]]) -> dict[str, Markup]:
         return {name: Markup("<svg></svg>") for name, plot in given.items() if plot() is not None}
 
-    monkeypatch.setattr(plots, "draw", make)
+    monkeypatch.setattr(pages, "draw", make)
 
 
 # What it shows -------------------------------------------------------------------------------------------------------
@@ -368,11 +369,11 @@ def test_no_token_of_a_user_is_shown() -> None:
 
 def test_a_page_is_replaced_only_on_request(tmp_path: Path) -> None:
     place = tmp_path / "training.html"
-    write_training_report(a_record(), place)
+    write_page(render(a_record()), place)
     with pytest.raises(OutputError, match="exists"):
-        write_training_report({}, place)
+        write_page(render({}), place)
     assert "0.1.0" in place.read_text(encoding="utf-8")
-    write_training_report({}, place, overwrite=True)
+    write_page(render({}), place, overwrite=True)
     assert "0.1.0" not in place.read_text(encoding="utf-8")
 
 
