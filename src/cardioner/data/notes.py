@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from cardioner.data.documents import Document
 from cardioner.data.formats import Reading, ReadOptions, ReadReport, detect_format, each_once, stream_corpus
-from cardioner.data.formats.files import check_encoding, read_text
-from cardioner.data.formats.jsonl import read_jsonl
+from cardioner.data.formats.files import by_name, check_encoding, count_others, numbered, read_text
+from cardioner.data.formats.jsonl import documents_of_lines
 from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STANDARD_INPUT = Path("-")
-_NAME = "stdin"
+_NAME = Path("stdin")
 _BLANK = "\ufeff \t\r\n"  # a BOM is no content
 _TABLES = {".tsv", ".tab"}
 
@@ -60,7 +59,7 @@ class NoteSource:
             DataError: If two of them are the same, or a folder holds no notes.
         """
         places = [path for path, form in zip(self.paths, self._forms, strict=True) if form == "brat"]
-        ids = [name for path in places for name in _names_at(path, self._reading())]
+        ids = [name for path in places for name in _files_at(path, self._reading())]
         if repeated := [name for name, count in Counter(ids).items() if count > 1]:
             raise _repeated(repeated[0])
         return ids, len(places) == len(self.paths)
@@ -125,40 +124,23 @@ def _texts(path: Path, form: str, reading: _TextReading) -> Iterator[Document]:
 
 
 def _text_files(path: Path, reading: _TextReading) -> Iterator[Document]:
-    """The `.txt` files of a folder by id, which is the path in the folder without the suffix; or a single one."""
-    names = _names_at(path, reading)
-    folder = path if path.is_dir() else path.parent
-    for name in names:
-        file = folder / f"{name}.txt"
-        document = None
+    """The notes of `.txt` files, sorted by id."""
+    for name, file in _files_at(path, reading).items():
         with reading.guarded(file):
-            document = Document(name, read_text(file, reading.options.encoding))
-        if document is not None:
-            yield document
+            yield Document(name, read_text(file, reading.options.encoding))
 
 
-def _names_at(path: Path, reading: _TextReading) -> list[str]:
-    """The ids of the notes in a folder, sorted, or of a single file; other files are counted."""
+def _files_at(path: Path, reading: _TextReading) -> dict[str, Path]:
+    """The `.txt` files of a folder by id, its path there without the suffix, or a single one; others are counted."""
     if not path.is_dir():
-        return [path.stem]
-    names = []
-    for place, folders, files in os.walk(path, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(place).relative_to(path)
-        for file in sorted(files):
-            if file.startswith("."):
-                reading.add_issue("hidden files", Path(place, file))
-            elif file.endswith(".txt"):
-                names.append((inside / file).as_posix()[:-4])
-            else:
-                reading.add_issue("annotations" if file.endswith(".ann") else "other files", Path(place, file))
-    if not names:
+        return {path.stem: path}
+    notes, annotations = by_name(path, ".txt"), by_name(path, ".ann")
+    for file in annotations.values():
+        reading.add_issue("annotations", file)
+    count_others(path, {*notes.values(), *annotations.values()}, reading)
+    if not notes:
         raise DataError(f"{path} holds no .txt file; expected a folder of notes, or of another format")
-    return sorted(names)
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return dict(sorted(notes.items()))
 
 
 # Standard input ------------------------------------------------------------------------------------------------------
@@ -168,16 +150,13 @@ def _standard_input(reading: _TextReading) -> Iterator[Document]:
     """The notes of a stream of JSON lines if its first character that is not blank is a brace; else the only note."""
     stream = cast("io.TextIOWrapper", sys.stdin)
     stream.reconfigure(encoding=reading.options.encoding, errors="strict", newline="\n")
-    head: list[str] = []
-    document = None
-    with reading.guarded(Path(_NAME)):
+    with reading.guarded(_NAME):
         head, text = _begin(stream)
-        document = None if text is None else Document(_NAME, text)
-    if document is not None:
-        yield document
-    elif head:
-        documents = read_jsonl(cast("Path", _Stream(chain(head, stream))), reading)
-        yield from each_once(documents, Path(_NAME), reading)
+        if text is not None:
+            yield Document(str(_NAME), text)
+            return
+        lines = numbered(chain(head, stream), _NAME, reading.options.encoding)
+        yield from each_once(documents_of_lines(lines, str(_NAME), _NAME, reading), _NAME, reading)
 
 
 def _begin(stream: io.TextIOWrapper) -> tuple[list[str], str | None]:
@@ -191,25 +170,3 @@ def _begin(stream: io.TextIOWrapper) -> tuple[list[str], str | None]:
     except UnicodeDecodeError:
         pass
     raise DataError(f"{_NAME}: expected {stream.encoding}, found other bytes; name the encoding (--encoding)")
-
-
-class _Stream:
-    """Lines in the place of a file: as much of a path as the reader of JSON lines asks for."""
-
-    stem = _NAME
-    suffix = ".jsonl"
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-
-    def __str__(self) -> str:
-        return _NAME
-
-    def exists(self) -> bool:
-        return True
-
-    def is_dir(self) -> bool:
-        return False
-
-    def open(self, **_: str) -> nullcontext[Iterator[str]]:
-        return nullcontext(self._lines)

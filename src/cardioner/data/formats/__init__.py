@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -10,9 +11,11 @@ from cardioner._io import as_path
 from cardioner.data.corpus import Corpus, Issue, ReadReport
 from cardioner.data.documents import Annotations, Document, check_unique
 from cardioner.data.formats.brat import is_brat, read_brat, write_brat
-from cardioner.data.formats.conll import is_conll, read_conll, write_conll
-from cardioner.data.formats.files import check_encoding
-from cardioner.data.formats.jsonl import is_jsonl, read_jsonl, write_jsonl
+from cardioner.data.formats.conll import SUFFIXES as CONLL
+from cardioner.data.formats.conll import read_conll, write_conll
+from cardioner.data.formats.files import check_encoding, holds_suffixes
+from cardioner.data.formats.jsonl import SUFFIXES as JSONL
+from cardioner.data.formats.jsonl import read_jsonl, write_jsonl
 from cardioner.data.formats.reading import Reading, ReadOptions
 from cardioner.data.formats.saved_dataset import is_dataset, read_dataset, write_dataset
 from cardioner.data.formats.tsv import is_tsv, read_tsv, read_tsv_spans, write_tsv
@@ -70,8 +73,8 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     "datasets": Format(is_dataset, read_dataset, write_dataset),
-    "jsonl": Format(is_jsonl, read_jsonl, write_jsonl),
-    "conll": Format(is_conll, read_conll, write_conll),
+    "jsonl": Format(partial(holds_suffixes, suffixes=JSONL), read_jsonl, write_jsonl),
+    "conll": Format(partial(holds_suffixes, suffixes=CONLL), read_conll, write_conll),
     "tsv": Format(is_tsv, read_tsv, write_tsv, read_tsv_spans),
     "brat": Format(is_brat, read_brat, write_brat),
 }
@@ -115,9 +118,7 @@ def stream_corpus(
         DataError: At the end, if files or lines cannot be used or an id occurs twice; all of them are named together.
         UsageError: For an unknown format or encoding.
     """
-    reading = Reading() if reading is None else reading
-    path = as_path(path)
-    yield from each_once(_format_at(path, format, reading).read(path, reading), path, reading)
+    return _stream(path, format, reading, lambda form: form.read)
 
 
 def stream_spans(
@@ -127,15 +128,19 @@ def stream_spans(
     reading: Reading | None = None,
 ) -> Iterator[Document | Annotations]:
     """As `stream_corpus`, but a table whose notes are missing gives only its spans, and counts the notes."""
-    reading = Reading() if reading is None else reading
-    path = as_path(path)
-    form = _format_at(path, format, reading)
-    yield from each_once((form.read_spans or form.read)(path, reading), path, reading)
+    return _stream(path, format, reading, lambda form: form.read_spans or form.read)
 
 
-def _format_at(path: Path, name: str | None, reading: Reading) -> Format:
+def _stream(
+    path: str | Path,
+    name: str | None,
+    reading: Reading | None,
+    reader: Callable[[Format], Callable[[Path, Reading], Iterator[Note]]],
+) -> Iterator[Note]:
+    path, reading = as_path(path), reading or Reading()
     check_encoding(reading.options.encoding)
-    return _format(name or reading.options.format or detect_format(path))
+    form = _format(name or reading.options.format or detect_format(path))
+    yield from each_once(reader(form)(path, reading), path, reading)
 
 
 def each_once(documents: Iterator[Note], path: Path, reading: Reading) -> Iterator[Note]:

@@ -11,18 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cardioner._io import publish, staging
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats.files import (
-    FileNames,
-    check_folder,
+    by_name,
     check_quote,
     count_others,
     encoded,
-    files_below,
-    is_hidden,
     looking_at,
     read_text,
+    writing_notes,
 )
 from cardioner.errors import DataError, OutputError, listed, many
 
@@ -49,11 +46,8 @@ def read_brat(path: Path, reading: Reading) -> Iterator[Document]:
     """
     notes, annotations = _find_files(path, reading)
     for name in sorted(notes):
-        document = None
         with reading.guarded(notes[name]):
-            document = _read_document(name, notes[name], annotations.get(name), reading)
-        if document is not None:
-            yield document
+            yield _read_document(name, notes[name], annotations.get(name), reading)
 
 
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
@@ -65,19 +59,9 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
         OutputError: If the folder already holds `.ann` files or other text under the name of a note, if an id cannot be
             a file name in this folder, if the format cannot hold a label, or if the disk is full.
     """
-    names = FileNames(".txt", ".ann")
-    with staging(path) as stage:
+    with writing_notes(path, overwrite=overwrite, beside=[".ann"]) as (_, add):
         for document in documents:
-            names.add(document.id)
-            text, marked = _encode(document)
-            note = stage / f"{document.id}.txt"
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_bytes(text)
-            _annotations_of(note).write_bytes(marked)
-        notes = {path / f"{name}.txt": stage / f"{name}.txt" for name in names}
-        check_folder(path, notes, suffixes=[".ann"], overwrite=overwrite)
-        # .ann first: a note without one would count as a note without spans
-        publish(stage, path, (f"{name}{suffix}" for name in names for suffix in (".ann", ".txt")))
+            _annotations_of(add(document)).write_bytes(_annotations(document))
     return ()
 
 
@@ -94,11 +78,7 @@ def _find_files(path: Path, reading: Reading) -> tuple[dict[str, Path], dict[str
     with looking_at(path, _EXPECTED):
         if not path.is_dir():
             return _single_note(path, reading)
-        files = [file for file in files_below(path) if not is_hidden(file, path)]
-        notes, annotations = (
-            {file.relative_to(path).as_posix()[:-4]: file for file in files if file.suffix == suffix}
-            for suffix in (".txt", ".ann")
-        )
+        notes, annotations = by_name(path, ".txt"), by_name(path, ".ann")
         if not notes:
             raise DataError(f"{path} holds no .txt file; {_EXPECTED}")
         _check_pairs(path, notes, annotations, reading)
@@ -235,14 +215,14 @@ def _flat(text: str) -> str:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _encode(document: Document) -> tuple[bytes, bytes]:
-    """The bytes of a note and of its annotations."""
+def _annotations(document: Document) -> bytes:
+    """The bytes of a note's `.ann` file."""
     for label in {span.label for span in document.spans}:
         if re.search(r"\s", label):
             raise OutputError(f"document {document.id}: brat cannot hold the label {label!r}, it has white space")
     flat = _flat(document.text)  # once a note: as many characters as before
-    lines = "".join([_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)])
-    return document.text.encode(), encoded(lines, document.id)
+    lines = [_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)]
+    return encoded("".join(lines), document.id)
 
 
 def _lines(flat: str, span: Span, number: int) -> str:

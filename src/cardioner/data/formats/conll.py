@@ -12,35 +12,21 @@ from typing import TYPE_CHECKING
 
 from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
-from cardioner.data.documents import Document
-from cardioner.data.formats.files import encoded, holds_suffixes, line_files, read_lines
-from cardioner.data.formats.words import (
-    REBUILT,
-    WORDLESS,
-    TagReader,
-    document_of_words,
-    join_words,
-    parse_tag,
-    tag_words,
-)
+from cardioner.data.formats.files import encoded, line_files, read_lines
+from cardioner.data.formats.words import Sentence, TagReader, parse_tag, tag_words
 from cardioner.errors import DataError, OutputError
-from cardioner.multiclass.tagging import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cardioner.data.corpus import Issue
+    from cardioner.data.documents import Document
     from cardioner.data.formats.reading import Reading
 
 SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".iobes")
 _DOCSTART = re.compile(r"-DOCSTART-(?:[ \t].*)?", re.DOTALL)
 _NEWDOC = re.compile(r"# ?newdoc(?:[ \t]+id[ \t]*=[ \t]?(.*))?[ \t]*", re.DOTALL)
-
-
-def is_conll(path: Path) -> bool:
-    """Whether a path is a file with a suffix of the format, or a folder with some and no `.ann` or `.tsv`."""
-    return holds_suffixes(path, SUFFIXES)
 
 
 def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
@@ -82,9 +68,7 @@ def _lines(document: Document, counter: IssueCounter) -> bytes:
     for span in document.spans:
         if re.search(r"\s", span.label):
             raise OutputError(f"document {name}: CoNLL cannot hold the label {span.label!r}, it has white space")
-    sentences = tag_words(document, counter)
-    if join_words([word for word, _ in sentence] for sentence in sentences) != document.text:
-        counter.add(REBUILT, name)
+    sentences = tag_words(document, counter, by_line=True)
     blocks = ["".join(f"{word}\t{tag}\n" for word, tag in sentence) for sentence in sentences]
     return encoded(f"# newdoc id = {name}\n" + "\n".join([*blocks, ""]) + "\n" * (not blocks), name)
 
@@ -94,21 +78,12 @@ def _lines(document: Document, counter: IssueCounter) -> bytes:
 
 @dataclass(slots=True)
 class _Draft:
-    """A document that is being read: sentences of words, the entities in them, the sentence that is still open."""
+    """A document that is being read: where and how it starts, its id if it has one, and its sentences so far."""
 
     line: int
     marker: str = ""
     name: str = ""
-    sentences: list[list[str]] = field(default_factory=list)
-    entities: list[Run] = field(default_factory=list)
-    words: int = 0
-    open_words: list[str] = field(default_factory=list)
-    open_tags: list[tuple[str, str]] = field(default_factory=list)
-    open_line: int = 0
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.sentences and not self.open_words
+    sentences: list[Sentence] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -123,6 +98,7 @@ class _File:
     columns: int = 0
     count: int = 0
     draft: _Draft = field(default_factory=lambda: _Draft(0))
+    in_sentence: bool = False
 
     def documents(self) -> Iterator[Document]:
         for number, line in read_lines(self.path, self.reading.options.encoding):
@@ -130,7 +106,7 @@ class _File:
             if marker:
                 yield from self._start(_Draft(number, marker, name))
             elif not line.strip(" \t\r"):
-                self._end_sentence()
+                self.in_sentence = False
             else:
                 with self.reading.guarded(self.path, number):
                     self._take(line, number)
@@ -139,8 +115,8 @@ class _File:
 
     def _start(self, draft: _Draft) -> Iterator[Document]:
         """Begin a document; a marker right after one of the other kind belongs to the same document."""
-        old = self.draft
-        if old.is_empty and old.marker and old.marker != draft.marker:
+        old, self.in_sentence = self.draft, False
+        if old.marker and not old.sentences and old.marker != draft.marker:
             old.name = old.name or draft.name
             return
         yield from self._finish(last=False)
@@ -162,9 +138,11 @@ class _File:
             self._set_columns(line, number, len(columns))
         if len(columns) != self.columns:
             raise DataError(f"expected {self.columns} columns as in the lines before, found {len(columns)}")
-        self.draft.open_line = self.draft.open_line or number
-        self.draft.open_words.append(columns[0])
-        self.draft.open_tags.append(tag)
+        if not self.in_sentence:
+            self.draft.sentences.append(Sentence([], [], f"{self.path}:{number}"))
+            self.in_sentence = True
+        self.draft.sentences[-1].words.append(columns[0])
+        self.draft.sentences[-1].tags.append(tag)
 
     def _split(self, line: str) -> list[str]:
         if "\t" in line if not self.separator else self.separator == "\t":
@@ -176,31 +154,16 @@ class _File:
         if columns > 2:
             self.reading.add_issue("columns between word and tag", self.path, number, count=columns - 2)
 
-    def _end_sentence(self) -> None:
-        draft = self.draft
-        if draft.open_words:
-            where = f"{self.path}:{draft.open_line}"
-            draft.entities += self.tags.entities(draft.open_tags, first=draft.words, where=where)
-            draft.sentences.append(draft.open_words)
-            draft.words += len(draft.open_words)
-            draft.open_words, draft.open_tags, draft.open_line = [], [], 0
-
     def _finish(self, *, last: bool) -> Iterator[Document]:
         """The document that was being read, if there is one."""
-        self._end_sentence()
         draft = self.draft
         if not draft.sentences and not draft.marker:
             return
         self.count += 1
         numbered = draft.marker or not last
         name = draft.name or (f"{self.stem}-{self.count}" if numbered else self.stem)
-        document = None
         with self.reading.guarded(self.path, draft.line):
-            document = document_of_words(name, draft.sentences, draft.entities)
-            if lost := len(draft.entities) - len(document.spans):
-                self.reading.add_issue(WORDLESS, name, count=lost)
-        if document is not None:
-            yield document
+            yield self.tags.document(name, draft.sentences, self.reading)
 
 
 def _marker(line: str) -> tuple[str, str]:

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from cardioner._io import publish, staging
 from cardioner.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from cardioner.data.documents import Document
     from cardioner.data.formats.reading import Reading
 
 _NEARBY = (-1, 1, -2, 2, -3, 3)
@@ -56,17 +58,23 @@ def read_lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     Raises:
         DataError: If the file cannot be read, or a line is not in this encoding.
     """
-    number = 0
     try:
         with path.open(encoding=encoding, newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                content = line.removesuffix("\n").removesuffix("\r")
-                yield number, content.removeprefix("\ufeff") if number == 1 else content
+            yield from numbered(file, path, encoding)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def numbered(lines: Iterable[str], path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Lines that are being decoded, as `read_lines` gives them."""
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            content = line.removesuffix("\n").removesuffix("\r")
+            yield number, content.removeprefix("\ufeff") if number == 1 else content
         return
     except UnicodeDecodeError:
         problem = f"{path}:{number + 1}: expected {encoding} from here on, found another byte; {_hint(encoding)}"
-    except OSError as error:
-        problem = f"{path}: cannot be read ({error.strerror})"
     raise DataError(problem)
 
 
@@ -103,8 +111,13 @@ def looking_at(path: Path, expected: str) -> Iterator[None]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files of a folder and its sub-folders, sorted."""
-    return sorted(file for file in folder.rglob("*") if not file.is_dir())
+    """The files of a folder and its sub-folders, sorted; none if it is missing, a `DataError` if one cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+    return sorted(Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
 
 
 def is_hidden(file: Path, folder: Path) -> bool:
@@ -115,6 +128,12 @@ def is_hidden(file: Path, folder: Path) -> bool:
 def visible_below(folder: Path, *suffixes: str) -> list[Path]:
     """The files of a folder and its sub-folders that are not hidden and have one of the suffixes, sorted."""
     return [file for file in files_below(folder) if file.suffix.lower() in suffixes and not is_hidden(file, folder)]
+
+
+def by_name(folder: Path, suffix: str) -> dict[str, Path]:
+    """The visible files with a suffix in lower case, by their paths in the folder without it, sorted: ids of notes."""
+    files = [file for file in visible_below(folder, suffix) if file.suffix == suffix]
+    return {file.relative_to(folder).as_posix().removesuffix(suffix): file for file in files}
 
 
 def count_others(folder: Path, used: Collection[Path], reading: Reading) -> None:
@@ -154,6 +173,38 @@ def encoded(text: str, name: str) -> bytes:
     except UnicodeEncodeError:
         problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is not text"
     raise OutputError(problem)  # outside, as that error holds the text
+
+
+@contextmanager
+def writing_notes(
+    path: Path, *, overwrite: bool, beside: Sequence[str] = (), taken: Sequence[str] = (".ann",)
+) -> Iterator[tuple[Path, Callable[[Document], Path]]]:
+    """A folder to write annotations to, and a function that writes a note's text there and returns its file.
+
+    All files appear in their place when the block ends well.
+
+    Args:
+        path: That place.
+        overwrite: As in `check_folder`.
+        beside: Suffixes of the files that each note has beside its `.txt`.
+        taken: Suffixes of the annotations that may not be there already.
+    """
+    names = FileNames(".txt", *beside)
+    with staging(path) as stage:
+
+        def add(document: Document) -> Path:
+            names.add(document.id)
+            note = stage / f"{document.id}.txt"
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_bytes(document.text.encode())
+            return note
+
+        yield stage, add
+        notes = [f"{name}.txt" for name in names]
+        check_folder(path, {path / note: stage / note for note in notes}, suffixes=taken, overwrite=overwrite)
+        # Annotations first: a note without them would count as one without spans.
+        annotations = {file.relative_to(stage).as_posix() for file in files_below(stage)}.difference(notes)
+        publish(stage, path, [*sorted(annotations), *notes])
 
 
 def check_folder(path: Path, notes: Mapping[Path, Path], *, suffixes: Sequence[str], overwrite: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cardioner._io import writing
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import encoded, holds_suffixes, line_files, read_lines
+from cardioner.data.formats.files import encoded, line_files, read_lines
 from cardioner.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ _LISTS = ("tags", "spans", "entities")
 _LABELS = ("tag", "label", "type")
 
 
-def is_jsonl(path: Path) -> bool:
-    """Whether a path is a `.jsonl` or `.ndjson` file, or a folder with some and no `.ann` or `.tsv`."""
-    return holds_suffixes(path, SUFFIXES)
-
-
 def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
     """Read a file of JSON objects, or such files in a folder and its sub-folders, in sorted order.
 
@@ -41,7 +36,7 @@ def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
     """
     for stem, file in line_files(path, SUFFIXES, reading):
         with reading.guarded(file):
-            yield from _read_file(stem, file, reading)
+            yield from documents_of_lines(read_lines(file, reading.options.encoding), stem, file, reading)
 
 
 def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
@@ -60,19 +55,17 @@ def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = 
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def _read_file(stem: str, path: Path, reading: Reading) -> Iterator[Document]:
-    for number, line in read_lines(path, reading.options.encoding):
+def documents_of_lines(lines: Iterable[tuple[int, str]], stem: str, path: Path, reading: Reading) -> Iterator[Document]:
+    """The documents of numbered lines that come from a path; `stem` names those without an id."""
+    for number, line in lines:
         if not line.strip(" \t\r"):
             reading.add_issue("blank lines", path, number)
             continue
-        document = None
         with reading.guarded(path, number):
             row = _decode(line)
             marked = _only(row, _LISTS, "a note")
-            found, others = _document(row, marked, f"{stem}-{number}")
+            document, others = _document(row, marked, f"{stem}-{number}")
             _report_others(marked, others, reading, where=(path, number))
-            document = found
-        if document is not None:
             yield document
 
 
@@ -81,8 +74,8 @@ def _report_others(marked: str | None, others: int, reading: Reading, *, where: 
         if reading.options.require_annotations:
             raise DataError(f"expected a list of spans under {_either(_LISTS)}; an empty one marks a note without any")
         reading.add_issue("notes without tags", *where)
-    for _ in range(others):
-        reading.add_issue("other keys", *where)
+    if others:
+        reading.add_issue("other keys", *where, count=others)
 
 
 def _decode(line: str) -> Mapping[str, Any]:

@@ -6,26 +6,15 @@ https://huggingface.co/docs/datasets/process#save.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cardioner._io import staging
 from cardioner.data.corpus import IssueCounter
-from cardioner.data.documents import Document
 from cardioner.data.formats.files import encoded
-from cardioner.data.formats.words import (
-    REBUILT,
-    WORDLESS,
-    TagReader,
-    document_of_words,
-    join_words,
-    parse_tag,
-    tag_words,
-)
+from cardioner.data.formats.words import Sentence, TagReader, parse_tag, tag_words
 from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, OutputError, UsageError, listed
 
@@ -33,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cardioner.data.corpus import Issue
+    from cardioner.data.documents import Document
     from cardioner.data.formats.reading import Reading
 
 _WORDS = ("tokens", "words")
@@ -57,14 +47,9 @@ def read_dataset(path: Path, reading: Reading) -> Iterator[Document]:
     datasets = _package()
     if not is_dataset(path):
         raise DataError(f"{path} is not a folder that save_to_disk made; expected {_INFO} and {_STATE}, or {_SPLITS}")
-    loaded = None
-    try:
-        with _quiet(datasets):
-            loaded = datasets.load_from_disk(str(path.absolute()))
-    except _failures() as error:
-        kind = type(error).__name__
-    if loaded is None:
-        raise DataError(f"{path}: expected a table that save_to_disk made, found one that cannot be loaded ({kind})")
+    problem = f"{path}: expected a table that save_to_disk made, found one that cannot be loaded"
+    with _translated(problem), _quiet(datasets):
+        loaded = datasets.load_from_disk(str(path.absolute()))
     yield from documents_of(loaded, reading, path)
 
 
@@ -83,7 +68,7 @@ def documents_of(dataset: Any, reading: Reading, path: Path | None = None) -> It
     for name, table in splits.items():
         with reading.guarded(path or Path(name)):
             tables[name] = _Table(name, table, path)
-    ids = _own_ids(tables.values(), reading)
+    ids = _own_ids([*tables.values()], reading)
     for table in tables.values():
         yield from table.documents(reading, own_ids=ids)
 
@@ -102,10 +87,8 @@ def write_dataset(documents: Iterable[Document], path: Path, *, overwrite: bool 
     _check_place(path, overwrite=overwrite)
     counter = IssueCounter()
     with staging(path) as stage:
-        # The names of all tags come first in a table, so rows wait in a file until the last one is known.
-        types = _spool(documents, stage / "rows.jsonl", counter)
         with _quiet(datasets):
-            _save(datasets, stage, LabelSet.from_types(types).tags)
+            _save(datasets, documents, stage, counter)
         _check_place(path, overwrite=overwrite)
         _replace(path, stage)
     return counter.issues
@@ -124,10 +107,19 @@ def _package() -> Any:
     return datasets
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What the package raises for a folder or a row that it cannot make sense of; messages may quote the content."""
+@contextmanager
+def _translated(problem: str) -> Iterator[None]:
+    """A `DataError` for what the package raises on a folder or a row that it cannot make sense of.
+
+    Its own messages may quote the content: only the class is named.
+    """
     arrow = import_module("pyarrow").ArrowException  # comes with the package
-    return (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, arrow)
+    try:
+        yield
+        return
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, arrow) as error:
+        kind = type(error).__name__
+    raise DataError(f"{problem} ({kind})")  # outside: it must not carry the other error
 
 
 @contextmanager
@@ -146,19 +138,14 @@ def _quiet(datasets: Any) -> Iterator[None]:
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def _own_ids(tables: Iterable[_Table], reading: Reading) -> bool:
+def _own_ids(tables: Sequence[_Table], reading: Reading) -> bool:
     """Whether the rows' own ids can name them: often each split numbers its rows, or the sentences of a note share."""
-    seen = set[str]()
-    repeated, first = 0, ""
-    for table in tables:
-        for number, name in enumerate(table.ids()):
-            if name is None:
-                return False
-            if name in seen:
-                repeated, first = repeated + 1, first or f"{table.where}, row {number}"
-            seen.add(name)
-    if repeated:
-        reading.add_issue("ids that occur before, all rows numbered instead", first, count=repeated)
+    places = [(f"{table.where}, row {number}", name) for table in tables for number, name in enumerate(table.ids())]
+    if any(name is None for _, name in places):
+        return False
+    first = {name: where for where, name in reversed(places)}
+    if repeated := [where for where, name in places if first[name] != where]:
+        reading.add_issue("ids that occur before, all rows numbered instead", repeated[0], count=len(repeated))
     return not repeated
 
 
@@ -179,15 +166,13 @@ class _Table:
 
     def ids(self) -> Iterator[str | None]:
         """The rows' own ids; `None` for a row without one that can be a name."""
-        if "id" not in self.table.column_names:
-            yield from (None for _ in range(min(1, len(self.table))))
-            return
         try:
-            for row in self.table.select_columns(["id"]):
-                own = row["id"]
-                usable = isinstance(own, (str, int)) and not isinstance(own, bool) and own != ""
-                yield str(own) if usable else None
-        except _failures():
+            with _translated("ids"):
+                for row in self.table.select_columns(["id"]):
+                    own = row["id"]
+                    usable = isinstance(own, (str, int)) and not isinstance(own, bool) and own != ""
+                    yield str(own) if usable else None
+        except DataError:
             yield None
 
     def documents(self, reading: Reading, *, own_ids: bool) -> Iterator[Document]:
@@ -195,28 +180,19 @@ class _Table:
             reading.add_issue(f"column {column}", self.where)
         tags = TagReader()
         for number in range(len(self.table)):
-            document = None
             with reading.guarded(self.path):
                 where = f"{self.where}, row {number}"
                 row = self._row(number, where)
                 name = str(row["id"]) if own_ids else f"{self.name}/{number}"
-                document = self._document(name, row, tags, reading=reading, where=where)
-            if document is not None:
-                yield document
+                yield tags.document(name, [self._sentence(row, where)], reading)
         tags.report(reading)
 
     def _row(self, number: int, where: str) -> Mapping[str, Any]:
-        try:
+        with _translated(f"{where}: cannot be read"):
             row: Mapping[str, Any] = self.table[number]
-        except _failures() as error:
-            kind = type(error).__name__
-        else:
-            return row
-        raise DataError(f"{where}: cannot be read ({kind})")
+        return row
 
-    def _document(
-        self, name: str, row: Mapping[str, Any], reader: TagReader, *, reading: Reading, where: str
-    ) -> Document:
+    def _sentence(self, row: Mapping[str, Any], where: str) -> Sentence:
         words, tags = row[self.words], row[self.tags]
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError(f"{where}: expected a list of strings under {self.words!r}")
@@ -224,11 +200,7 @@ class _Table:
             found = f"{len(tags)} for {len(words)} words" if isinstance(tags, list) else "none"
             raise DataError(f"{where}: expected a tag for each word under {self.tags!r}, found {found}")
         parsed = [self._tag(tag, f"{where}: the tag at position {index}") for index, tag in enumerate(tags)]
-        entities = reader.entities(parsed, where=where)
-        document = document_of_words(name, [words], entities)
-        if lost := len(entities) - len(document.spans):
-            reading.add_issue(WORDLESS, name, count=lost)
-        return document
+        return Sentence(words, parsed, where)
 
     def _tag(self, tag: Any, where: str) -> tuple[str, str]:
         """Position and type of a tag; a bare type counts as inside."""
@@ -276,40 +248,24 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
 
 
-def _spool(documents: Iterable[Document], spool: Path, counter: IssueCounter) -> set[str]:
-    """Write rows with their tags' names as lines; the entity types in them."""
-    types = set[str]()
-    with spool.open("xb") as file:
-        for document in documents:
-            sentences = tag_words(document, counter)
-            rows = list(chain.from_iterable(sentences))
-            words, tags = [word for word, _ in rows], [tag for _, tag in rows]
-            if join_words([words]) != document.text:
-                counter.add(REBUILT, document.id)
-            types.update(tag[2:] for tag in tags if tag.startswith("B-"))
-            row = {"id": document.id, "tokens": words, "ner_tags": tags}
-            file.write(encoded(json.dumps(row, ensure_ascii=False) + "\n", document.id))
-        if not file.tell():
-            raise OutputError("there are no documents to write, and save_to_disk cannot write a table without rows")
-    return types
-
-
-def _save(datasets: Any, stage: Path, tags: Sequence[str]) -> None:
-    """Make the table of the lines beside them, without the cache that the package's own readers of files keep."""
+def _save(datasets: Any, documents: Iterable[Document], stage: Path, counter: IssueCounter) -> None:
+    """Make the table, without the cache that the package's own readers of files keep."""
     from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415 - optional
 
-    texts = datasets.Value("string")
-    features = datasets.Features(
-        id=texts, tokens=datasets.Sequence(texts), ner_tags=datasets.Sequence(datasets.ClassLabel(names=list(tags)))
-    )
-    with (
-        ArrowWriter(path=str(stage / "rows.arrow"), features=features) as writer,
-        (stage / "rows.jsonl").open("rb") as rows,
-    ):
-        for row in rows:
-            writer.write(json.loads(row))
-        writer.finalize()
-    datasets.Dataset.from_file(str(stage / "rows.arrow")).save_to_disk(str(stage / "table"))
+    text, types = datasets.Value("string"), set[str]()
+    texts = datasets.Features(id=text, tokens=datasets.Sequence(text), ner_tags=datasets.Sequence(text))
+    with ArrowWriter(path=str(stage / "rows.arrow"), features=texts) as writer:
+        for document in documents:
+            rows = [pair for sentence in tag_words(document, counter, by_line=False) for pair in sentence]
+            words, tags = [word for word, _ in rows], [tag for _, tag in rows]
+            encoded(document.id + "".join(tags), document.id)
+            types.update(tag[2:] for tag in tags if tag.startswith("B-"))
+            writer.write({"id": document.id, "tokens": words, "ner_tags": tags})
+        if not writer.finalize()[0]:
+            raise OutputError("there are no documents to write, and save_to_disk cannot write a table without rows")
+    names = datasets.Sequence(datasets.ClassLabel(names=list(LabelSet.from_types(types).tags)))
+    table = datasets.Dataset.from_file(str(stage / "rows.arrow")).cast_column("ner_tags", names)
+    table.save_to_disk(str(stage / "table"))
 
 
 def _replace(path: Path, stage: Path) -> None:

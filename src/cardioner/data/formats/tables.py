@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HEADER = ("filename", "label", "start_span", "end_span", "text")
 """The columns of a table as it is written."""
 
-_NAMES = {
+_ROLES = {
     "document": ("filename", "file", "name", "doc_id", "document", "id"),
     "label": ("label", "tag", "type", "entity"),
     "start": ("start_span", "start", "off0", "begin"),
@@ -30,7 +30,8 @@ _NAMES = {
     "mention": ("text", "span", "mention"),
 }
 _NEEDED = ("document", "label", "start", "end")
-_SEPARATOR = re.compile(r"\t|\r?\n|\r?\Z")
+_FIELD = re.compile(r'(?:"(?P<quoted>[^"]*(?:""[^"]*)*)"|(?P<plain>[^\t\n]*?))(?P<separator>\t|\r?\n|\r?\Z)')
+_MISREAD = re.compile(r'\A"|[\t\r\n]')
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 _MARK = '"'
 
@@ -73,15 +74,8 @@ def read_rows(tables: Iterable[Path], reading: Reading) -> Iterator[Row]:
 
 def row_text(fields: Iterable[str]) -> str:
     """A row with its newline; fields stand in quotation marks where they would be misread without."""
-    return "\t".join(_marked(field) if _needs_marks(field) else field for field in fields) + "\n"
-
-
-def _needs_marks(field: str) -> bool:
-    return field.startswith(_MARK) or any(character in field for character in "\t\r\n")
-
-
-def _marked(field: str) -> str:
-    return f'"{field.replace(_MARK, _MARK * 2)}"'
+    marked = (f'"{field.replace(_MARK, _MARK * 2)}"' if _MISREAD.search(field) else field for field in fields)
+    return "\t".join(marked) + "\n"
 
 
 # Header and fields ---------------------------------------------------------------------------------------------------
@@ -100,14 +94,15 @@ class _Columns(NamedTuple):
     def mention_of(self, fields: Sequence[str]) -> str | None:
         return None if self.mention is None else fields[self.mention]
 
+    def offsets_of(self, fields: Sequence[str]) -> tuple[int, int] | None:
+        found = fields[self.start], fields[self.end]
+        return (int(found[0]), int(found[1])) if all(map(_WHOLE_NUMBER.fullmatch, found)) else None
+
     def fit(self, fields: Sequence[str]) -> bool:
         """Whether the mention has the length that the offsets say."""
-        if len(fields) != self.width or self.mention is None:
+        if len(fields) != self.width or self.mention is None or (offsets := self.offsets_of(fields)) is None:
             return False
-        offsets = [fields[self.start], fields[self.end]]
-        if not all(map(_WHOLE_NUMBER.fullmatch, offsets)):
-            return False
-        return len(fields[self.mention]) == int(offsets[1]) - int(offsets[0])
+        return len(fields[self.mention]) == offsets[1] - offsets[0]
 
 
 def _rows_of_table(path: Path, reading: Reading, others: set[str]) -> Iterator[Row]:
@@ -116,19 +111,17 @@ def _rows_of_table(path: Path, reading: Reading, others: set[str]) -> Iterator[R
     at, line = 0, 1
     while at < len(content):
         cut = _cut_literally(content, at) if columns is None else _cut(content, at, columns)
-        row = None
         if not "".join(cut.fields).strip():
             reading.add_issue("blank lines", path, line)
         elif columns is None:
             columns = _columns(cut.fields, path, line)
-            for name in _other_names(cut.fields, columns) - others:
-                others.add(name)
-                reading.add_issue("other columns", path, line)
+            names = {name for number, name in enumerate(_names(cut.fields)) if number not in columns[1:]}
+            if new := names - others:
+                others |= new
+                reading.add_issue("other columns", path, line, count=len(new))
         else:
             with reading.guarded(path, line):
-                row = _row(cut.fields, columns, place=(path, line))
-        if row is not None:
-            yield row
+                yield _row(cut.fields, columns, place=(path, line))
         line += content.count("\n", at, cut.end)
         at = cut.end
     if columns is None:
@@ -137,25 +130,21 @@ def _rows_of_table(path: Path, reading: Reading, others: set[str]) -> Iterator[R
 
 def _columns(fields: Sequence[str], path: Path, line: int) -> _Columns:
     """The columns that a header names, whatever their order."""
-    names = _column_names(fields)
-    at = {role: next((names.index(known) for known in _NAMES[role] if known in names), -1) for role in _NAMES}
+    names = _names(fields)
+    at = {role: next((names.index(known) for known in _ROLES[role] if known in names), -1) for role in _ROLES}
     missing = [role for role in _NEEDED if at[role] < 0]
     if missing:
         raise FormatError(path, line, f"{_expected_header()}, found none for the {', the '.join(missing)}")
-    mention = at["mention"] if at["mention"] >= 0 else None
-    return _Columns(len(names), at["document"], at["label"], at["start"], at["end"], mention)
+    mention = at.pop("mention")
+    return _Columns(len(names), **at, mention=mention if mention >= 0 else None)
 
 
-def _column_names(fields: Sequence[str]) -> list[str]:
+def _names(fields: Sequence[str]) -> list[str]:
     return [field.strip().strip(_MARK).casefold() for field in fields]
 
 
-def _other_names(fields: Sequence[str], columns: _Columns) -> set[str]:
-    return {name for number, name in enumerate(_column_names(fields)) if number not in columns[1:]}
-
-
 def _expected_header() -> str:
-    ways = ", ".join(f"the {role} ({' or '.join(_NAMES[role])})" for role in _NEEDED)
+    ways = ", ".join(f"the {role} ({' or '.join(_ROLES[role])})" for role in _NEEDED)
     return f"expected tab-separated columns and a header that names those for {ways}"
 
 
@@ -163,10 +152,9 @@ def _row(fields: Sequence[str], columns: _Columns, *, place: tuple[Path, int]) -
     """A row that has all that a span needs."""
     if len(fields) != columns.width:
         raise DataError(f"expected {columns.width} tab-separated fields, as in the header, found {len(fields)}")
-    offsets = fields[columns.start], fields[columns.end]
-    if not all(map(_WHOLE_NUMBER.fullmatch, offsets)):
+    if (offsets := columns.offsets_of(fields)) is None:
         raise DataError("expected whole numbers in the columns of the start and the end")
-    start, end = map(int, offsets)
+    start, end = offsets
     if not fields[columns.label]:
         raise DataError(f"the span {start} to {end} has no label")
     label = sys.intern(fields[columns.label])
@@ -217,23 +205,9 @@ def _cut_quoted(content: str, at: int) -> _Cut:
     """The row whose fields may stand in quotation marks; a mark that is not closed is a character."""
     fields = []
     while True:
-        closing = _closing_mark(content, at)
-        separator = _SEPARATOR.search(content, at if closing is None else closing + 1)
-        assert separator is not None  # the end of the content is one
-        if closing is None:
-            fields.append(content[at : separator.start()])
-        else:
-            fields.append(content[at + 1 : closing].replace(_MARK * 2, _MARK))
-        at = separator.end()
-        if separator[0] != "\t":
+        field = _FIELD.match(content, at)
+        assert field is not None  # an empty one, if nothing else
+        fields.append(field["plain"] if field["quoted"] is None else field["quoted"].replace(_MARK * 2, _MARK))
+        at = field.end()
+        if field["separator"] != "\t":
             return _Cut(fields, at)
-
-
-def _closing_mark(content: str, at: int) -> int | None:
-    """The offset of the mark that closes the field at an offset, if the field stands in quotation marks."""
-    if not content.startswith(_MARK, at):
-        return None
-    mark = content.find(_MARK, at + 1)
-    while mark >= 0 and content.startswith(_MARK * 2, mark):
-        mark = content.find(_MARK, mark + 2)
-    return mark if mark >= 0 and _SEPARATOR.match(content, mark + 1) else None

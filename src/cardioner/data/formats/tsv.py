@@ -10,12 +10,11 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cardioner._io import publish, staging, writing
+from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.data.formats.files import (
-    FileNames,
-    check_folder,
+    by_name,
     check_quote,
     count_others,
     encoded,
@@ -23,6 +22,7 @@ from cardioner.data.formats.files import (
     looking_at,
     read_text,
     visible_below,
+    writing_notes,
 )
 from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
 from cardioner.errors import DataError, OutputError
@@ -120,15 +120,10 @@ def _find_tables(path: Path) -> list[Path]:
     return tables
 
 
-def _notes_below(folder: Path) -> dict[str, Path]:
-    files = [file for file in visible_below(folder, ".txt") if file.name.endswith(".txt")]
-    return {file.relative_to(folder).as_posix().removesuffix(".txt"): file for file in files}
-
-
 def _find_notes(path: Path, names: set[str], texts: Path | None) -> dict[str, Path]:
     """The notes by id: of the first place that has all that the rows name, or else of the one that has most, if any."""
     best: dict[str, Path] = {}
-    for notes in _places(path, names) if texts is None else [_notes_below(texts)]:
+    for notes in _places(path, names) if texts is None else [by_name(texts, ".txt")]:
         if notes and names <= notes.keys():
             return notes
         if not best or len(names & notes.keys()) > len(names & best.keys()):
@@ -141,16 +136,16 @@ def _places(path: Path, names: set[str]) -> Iterator[dict[str, Path]]:
     folder = path if path.is_dir() else path.parent
     beside = {file.name.removesuffix(".txt") for file in folder.glob("[!.]*.txt") if file.is_file()}
     if path.is_dir():
-        yield _notes_below(folder) if beside else {}
+        yield by_name(folder, ".txt") if beside else {}
     else:
         yield {name: folder / f"{name}.txt" for name in beside}
     for name in _TEXT_FOLDERS:
-        yield _notes_below(folder / name)
+        yield by_name(folder / name, ".txt")
     if path.is_dir():
-        yield _notes_below(folder)
+        yield by_name(folder, ".txt")
     elif any("/" in name for name in names):
         # Beside a single table any corpus may lie: only what the rows name tells that it is theirs.
-        below = _notes_below(folder)
+        below = by_name(folder, ".txt")
         yield below if names <= below.keys() else {name: note for name, note in below.items() if name in names}
 
 
@@ -177,11 +172,8 @@ def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Doc
         )
     _refuse_rows_without_note(rows, notes, reading)
     for name in sorted(notes):
-        document = None
         with reading.guarded(notes[name]):
-            document = _read_document(name, notes[name], rows=rows.pop(name, []), reading=reading)
-        if document is not None:
-            yield document
+            yield _read_document(name, notes[name], rows=rows.pop(name, []), reading=reading)
 
 
 def _refuse_no_notes(path: Path, found: _Found, reading: Reading) -> None:
@@ -271,21 +263,15 @@ def _write_table(documents: Iterable[Document], path: Path, *, overwrite: bool, 
 
 
 def _write_folder(documents: Iterable[Document], path: Path, *, overwrite: bool, counter: IssueCounter) -> None:
-    names = FileNames(".txt")
-    with staging(path) as stage:
-        with (stage / _TABLE).open("xb") as table:
-            table.write(row_text(HEADER).encode())
-            for document in documents:
-                _refuse_table_name(document.id)
-                names.add(document.id)
-                note = stage / f"{document.id}.txt"
-                note.parent.mkdir(parents=True, exist_ok=True)
-                note.write_bytes(document.text.encode())
-                table.write(_encode_rows(document, counter))
-        notes = {path / f"{name}.txt": stage / f"{name}.txt" for name in names}
-        check_folder(path, notes, suffixes=[".tsv", ".ann"], overwrite=overwrite)
-        # the table first: rows without notes are noticed, notes without rows are not
-        publish(stage, path, (_TABLE, *(f"{name}.txt" for name in names)))
+    with (
+        writing_notes(path, overwrite=overwrite, taken=[".tsv", ".ann"]) as (stage, add),
+        (stage / _TABLE).open("xb") as table,
+    ):
+        table.write(row_text(HEADER).encode())
+        for document in documents:
+            _refuse_table_name(document.id)
+            add(document)
+            table.write(_encode_rows(document, counter))
 
 
 def _refuse_table_name(name: str) -> None:

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cardioner.data.documents import Document, Span
 from cardioner.multiclass.tagging import OUTSIDE, Run, run_offsets, to_runs
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from cardioner.data.corpus import IssueCounter
     from cardioner.data.formats.reading import Reading
 
-REBUILT = "texts, rebuilt with single spaces"
-"""The kind of issue of documents whose text is not what their words give."""
 WORDLESS = "entities whose words have no character, left out"
 """The kind of issue of tags that mark no character."""
 
+_REBUILT = "texts, rebuilt with single spaces"
 _STRAY = "inside tags that continued nothing, read as opening"
 _POSITIONS = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}  # BILOU: last and unit
 _TAG = re.compile(r"([BIESLU])[-_](.+)", re.DOTALL)
@@ -40,6 +39,14 @@ def parse_tag(tag: str) -> tuple[str, str] | None:
         return OUTSIDE, ""
     found = _TAG.fullmatch(tag)
     return (_POSITIONS[found[1]], found[2]) if found else None
+
+
+class Sentence(NamedTuple):
+    """Words, the position and type of each as `parse_tag` gives them, and the place of the sentence, for reports."""
+
+    words: list[str]
+    tags: list[tuple[str, str]]
+    where: str
 
 
 @dataclass(slots=True)
@@ -67,6 +74,18 @@ class TagReader:
             self._stray += stray
             self._where = self._where or where
         return [Run(run.first + first, run.stop + first, run.label) for run in runs]
+
+    def document(self, name: str, sentences: Sequence[Sentence], reading: Reading) -> Document:
+        """Rebuild a document from its words and their tags; entities whose words have no character are reported."""
+        entities: list[Run] = []
+        first = 0
+        for sentence in sentences:
+            entities += self.entities(sentence.tags, first=first, where=sentence.where)
+            first += len(sentence.words)
+        document = document_of_words(name, [sentence.words for sentence in sentences], entities)
+        if lost := len(entities) - len(document.spans):
+            reading.add_issue(WORDLESS, name, count=lost)
+        return document
 
     def report(self, reading: Reading) -> None:
         """Report the inside tags that stood alone, when the source is at its end."""
@@ -123,15 +142,16 @@ def cut_words(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def tag_words(document: Document, counter: IssueCounter) -> list[list[tuple[str, str]]]:
-    """Cut a document into words with BIO tags, a sentence for each line of the text that has words.
+def tag_words(document: Document, counter: IssueCounter, *, by_line: bool) -> list[list[tuple[str, str]]]:
+    """Cut a document into words with BIO tags: one sentence, or one for each line of the text that has words.
 
     A line that ends inside of a kept span goes on in the same sentence, as no tag can cross the end of one.
 
     Args:
         document: The note.
-        counter: Counts spans that tags cannot carry as they are. Of spans that claim the same word the longest is kept,
-            of equally long ones the first.
+        counter: Counts spans that tags cannot carry as they are, and a text that is not what the words give. Of spans
+            that claim the same word the longest is kept, of equally long ones the first.
+        by_line: Whether lines are sentences.
 
     Returns:
         Word and tag, sentence by sentence.
@@ -141,11 +161,13 @@ def tag_words(document: Document, counter: IssueCounter) -> list[list[tuple[str,
     sentences: list[list[tuple[str, str]]] = []
     last_end = 0
     for (start, end), tag in zip(words, tags, strict=True):
-        breaks = "\n" in document.text[last_end:start] and not tag.startswith("I-")
+        breaks = by_line and "\n" in document.text[last_end:start] and not tag.startswith("I-")
         if breaks or not sentences:
             sentences.append([])
         sentences[-1].append((document.text[start:end], tag))
         last_end = end
+    if join_words([word for word, _ in sentence] for sentence in sentences) != document.text:
+        counter.add(_REBUILT, document.id)
     return sentences
 
 

@@ -5,16 +5,16 @@ Documents are seen one at a time and forgotten: counters, ids, what comparing th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from cardioner._io import as_path
 from cardioner.data.documents import rename_labels
 from cardioner.data.formats import Reading, ReadOptions, detect_format, stream_corpus
 from cardioner.data.formats.reading import MALFORMED
 from cardioner.data.near_duplicates import group_near_duplicates
-from cardioner.data.quality.counting import Count, FlatCount, PartCount
-from cardioner.data.quality.findings import CheckReport, NearDuplicates, Source
+from cardioner.data.quality.counting import Count, FlatCount
+from cardioner.data.quality.findings import CheckReport, NearDuplicates, Part, Source
 from cardioner.data.quality.tokens import Tokens, words
 from cardioner.data.quality.type_names import find_similar_names
 from cardioner.data.splits import read_splits
@@ -28,20 +28,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """How to read the corpora.
+class Request(ReadOptions):
+    """How to read the corpora: malformed content is skipped, as it is reported.
 
     Attributes:
-        format: A name in `FORMATS`; found by content without.
-        encoding: Of the files.
-        texts: The folder of the notes, for a TSV file that lies elsewhere.
         mapping: Old to new names of types; an empty name drops the type.
         splits: A file that divides the one corpus into parts.
     """
 
-    format: str | None = None
-    encoding: str = "utf-8"
-    texts: str | Path | None = None
+    on_error: Literal["stop", "skip"] = "skip"
     mapping: Mapping[str, str] = field(default_factory=dict)
     splits: str | Path | None = None
 
@@ -68,16 +63,16 @@ def check_corpora(
     request = request or Request()
     places = [as_path(path) for path in paths]
     _check(places, request)
-    reader = _Reader({place: _reading(request) for place in places}, request)
+    reader = _Reader({place: Reading(request) for place in places}, request)
     names = [str(place) for place in places]
     if request.splits is not None:
         names = reader.divide(request.splits)
-    count = Count({name: PartCount() for name in names}, FlatCount(tokens or words()))
+    count = Count({name: Part(name) for name in names}, FlatCount(tokens or words()))
     near_duplicates = _group(reader.documents(), count, advance)
     reader.finish()
     labels = {label for part in count.parts.values() for label in part.lengths}
     return CheckReport(
-        parts=tuple(part.result(name) for name, part in count.parts.items()),
+        parts=tuple(count.parts.values()),
         sources=tuple(_source(path, reading) for path, reading in reader.readings.items()),
         flat_tags=count.flat.result(),
         near_duplicates=near_duplicates,
@@ -101,11 +96,6 @@ def _check(paths: Sequence[Path], request: Request) -> None:
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def _reading(request: Request) -> Reading:
-    texts = None if request.texts is None else as_path(request.texts)
-    return Reading(ReadOptions(request.format, request.encoding, texts, "skip"))
-
-
 @dataclass(slots=True)
 class _Reader:
     """The documents of all parts, and where their readings stand.
@@ -126,8 +116,7 @@ class _Reader:
 
     def divide(self, path: str | Path) -> list[str]:
         """Take the parts from a file; returns the names of those that list any document."""
-        splits = read_splits(path)
-        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        parts = asdict(read_splits(path))
         self.part_of = {name: part for part, ids in parts.items() for name in ids}
         self.awaited = set(self.part_of)
         return [part for part, ids in parts.items() if ids]
@@ -152,8 +141,9 @@ class _Reader:
     def _renamed(self, path: Path, document: Document) -> Document:
         self.labels.update(span.label for span in document.spans)
         (renamed,) = rename_labels([document], dict(self.request.mapping))
-        for _ in range(len(document.spans) - len(renamed.spans)):
-            self.readings[path].add_issue("spans of a type that --map drops", f"{path}: document {document.id}")
+        if dropped := len(document.spans) - len(renamed.spans):
+            kind, where = "spans of a type that --map drops", f"{path}: document {document.id}"
+            self.readings[path].add_issue(kind, where, count=dropped)
         return renamed
 
     def finish(self) -> None:
@@ -193,4 +183,4 @@ def _group(
 def _source(path: Path, reading: Reading) -> Source:
     report = reading.report
     issues = tuple(issue for issue in report.issues if issue.kind != MALFORMED)
-    return Source(str(path), report.malformed, report.problems, issues)
+    return Source(issues, report.malformed, report.problems, str(path))

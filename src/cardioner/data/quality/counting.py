@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,32 +18,6 @@ if TYPE_CHECKING:
 
 _REPEATED_SHOWN = 20
 _EXAMPLES = 10
-
-
-@dataclass(slots=True)
-class PartCount:
-    """The figures of a part so far."""
-
-    documents: int = 0
-    without_entities: int = 0
-    characters: int = 0
-    lengths: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    per_document: Counter[int] = field(default_factory=Counter)
-
-    def add(self, document: Document) -> None:
-        """Count a document."""
-        self.documents += 1
-        self.without_entities += not document.spans
-        self.characters += len(document.text)
-        self.per_document[len(document.spans)] += 1
-        for span in document.spans:
-            self.lengths[span.label][span.length] += 1
-
-    def result(self, name: str) -> Part:
-        """The figures, with a name."""
-        lengths = {label: Counter(dict(sorted(self.lengths[label].items()))) for label in sorted(self.lengths)}
-        per_document = Counter(dict(sorted(self.per_document.items())))
-        return Part(name, self.documents, self.without_entities, self.characters, lengths, per_document)
 
 
 @dataclass(slots=True)
@@ -79,10 +53,9 @@ class FlatCount:
             self.beyond_window[span.label] += length > self.tokens.window
 
     def result(self) -> FlatTags:
-        """The counts."""
-        losses, beyond = dict(sorted(self.losses.items())), dict(sorted((+self.beyond_window).items()))
-        gold, exact = dict(sorted(self.gold.items())), dict(sorted(self.exact.items()))
-        return FlatTags(self.tokens.unit, self.tokens.window, gold, exact, losses, beyond)
+        """The counts, sorted."""
+        gold, exact, beyond = (dict(sorted((+count).items())) for count in (self.gold, self.exact, self.beyond_window))
+        return FlatTags(self.tokens.unit, self.tokens.window, gold, exact, dict(sorted(self.losses.items())), beyond)
 
 
 def _read_back(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> Counter[tuple[int, int, str]]:
@@ -111,7 +84,7 @@ class RepeatCount:
 class Count:
     """Everything that is counted of documents as they pass by."""
 
-    parts: dict[str, PartCount]
+    parts: dict[str, Part]
     flat: FlatCount
     repeats: RepeatCount = field(default_factory=RepeatCount)
     members: list[Member] = field(default_factory=list)

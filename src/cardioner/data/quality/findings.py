@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields, is_dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from cardioner.data.corpus import ReadReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cardioner.data.corpus import Issue
     from cardioner.data.documents import Document
     from cardioner.data.quality.type_names import SimilarNames
 
@@ -35,26 +37,14 @@ class Spread:
 
 def spread_of(counts: Mapping[int, int]) -> Spread | None:
     """How numbers are spread of which it is known how often each occurs; `None` if there is none."""
-    total = sum(counts.values())
-    if not total:
+    numbers = sorted(Counter(counts).elements())
+    if not numbers:
         return None
-    ordered = sorted(number for number, count in counts.items() if count)
-    median = (_at_rank(counts, ordered, (total + 1) // 2) + _at_rank(counts, ordered, total // 2 + 1)) / 2
-    mean = sum(number * count for number, count in counts.items()) / total
-    return Spread(ordered[0], median, mean, _at_rank(counts, ordered, -(-95 * total // 100)), ordered[-1])
+    p95 = numbers[-(-95 * len(numbers) // 100) - 1]
+    return Spread(numbers[0], median(numbers), sum(numbers) / len(numbers), p95, numbers[-1])
 
 
-def _at_rank(counts: Mapping[int, int], ordered: Iterable[int], rank: int) -> int:
-    """The number at a place in the order, counted from 1."""
-    passed = 0
-    for number in ordered:
-        passed += counts[number]
-        if passed >= rank:
-            return number
-    raise ValueError(f"there are {passed} numbers, none at rank {rank}")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """The figures of one part; they add up over disjoint parts.
 
@@ -71,23 +61,32 @@ class Part:
     documents: int = 0
     without_entities: int = 0
     characters: int = 0
-    lengths: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    per_document: Mapping[int, int] = field(default_factory=dict)
+    lengths: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    per_document: Counter[int] = field(default_factory=Counter)
+
+    def add(self, document: Document) -> None:
+        """Count a document."""
+        self.documents += 1
+        self.without_entities += not document.spans
+        self.characters += len(document.text)
+        self.per_document[len(document.spans)] += 1
+        for span in document.spans:
+            self.lengths[span.label][span.length] += 1
 
     @property
     def per_type(self) -> dict[str, int]:
         """Entities of each type, sorted by type."""
-        return {label: sum(self.lengths[label].values()) for label in sorted(self.lengths)}
+        return {label: self.lengths[label].total() for label in sorted(self.lengths)}
 
     @property
     def entities(self) -> int:
         """Entities of all types."""
-        return sum(self.per_type.values())
+        return self.all_lengths.total()
 
     @property
     def all_lengths(self) -> Counter[int]:
         """How many entities of any type have which length."""
-        return _sum(self.lengths.values())
+        return sum(self.lengths.values(), Counter())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -100,41 +99,32 @@ class Part:
             "entities_per_type": self.per_type,
             "entities_per_document": _plain(spread_of(self.per_document)),
             "entity_characters": _plain(spread_of(self.all_lengths)),
-            "entity_characters_per_type": {
-                label: _plain(spread_of(self.lengths[label])) for label in sorted(self.lengths)
-            },
+            "entity_characters_per_type": {label: _plain(spread_of(self.lengths[label])) for label in self.per_type},
         }
 
 
-def total_of(parts: Iterable[Part], name: str = "all") -> Part:
+def total_of(parts: Iterable[Part]) -> Part:
     """The figures of several parts together."""
-    parts = list(parts)
-    labels = {label for part in parts for label in part.lengths}
-    return Part(
-        name,
-        sum(part.documents for part in parts),
-        sum(part.without_entities for part in parts),
-        sum(part.characters for part in parts),
-        {label: _sum(part.lengths.get(label, {}) for part in parts) for label in sorted(labels)},
-        _sum(part.per_document for part in parts),
-    )
+    total = Part("all")
+    for part in parts:
+        total.documents += part.documents
+        total.without_entities += part.without_entities
+        total.characters += part.characters
+        total.per_document += part.per_document
+        for label, lengths in part.lengths.items():
+            total.lengths[label] += lengths
+    return total
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(ReadReport):
     """How the reading of one corpus went.
 
     Attributes:
         path: The corpus.
-        malformed: How many files, lines or documents of it could not be used.
-        problems: The first of them, each with its place.
-        issues: What was left out or repaired.
     """
 
-    path: str
-    malformed: int
-    problems: tuple[str, ...]
-    issues: tuple[Issue, ...]
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +300,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(found) for key, found in value.items()}
     return [*map(_plain, value)] if isinstance(value, tuple) else value
-
-
-def _sum(counts: Iterable[Mapping[int, int]]) -> Counter[int]:
-    """Counts together, keys in order."""
-    total: Counter[int] = Counter()
-    for part in counts:
-        total.update(part)
-    return Counter(dict(sorted(total.items())))
