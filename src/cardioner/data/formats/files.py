@@ -6,7 +6,7 @@ import os
 import unicodedata
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cardioner._io import publish, staging
 from cardioner.errors import DataError, OutputError, UsageError
@@ -76,6 +76,13 @@ def numbered(lines: Iterable[str], path: Path, encoding: str) -> Iterator[tuple[
     except UnicodeDecodeError:
         problem = f"{path}:{number + 1}: expected {encoding} from here on, found another byte; {_hint(encoding)}"
     raise DataError(problem)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a `DataError` for a key that occurs twice, of which JSON would keep the last."""
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise DataError("a key occurs more than once in the same object")
+    return dict(pairs)
 
 
 def _hint(encoding: str) -> str:

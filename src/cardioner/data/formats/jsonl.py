@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cardioner._io import writing
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import encoded, line_files, read_lines
+from cardioner.data.formats.files import encoded, line_files, read_lines, unique_keys
 from cardioner.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _report_others(marked: str | None, others: int, reading: Reading, *, where: 
 def _decode(line: str) -> Mapping[str, Any]:
     """The object on a line; what the parser has to say about it is not passed on, as it may quote the line."""
     try:
-        row = json.loads(line, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        row = json.loads(line, object_pairs_hook=unique_keys, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         problem = f"expected one JSON object, found something else at character {error.pos}"
     except RecursionError:
@@ -93,13 +93,6 @@ def _decode(line: str) -> Mapping[str, Any]:
             return row
         problem = f"expected one JSON object, found a value of type {type(row).__name__}"
     raise DataError(problem)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise DataError("a key occurs more than once in the same object")
-    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
