@@ -11,18 +11,13 @@ import typer
 from cardioner import __version__
 from cardioner.cli.ablate import ablate
 from cardioner.cli.check import check
-from cardioner.cli.compare import compare
 from cardioner.cli.console import INTERRUPTED, TRACEBACK, complain, unexpected
 from cardioner.cli.convert import convert
-from cardioner.cli.evaluate import evaluate
-from cardioner.cli.export import export
-from cardioner.cli.inspect import inspect
+from cardioner.cli.evaluate import compare, evaluate
+from cardioner.cli.models import export, inspect, sign, upgrade, verify
 from cardioner.cli.predict import predict
-from cardioner.cli.sign import sign
 from cardioner.cli.split import split
 from cardioner.cli.train import train
-from cardioner.cli.upgrade import upgrade
-from cardioner.cli.verify import verify
 from cardioner.errors import CardioNERError, UsageError
 
 app = typer.Typer(

@@ -22,9 +22,9 @@ from cardioner.cli.console import (
     tell,
 )
 from cardioner.cli.console import output as results
+from cardioner.cli.inputs import JsonAloneOption
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.parts import read_notes
-from cardioner.cli.train_options import NotesOptions
+from cardioner.cli.train_options import NotesOptions, read_notes
 from cardioner.errors import many
 from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
 from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, Recipe, recipes_named
@@ -74,7 +74,7 @@ def ablate(
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=1, metavar="N", help="Samples of documents, and swaps of predictions.")
     ] = 10_000,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")] = False,
+    json: JsonAloneOption = False,
 ) -> None:
     """Train several recipes on the same notes, and show side by side what each costs and gives.
 

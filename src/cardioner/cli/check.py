@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cardioner.cli.console import loss_table, notices, output, plain, print_json, quieten, table
-from cardioner.cli.inputs import (
-    EncodingOption,
-    FormatOption,
-    IdsOnlyOption,
-    JsonOption,
-    MapOption,
-    OverwritePageOption,
-    TextsOption,
-    parse_mapping,
-)
-from cardioner.cli.reports import check_page, publish_page
+from cardioner.cli.inputs import JsonOption, ReadingOptions
+from cardioner.cli.option_groups import grouped
+from cardioner.cli.reports import IdsOnlyOption, OverwritePageOption, check_page, publish_page
+from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
+from cardioner.data.quality.findings import spread_of
 from cardioner.errors import DataError, many
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cardioner.data.quality import CheckReport
-    from cardioner.data.quality.findings import FlatTags, NearDuplicates, Part, Source, Spread
+    from cardioner.data.quality.findings import FlatTags, NearDuplicates, Part, Source
 
 _SHOWN = 10
 _SPREAD = ("least", "median", "mean", "95th percentile", "most")
@@ -36,19 +30,18 @@ _BACKBONE = (
 )
 
 
+@grouped()
 def check(  # noqa: PLR0913 - one parameter an option
     corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS...", help="Annotated notes: folders or files.")],
+    *,
     backbone: Annotated[str | None, typer.Option(metavar="NAME_OR_DIR", help=_BACKBONE)] = None,
     splits: Annotated[
-        Path | None, typer.Option("--splits", metavar="FILE", help="JSON that divides the one CORPUS into parts.")
+        Path | None, typer.Option(metavar="FILE", help="JSON that divides the one CORPUS into parts.")
     ] = None,
-    format: FormatOption = None,  # noqa: A002 - the option's name
-    encoding: EncodingOption = "utf-8",
-    texts: TextsOption = None,
-    mapping: MapOption = None,
+    reading: ReadingOptions,
     json: JsonOption = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots and ten notes.")
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with plots and ten notes.")
     ] = None,
     ids_only: IdsOnlyOption = False,
     overwrite: OverwritePageOption = False,
@@ -59,49 +52,40 @@ def check(  # noqa: PLR0913 - one parameter an option
 
     Example: cardioner check notes/train notes/test --html check.html
     """
-    names = parse_mapping(mapping)
-    if html is not None:
-        check_page(html, [*corpora, *(path for path in (texts, splits) if path)], overwrite=overwrite)
-    request = {"format": format, "encoding": encoding, "texts": texts, "mapping": names, "splits": splits}
+    check_page(html, [*corpora, reading.texts, splits], overwrite=overwrite)
+    request = Request(reading.format, reading.encoding, reading.texts, reading.names, splits)
     report = _read(corpora, request, backbone)
     if json:
         print_json(report.to_dict())
     else:
-        _show(report)
+        for made in _tables(report):
+            output.print(made, markup=False)
     if html is not None:
         _write_page(report, html, ids_only=ids_only, overwrite=overwrite)
     if report.malformed:
         raise typer.Exit(DataError.exit_code)
 
 
-def _read(corpora: Sequence[Path], request: dict[str, Any], backbone: str | None) -> CheckReport:
+def _read(corpora: Sequence[Path], request: Request, backbone: str | None) -> CheckReport:
     """Check the corpora, and show progress."""
     with notices.status("loading") as status:
-        quieten()
-        from cardioner.data.quality import Request, check_corpora  # noqa: PLC0415 - imports torch when it counts
-
-        tokens = _tokens(backbone)
-        read = 0
+        read = count(1)
 
         def advance() -> None:
-            nonlocal read
-            read += 1
-            if read % 50 == 0:
-                status.update(f"{many(read, 'document')} read")
+            if (number := next(read)) % 50 == 0:
+                status.update(f"{many(number, 'document')} read")
 
-        return check_corpora(corpora, Request(**request), tokens=tokens, advance=advance)
+        return check_corpora(corpora, request, tokens=_tokens(backbone), advance=advance)
 
 
-def _tokens(backbone: str | None) -> Any:
+def _tokens(backbone: str | None) -> Tokens:
     """What gets the tags."""
-    from cardioner.data.quality import words  # noqa: PLC0415
-    from cardioner.model_dir.encoder import sub_tokens  # noqa: PLC0415
-
     if backbone is None:
         return words()
-    if backbone == "default" and not Path(backbone).exists():
-        from cardioner.model_dir.encoder import DEFAULT_PACKAGE, default_encoder  # noqa: PLC0415 - imports torch
+    quieten()
+    from cardioner.model_dir.encoder import DEFAULT_PACKAGE, default_encoder, sub_tokens  # noqa: PLC0415 - imports torch
 
+    if backbone == "default" and not Path(backbone).exists():
         return sub_tokens(default_encoder())._replace(unit=f"sub-tokens of {DEFAULT_PACKAGE}")
     return sub_tokens(backbone)
 
@@ -117,13 +101,8 @@ def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: b
 # Tables --------------------------------------------------------------------------------------------------------------
 
 
-def _show(report: CheckReport) -> None:
-    """Everything as tables on standard output; sections that found nothing get a line."""
-    for made in _tables(report):
-        output.print(made, markup=False)
-
-
 def _tables(report: CheckReport) -> Iterator[Table | str]:
+    """Everything that is shown; sections that found nothing get a line."""
     parts = [*report.parts, report.total] if len(report.parts) > 1 else [*report.parts]
     yield _part_table(parts)
     yield _type_table(parts, report.short_names)
@@ -150,18 +129,17 @@ def _type_table(parts: Sequence[Part], short: Mapping[str, str]) -> Table:
 
 
 def _spread_table(report: CheckReport) -> Table:
-    from cardioner.data.quality.findings import spread_of  # noqa: PLC0415
-
     total = report.total
     counted = [(label, "characters of an entity", total.lengths[label]) for label in total.per_type]
     counted.append(("all types", "characters of an entity", total.all_lengths))
     counted += [(report.short_names[part.name], "entities of a document", part.per_document) for part in report.parts]
-    rows = [(name, what, *_figures(spread_of(counts))) for name, what, counts in counted]
+    rows = [(name, what, *_figures(counts)) for name, what, counts in counted]
     return table("Sizes", ("of", "what", *_SPREAD), rows, left=2)
 
 
-def _figures(spread: Spread | None) -> tuple[Any, ...]:
-    """A row's figures."""
+def _figures(counts: Mapping[int, int]) -> tuple[Any, ...]:
+    """The figures of a row; none where nothing was counted."""
+    spread = spread_of(counts)
     if spread is None:
         return ("",) * len(_SPREAD)
     return spread.least, f"{spread.median:g}", f"{spread.mean:.1f}", spread.p95, spread.most

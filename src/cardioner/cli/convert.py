@@ -4,41 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cardioner.cli.console import Stages, notices, progress_bars, table, tell
-from cardioner.cli.inputs import (
-    EncodingOption,
-    FormatName,
-    MapOption,
-    OnErrorOption,
-    TextsOption,
-    check_mapping,
-    parse_mapping,
-    show_issues,
-)
+from cardioner.cli.inputs import FormatName, OnErrorOption, ReadingOptions, check_mapping, show_issues
+from cardioner.cli.option_groups import grouped
 from cardioner.data.documents import Document, rename_labels
-from cardioner.data.formats import Reading, ReadOptions, format_of_name, stream_corpus, write_corpus
+from cardioner.data.formats import Reading, format_of_name, stream_corpus, write_corpus
 from cardioner.errors import UsageError
 
 
-def convert(  # noqa: PLR0913 - one parameter an option
+@dataclass(frozen=True)
+class SourceOptions(ReadingOptions):
+    """How the notes to convert are read."""
+
+    format: Annotated[
+        FormatName | None,
+        typer.Option("--from", metavar="NAME", help="The format of IN. Default: what the content looks like."),
+    ] = None
+
+
+@grouped()
+def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A folder or a file of annotated notes.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder or the file to write.")],
+    *,
     to: Annotated[
         FormatName | None,
         typer.Option(metavar="NAME", help="brat, tsv, jsonl, conll or datasets. Default: by the suffix of OUT."),
     ] = None,
-    format: Annotated[  # noqa: A002 - the name of the option
-        FormatName | None,
-        typer.Option("--from", metavar="NAME", help="The format of IN. Default: what the content looks like."),
-    ] = None,
-    mapping: MapOption = None,
-    encoding: EncodingOption = "utf-8",
-    texts: TextsOption = None,
+    reading: SourceOptions,
     on_error: OnErrorOption = "stop",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
 ) -> None:
@@ -51,12 +50,12 @@ def convert(  # noqa: PLR0913 - one parameter an option
     if to is None and not target.suffix:
         raise UsageError(f"{target}: choose a format for it with --to: brat, tsv, jsonl, conll or datasets")
     chosen = to or format_of_name(target)
-    names, labels = parse_mapping(mapping), Counter[str]()
-    reading = Reading(ReadOptions(format, encoding, texts, on_error))
+    names, labels = reading.names, Counter[str]()
+    progress = Reading(reading.options(on_error))
     with progress_bars() as stages:
-        documents = _pass(stream_corpus(source, reading=reading), names, labels=labels, stages=stages)
+        documents = _pass(stream_corpus(source, reading=progress), names, labels=labels, stages=stages)
         lost = write_corpus(documents, target, chosen, overwrite=overwrite)
-    show_issues(f"Left out or repaired in {source}", reading.report.issues)
+    show_issues(f"Left out or repaired in {source}", progress.report.issues)
     show_issues(f"Not in {target}, as {chosen} cannot hold it", lost)
     kept = Counter({names.get(label, label): 0 for label in labels})
     for label, count in labels.items():

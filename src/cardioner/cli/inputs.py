@@ -1,8 +1,9 @@
-"""What several commands take: corpora, `--map`, and how to read them."""
+"""What several commands take: corpora, how to read them, and the options that go with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,34 +14,13 @@ from cardioner.data.documents import Annotations, Document, Note, rename_labels
 from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans
 from cardioner.errors import DataError, UsageError
 
+OnError = Literal["stop", "skip"]
+FormatName = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
+
 MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="OLD=NEW", help="Rename an entity type; OLD= drops it. May be given several times."),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")]
-
-
-def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
-    """`OLD=NEW` pairs as a mapping.
-
-    Raises:
-        UsageError: If one has another form, or a name is mapped twice.
-    """
-    mapping: dict[str, str] = {}
-    for pair in pairs or ():
-        old, equals, new = pair.partition("=")
-        if not equals or not old.strip():
-            raise UsageError(f"--map takes OLD=NEW, or OLD= to drop a type; found {pair!r}")
-        if len(new.split()) > 1:
-            raise UsageError(f"--map: a type's name has no white space, as no file could hold it; found {new!r}")
-        if mapping.setdefault(old.strip(), new.strip()) != new.strip():
-            raise UsageError(f"--map gives {old.strip()!r} two names")
-    return mapping
-
-
-OnError = Literal["stop", "skip"]
-FormatName = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
-
 FormatOption = Annotated[
     FormatName | None,
     typer.Option(
@@ -55,12 +35,43 @@ OnErrorOption = Annotated[
     OnError,
     typer.Option(metavar="WAY", help="stop names all malformed rows and ends; skip leaves them out and counts them."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
-IdsOnlyOption = Annotated[bool, typer.Option("--ids-only", help="With --html: leave out the text of the notes.")]
-OverwritePageOption = Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")]
 UnannotatedOption = Annotated[
     bool, typer.Option("--allow-unannotated", help="Take notes without annotations as notes without entities.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+JsonAloneOption = Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")]
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How annotated notes are read."""
+
+    mapping: MapOption = None
+    format: FormatOption = None
+    encoding: EncodingOption = "utf-8"
+    texts: TextsOption = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The new name of each type that gets one, `""` for one that is dropped.
+
+        Raises:
+            UsageError: If a pair has another form than `OLD=NEW`, or a name is mapped twice.
+        """
+        mapping: dict[str, str] = {}
+        for pair in self.mapping or ():
+            old, equals, new = pair.partition("=")
+            if not equals or not old.strip():
+                raise UsageError(f"--map takes OLD=NEW, or OLD= to drop a type; found {pair!r}")
+            if len(new.split()) > 1:
+                raise UsageError(f"--map: a type's name has no white space, as no file could hold it; found {new!r}")
+            if mapping.setdefault(old.strip(), new.strip()) != new.strip():
+                raise UsageError(f"--map gives {old.strip()!r} two names")
+        return mapping
+
+    def options(self, on_error: OnError = "stop", *, allow_unannotated: bool = True) -> ReadOptions:
+        """As the readers take it."""
+        return ReadOptions(self.format, self.encoding, self.texts, on_error, require_annotations=not allow_unannotated)
 
 
 BY_DEFAULT = ReadOptions()
@@ -80,11 +91,7 @@ def read_parts(
 def read_spans(
     paths: Sequence[Path], mapping: dict[str, str], options: ReadOptions = BY_DEFAULT
 ) -> list[list[Document | Annotations]]:
-    """As `read_parts`, for what needs no text: a table whose notes are missing gives only its spans, note by note.
-
-    Raises:
-        DataError: If one cannot be used, or `mapping` names a type that none of them has.
-    """
+    """As `read_parts`, for what needs no text: a table whose notes are missing gives only its spans, note by note."""
     return _read(paths, mapping, options, stream_spans)
 
 

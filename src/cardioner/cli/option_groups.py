@@ -1,4 +1,4 @@
-"""Commands with many options: each is a field of a checked dataclass, and the command takes the dataclasses."""
+"""Commands with many options: each is a field of a dataclass, and the command takes the dataclasses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,7 @@ Adjust = Callable[[typer.Context, dict[str, Any]], None]
 """Changes the values of the options, by field name, before the command gets them."""
 
 _CONTEXT = "context"
+_NONE = inspect.Parameter.empty
 _OFF = "no_"
 _METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 _WIDEST = 16
@@ -116,8 +118,9 @@ def options_of(group: Any) -> dict[str, Option]:
 def grouped(adjust: Adjust | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Have typer see the fields of a command's dataclasses as options of the command.
 
-    Every switch, such as `--crf`, has a hidden `--no-crf` that turns it off where a config file turns it on. Earlier
-    names of options are hidden options too.
+    A plain dataclass has its fields annotated as typer wants them. A checked one is shared with Python and with config
+    files: every switch in it, such as `--crf`, has a hidden `--no-crf` that turns it off where a config file turns it
+    on, and earlier names of its options are hidden options too.
 
     Args:
         adjust: Called with all values once they are parsed.
@@ -137,7 +140,7 @@ def grouped(adjust: Adjust | None = None) -> Callable[[Callable[..., None]], Cal
 
         seen = inspect.signature(command).parameters
         listed = [one for name, group in groups.items() for one in _parameters(name, group, seen[name].default)]
-        listed.append(_parameter(_CONTEXT, inspect.Parameter.empty, typer.Context))
+        listed.append(_parameter(_CONTEXT, _NONE, typer.Context))
         run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in listed}
         del run.__wrapped__
@@ -159,30 +162,34 @@ def _apply_hidden(values: dict[str, Any]) -> None:
 
 def _build(name: str, group: Any, values: dict[str, Any]) -> Any:
     """What the command takes under a name."""
-    if not _is_group(group):
+    if not is_dataclass(group):
         return values[name]
-    return group(**{option: values[option] for option in options_of(group)})
-
-
-def _is_group(group: Any) -> bool:
-    return hasattr(group, "__pydantic_fields__")
+    make: Any = group
+    return make(**{field.name: values[field.name] for field in fields(group) if field.name in values})
 
 
 def _parameters(name: str, group: Any, default: Any) -> Iterator[inspect.Parameter]:
     """The options that one parameter of the command stands for."""
-    if not _is_group(group):
+    if not is_dataclass(group):
         yield _parameter(name, default, group)
-        return
-    for option in options_of(group).values():
-        required = option.info.is_required()
-        default = inspect.Parameter.empty if required else option.info.default
-        yield _parameter(option.name, default, option.annotation())
-        if option.is_switch:
-            off = typer.Option(option.flag.replace("--", "--no-", 1), hidden=True)
-            yield _parameter(_OFF + option.name, False, Annotated[bool, off])
-        for old in (old for old, new in RENAMED.items() if new == option.name):
-            hidden = typer.Option(f"--{old.replace('_', '-')}", parser=option._parse, hidden=True)
-            yield _parameter(old, None, Annotated[str | None, hidden])
+    elif not hasattr(group, "__pydantic_fields__"):
+        hints = get_type_hints(group, include_extras=True)
+        for field in fields(group):
+            yield _parameter(field.name, _NONE if field.default is MISSING else field.default, hints[field.name])
+    else:
+        for option in options_of(group).values():
+            yield from _checked_parameters(option)
+
+
+def _checked_parameters(option: Option) -> Iterator[inspect.Parameter]:
+    """An option and the hidden ones that stand for it."""
+    yield _parameter(option.name, _NONE if option.info.is_required() else option.info.default, option.annotation())
+    if option.is_switch:
+        off = typer.Option(option.flag.replace("--", "--no-", 1), hidden=True)
+        yield _parameter(_OFF + option.name, False, Annotated[bool, off])
+    for old in (old for old, new in RENAMED.items() if new == option.name):
+        hidden = typer.Option(f"--{old.replace('_', '-')}", parser=option._parse, hidden=True)
+        yield _parameter(old, None, Annotated[str | None, hidden])
 
 
 def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:

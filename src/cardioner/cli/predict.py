@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cardioner import __version__
 from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
-from cardioner.cli.inputs import DeviceOption, EncodingOption, TextsOption, show_issues
+from cardioner.cli.inputs import EncodingOption, TextsOption, show_issues
+from cardioner.cli.option_groups import grouped
 from cardioner.data.documents import Document
 from cardioner.data.formats import Issue, ReadReport
 from cardioner.data.formats.files import FileNames
@@ -28,58 +29,38 @@ if TYPE_CHECKING:
 
 _PROBLEMS_SHOWN = 20
 
+Models = tuple[Path, ...]
 Decoder = Literal["viterbi", "argmax"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 TaggedFormat = Literal["brat", "tsv", "jsonl", "conll"]
 _BY_SUFFIX: dict[str, TaggedFormat] = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll"}
 
-ModelArgument = Annotated[
-    Path,
-    typer.Argument(metavar="DIR", help="The model directory, or a folder of several that --folds or --seeds trained."),
-]
-InputsArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="INPUT...", help="Notes: .txt files, folders of them, corpora of any format; or -."),
-]
-OutputOption = Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write.")]
-TaggedFormatOption = Annotated[
-    TaggedFormat | None,
-    typer.Option(metavar="NAME", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
-]
-EnsembleOption = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="DIR", help="One more model: averaged with the same tags, united with other types."),
-]
-MinScoreOption = Annotated[
-    float, typer.Option(metavar="P", min=0, max=1, help="Leave out, and count, spans with a lower score.")
-]
-BatchTokensOption = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
-]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")]
-DecodeOption = Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")]
-DtypeOption = Annotated[
-    Dtype, typer.Option(metavar="NAME", help="float32 or bfloat16; auto takes what the model says.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")]
-KeyOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
-]
 
+@dataclass(frozen=True)
+class TaggingOptions:
+    """How notes are tagged and written."""
 
-class _Options(NamedTuple):
-    """What was asked for, apart from the notes and the place of the output."""
-
-    models: tuple[Path, ...]
-    decoder: str
-    device: str
-    dtype: str
-    batch_tokens: int | None
-    min_score: float
-    resume: bool
-    overwrite: bool
-    key: Path | None
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="One more model: averaged with the same tags, united with other types."),
+    ] = None
+    min_score: Annotated[
+        float, typer.Option(metavar="P", min=0, max=1, help="Leave out, and count, spans with a lower score.")
+    ] = 0.0
+    batch_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")] = False
+    decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
+    device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
+    dtype: Annotated[
+        Dtype, typer.Option(metavar="NAME", help="float32 or bfloat16; auto takes what the model says.")
+    ] = "auto"
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
+    ] = None
 
 
 @dataclass(slots=True)
@@ -99,22 +80,27 @@ class _Outcome:
         return [problem for _, report in self.reports for problem in report.problems]
 
 
+@grouped()
 def predict(  # noqa: PLR0913 - one parameter an option
-    model: ModelArgument,
-    inputs: InputsArgument,
-    output: OutputOption,
-    format: TaggedFormatOption = None,  # noqa: A002 - the name of the option
-    ensemble: EnsembleOption = None,
-    min_score: MinScoreOption = 0.0,
-    batch_tokens: BatchTokensOption = None,
-    resume: ResumeOption = False,
-    decode: DecodeOption = "viterbi",
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The model directory, or a folder of several that --folds or --seeds trained."
+        ),
+    ],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Notes: .txt files, folders of them, corpora of any format; or -."),
+    ],
+    *,
+    output: Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write.")],
+    format: Annotated[  # noqa: A002 - the name of the option
+        TaggedFormat | None,
+        typer.Option(metavar="NAME", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
+    ] = None,
+    options: TaggingOptions,
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
-    overwrite: OverwriteOption = False,
-    key: KeyOption = None,
 ) -> None:
     """Tag notes of any length, and write them in any format.
 
@@ -128,13 +114,12 @@ def predict(  # noqa: PLR0913 - one parameter an option
     """
     began = time.perf_counter()
     form = format or _BY_SUFFIX.get(output.suffix.lower(), "brat")
-    models = (model, *(ensemble or ()))
-    options = _Options(models, decode, device, dtype, batch_tokens, min_score, resume, overwrite, key)
+    models = (model, *(options.ensemble or ()))
     source, job = NoteSource(tuple(inputs), encoding, texts), BatchJob(output, form)
     total = _check(source, job, options)
     with progress_bars() as stages:
-        outcome = _run(source, job, options, stages, total=total)
-    _show(outcome, form, min_score, seconds=time.perf_counter() - began)
+        outcome = _run(source, job, models, options, stages, total=total)
+    _show(outcome, form, options.min_score, seconds=time.perf_counter() - began)
     tell(f"Notes: {output}")
     job.clear()
     if left_out := sum(report.malformed for _, report in outcome.reports) + len(outcome.untagged):
@@ -144,7 +129,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
         )
 
 
-def _check(source: NoteSource, job: BatchJob, options: _Options) -> int | None:
+def _check(source: NoteSource, job: BatchJob, options: TaggingOptions) -> int | None:
     """Refuse what cannot work before a model is loaded.
 
     Returns:
@@ -166,11 +151,13 @@ def _check(source: NoteSource, job: BatchJob, options: _Options) -> int | None:
     return len(ids) if complete else None
 
 
-def _run(source: NoteSource, job: BatchJob, options: _Options, stages: Stages, *, total: int | None) -> _Outcome:
+def _run(
+    source: NoteSource, job: BatchJob, models: Models, options: TaggingOptions, stages: Stages, *, total: int | None
+) -> _Outcome:
     """Tag the notes that no earlier run finished, and write all."""
     outcome = _Outcome()
-    predictor, batch_tokens = _load(options, stages)
-    with job.open(_request(predictor, options, batch_tokens), resume=options.resume) as log:
+    predictor, batch_tokens = _load(models, options, stages)
+    with job.open(_request(predictor, models, options, batch_tokens), resume=options.resume) as log:
         if log.damage:
             tell(log.damage)
         if log.finished:
@@ -190,7 +177,7 @@ def _run(source: NoteSource, job: BatchJob, options: _Options, stages: Stages, *
     return outcome
 
 
-def _load(options: _Options, stages: Stages) -> tuple[Predictor, int]:
+def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Predictor, int]:
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         quieten()
@@ -199,23 +186,23 @@ def _load(options: _Options, stages: Stages) -> tuple[Predictor, int]:
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
-            options.models, device=options.device, dtype=options.dtype, decoder=options.decoder, key=options.key
+            models, device=options.device, dtype=options.dtype, decoder=options.decode, key=options.key
         )
-        for place in model_directories(options.models):
+        for place in model_directories(models):
             if not (place / MANIFEST).exists():
                 tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
         return predictor, options.batch_tokens or predictor.default_batch_tokens
 
 
-def _request(predictor: Predictor, options: _Options, batch_tokens: int) -> dict[str, Any]:
+def _request(predictor: Predictor, models: Models, options: TaggingOptions, batch_tokens: int) -> dict[str, Any]:
     """All that decides what is found in a note, and written."""
     from cardioner.prediction.ensemble import model_directories, models_digest  # noqa: PLC0415 - imports torch
 
     configs = [tagger.model.config for tagger in predictor.taggers]
     return {
         "version": __version__,
-        "model": models_digest(model_directories(options.models)),
-        "decoder": options.decoder,
+        "model": models_digest(model_directories(models)),
+        "decoder": options.decode,
         "device": predictor.model.device.type,
         "dtype": [config.inference_dtype for config in configs],
         "windows": [[config.window_length, config.window_context] for config in configs],

@@ -12,18 +12,9 @@ import typer
 
 from cardioner._io import staging
 from cardioner.cli.console import notices, table, tell
-from cardioner.cli.inputs import (
-    EncodingOption,
-    FormatOption,
-    MapOption,
-    OnErrorOption,
-    TextsOption,
-    UnannotatedOption,
-    parse_mapping,
-    read_parts,
-)
+from cardioner.cli.inputs import OnErrorOption, ReadingOptions, UnannotatedOption, read_parts
+from cardioner.cli.option_groups import grouped
 from cardioner.data.documents import Document
-from cardioner.data.formats import ReadOptions
 from cardioner.data.near_duplicates import Group, group_near_duplicates
 from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
 from cardioner.errors import OutputError, UsageError, many
@@ -33,8 +24,10 @@ _MEASURES = ("notes", "notes without entities", "characters")
 _FOLD = re.compile(r"fold-\d+\.json")
 
 
+@grouped()
 def split(  # noqa: PLR0913 - one parameter an option
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Annotated notes: a folder or a file.")],
+    *,
     output: Annotated[Path, typer.Option(metavar="PATH", help="The JSON file to write; with --folds a folder.")],
     ratios: Annotated[
         str | None,
@@ -45,15 +38,11 @@ def split(  # noqa: PLR0913 - one parameter an option
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="For the random choices; another seed gives other parts.")] = 0,
     older: Annotated[
-        str | None,
-        typer.Option("--older", metavar="LANGUAGE", help="Write the older form, by language and entity type."),
+        str | None, typer.Option(metavar="LANGUAGE", help="Write the older form, by language and entity type.")
     ] = None,
-    format: FormatOption = None,  # noqa: A002 - the name of the option
-    encoding: EncodingOption = "utf-8",
-    texts: TextsOption = None,
+    reading: ReadingOptions,
     on_error: OnErrorOption = "stop",
     allow_unannotated: UnannotatedOption = False,
-    mapping: MapOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the splits that PATH holds.")] = False,
 ) -> None:
     """Divide a corpus into parts for `cardioner train --splits`, each with its share of every entity type.
@@ -66,13 +55,13 @@ def split(  # noqa: PLR0913 - one parameter an option
         raise UsageError("--folds makes equal parts: give either --folds or --ratios")
     if older is not None and not older.strip():
         raise UsageError("--older takes the name of a language, such as en")
-    shares, names = _parse_ratios(ratios or _RATIOS), parse_mapping(mapping)
+    shares = _parse_ratios(ratios or _RATIOS)
     try:
         _check_target(output, corpus, folder=folds is not None, overwrite=overwrite)
     except OSError as error:
         raise OutputError(f"{output}: cannot be read ({error.strerror})") from error
-    options = ReadOptions(format, encoding, texts, on_error, require_annotations=not allow_unannotated)
-    (documents,) = read_parts([corpus], names, options)
+    options = reading.options(on_error, allow_unannotated=allow_unannotated)
+    (documents,) = read_parts([corpus], reading.names, options)
     groups = group_near_duplicates((document.id, document.text) for document in documents)
     if folds is None:
         made: tuple[Splits, ...] = (make_splits(documents, shares, seed=seed, groups=groups),)

@@ -13,10 +13,9 @@ import typer
 
 from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.parts import read_notes
 from cardioner.cli.reports import check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
-from cardioner.cli.train_options import NotesOptions, RunOptions
+from cardioner.cli.train_options import NotesOptions, RunOptions, read_notes
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.training.options import TrainerArguments, TrainingOptions
@@ -68,12 +67,10 @@ def train(
 
 def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwrite: bool) -> None:
     """Refuse, before training, a page that could not be written afterwards."""
-    if run.html is None:
-        return
-    if repeated:
+    if run.html is not None and repeated:
         raise UsageError("--html is a page about one training: leave it out with --folds and --seeds")
     inputs = (notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits, notes.texts)
-    check_page(run.html, [path for path in inputs if path], overwrite=overwrite)
+    check_page(run.html, inputs, overwrite=overwrite)
 
 
 @contextmanager

@@ -1,15 +1,22 @@
-"""The options of `cardioner train` that are none of the training's own: the notes, and how often to train."""
+"""The options of the commands that train which are none of the training's own, and the notes that they name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
-from cardioner.cli.inputs import EncodingOption, FormatOption, MapOption, OnErrorOption, TextsOption
+from cardioner.cli.console import tell
+from cardioner.cli.inputs import MapOption, OnErrorOption, ReadingOptions, read_parts
+from cardioner.data.documents import Document
+from cardioner.data.labels import LabelSet, Scheme
+from cardioner.data.splits import apply_splits, read_splits
+from cardioner.errors import DataError, UsageError, many
 from cardioner.training.options import STRICT, Checked, setting
+from cardioner.training.sweep.trial import Parts
 
 
 def _renames(value: Any) -> Any:
@@ -26,7 +33,7 @@ def _upper(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NotesOptions(Checked):
+class NotesOptions(Checked, ReadingOptions):
     """The notes: where they are, and how to read them."""
 
     train: Path | None = setting(None, panel="Data")
@@ -40,14 +47,15 @@ class NotesOptions(Checked):
     splits: Path | None = setting(None, panel="Data", metavar="FILE")
     """JSON with lists of note ids under "train", "validation" and "test", for --corpus."""
     mapping: Annotated[MapOption, BeforeValidator(_renames)] = None
-    format: FormatOption = None
-    encoding: EncodingOption = "utf-8"
-    texts: TextsOption = None
     on_error: OnErrorOption = "stop"
     allow_unannotated: bool = setting(False, panel="Data")
     """Take notes without annotations as notes without entities."""
     scheme: Annotated[Literal["BIO", "BIOES"], BeforeValidator(_upper)] = setting("BIO", panel="Data")
     """Tags: BIO, or BIOES, which also has tags for the end of an entity and for entities of one token."""
+
+    def read(self, *paths: Path) -> list[list[Document]]:
+        """The notes at some paths."""
+        return read_parts(paths, self.names, self.options(self.on_error, allow_unannotated=self.allow_unannotated))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,3 +70,59 @@ class RunOptions(Checked):
     """Cross-validation: K models, each scored on a fold of the training notes that it has not seen."""
     seeds: int | None = setting(None, panel="Repeated training", ge=1)
     """N models with N seeds, from --seed on; with --folds, N models per fold."""
+
+
+def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:
+    """Read every part, and the tags of the types in the training notes; a part that was not given is empty.
+
+    Raises:
+        UsageError: If places are missing, or given twice.
+        DataError: If a part cannot be used.
+    """
+    parts = _read_corpus(notes) if notes.corpus or notes.splits else _read_folders(notes)
+    labels = _labels_of(parts.train, notes.scheme)
+    labels.check([*parts.evaluation, *parts.test])
+    _warn_of_overlap(parts)
+    return parts, labels
+
+
+def _read_corpus(notes: NotesOptions) -> Parts:
+    """The parts of one folder, by a splits file."""
+    if notes.corpus is None or notes.splits is None:
+        raise UsageError("--corpus PATH and --splits FILE, which says which notes to train on, need each other")
+    folders = {"--train": notes.train, "--eval": notes.evaluation, "--test": notes.test}
+    if given := [name for name, path in folders.items() if path is not None]:
+        raise UsageError(f"--corpus with --splits takes the place of {', '.join(given)}: give one or the other")
+    division = read_splits(notes.splits)
+    (documents,) = notes.read(notes.corpus)
+    if left_out := division.count_left_out(documents):
+        tell(f"{left_out} of {many(len(documents), 'note')} are in no part of {notes.splits} and are not used")
+    return Parts(*apply_splits(documents, division))
+
+
+def _read_folders(notes: NotesOptions) -> Parts:
+    """The parts given as folders of their own."""
+    if notes.train is None:
+        raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
+    places = (notes.train, notes.evaluation, notes.test)
+    found = iter(notes.read(*(path for path in places if path is not None)))
+    return Parts(*(next(found) if path is not None else [] for path in places))
+
+
+def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
+    """The tags of the types in the training notes."""
+    types = {span.label for document in documents for span in document.spans}
+    if not types:
+        raise DataError(
+            f"the training set has {many(len(documents), 'note')} and no entity: expected annotated notes "
+            "(does --map drop every type?)"
+        )
+    return LabelSet.from_types(types, scheme=scheme)
+
+
+def _warn_of_overlap(parts: Parts) -> None:
+    """Warn of held-out notes that are also trained on: their scores would flatter."""
+    learned = {document.text for document in parts.train}
+    for name, part in (("evaluation", parts.evaluation), ("test", parts.test)):
+        if seen := sum(document.text in learned for document in part):
+            tell(f"warning: {seen} of {len(part)} {name} notes have the same text as a training note")
