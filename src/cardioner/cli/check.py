@@ -53,7 +53,7 @@ def check(  # noqa: PLR0913 - one parameter an option
     Example: cardioner check notes/train notes/test --html check.html
     """
     check_page(html, [*corpora, reading.texts, splits], overwrite=overwrite)
-    request = Request(reading.format, reading.encoding, reading.texts, reading.names, splits)
+    request = Request(reading.format, reading.encoding, reading.texts, mapping=reading.names, splits=splits)
     report = _read(corpora, request, backbone)
     if json:
         print_json(report.to_dict())
