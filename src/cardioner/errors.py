@@ -11,7 +11,7 @@ CardioNERError            1
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _SHOWN = 10
@@ -77,6 +77,11 @@ def listed(names: Iterable[str]) -> str:
 def many(count: int, one: str, several: str = "") -> str:
     """A count and its noun: `1 note`, `2 notes`."""
     return f"{count} {one if count == 1 else several or one + 's'}"
+
+
+def missing_packages(what: str, packages: Sequence[str]) -> str:
+    """That something needs packages which are not installed, and how to install them: by names that an index holds."""
+    return f"{what} needs {' and '.join(packages)}: pip install {' '.join(packages)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, overload
 
 from cardioner.data.documents import Document, check_unique
-from cardioner.errors import UsageError, listed, many
+from cardioner.errors import UsageError, listed, many, missing_packages
 
 if TYPE_CHECKING:
     import pandas
@@ -123,7 +123,7 @@ class Corpus(Sequence[Document]):
         try:
             import pandas  # noqa: PLC0415 - an extra
         except ImportError:
-            raise UsageError("Corpus.to_dataframe needs pandas: pip install 'cardioner[pandas]'") from None
+            raise UsageError(missing_packages("Corpus.to_dataframe", ["pandas"])) from None
         rows = [
             (document.id, span.start, span.end, span.label, span.score, document.text_of(span))
             for document in self.documents

@@ -13,7 +13,7 @@ from typing import Any
 from cardioner import __version__
 from cardioner._io import staging
 from cardioner.data.documents import Document
-from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.errors import ModelError, OutputError, UsageError, missing_packages
 from cardioner.interop.cards import onnx_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, publish_export
 from cardioner.interop.onnx_check import BOUND, Agreement, agreement, made_up_notes
@@ -111,7 +111,7 @@ def export_onnx(
     """
     directory, out = existing(directory), Path(out)
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise UsageError(f'export onnx needs {" and ".join(missing)}: pip install "cardioner[onnx]"')
+        raise UsageError(missing_packages("export onnx", missing))
     if int8 and not check:
         raise UsageError("8-bit weights change spans: name notes to check them in (--check PATH), annotated or not")
     _check_out(directory, out, overwrite=overwrite)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.errors import ModelError, OutputError, UsageError, missing_packages
 from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 
 if TYPE_CHECKING:
@@ -209,5 +209,5 @@ def _library() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError:
-        raise MissingLibraryError('signatures need the package cryptography: pip install "cardioner[sign]"') from None
+        raise MissingLibraryError(missing_packages("a signature", ["cryptography"])) from None
     return ed25519, serialization

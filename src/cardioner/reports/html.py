@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner._io import writing
-from cardioner.errors import UsageError, many
+from cardioner.errors import UsageError, many, missing_packages
 from cardioner.reports.svg import draw
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def check_installed() -> None:
     """
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
-        raise UsageError(f"--html needs {' and '.join(missing)}: pip install 'cardioner[report]'")
+        raise UsageError(missing_packages("--html", missing))
 
 
 def type_styles(labels: Iterable[str]) -> dict[str, TypeStyle]:

@@ -23,7 +23,7 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import rewrite_logs
 from transformers.utils import flatten_dict
 
-from cardioner.errors import CardioNERError, OutputError, UsageError
+from cardioner.errors import CardioNERError, OutputError, UsageError, missing_packages
 
 LOGS, STORE = "logs", "mlruns"
 RUN = ".mlflow-run"
@@ -56,7 +56,7 @@ def trackers(name: str, folder: Path, settings: Mapping[str, Any]) -> list[Track
     if name not in _PACKAGES:
         raise UsageError(f"there is no tracking {name!r}: expected tensorboard, mlflow or none")
     if find_spec(name) is None:
-        raise UsageError(f"tracking {name} needs {_PACKAGES[name]}: pip install 'cardioner[{name}]'")
+        raise UsageError(missing_packages(f"tracking {name}", [_PACKAGES[name]]))
     return [TensorBoard(folder)] if name == "tensorboard" else [MLflow(folder, settings)]
 
 

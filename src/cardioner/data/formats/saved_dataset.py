@@ -16,7 +16,7 @@ from cardioner.data.corpus import IssueCounter
 from cardioner.data.formats.files import encoded
 from cardioner.data.formats.words import Sentence, TagReader, parse_tag, tag_words
 from cardioner.data.labels import LabelSet
-from cardioner.errors import DataError, OutputError, UsageError, listed
+from cardioner.errors import DataError, OutputError, UsageError, listed, missing_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,10 +100,7 @@ def _package() -> Any:
     except ImportError:
         datasets = None
     if datasets is None:
-        raise UsageError(
-            "tables of Hugging Face datasets need the package datasets: pip install datasets "
-            "(or pip install cardioner[datasets])"
-        )
+        raise UsageError(missing_packages("a saved dataset", ["datasets"]))
     return datasets
 
 
