@@ -152,8 +152,8 @@ def _tables(found: Evaluation) -> Iterator[Table | str]:
     yield score_table(f"Strict spans, {many(found.scores.documents, 'note')}", found.scores, found.intervals)
     yield _criterion_table(found)
     if found.official is not None:
-        yield f"As the scorer of {found.official.name} has it ({_dropped(found)}):"
-        yield "\n".join(found.official.lines())
+        yield f"As the scorer of {found.official.name} has it, which leaves out {found.official.left_out}:"
+        yield "\n".join(found.official.lines)
     yield from _error_tables(found)
     if found.calibration is not None:
         yield from _calibration_tables(found.calibration)
@@ -171,12 +171,6 @@ def _criterion_table(found: Evaluation) -> Table:
     if found.intervals is not None:
         columns.insert(4, "F1, 95 %")
     return table("By every criterion, micro", columns, rows)
-
-
-def _dropped(found: Evaluation) -> str:
-    assert found.official is not None
-    repeated = many(found.official.repeated, "repeated span")
-    return f"{repeated} dropped, {found.official.ignored} of unknown files ignored"
 
 
 def _error_tables(found: Evaluation) -> Iterator[Table]:

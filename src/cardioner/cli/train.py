@@ -122,7 +122,7 @@ def _train_one(
     show_result(result)
     record = read_json(result.output_dir / TRAINING_ARGS)
     if run.html is not None and not notices.quiet:
-        from cardioner.reports.training import render  # noqa: PLC0415 - draws plots
+        from cardioner.reports.training.report import render  # noqa: PLC0415 - draws plots
 
         publish_page(render(record), run.html, overwrite=options.overwrite, private=False)
     return record

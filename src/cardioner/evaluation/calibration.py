@@ -14,7 +14,7 @@ from cardioner.errors import DataError
 from cardioner.evaluation.matching import Sides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cardioner.evaluation.pairing import Pair
     from cardioner.evaluation.scores import JsonValue
@@ -36,12 +36,7 @@ class Bin(NamedTuple):
 class Threshold(NamedTuple):
     """What comes of accepting spans with at least this score, and having people review the others.
 
-    Attributes:
-        score: The least score that is accepted.
-        accepted: How many spans have it.
-        precision: The share of them that is right.
-        recall: The share of gold spans among them.
-        review: The share of predicted spans that is left to review.
+    It says how many are accepted, their precision and recall, and the share of predicted spans that is left to review.
     """
 
     score: float
@@ -83,33 +78,13 @@ class Calibration:
         }
 
 
-def judged_scores(pairs: Iterable[Pair]) -> list[tuple[float, bool]]:
-    """The score of every predicted span that has one, and whether the span is right.
-
-    Raises:
-        DataError: If a score is not a probability.
-    """
-    found = []
-    for pair in pairs:
-        right = {index for _, index in Sides(pair.gold.spans, pair.predicted.spans).strict}
-        for index, span in enumerate(pair.predicted.spans):
-            if span.score is not None:
-                if not 0 <= span.score <= 1:
-                    raise DataError(
-                        f"document {pair.id}: the score of the span {span.start} to {span.end} is {span.score}, "
-                        "not a probability"
-                    )
-                found.append((span.score, index in right))
-    return found
-
-
 def calibrate(pairs: Sequence[Pair]) -> Calibration | None:
     """Compare scores with the share of spans that is right; `None` if no predicted span has a score.
 
     Raises:
         DataError: If a score is not a probability.
     """
-    found = sorted(judged_scores(pairs))
+    found = sorted(one for pair in pairs for one in _judged(pair))
     if not found:
         return None
     gold = sum(len(pair.gold.spans) for pair in pairs)
@@ -123,6 +98,18 @@ def calibrate(pairs: Sequence[Pair]) -> Calibration | None:
         bins=bins,
         thresholds=tuple(_threshold(found, score, gold) for score in THRESHOLDS),
     )
+
+
+def _judged(pair: Pair) -> Iterator[tuple[float, bool]]:
+    """The score of every predicted span that has one, and whether the span is right."""
+    right = {index for _, index in Sides(pair.gold.spans, pair.predicted.spans).strict}
+    for index, span in enumerate(pair.predicted.spans):
+        if span.score is None:
+            continue
+        if not 0 <= span.score <= 1:
+            place = f"document {pair.id}: the score of the span {span.start} to {span.end}"
+            raise DataError(f"{place} is {span.score}, not a probability")
+        yield span.score, index in right
 
 
 def _bins(found: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:

@@ -128,13 +128,7 @@ def compare(a: Notes, b: Notes, *, gold: Notes, samples: int = 10_000, seed: int
 
 
 def compare_pairs(first: Sequence[Pair], second: Sequence[Pair], *, samples: int = 10_000, seed: int = 0) -> Comparison:
-    """Compare two predictions of the same documents.
-
-    Args:
-        first: Documents and the predictions of A.
-        second: The same documents, in the same order, and the predictions of B.
-        samples: How many samples and how many random swaps are drawn.
-        seed: The same seed gives the same figures.
+    """Compare two predictions of the same documents in the same order; see `compare`.
 
     Raises:
         UsageError: If there are no documents, fewer than one sample, or the documents differ.

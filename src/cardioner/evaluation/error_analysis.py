@@ -5,11 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cardioner.evaluation.matching import Sides, pair_overlapping, pair_same_label
-from cardioner.evaluation.pairing import document_mentions
 from cardioner.evaluation.scores import Counts
 
 if TYPE_CHECKING:
@@ -68,14 +67,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Errors of one kind between the same types.
+    """Errors of one kind between the same types: how many, and the first of them by id and place in the text.
 
-    Attributes:
-        kind: One of `ERRORS`.
-        gold: The gold spans' label; `None` if spurious.
-        predicted: The predicted spans' label; `None` if missed.
-        count: How many there are.
-        first: The first of them, in the order of ids and of the text.
+    The gold label of spurious spans is `None`, as is the predicted label of missed ones.
     """
 
     kind: Kind
@@ -216,9 +210,8 @@ def _by_length(every: Iterable[Place]) -> dict[str, Counts]:
 def _by_mention(every: Iterable[Place], pairs: Iterable[Pair], known: Collection[str]) -> dict[str, Counts]:
     mentions: dict[tuple[str, Span], str | None] = {}
     for pair in pairs:
-        for side in (pair.predicted, pair.gold):
-            for span, mention in zip(side.spans, document_mentions(side, pair.text), strict=True):
-                mentions[pair.id, span] = mention
+        spans = (*pair.gold.spans, *pair.predicted.spans)
+        mentions |= zip([(pair.id, span) for span in spans], chain(*pair.mentions), strict=True)
 
     def group_of(name: str, span: Span) -> str:
         mention = mentions[name, span]

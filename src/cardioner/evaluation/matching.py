@@ -176,8 +176,7 @@ def _distinct(spans: Sequence[Span], order: Iterable[int]) -> list[int]:
     """Indices in the order given; of spans with the same edges and label the first."""
     first: dict[tuple[int, int, str], int] = {}
     for index in order:
-        span = spans[index]
-        first.setdefault((span.start, span.end, span.label), index)
+        first.setdefault((spans[index].start, spans[index].end, spans[index].label), index)
     return list(first.values())
 
 
@@ -193,13 +192,7 @@ def pair_same_label(sides: Sides, left: Sequence[int], right: Sequence[int]) -> 
 
 
 def pair_overlapping(sides: Sides, left: Sequence[int], right: Sequence[int]) -> Pairs:
-    """As many pairs as can be of spans that overlap.
-
-    Args:
-        sides: The spans.
-        left: The indices of the gold spans that may be paired, in the order of the text.
-        right: The indices of the predicted spans that may be paired, in the order of the text.
-    """
+    """As many pairs as can be of these gold and these predicted spans that overlap, both in the order of the text."""
     if not left or not right:
         return []
     gold, predicted = sides.gold, sides.predicted

@@ -1,9 +1,9 @@
-"""The scorers of shared tasks, to the digit: for figures to compare with published ones.
+"""The scorers of shared tasks, to the digit: for figures to compare with published ones. All round to four digits.
 
 MultiCardioNER 2024 (https://github.com/nlp4bia-bsc/multicardioner_evaluation_library): predicted spans with the file,
 label, start and end of an earlier one are dropped, gold ones are not; a hit needs equal file, label, start, end and
-text; predictions for files without gold spans count for nothing; figures are rounded to four digits. Rows are compared
-as sets, so a row from 5 to 0 matches one from 0 to 5, although it cannot be a span.
+text; predictions for files without gold spans count for nothing. Rows are compared as sets, so a row from 5 to 0
+matches one from 0 to 5, although it cannot be a span.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cardioner.errors import UsageError
+from cardioner.errors import UsageError, many
+from cardioner.evaluation.scores import FIGURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cardioner.data.documents import ImpossibleSpan, Span
     from cardioner.evaluation.pairing import Pair
     from cardioner.evaluation.scores import JsonValue
 
-_DIGITS = 4
 _BREAKS_AS_SPACES = str.maketrans("\r\n\t", "   ")
 
 
@@ -31,59 +31,19 @@ class OfficialScores:
 
     Attributes:
         name: Of the scorer.
-        true_positives: Hits.
-        false_positives: Predicted spans without hit, repeated ones and those of unknown files left out.
-        false_negatives: Gold spans without hit.
-        repeated: Predicted spans that were dropped as repeated.
-        ignored: Predicted spans that were ignored, as their files have no gold span.
+        found: Figures and counts, ready for JSON.
+        lines: The figures in the scorer's own words.
+        left_out: What its rules do not count, in words.
     """
 
     name: str
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    repeated: int
-    ignored: int
-
-    @property
-    def precision(self) -> float:
-        """Rounded, and a whole 0 where there is nothing to divide by, as the scorer has it."""
-        return round(self._precision, _DIGITS)
-
-    @property
-    def recall(self) -> float:
-        """As `precision`."""
-        return round(self._recall, _DIGITS)
-
-    @property
-    def f1(self) -> float:
-        """As `precision`."""
-        precision, recall = self._precision, self._recall
-        return round(2 * precision * recall / (precision + recall), _DIGITS) if precision and recall else 0
-
-    @property
-    def _precision(self) -> float:
-        predicted = self.true_positives + self.false_positives
-        return self.true_positives / predicted if predicted else 0
-
-    @property
-    def _recall(self) -> float:
-        gold = self.true_positives + self.false_negatives
-        return self.true_positives / gold if gold else 0
-
-    def lines(self) -> tuple[str, ...]:
-        """The figures in the scorer's own words."""
-        return (
-            f"Micro-average precision: {self.precision}",
-            f"Micro-average recall: {self.recall}",
-            f"Micro-average F-score: {self.f1}",
-        )
+    found: Mapping[str, JsonValue]
+    lines: tuple[str, ...]
+    left_out: str
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON."""
-        counts = {"tp": self.true_positives, "fp": self.false_positives, "fn": self.false_negatives}
-        figures = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-        return {"name": self.name, **figures, **counts, "repeated": self.repeated, "ignored": self.ignored}
+        return {"name": self.name, **self.found}
 
 
 def score_multicardioner(pairs: Iterable[Pair]) -> OfficialScores:
@@ -94,8 +54,9 @@ def score_multicardioner(pairs: Iterable[Pair]) -> OfficialScores:
     """
     hits = wrong = missed = repeated = ignored = 0
     for pair in pairs:
-        gold = Counter(map(frozenset, _rows(pair, pair.gold.spans, pair.gold_mentions)))
-        rows = _rows(pair, pair.predicted.spans, pair.predicted_mentions)
+        gold_mentions, mentions = pair.mentions
+        gold = Counter(map(frozenset, _rows(pair, pair.gold.spans, gold_mentions)))
+        rows = _rows(pair, pair.predicted.spans, mentions)
         rows += _rows(pair, pair.impossible, [span.mention for span in pair.impossible])
         predicted = list({row[:3]: row for row in reversed(rows)}.values())  # the first of its place stays
         repeated += len(rows) - len(predicted)
@@ -104,7 +65,14 @@ def score_multicardioner(pairs: Iterable[Pair]) -> OfficialScores:
             continue
         found = (gold & Counter(map(frozenset, predicted))).total()  # sets, as in the scorer: 5 to 0 is 0 to 5
         hits, wrong, missed = hits + found, wrong + len(predicted) - found, missed + gold.total() - found
-    return OfficialScores("multicardioner", hits, wrong, missed, repeated, ignored)
+    figures = _figures(_share(hits, hits + wrong), _share(hits, hits + missed))
+    names = ("precision", "recall", "F-score")
+    return OfficialScores(
+        "multicardioner",
+        {**figures, "tp": hits, "fp": wrong, "fn": missed, "repeated": repeated, "ignored": ignored},
+        tuple(f"Micro-average {name}: {value}" for name, value in zip(names, figures.values(), strict=True)),
+        f"{many(repeated, 'repeated span')}, and {many(ignored, 'span')} in notes without gold spans",
+    )
 
 
 OFFICIAL = {"multicardioner": score_multicardioner}
@@ -124,3 +92,13 @@ def _rows(pair: Pair, spans: Sequence[Span | ImpossibleSpan], mentions: Sequence
         (span.label, span.start, span.end, (mention or "").translate(_BREAKS_AS_SPACES))
         for span, mention in zip(spans, mentions, strict=True)
     ]
+
+
+def _share(part: int, whole: int) -> float:
+    """A whole 0 where there is nothing to divide by, as the scorers have it."""
+    return part / whole if whole else 0
+
+
+def _figures(precision: float, recall: float) -> dict[str, float]:
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0
+    return {name: round(value, 4) for name, value in zip(FIGURES, (precision, recall, f1), strict=True)}

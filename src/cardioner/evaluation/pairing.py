@@ -46,14 +46,9 @@ class Pair:
         return next(texts, None)
 
     @property
-    def gold_mentions(self) -> tuple[str | None, ...]:
-        """The text of each gold span, where it is known."""
-        return document_mentions(self.gold, self.text)
-
-    @property
-    def predicted_mentions(self) -> tuple[str | None, ...]:
-        """The text of each predicted span, where it is known."""
-        return document_mentions(self.predicted, self.text)
+    def mentions(self) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
+        """The texts of the gold and of the predicted spans, where they are known."""
+        return document_mentions(self.gold, self.text), document_mentions(self.predicted, self.text)
 
 
 def document_mentions(side: Annotated, text: str | None = None) -> tuple[str | None, ...]:
@@ -114,7 +109,7 @@ def pair_documents(
     by_text = _same_texts(gold, predicted)
     if by_text:
         predicted = [replace(side, id=other.id) for side, other in zip(predicted, gold, strict=True)]
-    wanted, found = {side.id: side for side in gold}, {side.id: side for side in predicted}
+    wanted, found = ({document.id: document for document in side} for side in (gold, predicted))
     unpredicted = sorted(wanted.keys() - found.keys())
     unknown = sorted(found.keys() - wanted.keys())
     gold_alone, predicted_alone = bool(gold) and _spans_alone(gold), _spans_alone(predicted)

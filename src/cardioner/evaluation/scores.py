@@ -224,12 +224,7 @@ def score_pairs(pairs: Sequence[Pair]) -> Scores:
 
 
 def count(pair: Pair, criteria: Iterable[str] = tuple(CRITERIA)) -> dict[str, dict[str, Counts]]:
-    """The counts of one document, by criterion and for every type that either side has.
-
-    Args:
-        pair: The document.
-        criteria: Names in `CRITERIA`.
-    """
+    """The counts of one document, by criteria named as in `CRITERIA`, for every type that either side has."""
     sides = Sides(pair.gold.spans, pair.predicted.spans)
     return {name: _count(pair, sides, name) for name in criteria}
 

@@ -61,12 +61,7 @@ def draw(plots: Mapping[str, Callable[[], Any]]) -> dict[str, Markup]:
 
 
 def new_figure(rows: float, title: str = "") -> tuple[Any, Any]:
-    """A figure as wide as a page, and its axes.
-
-    Args:
-        rows: Inches of its height, beside one for title and axis.
-        title: What stands above it.
-    """
+    """A figure as wide as a page, its rows so many inches high, and its axes."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow
 
     figure = Figure(figsize=(_WIDTH, 1.0 + rows), layout="constrained")
@@ -96,10 +91,7 @@ def most_frequent(counts: Mapping[str, int], title: str, most: int = _ROWS) -> t
 def grouped_bars(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]) -> tuple[Any, Any]:
     """A figure with a group of horizontal bars for each type, the first one on top, and its axes.
 
-    Args:
-        title: What stands above it.
-        labels: The types.
-        series: The name and the values of each colour, a value per type.
+    Each series, drawn in one colour, has a name and a value per type.
     """
     height = 0.8 / len(series)
     figure, axes = new_figure(len(labels) * max(0.3, 0.18 * len(series)), title)

@@ -54,9 +54,9 @@ def test_the_same_texts_under_other_ids_are_paired_in_their_order() -> None:
 
 def test_mentions_come_from_the_text_of_either_side() -> None:
     (pair,) = pair_documents([Document("a", "HTA", (SPAN,))], [Annotations("a", (SPAN,), (None,))]).pairs
-    assert (pair.text, pair.gold_mentions, pair.predicted_mentions) == ("HTA", ("HTA",), ("HTA",))
+    assert (pair.text, *pair.mentions) == ("HTA", ("HTA",), ("HTA",))
     (pair,) = pair_documents([alone("a", SPAN)], [Annotations("a", (SPAN,), (None,))]).pairs
-    assert (pair.text, pair.gold_mentions, pair.predicted_mentions) == (None, ("HTA",), (None,))
+    assert (pair.text, *pair.mentions) == (None, ("HTA",), (None,))
 
 
 def test_several_predictions_get_the_same_documents() -> None:

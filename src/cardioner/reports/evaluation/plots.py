@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cardioner.reports.svg import FIGURES, SHADES, grouped_bars, legend, most_frequent, new_figure, short
@@ -111,11 +112,10 @@ def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any
 
 def _split(matrix: Mapping[tuple[str | None, str | None], int]) -> tuple[list[str], int]:
     """The types with most spans, sorted by name, and how many others there are."""
-    totals: dict[str, int] = {}
+    totals = Counter[str]()
     for pair, count in matrix.items():
-        for label in pair:
-            if label is not None:
-                totals[label] = totals.get(label, 0) + count
+        for label in filter(None, pair):
+            totals[label] += count
     frequent = sorted(totals, key=lambda label: (-totals[label], label))
     kept = frequent if len(frequent) <= _CELLS else frequent[: _CELLS - 1]
     return sorted(kept), len(frequent) - len(kept)

@@ -99,8 +99,7 @@ def _with_intervals(cells: tuple[str, str, str], intervals: Intervals | None, cr
     if intervals is None:
         return [*cells]
     found = [intervals.of(criterion, row, name) for name in FIGURES]
-    shown = [f"{score_text(interval.low)} to {score_text(interval.high)}" for interval in found]
-    return [*zip(cells, shown, strict=True)]
+    return [(cell, f"{score_text(low)} to {score_text(high)}") for cell, (low, high) in zip(cells, found, strict=True)]
 
 
 def _thresholds(calibration: Calibration | None) -> Table:

@@ -31,12 +31,7 @@ Pieces = list[tuple[str, "tuple[Mark, ...]"]]
 
 
 class Detail(NamedTuple):
-    """What a mark says beside type and offsets.
-
-    Attributes:
-        classes: CSS classes, each after a space: the kind of error, and the type of its counterpart if another one.
-        words: The score, the kind of error, and where the counterpart is.
-    """
+    """What a mark says beside type and offsets: its CSS classes, each after a space, and its words."""
 
     classes: str
     words: str
@@ -61,8 +56,7 @@ class Sheet:
         gold_details: Of each gold span.
         predicted_details: Of each predicted span.
         depth: The greatest lane on either side: with equal heights of lines both sides stay level.
-        lines: Where no text is shown, each outcome in the order of the text, after the CSS classes of its kind and
-            types.
+        lines: Where no text is shown, each outcome in the order of the text, and the CSS classes of its kind and types.
     """
 
     pair: Pair
@@ -93,6 +87,9 @@ def lay_out(
     crowded = _marks(gold, breaks) + _marks(predicted, breaks) > _MOST_MARKS
     text = None if crowded else text
     sides = [] if text is None else [cut(len(text), spans, breaks=breaks) for spans in (gold, predicted)]
+    lines = [
+        (styles[one.span.label].name + _classes(one.kind, one.span, one.predicted, styles), one) for one in outcomes
+    ]
     return Sheet(
         pair=pair,
         kinds={kind: counts[kind] for kind in KINDS},
@@ -101,7 +98,7 @@ def lay_out(
         gold_details=_details(gold, [(o.gold, o.predicted, o.kind) for o in outcomes], "predicted", styles),
         predicted_details=_details(predicted, [(o.predicted, o.gold, o.kind) for o in outcomes], "gold", styles),
         depth=max((mark.lane for side in sides for segment in side for mark in segment.marks), default=0),
-        lines=() if text is not None else tuple((_classes(outcome, styles), outcome) for outcome in outcomes),
+        lines=() if text is not None else tuple(lines),
     )
 
 
@@ -143,31 +140,17 @@ def _details(
     waiting: dict[Span, list[Detail]] = {}
     for span, other, kind in outcomes:
         if span is not None:
-            waiting.setdefault(span, []).append(_detail(span, other, kind, other_side, styles))
+            words = "" if span.score is None else f", score {span.score:.3f}"
+            if kind == "correct":
+                detail = Detail("", words)
+            else:
+                found = "" if other is None else f": {other_side} {other.label} {other.start}–{other.end}"
+                detail = Detail(_classes(kind, span, other, styles), f"{words}; {kind}{found}")
+            waiting.setdefault(span, []).append(detail)
     return tuple(waiting[span].pop() for span in spans)
 
 
-def _detail(span: Span, other: Span | None, kind: Kind, other_side: str, styles: Mapping[str, TypeStyle]) -> Detail:
-    words = "" if span.score is None else f", score {span.score:.3f}"
-    if kind == "correct":
-        return Detail("", words)
-    words += f"; {kind}"
-    if other is None:
-        return Detail(_kind_class(kind), words)
-    words += f": {other_side} {other.label} {other.start}–{other.end}"
-    return Detail(_kind_class(kind) + _counterpart_class(span, other, styles), words)
-
-
-def _classes(outcome: Outcome, styles: Mapping[str, TypeStyle]) -> str:
-    span = outcome.gold or outcome.predicted
-    assert span is not None, "an outcome is of a span"
-    other = outcome.predicted or span
-    return styles[span.label].name + _kind_class(outcome.kind) + _counterpart_class(span, other, styles)
-
-
-def _kind_class(kind: Kind) -> str:
-    return f" k{KINDS.index(kind)}"
-
-
-def _counterpart_class(span: Span, other: Span, styles: Mapping[str, TypeStyle]) -> str:
-    return "" if other.label == span.label else f" p{styles[other.label].name[1:]}"
+def _classes(kind: Kind, span: Span, other: Span | None, styles: Mapping[str, TypeStyle]) -> str:
+    """Of a kind of outcome, and of its counterpart's type if it is another one; each after a space."""
+    counterpart = f" p{styles[other.label].name[1:]}" if other is not None and other.label != span.label else ""
+    return f" k{KINDS.index(kind)}{counterpart}"

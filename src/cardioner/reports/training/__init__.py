@@ -1,5 +1,1 @@
-"""How a model was trained, as one HTML page made of what a model directory's `training_args.json` records."""
-
-from cardioner.reports.training.report import render
-
-__all__ = ["render"]
+"""How a model was trained, as a page made of what a model directory's `training_args.json` records."""

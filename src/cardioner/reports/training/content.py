@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from cardioner.evaluation.scores import Scores
 from cardioner.model_dir.json_files import object_under
@@ -79,6 +79,11 @@ class Content:
         given |= dict(sorted(object_under(self.record, "options").items()))
         return {name: _shown(value) for name, value in given.items()}
 
+    def curve(self, name: str) -> list[tuple[float, float]]:
+        """Steps and values of something logged, without values that are no numbers."""
+        rows = [(row["step"], row.get(name)) for row in self.history]
+        return [(step, value) for step, value in rows if _is_number(value)]
+
     @property
     def steps(self) -> float:
         """Steps of the optimizer, as far as they were logged."""
@@ -97,11 +102,7 @@ class Content:
 
 
 def read_record(record: Mapping[str, Any]) -> Content:
-    """Take a record apart.
-
-    Args:
-        record: Content of a `training_args.json`, of any version.
-    """
+    """Take apart the content of a `training_args.json`, of any version."""
     given = object_under(record, "scores")
     parts = {name: _scores(given[name]) for name in PARTS if name in given}
     epochs = [_scores(found) for found in _list(record, "epochs")]
@@ -130,7 +131,7 @@ def _scores(found: Any) -> Scores | None:
         return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -140,9 +141,8 @@ def _epochs(found: Sequence[Scores | None], history: Sequence[Mapping[str, Any]]
     steps: list[int | None] = [*ends] if len(ends) == len(found) else [None] * len(found)
     begin = 0
     for number, (scores, step) in enumerate(zip(found, steps, strict=True), start=1):
-        losses = [
-            row["loss"] for row in history if step and begin < row["step"] <= step and _is_number(row.get("loss"))
-        ]
+        own = [row.get("loss") for row in history if step and begin < row["step"] <= step]
+        losses = list(filter(_is_number, own))
         if scores is not None:
             mean = sum(losses) / len(losses) if losses else None
             yield Epoch(number, step, mean, scores, saved=number == best)
@@ -165,11 +165,7 @@ def _shown(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
-
-    Args:
-        seconds: The time.
-    """
+    """A time in seconds, as people say it."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

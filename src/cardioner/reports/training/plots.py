@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,15 +35,9 @@ def plots_of(content: Content) -> dict[str, Plot]:
         if len(epochs[-1].scores.strict.per_type) > 1:
             plots["types"] = Plot(partial(_plot_types, epochs), _types_in_words(epochs))
     for name, title in _CURVES.items():
-        if points := _points(content, name):
+        if points := content.curve(name):
             plots[name] = Plot(partial(_plot_curve, content, name, points), _curve_in_words(title, points))
     return plots
-
-
-def _points(content: Content, name: str) -> list[tuple[float, float]]:
-    """Steps and values, without those that are no numbers."""
-    rows = [(row["step"], row.get(name)) for row in content.history]
-    return [(step, value) for step, value in rows if isinstance(value, (int, float)) and math.isfinite(value)]
 
 
 def _plot_curve(content: Content, name: str, points: Sequence[tuple[float, float]]) -> Any:

@@ -20,8 +20,8 @@ from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores, score
 from cardioner.reports import html as pages
 from cardioner.reports.html import write_page
-from cardioner.reports.training import render
 from cardioner.reports.training.content import duration, read_record
+from cardioner.reports.training.report import render
 
 TEXT = "Severe aortic stenosis, no mitral stenosis; syncope twice. Furosemide 40 mg was begun."
 GOLD = (Span(7, 22, "DISEASE"), Span(44, 51, "SYMPTOM"), Span(59, 69, "DRUG"))
