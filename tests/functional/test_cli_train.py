@@ -189,15 +189,15 @@ def test_overlapping_spans_are_counted_in_one_table(
 def test_an_interruption_says_where_the_last_whole_checkpoint_is(
     epochs: int, train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = ModelTrainer._score, []
+    original, calls = ModelTrainer._tag, []
 
-    def score(self: ModelTrainer, data: Any, measure: Any) -> Any:
+    def tag(self: ModelTrainer, data: Any) -> Any:
         calls.append(data)
         if len(calls) > epochs:
             raise KeyboardInterrupt
-        return original(self, data, measure)
+        return original(self, data)
 
-    monkeypatch.setattr(ModelTrainer, "_score", score)
+    monkeypatch.setattr(ModelTrainer, "_tag", tag)
     done = train("--epochs", "5")
     assert (done.code, done.out) == (130, "")
     told = next(line for line in done.err.splitlines() if line.startswith("Interrupted"))

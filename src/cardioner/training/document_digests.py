@@ -7,7 +7,9 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from cardioner.data.documents import Document
 from cardioner.errors import OutputError, UsageError
@@ -77,34 +79,17 @@ def make_key(path: Path) -> bytes:
         OutputError: If it cannot be written.
         UsageError: If the file holds something else.
     """
-    if not _exists(path):
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(_BYTES) + "\n")
-            try:
-                os.link(partial, path)  # of several processes, the first one's stays
-            except FileExistsError:
-                pass
-            finally:
-                partial.unlink()
-        except OSError as error:
-            raise OutputError(f"{path}: a key for digests of notes cannot be written ({error.strerror})") from error
-    return read_key(path)
-
-
-def _exists(path: Path) -> bool:
-    """Whether a file is there.
-
-    Raises:
-        OutputError: If its folder cannot be entered.
-    """
     try:
-        return path.exists()
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", encoding="ascii") as file:
+                file.write(secrets.token_hex(_BYTES) + "\n")
+                file.flush()
+                with suppress(FileExistsError):  # of several processes, the first one's stays
+                    os.link(file.name, path)
     except OSError as error:
         raise OutputError(f"{path}: a key for digests of notes cannot be written ({error.strerror})") from error
+    return read_key(path)
 
 
 def _of_note(document: Document, key: bytes) -> bytes:

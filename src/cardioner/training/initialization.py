@@ -72,8 +72,9 @@ def read_source(
         ModelError: If it cannot be read.
     """
     chosen = default_encoder() if name is None else Path(name)
-    if _is_ours(chosen):
-        own = model_class if tags_in_its_own_way(read_object(chosen / CONFIG)) else None
+    described = read_object(chosen / CONFIG) if (chosen / CONFIG).is_file() else {}
+    if described.get("model_type") == CardioNERConfig.model_type:
+        own = model_class if tags_in_its_own_way(described) else None
         model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
         return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
     if not chosen.exists() and str(name).startswith((".", "/", "~")):
@@ -106,7 +107,7 @@ def build(
         source: Where weights come from.
         labels: The tags of the new model.
         use_crf: Whether it has a CRF; of a user's class, its base decides.
-        tokenizer: In place of the source's own.
+        tokenizer: In place of the source's own; or where to read one.
         token: For a private name.
         model_class: A user's subclass of one of our models.
         **settings: For `CardioNERConfig`.
@@ -114,17 +115,17 @@ def build(
     Raises:
         UsageError: If the class cannot be saved so that it loads anywhere, or has no CRF and one is asked for.
     """
-    kind = _class_for(model_class, use_crf=use_crf)
     config = CardioNERConfig(
         encoder_config=source.config, id2label=labels.id2label, label2id=labels.label2id, **settings
     )
-    model = kind(config)
+    model = _class_for(model_class, use_crf=use_crf)(config)
     _freeze_unreached(model)
     taken = _matching(model, source, labels)
     model.load_state_dict({name: source.weights[name] for name in taken}, strict=False)
     fresh = tuple(name for name, _ in model.named_parameters() if name not in taken)
-    chosen = tokenizer if tokenizer is not None else load_tokenizer(source.name, token=token)
-    return Start(model, chosen, source.name, taken, fresh)
+    if tokenizer is None or isinstance(tokenizer, (str, Path)):
+        tokenizer = load_tokenizer(tokenizer or source.name, token=token)
+    return Start(model, tokenizer, source.name, taken, fresh)
 
 
 def _class_for(model_class: type[TokenClassificationModel] | None, *, use_crf: bool) -> type[TokenClassificationModel]:
@@ -142,14 +143,13 @@ def _class_for(model_class: type[TokenClassificationModel] | None, *, use_crf: b
 
 def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, ...]:
     """The weights of a source that mean the same thing in a model."""
-    same_tags = source.tags == labels.tags
-    label_sized = {name for name, _ in model.named_parameters() if _is_label_sized(name, model)}
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    last = [name for name in linear if name.startswith("classifier")][-1]
+    by_tag = () if source.tags == labels.tags else ("crf.", f"{last}.")  # the weights with a row per tag
     return tuple(
         name
         for name, value in model.state_dict().items()
-        if name in source.weights
-        and source.weights[name].shape == value.shape
-        and (same_tags or name not in label_sized)
+        if name in source.weights and source.weights[name].shape == value.shape and not name.startswith(by_tag)
     )
 
 
@@ -167,18 +167,3 @@ def _freeze_unreached(model: TokenClassificationModel) -> None:
     for parameter in model.backbone.parameters():
         parameter.requires_grad_(parameter.grad is not None)
     model.zero_grad()
-
-
-def _is_label_sized(name: str, model: nn.Module) -> bool:
-    """Whether a weight has a row per tag: the last layer of the head, and the CRF."""
-    linear = [
-        key for key, module in model.named_modules() if key.startswith("classifier") and isinstance(module, nn.Linear)
-    ]
-    return name.startswith(("crf.", f"{linear[-1]}."))
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder is an earlier model directory."""
-    if not (folder / CONFIG).is_file():
-        return False
-    return read_object(folder / CONFIG).get("model_type") == CardioNERConfig.model_type

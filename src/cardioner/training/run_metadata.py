@@ -170,7 +170,7 @@ def _results(result: TrainingResult) -> dict[str, Any]:
         "documents": {name: notes.model_dump() for name, notes in result.documents.items()},
         "best_epoch": result.best_epoch,
         "calibration": None if result.temperature is None else asdict(result.temperature),
-        "inference": None if result.precision is None else _precision(result.precision),
+        "inference": None if result.precision is None else asdict(result.precision),
         "epochs": [value.to_dict() for value in result.epochs],
         "history": list(result.history),
         "seconds": result.seconds,
@@ -182,7 +182,3 @@ def _strict(intervals: Intervals) -> dict[str, Any]:
     """The intervals of the headline."""
     found = intervals.to_dict()
     return {name: found[name] for name in ("level", "samples", "seed", "strict")}
-
-
-def _precision(found: Precision) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in ("dtype", "float32", "bfloat16", "agreement")}

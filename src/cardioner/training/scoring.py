@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from cardioner.data.documents import Annotations, Document, Span
 from cardioner.evaluation import Scores, pair_documents, score_pairs
 from cardioner.evaluation.intervals import Intervals, bootstrap
+from cardioner.evaluation.pairing import Pair
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.tagging import to_runs
 from cardioner.prediction.predictor import Predictor
@@ -23,11 +25,16 @@ class HeldOut(NamedTuple):
     scores: Scores
     intervals: Intervals
 
+    @classmethod
+    def of(cls, pairs: Sequence[Pair]) -> HeldOut:
+        """Score pairs of gold and predicted notes."""
+        return cls(score_pairs(pairs), bootstrap(pairs))
 
-def score(
+
+def tag_dataset(
     model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
-) -> Scores:
-    """Tag the data as the saved model would, and count; several processes share the work.
+) -> Sequence[Pair]:
+    """All documents and what the saved model would find in them, in every process; several share the work.
 
     Args:
         model: A model of `modeling.py`.
@@ -36,19 +43,6 @@ def score(
         batch_size: Ready features that are tagged at a time.
         progress: Called with how many characters of the notes are done.
     """
-    return score_pairs(_pairs(model, tokenizer, data, batch_size=batch_size, progress=progress))
-
-
-def score_with_intervals(
-    model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
-) -> HeldOut:
-    """As `score`, with the intervals of every figure."""
-    pairs = _pairs(model, tokenizer, data, batch_size=batch_size, progress=progress)
-    return HeldOut(score_pairs(pairs), bootstrap(pairs))
-
-
-def _pairs(model: Any, tokenizer: Any, data: Dataset, *, batch_size: int, progress: Progress | None) -> Any:
-    """All documents and their predictions, in every process."""
     mine = _share(data)
     if mine.features is not None:
         tagged = _tag_features(model, tokenizer, mine, batch_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,10 @@ from transformers import TrainingArguments, set_seed
 
 from cardioner.data.documents import fingerprint
 from cardioner.errors import OutputError, UsageError
+from cardioner.evaluation.pairing import Pair
+from cardioner.evaluation.scores import score_pairs
 from cardioner.model_dir.custom_code import adopt
-from cardioner.model_dir.encoder import load_tokenizer, max_positions, name_of
+from cardioner.model_dir.encoder import max_positions, name_of
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import WEIGHTS
 from cardioner.model_dir.save import check_output, write_model_dir
@@ -63,7 +65,7 @@ from cardioner.training.run_metadata import (
     resume_settings,
     run_metadata,
 )
-from cardioner.training.scoring import score, score_with_intervals
+from cardioner.training.scoring import HeldOut, tag_dataset
 
 
 class ModelTrainer:
@@ -170,7 +172,7 @@ class ModelTrainer:
             self.labels,
             use_crf=given.use_crf,
             model_class=model_class,
-            tokenizer=load_tokenizer(tokenizer, token=token) if isinstance(tokenizer, (str, Path)) else tokenizer,
+            tokenizer=tokenizer,
             token=token,
             classifier_hidden_layers=given.classifier_hidden_layers,
             classifier_dropout=given.classifier_dropout,
@@ -210,7 +212,7 @@ class ModelTrainer:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
         run, history = self._fit(prepared, evaluation)
         chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self.options.progress)
-        scored = {name: self._score(data, score_with_intervals) for name, data in held_out.items() if data is not None}
+        scored = {name: HeldOut.of(self._tag(data)) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
             output_dir=self.output_dir,
             epochs=tuple(run.scores),
@@ -281,7 +283,7 @@ class ModelTrainer:
             self.output_dir / checkpoints.CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
         )
         run = Run(
-            score=None if evaluation is None else lambda: self._score(evaluation, score),
+            score=None if evaluation is None else lambda: score_pairs(self._tag(evaluation)),
             save=self.save_model,
             output_dir=self.output_dir,
             request=resume_settings(
@@ -342,7 +344,7 @@ class ModelTrainer:
                 run.remarks.update(tracker.remarks)
         return list(trainer.state.log_history)
 
-    def _score(self, data: Dataset, measure: Callable[..., Any]) -> Any:
-        """How good the model is as it is now."""
+    def _tag(self, data: Dataset) -> Sequence[Pair]:
+        """What the model as it is now finds in data, beside what is there."""
         size, progress = self.settings["batch_size"], self.options.progress
-        return measure(self.model, self.tokenizer, data, batch_size=size, progress=progress)
+        return tag_dataset(self.model, self.tokenizer, data, batch_size=size, progress=progress)

@@ -116,10 +116,12 @@ def ablate(
     plan.labels.check([*plan.parts.evaluation, *plan.parts.test])
     request = {"settings": plan.settings(), "notes": fingerprint(plan.parts), "version": 1}
     sweep = Sweep(folder=plan.output, state=STATE, request=request, resume=resume, overwrite=overwrite)
-    run = _Run(plan, sweep, {recipe.name: recipe for recipe in recipes}, progress or _ignore, prepare)
+    run = _Run(plan, sweep, recipes, progress or _ignore, prepare)
     run.open()
     run.report(0)
-    sweep.run([plan.trial(recipe) for recipe in recipes], run.measure, after=run.report)
+    for done, recipe in enumerate(recipes, 1):
+        run.measure(recipe)
+        run.report(done)
     return run.ablation()
 
 
@@ -138,7 +140,7 @@ class _Run:
 
     plan: Plan
     sweep: Sweep
-    recipes: Mapping[str, Recipe]
+    recipes: Sequence[Recipe]
     progress: _Progress
     prepare: Callable[[], None] | None
     known: set[str] = field(default_factory=set)
@@ -152,30 +154,30 @@ class _Run:
         before = self.sweep.read()
         self.known = set(before.get("begun", ()))
         self.costs = {name: Cost(**cost) for name, cost in before.get("trained", {}).items()}
-        self.sweep.claim(self.recipes, known=self.known)
-        self.known |= set(self.recipes)
+        names = [recipe.name for recipe in self.recipes]
+        self.sweep.claim(names, known=self.known)
+        self.known.update(names)
         self._save()
         if not before:
             (self.plan.output / REPORT).unlink(missing_ok=True)
 
-    def measure(self, trial: Trial) -> None:
+    def measure(self, recipe: Recipe) -> None:
         """Train a recipe, if need be, and measure it."""
-        recipe, ends = self.recipes[trial.name], list[Tagged | Problem]()
-        trained = trial.name in self.costs and self.sweep.is_finished(trial.name)
+        ends = list[Tagged | Problem]()
         job = Job(
-            trial=trial,
+            trial=self.sweep.ready(self.plan.trial(recipe)),
             folder=self.plan.output,
             held_out=self.plan.held_out,
             decoders=recipe.decoders,
-            trained=trained,
+            trained=recipe.name in self.costs and self.sweep.is_finished(recipe.name),
             prepare=self.prepare,
         )
 
         def receive(message: Message) -> None:
             if isinstance(message, Step):
-                self.progress(f"{trial.name}: {message.stage}", message.done, message.total)
+                self.progress(f"{recipe.name}: {message.stage}", message.done, message.total)
             elif isinstance(message, Cost):
-                self.costs[trial.name] = message
+                self.costs[recipe.name] = message
                 self._save()  # at once: measuring may fail
             else:
                 ends.append(message)

@@ -113,7 +113,7 @@ def run_apart(job: Job, receive: Callable[[Message], None]) -> None:
         with _ignoring_interrupts():
             process.start()
         there.close()
-        for message in _messages(here):
+        while (message := _next(here)) is not None:
             receive(message)
             ended = isinstance(message, Tagged | Problem)
         process.join()
@@ -126,14 +126,12 @@ def run_apart(job: Job, receive: Callable[[Message], None]) -> None:
         receive(Problem(_death(process.exitcode or 0), TrainingError.exit_code))
 
 
-def _messages(pipe: Connection) -> Iterator[Message]:
-    """The messages of the process until it ends."""
-    while True:
-        try:
-            message: Message = pipe.recv()
-        except EOFError:
-            return
-        yield message
+def _next(pipe: Connection) -> Message | None:
+    """The next message of the process; `None` when it has ended."""
+    try:
+        return pipe.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        return None
 
 
 def _death(code: int) -> str:

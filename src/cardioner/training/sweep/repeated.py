@@ -28,10 +28,8 @@ from cardioner.training.sweep.trial import Parts, Trial
 
 EVALUATION = "evaluation notes"
 
-_BY_DEFAULT = {"learning_rate", "max_length"}
-"""Arguments whose defaults depend on the encoder: the record has the value that was used."""
-_RESOLVED = {*_BY_DEFAULT, "model", "class_weights", "tokenizer", "hf_token", "model_class"}
-"""Arguments that the record has in another form, or not at all."""
+_OTHERWISE = {"model", "class_weights", "tokenizer", "model_class", "folds", "data"}
+"""Settings that the record of a member has in another form, or not at all."""
 
 State: TypeAlias = Literal["started", "finished", "kept"]
 Watch = Callable[[Member, State, TrainingResult | None], None]
@@ -76,21 +74,18 @@ class RepeatedTraining:
         by_fold = self._divide(parts)
         summary = Summary(self._request(parts), self._scored_on(parts), self._members(by_fold))
         sweep = self._open(summary)
-        members = {member.name: self._kept(sweep, member, summary.scored_on) for member in summary.members}
-
-        def train(trial: Trial) -> None:
-            member, result = members[trial.name], None
-            state: State = "kept"
-            if member.scores is None:
-                show(member, "started", None)
-                result, state = trial.train(self.output_dir), "finished"
-                scores = result.evaluation if summary.scored_on == EVALUATION else result.test
-                members[trial.name] = member = replace(member, epoch=result.best_epoch, scores=scores)
-                sweep.write(SUMMARY, replace(summary, members=tuple(members.values())).to_dict())
-            show(member, state, result)
-
+        members = {member.name: self._kept(sweep, member, summary) for member in summary.members}
         show = watch or (lambda member, state, result: None)  # noqa: ARG005 - the contract
-        sweep.run([self._trial(member, by_fold[member.fold]) for member in summary.members], train)
+        for member in members.values():
+            if member.scores is not None:
+                show(member, "kept", None)
+                continue
+            show(member, "started", None)
+            result = sweep.ready(self._trial(member, by_fold[member.fold])).train(self.output_dir)
+            scores = result.evaluation if summary.scored_on == EVALUATION else result.test
+            members[member.name] = finished = replace(member, epoch=result.best_epoch, scores=scores)
+            sweep.write(SUMMARY, replace(summary, members=tuple(members.values())).to_dict())
+            show(finished, "finished", result)
         summary = replace(summary, members=tuple(members.values()))
         sweep.write(SUMMARY, summary.to_dict())
         return summary
@@ -159,17 +154,15 @@ class RepeatedTraining:
 
     def _open(self, summary: Summary) -> Sweep:
         """Claim the folder, or refuse it."""
-        resume, overwrite = self.options.resume, self.options.overwrite
-        sweep = Sweep(
-            folder=self.output_dir, state=SUMMARY, request=summary.request, resume=resume, overwrite=overwrite
-        )
+        asked = {name: getattr(self.options, name) for name in ("resume", "overwrite")}
+        sweep = Sweep(folder=self.output_dir, state=SUMMARY, request=summary.request, **asked)
         before = sweep.read()
         sweep.claim([one.name for one in summary.members], known=[one["name"] for one in before.get("members", ())])
         if not before:
             sweep.write(SUMMARY, summary.to_dict())
         return sweep
 
-    def _kept(self, sweep: Sweep, member: Member, scored_on: str) -> Member:
+    def _kept(self, sweep: Sweep, member: Member, summary: Summary) -> Member:
         """A member with its scores, if an earlier run finished it.
 
         Raises:
@@ -180,18 +173,17 @@ class RepeatedTraining:
             return member
         place = self.output_dir / member.name
         record = read_json(place / TRAINING_ARGS)
-        self._check_record(record, member, place)
+        found = {**record, **current_names(record.get("options", {}))}
+        wanted = {**_recorded(summary.request), "seed": member.seed}
+        check_same({name: found.get(name) for name in wanted}, wanted, place)
         try:
-            scores = Scores.from_dict(record["scores"]["evaluation" if scored_on == EVALUATION else "test"])
+            scores = Scores.from_dict(record["scores"]["evaluation" if summary.scored_on == EVALUATION else "test"])
         except (KeyError, TypeError):
             raise ModelError(f"{place / TRAINING_ARGS} lacks the scores: delete {place} to train it again") from None
         return replace(member, epoch=record.get("best_epoch", 0), scores=scores)
 
-    def _check_record(self, record: Mapping[str, Any], member: Member, place: Path) -> None:
-        """Refuse a model that was trained with other settings; those that are recorded otherwise are not compared."""
-        arguments = {name: value for name, value in self.arguments.items() if name not in _RESOLVED}
-        arguments |= {name: self.arguments[name] for name in _BY_DEFAULT if self.arguments.get(name) is not None}
-        known = {"seed": member.seed, "labels": self.labels.tags}
-        wanted = settings_of(arguments, self.options, without=WEIGHTLESS, **known)
-        found = {**record, **current_names(record.get("options", {}))}
-        check_same({name: found.get(name) for name in wanted}, wanted, place)
+
+def _recorded(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a request that the record of each member has in the same form."""
+    by_default = {name for name in ("learning_rate", "max_length") if request.get(name) is None}
+    return {name: value for name, value in request.items() if name not in _OTHERWISE | by_default}

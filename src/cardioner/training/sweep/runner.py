@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,24 +89,14 @@ class Sweep:
             remove_leftovers(place)
         return True
 
-    def run(
-        self,
-        trials: Sequence[Trial],
-        train: Callable[[Trial], None],
-        *,
-        after: Callable[[int], None] | None = None,
-    ) -> None:
-        """Run the trainings in order.
+    def ready(self, trial: Trial) -> Trial:
+        """A training that resumes what was interrupted.
 
-        Args:
-            trials: The trainings.
-            train: Runs one, whose options say whether to resume it.
-            after: Called after each, with how many are done.
+        Where nothing was, files of a model that was to be replaced may be left.
         """
-        for done, trial in enumerate(trials, 1):
-            train(replace(trial, options=self._options(trial)))
-            if after is not None:
-                after(done)
+        resume = self.resume and (self.folder / trial.name / CHECKPOINTS).is_dir()
+        overwrite = not resume and (self.overwrite or self.resume)
+        return replace(trial, options=replace(trial.options, resume=resume, overwrite=overwrite))
 
     def write(self, name: str, content: Mapping[str, Any], *, sort_keys: bool = False) -> None:
         """Write a JSON file of the folder, whole or not at all; of several processes the first one does."""
@@ -114,11 +104,6 @@ class Sweep:
             text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=sort_keys) + "\n"
             with writing(self.folder / name, overwrite=True) as file:
                 file.write(text.encode())
-
-    def _options(self, trial: Trial) -> TrainingOptions:
-        """Resume what was interrupted; where nothing was, files of a model that was to be replaced may be left."""
-        resume = self.resume and (self.folder / trial.name / CHECKPOINTS).is_dir()
-        return replace(trial.options, resume=resume, overwrite=not resume and (self.overwrite or self.resume))
 
 
 def settings_of(
@@ -147,8 +132,8 @@ def _named(value: Any) -> str:
 
 def _flat(request: Mapping[str, Any]) -> dict[str, Any]:
     """A request with its settings one by one, and the fingerprint of the notes under the name that is never shown."""
-    names = {name: "data" if name == "notes" else name for name in request if name != "settings"}
-    return {**request.get("settings", {}), **{names[name]: request[name] for name in names}}
+    flat = {**request, **request.get("settings", {})}
+    return {"data" if name == "notes" else name: value for name, value in flat.items() if name != "settings"}
 
 
 def _holds_model(place: Path) -> bool:
