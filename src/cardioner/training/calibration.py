@@ -66,26 +66,25 @@ def fit_temperature(
     """
     notes = _predicted(model, tokenizer, documents, progress)
     right = [hit for note in notes for hit in note.right]
-    own = model.config.score_temperature
+    own, tried = model.config.score_temperature, count(1)
 
     def loss(logarithm: float) -> float:
         model.config.score_temperature = math.exp(logarithm)
         scores = score_notes(model, [note.emissions for note in notes], [note.spans for note in notes])
+        if progress is not None:
+            progress("calibrating (temperatures)", next(tried), _STEPS + 4)  # two to begin with, and before and after
         return _mean_loss([score for row in scores for score in row], right)
 
     try:
         before = loss(0.0) if right else 0.0
+        found = Temperature(1.0, len(right), before, before)
         if min(sum(right), len(right) - sum(right)) < LEAST_SPANS:
-            return Temperature(1.0, len(right), before, before)
-        best = _least(_counting(loss, progress))
+            return found
+        best = _least(loss)
         after = loss(best)
     finally:
         model.config.score_temperature = own
-    return (
-        Temperature(math.exp(best), len(right), before, after)
-        if after < before
-        else Temperature(1.0, len(right), before, before)
-    )
+    return Temperature(math.exp(best), len(right), before, after) if after < before else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +123,6 @@ def _mean_loss(scores: Sequence[float], right: Sequence[bool]) -> float:
     kept = (min(1 - _EDGE, max(_EDGE, score)) for score in scores)
     losses = [-math.log(score if hit else 1 - score) for score, hit in zip(kept, right, strict=True)]
     return sum(losses) / len(losses)
-
-
-def _counting(loss: Callable[[float], float], progress: Progress | None) -> Callable[[float], float]:
-    """The same function, which reports how often it was called."""
-    called = count(1)
-
-    def counted(logarithm: float) -> float:
-        found = loss(logarithm)
-        if progress is not None:
-            progress("calibrating (temperatures)", next(called), _STEPS + 2)
-        return found
-
-    return counted
 
 
 def _least(loss: Callable[[float], float]) -> float:

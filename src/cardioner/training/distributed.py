@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from accelerate.utils import broadcast_object_list
 from torch import distributed
 
 T = TypeVar("T")
@@ -27,20 +28,7 @@ def barrier() -> None:
         distributed.barrier()
 
 
-def gather(value: T) -> list[T]:
-    """The values of all processes, in their order, in every process."""
-    if world_size() == 1:
-        return [value]
-    found: list[Any] = [None] * world_size()
-    distributed.all_gather_object(found, value)
-    return found
-
-
 def broadcast_from_first(work: Callable[[], T]) -> T:
     """Do some work in the first process, and give its result to all."""
-    if world_size() == 1:
-        return work()
-    results: list[Any] = [work() if rank() == 0 else None]
-    distributed.broadcast_object_list(results, src=0)
-    found: T = results[0]
+    found: T = broadcast_object_list([work() if rank() == 0 else None])[0]
     return found

@@ -18,7 +18,7 @@ from cardioner.training.distributed import world_size
 from cardioner.training.document_digests import check_key_place, describe_notes, make_key
 from cardioner.training.features import Dataset
 from cardioner.training.options import TrainingOptions
-from cardioner.training.precision import Precision
+from cardioner.training.post_training import Precision
 from cardioner.training.scoring import HeldOut
 
 History = tuple[dict[str, float], ...]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 
 from cardioner.data.documents import Annotations, Document, Span
 from cardioner.evaluation import Scores, pair_documents, score_pairs
@@ -14,7 +15,7 @@ from cardioner.evaluation.pairing import Pair
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.tagging import to_runs
 from cardioner.prediction.predictor import Predictor
-from cardioner.training.distributed import gather, rank, world_size
+from cardioner.training.distributed import rank, world_size
 from cardioner.training.features import Collator, Dataset
 from cardioner.training.options import Progress, counted
 
@@ -51,7 +52,7 @@ def tag_dataset(
         tagged = list(Predictor(model, tokenizer).predict(mine.documents, advance=advance))
     # Texts stay where they are: other processes get the spans alone.
     found = [Annotations(one.id, one.spans, (None,) * len(one.spans)) for one in tagged]
-    return pair_documents(data.documents, [one for part in gather(found) for one in part]).pairs
+    return pair_documents(data.documents, gather_object(found)).pairs
 
 
 def _share(data: Dataset) -> Dataset:

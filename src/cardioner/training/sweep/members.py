@@ -66,9 +66,7 @@ class Summary:
     @property
     def deviation(self) -> dict[str, float] | None:
         """Their sample standard deviation (n - 1); `None` for a single member."""
-        if len(self.members) < 2:
-            return None
-        return {name: stdev(self._figures(name)) for name in FIGURES}
+        return {name: stdev(self._figures(name)) for name in FIGURES} if len(self.members) > 1 else None
 
     @property
     def pooled(self) -> dict[int, Scores]:

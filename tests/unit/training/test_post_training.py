@@ -11,13 +11,13 @@ from cardioner.data.documents import Document, Span
 from cardioner.evaluation import score
 from cardioner.multiclass import TokenClassificationModel
 from cardioner.prediction.predictor import Predictor
-from cardioner.training import precision
-from cardioner.training.precision import choose_precision
+from cardioner.training import post_training
+from cardioner.training.post_training import choose_precision
 
 
 @pytest.fixture
 def model(make_model: Callable[..., TokenClassificationModel], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: True)
+    monkeypatch.setattr(post_training, "computes_bfloat16", lambda _: True)
     return make_model(use_crf=True)
 
 
@@ -84,5 +84,5 @@ def test_without_instructions_for_bfloat16_nothing_is_tried(
     documents: list[Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: False)
+    monkeypatch.setattr(post_training, "computes_bfloat16", lambda _: False)
     assert choose_precision(make_model(), tokenizers["wordpiece"], documents) is None
