@@ -19,7 +19,7 @@ from transformers import AutoConfig
 from cardioner.data.documents import Document, Span
 from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, ModelError, OutputError, TrainingError, UsageError
-from cardioner.evaluation import evaluate
+from cardioner.evaluation import evaluate, pair_documents
 from cardioner.evaluation import score as score_documents
 from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.prediction.predictor import Predictor
@@ -138,15 +138,15 @@ def test_an_earlier_epoch_is_saved_when_later_ones_score_worse(
     """The third epoch's score is lowered on its way: the second's weights must come back from their checkpoint."""
     trainer = make_trainer(num_train_epochs=3)
     weights: list[dict[str, torch.Tensor]] = []
-    gold = score_documents(documents, documents)
-    nothing = score_documents(documents, [document.with_spans(()) for document in documents])
-    planned = [nothing, gold, nothing]
+    gold = pair_documents(documents, documents).pairs
+    nothing = pair_documents(documents, [document.with_spans(()) for document in documents]).pairs
+    planned = [nothing, gold, nothing, gold]  # after each epoch, and of the saved model
 
-    def score(*_: Any, **__: Any) -> Any:
+    def tag(*_: Any, **__: Any) -> Any:
         weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
         return planned[len(weights) - 1]
 
-    monkeypatch.setattr("cardioner.training.trainer.score", score)
+    monkeypatch.setattr("cardioner.training.trainer.tag_dataset", tag)
     result = trainer.train(documents, eval_data=documents)
     assert result.best_epoch == 2
     saved = read_model_dir(tmp_path / "out", device="cpu")[0].state_dict()
