@@ -16,6 +16,14 @@ from cardioner.data.documents import Document
 from cardioner.data.formats import write_corpus
 
 CANARY = "zyxwvcanary"
+LISTS_HEAVY = """
+import atexit, sys
+atexit.register(lambda: print("loaded:", sorted({"torch", "transformers", "tokenizers"} & sys.modules.keys())))
+from cardioner.cli import main
+main()
+"""
+"""Runs the command and says at the end which of the libraries that take seconds were loaded."""
+
 Run = Callable[..., Any]
 
 
@@ -123,10 +131,10 @@ def test_a_named_format_and_encoding_are_taken_and_unknown_ones_refused(run: Run
     (tmp_path / "n.txt").write_bytes("médula".encode("latin-1"))
     (tmp_path / "n.ann").write_bytes("T1\tSITE 0 6\tmédula\n".encode("latin-1"))
     assert run("check", tmp_path).code == 3
-    done = run("check", tmp_path, "--encoding", "latin-1", "--format", "brat", "--json")
+    done = run("check", tmp_path, "--encoding", "latin-1", "--from", "brat", "--json")
     assert (done.code, done.json["all"]["entities"]) == (0, 1)
     assert run("check", tmp_path, "--encoding", "klingon").code == 2
-    assert run("check", tmp_path, "--format", "docx").code == 2
+    assert run("check", tmp_path, "--from", "docx").code == 2
 
 
 def test_the_notes_of_a_tsv_file_may_lie_elsewhere(run: Run, tmp_path: Path) -> None:
@@ -176,7 +184,7 @@ def test_the_page_is_the_same_in_another_process_with_no_home_to_write_to(
     run("check", corpus / "train", "--html", here)
     environment = {name: value for name, value in os.environ.items() if name not in {"MPLCONFIGDIR", "XDG_CACHE_HOME"}}
     done = subprocess.run(
-        [sys.executable, "-m", "cardioner", "check", str(corpus / "train"), "--html", str(there)],
+        [sys.executable, "-c", LISTS_HEAVY, "check", str(corpus / "train"), "--html", str(there)],
         env={**environment, "HOME": "/dev/null", "PYTHONHASHSEED": "7"},
         capture_output=True,
         text=True,
@@ -187,6 +195,7 @@ def test_the_page_is_the_same_in_another_process_with_no_home_to_write_to(
         f"Page: {there}, which holds the text of notes: keep it private"
     ]
     assert here.read_bytes() == there.read_bytes()
+    assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
 def test_a_page_has_the_name_of_one_and_does_not_lie_among_the_texts(run: Run, corpus: Path, tmp_path: Path) -> None:

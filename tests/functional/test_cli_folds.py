@@ -56,7 +56,7 @@ def test_folds_are_trained_told_and_used_as_one_model(
         assert rows(done.err, name)[0][2:] == [f"{figures[key]:.3f}" for key in ("precision", "recall", "f1")]
     assert len(rows(done.err, "all folds")) == 1
 
-    arguments = ("--format", "jsonl", "--device", "cpu")
+    arguments = ("--to", "jsonl", "--device", "cpu")
     assert run("predict", tmp_path / "out", place, "--output", tmp_path / "a", *arguments).code == 0
     first, second = (tmp_path / "out" / f"fold-{number}" for number in (1, 2))
     listed = run("predict", first, place, "--ensemble", second, "--output", tmp_path / "b", *arguments)

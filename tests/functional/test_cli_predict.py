@@ -127,7 +127,7 @@ def test_the_output_has_the_format_that_was_asked_for(
     form: str, by: str, run: Run, model: Path, corpus: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / (f"out.{form}" if by == "suffix" and form != "brat" else "out")
-    chosen = ("--format", form) if by == "option" else ()
+    chosen = ("--to", form) if by == "option" else ()
     done = run("predict", model, corpus / "dev", "--output", place, *chosen)
     assert done.code == 0
     write_corpus(tagged(model, read_corpus(corpus / "dev").documents), tmp_path / f"b{place.suffix}", form)

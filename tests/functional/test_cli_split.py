@@ -167,7 +167,7 @@ def test_a_corpus_file_of_another_format_is_divided(run: Run, tmp_path: Path) ->
     path = tmp_path / "notes.jsonl"
     documents = [Document(f"j{number}", f"chest pain n{number}", (Span(0, 10, "SYMPTOM"),)) for number in range(6)]
     write_corpus(documents, path, "jsonl")
-    done = run("split", path, "--output", tmp_path / "splits.json", "--ratios", "1,1,1", "--format", "jsonl")
+    done = run("split", path, "--output", tmp_path / "splits.json", "--ratios", "1,1,1", "--from", "jsonl")
     assert done.code == 0
     assert len(read_splits(tmp_path / "splits.json").test) == 2
     assert "is the corpus" in run("split", path, "--output", path, "--overwrite").error

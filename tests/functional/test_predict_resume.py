@@ -74,7 +74,7 @@ def test_killed_at_random_moments_it_loses_nothing_and_repeats_nothing(
     form: str, opinionated: Callable[..., Path], many: Path, start: Callable[..., int | None], tmp_path: Path
 ) -> None:
     dice = random.Random(form)
-    arguments = ("predict", opinionated(use_crf=True), many, "--format", form, "--device", "cpu", "--output")
+    arguments = ("predict", opinionated(use_crf=True), many, "--to", form, "--device", "cpu", "--output")
     assert start(*arguments, tmp_path / "warm") == 0
     began = time.perf_counter()
     assert start(*arguments, tmp_path / "quiet") == 0

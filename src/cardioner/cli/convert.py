@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,16 +17,6 @@ from cardioner.data.formats import Reading, format_of_name, stream_corpus, write
 from cardioner.errors import UsageError
 
 
-@dataclass(frozen=True)
-class SourceOptions(ReadingOptions):
-    """How the notes to convert are read."""
-
-    format: Annotated[
-        FormatName | None,
-        typer.Option("--from", metavar="NAME", help="The format of IN. Default: what the content looks like."),
-    ] = None
-
-
 @grouped()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A folder or a file of annotated notes.")],
@@ -35,9 +24,9 @@ def convert(
     *,
     to: Annotated[
         FormatName | None,
-        typer.Option(metavar="NAME", help="brat, tsv, jsonl, conll or datasets. Default: by the suffix of OUT."),
+        typer.Option(metavar="FORMAT", help="brat, tsv, jsonl, conll or datasets. Default: by the suffix of OUT."),
     ] = None,
-    reading: SourceOptions,
+    reading: ReadingOptions,
     on_error: OnErrorOption = "stop",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
 ) -> None:

@@ -10,12 +10,14 @@ from typing import Annotated, Literal
 import typer
 
 from cardioner.cli.console import notices, table
+from cardioner.cli.option_groups import Earlier
 from cardioner.data.documents import Annotations, Document, Note, rename_labels
 from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans
 from cardioner.errors import DataError, UsageError
 
 OnError = Literal["stop", "skip"]
 FormatName = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
+_NAMES = "brat, tsv, jsonl, conll or datasets"
 
 MapOption = Annotated[
     list[str] | None,
@@ -23,9 +25,8 @@ MapOption = Annotated[
 ]
 FormatOption = Annotated[
     FormatName | None,
-    typer.Option(
-        "--format", metavar="NAME", help="brat, tsv, jsonl, conll or datasets. Default: what the content looks like."
-    ),
+    typer.Option("--from", metavar="FORMAT", help=f"{_NAMES}. Default: what the content looks like."),
+    Earlier("--format"),
 ]
 EncodingOption = Annotated[str, typer.Option(metavar="NAME", help="Of the files, such as latin-1 or cp1252.")]
 TextsOption = Annotated[

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cardioner.cli.console import notices, output, plain, print_json, quieten, table, tell
-from cardioner.cli.inputs import JsonAloneOption, read_parts
+from cardioner.cli.inputs import FormatOption, JsonAloneOption, read_parts
+from cardioner.data.formats import ReadOptions
 from cardioner.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def onnx(
         Path | None,
         typer.Option(metavar="PATH", help="Notes to compare the spans in: any format, annotated or not."),
     ] = None,
+    format: FormatOption = None,  # noqa: A002 - the readers' name
     overwrite: OverwriteExportOption = False,
 ) -> None:
     """Export a model as an ONNX graph with a small tagger that only needs onnxruntime, numpy and tokenizers.
@@ -232,7 +234,7 @@ def onnx(
 
     Example: cardioner export onnx model onnx-model --int8 --check dev
     """
-    notes = read_parts([check], {})[0] if check else ()
+    notes = read_parts([check], {}, ReadOptions(format))[0] if check else ()
     with notices.status("exporting and comparing"):
         quieten()
         from cardioner.interop.onnx import export_onnx  # noqa: PLC0415 - imports torch

@@ -21,12 +21,20 @@ from cardioner.training.options import RENAMED, deprecation, expected
 Adjust = Callable[[typer.Context, dict[str, Any]], None]
 """Changes the values of the options, by field name, before the command gets them."""
 
+_ANNOTATED: Any = Annotated
 _CONTEXT = "context"
 _NONE = inspect.Parameter.empty
 _OFF = "no_"
+_EARLIER = "earlier_"
 _METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 _WIDEST = 16
 """Characters of choices that the help has room for."""
+
+
+class Earlier(NamedTuple):
+    """Beside an option that typer describes: an earlier name, which goes on working and is not shown."""
+
+    flag: str
 
 
 class Option(NamedTuple):
@@ -64,8 +72,7 @@ class Option(NamedTuple):
         """
         kind = self.info.annotation
         parts = (kind, *self.info.metadata)
-        limited: Any = Annotated
-        checked = TypeAdapter(limited[parts] if self.info.metadata else kind)
+        checked = TypeAdapter(_ANNOTATED[parts] if self.info.metadata else kind)
         try:
             return checked.validate_python(value, strict=strict)
         except ValidationError as error:
@@ -79,7 +86,9 @@ class Option(NamedTuple):
             if isinstance(own, OptionInfo):
                 own = copy(own)  # noqa: PLW2901 - commands share it
                 own.rich_help_panel = own.rich_help_panel or shown.get("panel") or "Data"
-                return Annotated[self.info.annotation, own]
+                earlier = tuple(one for one in self.info.metadata if isinstance(one, Earlier))
+                parts = (self.info.annotation, own, *earlier)
+                return _ANNOTATED[parts]
         panel = shown.get("panel")
         if self.is_switch:
             return Annotated[bool, typer.Option(self.flag, help=self.help, rich_help_panel=panel)]
@@ -154,6 +163,9 @@ def _apply_hidden(values: dict[str, Any]) -> None:
     for name in [name for name in values if name.startswith(_OFF)]:
         if values.pop(name):
             values[name.removeprefix(_OFF)] = False
+    for name in [name for name in values if name.startswith(_EARLIER)]:
+        if (value := values.pop(name)) is not None:
+            values[name.removeprefix(_EARLIER)] = value
     for old, name in RENAMED.items():
         if (value := values.pop(old, None)) is not None:
             tell(f"warning: {deprecation(old)}")
@@ -171,19 +183,30 @@ def _build(name: str, group: Any, values: dict[str, Any]) -> Any:
 def _parameters(name: str, group: Any, default: Any) -> Iterator[inspect.Parameter]:
     """The options that one parameter of the command stands for."""
     if not is_dataclass(group):
-        yield _parameter(name, default, group)
+        yield from _described(name, default, group)
     elif not hasattr(group, "__pydantic_fields__"):
         hints = get_type_hints(group, include_extras=True)
         for field in fields(group):
-            yield _parameter(field.name, _NONE if field.default is MISSING else field.default, hints[field.name])
+            default = _NONE if field.default is MISSING else field.default
+            yield from _described(field.name, default, hints[field.name])
     else:
         for option in options_of(group).values():
             yield from _checked_parameters(option)
 
 
+def _described(name: str, default: Any, annotation: Any) -> Iterator[inspect.Parameter]:
+    """An option that typer describes, and the hidden one that its earlier name is."""
+    yield _parameter(name, default, annotation)
+    kind, *described = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    for earlier in described:
+        if isinstance(earlier, Earlier):
+            yield _parameter(_EARLIER + name, None, Annotated[kind, typer.Option(earlier.flag, hidden=True)])
+
+
 def _checked_parameters(option: Option) -> Iterator[inspect.Parameter]:
     """An option and the hidden ones that stand for it."""
-    yield _parameter(option.name, _NONE if option.info.is_required() else option.info.default, option.annotation())
+    default = _NONE if option.info.is_required() else option.info.default
+    yield from _described(option.name, default, option.annotation())
     if option.is_switch:
         off = typer.Option(option.flag.replace("--", "--no-", 1), hidden=True)
         yield _parameter(_OFF + option.name, False, Annotated[bool, off])

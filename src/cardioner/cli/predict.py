@@ -13,13 +13,14 @@ import typer
 
 from cardioner import __version__
 from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
-from cardioner.cli.inputs import EncodingOption, TextsOption, show_issues
-from cardioner.cli.option_groups import grouped
+from cardioner.cli.inputs import EncodingOption, FormatName, TextsOption, show_issues
+from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.data.documents import Document
 from cardioner.data.formats import Issue, ReadReport
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
-from cardioner.errors import DataError, OutputError, many
+from cardioner.errors import DataError, OutputError, UsageError, many
+from cardioner.model_dir.layout import CONFIG, MANIFEST
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.resume_log import ResumeLog
 
@@ -94,11 +95,16 @@ def predict(  # noqa: PLR0913 - one parameter an option
     ],
     *,
     output: Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write.")],
-    format: Annotated[  # noqa: A002 - the name of the option
+    to: Annotated[
         TaggedFormat | None,
-        typer.Option(metavar="NAME", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
+        typer.Option(metavar="FORMAT", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
+        Earlier("--format"),
     ] = None,
     options: TaggingOptions,
+    format: Annotated[  # noqa: A002 - as the readers call it
+        FormatName | None,
+        typer.Option("--from", metavar="FORMAT", help="The format of the notes. Default: what the content looks like."),
+    ] = None,
     encoding: EncodingOption = "utf-8",
     texts: TextsOption = None,
 ) -> None:
@@ -113,9 +119,9 @@ def predict(  # noqa: PLR0913 - one parameter an option
     Example: cardioner predict model notes --output tagged
     """
     began = time.perf_counter()
-    form = format or _BY_SUFFIX.get(output.suffix.lower(), "brat")
+    form = to or _BY_SUFFIX.get(output.suffix.lower(), "brat")
     models = (model, *(options.ensemble or ()))
-    source, job = NoteSource(tuple(inputs), encoding, texts), BatchJob(output, form)
+    source, job = NoteSource(tuple(inputs), encoding, texts, format), BatchJob(output, form)
     total = _check(source, job, options)
     with progress_bars() as stages:
         outcome = _run(source, job, models, options, stages, total=total)
@@ -137,12 +143,15 @@ def _check(source: NoteSource, job: BatchJob, options: TaggingOptions) -> int | 
 
     Raises:
         DataError: If two notes have the same id, or there is none.
+        UsageError: If a model stands where notes are expected.
         OutputError: If the output cannot be written, or lies in an input: annotations there would be replaced, and the
             output read as input next time.
     """
     for path in source.paths:
         if path != STANDARD_INPUT and job.output.resolve().is_relative_to(path.resolve()):
             raise OutputError(f"{job.output} lies in the input {path}: choose an output outside of it")
+        if (path / CONFIG).is_file() and not any(path.glob("*.txt")):
+            raise UsageError(f"{path} is a model directory: expected first the model, then the notes")
     job.check(resume=options.resume, overwrite=options.overwrite)
     ids, complete = source.known_ids()
     names = FileNames(".txt", ".ann")
@@ -181,7 +190,6 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         quieten()
-        from cardioner.model_dir.layout import MANIFEST  # noqa: PLC0415
         from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from cardioner.data.documents import Document
 from cardioner.data.formats import Reading, ReadOptions, ReadReport, detect_format, each_once, stream_corpus
 from cardioner.data.formats.files import by_name, check_encoding, count_others, numbered, read_text
-from cardioner.data.formats.jsonl import documents_of_lines
+from cardioner.data.formats.jsonl import UNMARKED, documents_of_lines
 from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class NoteSource:
         paths: Folders and files in any format; `-` is standard input, which can be read once.
         encoding: Of the files.
         texts: The folder of the notes of a TSV file that lies elsewhere.
+        format: A name in `FORMATS`; `None` finds it by the content. Standard input has its own.
 
     Raises:
         DataError: If nothing is at a path, or its format is not clear.
@@ -43,13 +44,14 @@ class NoteSource:
     paths: tuple[Path, ...]
     encoding: str = "utf-8"
     texts: Path | None = None
+    format: str | None = None
     _forms: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
         if self.paths.count(STANDARD_INPUT) > 1:
             raise UsageError("standard input (-) can be read once; it is named more than once")
-        forms = ("stdin" if path == STANDARD_INPUT else detect_format(path) for path in self.paths)
+        forms = ("stdin" if path == STANDARD_INPUT else self.format or detect_format(path) for path in self.paths)
         object.__setattr__(self, "_forms", tuple(forms))
 
     def known_ids(self) -> tuple[list[str], bool]:
@@ -93,6 +95,11 @@ def _repeated(name: str) -> DataError:
 
 class _TextReading(Reading):
     """A reading that is only after texts: a faulty row in a table of spans costs no note."""
+
+    def add_issue(self, kind: str, where: Path | str, line: int = 0, *, count: int = 1) -> None:
+        """Count something, but not that notes have no spans yet."""
+        if kind != UNMARKED:
+            super().add_issue(kind, where, line, count=count)
 
     @contextmanager
     def guarded(self, path: Path, line: int = 0) -> Iterator[None]:

@@ -97,7 +97,7 @@ def detect_format(path: str | Path) -> str:
     if found is None and path.is_dir():
         found = "brat"  # whose reader says what a folder without notes lacks
     if found is None:
-        raise DataError(f"{path}: the format is not clear from the name; {_EXPECTED}; or name the format (--format)")
+        raise DataError(f"{path}: the format is not clear from the name; {_EXPECTED}; or name the format (--from)")
     return found
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".ndjson")
 _LISTS = ("tags", "spans", "entities")
 _LABELS = ("tag", "label", "type")
+UNMARKED = "notes without tags"
+"""The kind of issue under which notes without a list of spans are counted."""
 
 
 def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
@@ -73,7 +75,7 @@ def _report_others(marked: str | None, others: int, reading: Reading, *, where: 
     if marked is None:
         if reading.options.require_annotations:
             raise DataError(f"expected a list of spans under {_either(_LISTS)}; an empty one marks a note without any")
-        reading.add_issue("notes without tags", *where)
+        reading.add_issue(UNMARKED, *where)
     if others:
         reading.add_issue("other keys", *where, count=others)
 
