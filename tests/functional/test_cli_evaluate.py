@@ -135,3 +135,21 @@ def test_control_characters_in_an_id_do_not_break_a_table(run: Callable[..., Any
     done = run("evaluate", tmp_path / "gold.jsonl", tmp_path / "tagged.jsonl")
     assert r"one\nid\x1b[31m 0 to 7" in done.out
     assert "Strict spans, 1 note\n" in done.out
+
+
+def test_ann_files_alone_are_scored_against_gold_that_has_the_texts(
+    run: Callable[..., Any], corpus: Path, tagged: Path
+) -> None:
+    whole = run("evaluate", corpus / "dev", tagged, "--json").json
+    for note in tagged.rglob("*.txt"):
+        note.unlink()
+    done = run("evaluate", corpus / "dev", tagged, "--json")
+    assert done.code == 0
+    assert done.json == whole
+    assert "notes without text, spans only" in done.err
+    file = tagged / "d1.ann"
+    file.write_text(file.read_text(encoding="utf-8").replace("syncope", CANARY), encoding="utf-8")
+    done = run("evaluate", corpus / "dev", tagged, "--json")
+    assert done.json == {**whole, "misquoted": 1}
+    assert "1 span of the prediction with another text than the gold document has at this place" in done.err
+    assert CANARY not in done.err

@@ -41,8 +41,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     ] = 0,
     seed: SeedOption = 0,
     official: Annotated[
-        Literal["multicardioner"] | None,
-        typer.Option(metavar="TASK", help="Add what a shared task's scorer prints: multicardioner."),
+        Literal["multicardioner", "multiclinai"] | None,
+        typer.Option(metavar="TASK", help="Add what a shared task's scorer prints: multicardioner or multiclinai."),
     ] = None,
     train: Annotated[
         Path | None,
@@ -59,9 +59,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Score predicted spans: one is correct if its first and last character and its type are those of a gold span.
 
-    A TSV file of spans will do, without its notes. Below the strict scores come the exact, partial, type and relaxed
-    ones, the errors by kind, and how well the scores of spans are calibrated. The tables have the intervals of F1;
-    the page and JSON have all of them.
+    A TSV file of spans or a folder of .ann files will do, without notes. Below the strict scores come the exact,
+    partial, type and relaxed ones, the errors by kind, and how well the scores of spans are calibrated. The tables have
+    the intervals of F1; the page and JSON have all of them.
 
     Example: cardioner evaluate notes/test tagged --bootstrap 1000 --html scores.html
     """
@@ -139,6 +139,9 @@ def _report_pairing(pairing: Pairing, name: str) -> None:
     ):
         if ids:
             tell(f"{many(len(ids), 'document')} {problem} (the first: {plain(ids[0])})")
+    if pairing.misquoted:
+        spans = many(pairing.misquoted, "span")
+        tell(f"{spans} of {name} with another text than the gold document has at this place: check the offsets")
     if pairing.impossible:
         rows = many(pairing.impossible, "row")
         tell(f"{rows} of {name} cannot be a span: counted as wrong, but not listed among the errors")

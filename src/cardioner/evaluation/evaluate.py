@@ -56,6 +56,7 @@ class Evaluation:
             "errors": self.analysis.to_dict(),
             **{name: found.to_dict() for name, found in extra.items() if found is not None},
             "impossible": self.pairing.impossible,
+            "misquoted": self.pairing.misquoted,
             **{name: len(getattr(self.pairing, name)) for name in ("without_prediction", "without_gold", "left_out")},
         }
 
@@ -86,7 +87,7 @@ def evaluate(
     if official is not None and official not in OFFICIAL:
         raise UsageError(f"there is no official scorer {official!r}: expected one of {', '.join(sorted(OFFICIAL))}")
     sides = notes_of(gold, "gold"), notes_of(predicted, "predicted")
-    pairing = pair_documents(*sides, leave_out_unknown=official is not None)
+    pairing = pair_documents(*sides, leave_out_unknown=official == "multicardioner")
     pairs, intervals = pairing.pairs, None
     if samples:
         from cardioner.evaluation.intervals import bootstrap  # noqa: PLC0415 - numpy takes a moment to load

@@ -1,13 +1,15 @@
-"""The MultiCardioNER scorer's rules, one by one; its published figures are tested where the data is at hand."""
+"""The rules of official scorers, one by one; MultiCardioNER's own figures are tested where its data is at hand."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.errors import UsageError
 from cardioner.evaluation import evaluate, pair_documents
-from cardioner.evaluation.official import score_multicardioner
+from cardioner.evaluation.official import score_multicardioner, score_multiclinai
 from cardioner.evaluation.scores import FIGURES
 
 HIT = Span(0, 3, "ENFERMEDAD")
@@ -75,3 +77,83 @@ def test_a_row_written_backwards_is_a_hit_officially_and_wrong_honestly() -> Non
     micro = found.scores.strict.micro
     assert (micro.true_positives, micro.false_positives, micro.false_negatives) == (0, 1, 1)
     assert found.to_dict()["impossible"] == found.pairing.impossible == 1
+
+
+# MultiClinAI ---------------------------------------------------------------------------------------------------------
+
+
+def spans_only(name: str, *spans: Span) -> Annotations:
+    return Annotations(name, spans, (None,) * len(spans))
+
+
+def as_published(gold: list[Annotations], predicted: list[Annotations], label: str | None) -> dict[str, object]:
+    """What the definition of MultiClinAI's metrics gives, computed row by row over a whole table."""
+    truth, found = (
+        [(note.id, one.label, one.start, one.end) for note in side for one in note.spans if label in (None, one.label)]
+        for side in (gold, predicted)
+    )
+    found = [row for index, row in enumerate(found) if row not in found[:index]]
+    left = list(truth)
+    for row in found:
+        if row in left:
+            left.remove(row)
+    hits = len(truth) - len(left)
+
+    def overlap(one: tuple[str, str, int, int], other: tuple[str, str, int, int]) -> float:
+        common = len(set(range(*one[2:])) & set(range(*other[2:]))) if one[:2] == other[:2] else 0
+        return 2 * common / (one[3] - one[2] + other[3] - other[2])
+
+    def rounded(precision: float, recall: float) -> dict[str, float]:
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0
+        return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
+
+    recalls = [max((overlap(row, other) for other in found), default=0) for row in truth]
+    precisions = [max((overlap(row, other) for other in truth), default=0) for row in found]
+    means = (sum(shares) / len(shares) if shares else 0 for shares in (precisions, recalls))
+    strict = rounded(hits / len(found) if found else 0, hits / len(truth) if truth else 0)
+    return {
+        "strict": {**strict, "tp": hits, "fp": len(found) - hits, "fn": len(truth) - hits},
+        "char_f1": {**rounded(*means), "n_gold": len(truth), "n_pred": len(found)},
+    }
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_multiclinai_is_its_definition_for_all_types_and_for_each(seed: int) -> None:
+    chance = random.Random(seed)
+
+    def some(names: str) -> list[Annotations]:
+        def span() -> Span:
+            start = chance.randrange(30)
+            return Span(start, start + chance.randrange(1, 9), chance.choice("AB"))
+
+        return [spans_only(name, *(span() for _ in range(chance.randrange(9)))) for name in names]
+
+    gold, predicted = some("abcd"), some("cdef")
+    found = evaluate(gold, predicted, official="multiclinai").official
+    assert found is not None
+    content = found.to_dict()
+    assert {name: content[name] for name in ("strict", "char_f1")} == as_published(gold, predicted, None)
+    assert content["per_type"] == {label: as_published(gold, predicted, label) for label in "AB"}
+
+
+def test_multiclinai_gives_the_figures_of_its_own_example() -> None:
+    gold = [spans_only("doc1", Span(10, 18, "DISEASE")), spans_only("doc2", Span(5, 13, "DISEASE"))]
+    predicted = [gold[0], spans_only("doc2", Span(5, 12, "DISEASE"), Span(100, 110, "DISEASE"))]
+    assert score_multiclinai(pair_documents(gold, predicted).pairs).lines[:2] == (
+        "all strict: precision 0.3333, recall 0.5, f1 0.4",
+        "all char_f1: precision 0.6444, recall 0.9667, f1 0.7733",
+    )
+
+
+def test_multiclinai_counts_spans_of_files_without_gold_spans_as_wrong_and_drops_repeated_ones() -> None:
+    found = evaluate([note("a", HIT)], [note("a", HIT, HIT), note("b", HIT)], official="multiclinai").official
+    assert found is not None
+    content = found.to_dict()
+    assert content["strict"] == {"precision": 0.5, "recall": 1.0, "f1": 0.6667, "tp": 1, "fp": 1, "fn": 0}
+    assert (content["repeated"], found.left_out) == (1, "1 repeated predicted span")
+
+
+def test_multiclinai_refuses_a_row_written_backwards_as_its_scorer_does() -> None:
+    backwards = Annotations("a", impossible=(ImpossibleSpan(5, 0, "X", "HTA"),))
+    with pytest.raises(UsageError, match="document a: the official scorer refuses"):
+        evaluate([note("a", Span(0, 5, "X"))], [backwards], official="multiclinai")

@@ -71,3 +71,11 @@ def test_a_document_with_another_text_is_reported_once() -> None:
         pair_documents(gold, predicted)
     assert "another text" in str(caught.value)
     assert "after the text" not in str(caught.value)
+
+
+def test_predicted_spans_that_read_otherwise_than_the_gold_text_are_counted() -> None:
+    gold = Document("a", "HTA  leve\n", (SPAN,))
+    spans = (Span(0, 3, "A"), Span(0, 9, "A"), Span(4, 9, "A"), Span(1, 3, "A"))
+    found = pair_documents([gold], [Annotations("a", spans, ("HTA", "HTA leve", "eve", None))])
+    assert found.misquoted == 1
+    assert pair_documents([gold], [gold]).misquoted == 0

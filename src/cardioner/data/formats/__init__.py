@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from cardioner._io import as_path
 from cardioner.data.corpus import Corpus, Issue, ReadReport
 from cardioner.data.documents import Annotations, Document, check_unique
-from cardioner.data.formats.brat import is_brat, read_brat, write_brat
+from cardioner.data.formats.brat import is_brat, read_brat, read_brat_spans, write_brat
 from cardioner.data.formats.conll import SUFFIXES as CONLL
 from cardioner.data.formats.conll import read_conll, write_conll
 from cardioner.data.formats.files import check_encoding, holds_suffixes
@@ -76,7 +76,7 @@ FORMATS: dict[str, Format] = {
     "jsonl": Format(partial(holds_suffixes, suffixes=JSONL), read_jsonl, write_jsonl),
     "conll": Format(partial(holds_suffixes, suffixes=CONLL), read_conll, write_conll),
     "tsv": Format(is_tsv, read_tsv, write_tsv, read_tsv_spans),
-    "brat": Format(is_brat, read_brat, write_brat),
+    "brat": Format(is_brat, read_brat, write_brat, read_brat_spans),
 }
 """In the order in which they are tried on what is at a path."""
 
@@ -127,7 +127,7 @@ def stream_spans(
     *,
     reading: Reading | None = None,
 ) -> Iterator[Document | Annotations]:
-    """As `stream_corpus`, but a table whose notes are missing gives only its spans, and counts the notes."""
+    """As `stream_corpus`, but tables and `.ann` files without their notes give only spans; such notes are counted."""
     return _stream(path, format, reading, lambda form: form.read_spans or form.read)
 
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cardioner.data.documents import Document, Span
+from cardioner.data.documents import Annotations, Document, Span
 from cardioner.data.formats.files import (
+    ALONE,
     by_name,
     check_quote,
     count_others,
@@ -48,6 +49,24 @@ def read_brat(path: Path, reading: Reading) -> Iterator[Document]:
     for name in sorted(notes):
         with reading.guarded(notes[name]):
             yield _read_document(name, notes[name], annotations.get(name), reading)
+
+
+def read_brat_spans(path: Path, reading: Reading) -> Iterator[Document | Annotations]:
+    """Read brat files as `read_brat` does, or only the spans of a folder that holds `.ann` files and no `.txt` at all.
+
+    That is how several shared tasks take predictions. Such spans come note by note, sorted by id, each with its quote,
+    which is compared with nothing here.
+    """
+    alone = by_name(path, ".ann") if path.is_dir() else {}
+    if not alone or by_name(path, ".txt"):
+        yield from read_brat(path, reading)
+        return
+    count_others(path, set(alone.values()), reading)
+    for name in sorted(alone):
+        with reading.guarded(alone[name]):
+            reading.add_issue(ALONE, alone[name])
+            marked = _read_spans(alone[name], None, reading)
+            yield Annotations(name, tuple(span for span, _ in marked), tuple(quote for _, quote in marked))
 
 
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
@@ -126,28 +145,29 @@ def _read_document(name: str, note: Path, path: Path | None, reading: Reading) -
     text = read_text(note, reading.options.encoding)
     if path is None:
         return Document(name, text)
+    return Document(name, text, tuple(span for span, _ in _read_spans(path, text, reading)))
+
+
+def _read_spans(path: Path, text: str | None, reading: Reading) -> list[tuple[Span, str]]:
+    """The spans of an `.ann` file in text order, each with its quote, which is checked if there is a text."""
     lines = read_text(path, reading.options.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
-    spans: list[tuple[str, Span]] = []
+    found: list[tuple[str, Span, str]] = []
     scores: dict[str, float] = {}
     for number, line in enumerate(lines if lines != [""] else [], start=1):
         with reading.guarded(path, number):
-            scored = _SCORE.fullmatch(line.removesuffix("\r"))
-            found = _parse_line(line.removesuffix("\r"), text)
-            if scored:
+            line = line.removesuffix("\r")  # noqa: PLW2901
+            if scored := _SCORE.fullmatch(line):
                 scores[scored[1]] = float(scored[2])
-            elif isinstance(found, Span):
-                spans.append((line.partition("\t")[0], found))
+            elif line.startswith("T"):
+                found.append((line.partition("\t")[0], *_parse_span(line, text)))
             else:
-                reading.add_issue(found, path, number)
-    ordered = sorted(spans, key=lambda pair: (pair[1].start, pair[1].end, pair[1].label, pair[1].fragments))
-    scored_spans = (replace(span, score=scores[tag]) if tag in scores else span for tag, span in ordered)
-    return Document(name, text, tuple(scored_spans))
+                reading.add_issue(_kind_of(line), path, number)
+    found.sort(key=lambda entry: (entry[1].start, entry[1].end, entry[1].label, entry[1].fragments))
+    return [(replace(span, score=scores[tag]) if tag in scores else span, quote) for tag, span, quote in found]
 
 
-def _parse_line(line: str, text: str) -> Span | str:
-    """The span of a `T` line; the kind of any other line."""
-    if line.startswith("T"):
-        return _parse_span(line, text)
+def _kind_of(line: str) -> str:
+    """The kind of a line that is no `T` line."""
     if not line.strip():
         return "blank lines"
     other = _OTHER_LINE.match(line)
@@ -156,7 +176,8 @@ def _parse_line(line: str, text: str) -> Span | str:
     return f"{other[other.lastindex or 0]} lines"
 
 
-def _parse_span(line: str, text: str) -> Span:
+def _parse_span(line: str, text: str | None) -> tuple[Span, str]:
+    """The span of a `T` line and its quote, which must be what the text, if there is one, holds there."""
     name, *fields = line.split("\t", 2)
     if len(fields) != 2 or not re.fullmatch(r"T[0-9]+", name):
         raise DataError("expected T and a number, a tab, the label and its offsets, a tab, and the quote")
@@ -165,10 +186,12 @@ def _parse_span(line: str, text: str) -> Span:
         raise DataError('expected a label and its offsets in the second field, as in "LABEL 10 15" or "LABEL 1 5;8 9"')
     pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in extent[2].split(";"))]
     span = _make_span(extent[1], pieces)
-    if span.end > len(text):
-        raise DataError(f"the span {span.start} to {span.end} ends after the text, which has {len(text)} characters")
-    _check_line_quote(fields[1], span, pieces, text)
-    return span
+    if text is not None:
+        if span.end > len(text):
+            length = f"{len(text)} characters"
+            raise DataError(f"the span {span.start} to {span.end} ends after the text, which has {length}")
+        _check_line_quote(fields[1], span, pieces, text)
+    return span, fields[1]
 
 
 def _make_span(label: str, pieces: Pieces) -> Span:

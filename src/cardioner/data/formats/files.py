@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NEARBY = (-1, 1, -2, 2, -3, 3)
 UTF8 = "utf-8"
+ALONE = "notes without text, spans only"
+"""The kind of issue under which notes are counted of which only the spans are read."""
 
 
 def check_encoding(name: str) -> str:

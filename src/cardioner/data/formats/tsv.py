@@ -14,6 +14,7 @@ from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.data.formats.files import (
+    ALONE,
     by_name,
     check_quote,
     count_others,
@@ -37,7 +38,6 @@ _SUFFIXES = (".tsv", ".tab")
 _TABLE = "annotations.tsv"
 _TEXT_FOLDERS = ("txt", "text", "texts", "text_files", "brat")
 _EXPECTED = "expected a .tsv file of spans, or a folder with one and the .txt files of its notes"
-_ALONE = "notes without text, spans only"
 _IMPOSSIBLE = "rows that cannot be a span, as they do not end after their start"
 _BREAKS_AS_SPACES = str.maketrans("\r\n\t", "   ")
 
@@ -219,7 +219,7 @@ def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[A
             raise DataError("expected the name of a note in the column of the document, found none")
     for name in sorted(found.rows):
         rows = found.rows.pop(name)
-        reading.add_issue(_ALONE, rows[0].path, rows[0].line)
+        reading.add_issue(ALONE, rows[0].path, rows[0].line)
         rows.sort(key=_in_text_order)
         possible, impossible = ([row for row in rows if (row.start < row.end) is kind] for kind in (True, False))
         for row in impossible:

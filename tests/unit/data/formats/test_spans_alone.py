@@ -250,3 +250,38 @@ def test_rows_that_cannot_be_a_span_are_kept_apart_and_are_counted(tmp_path: Pat
     assert (issue.count, issue.where) == (2, f"{path}:3")
     renamed = rename_labels([document], {"X": "", "D": "E"})[0]
     assert [span.label for span in renamed.impossible] == ["E"]
+
+
+# Brat files without notes
+
+
+def test_ann_files_without_notes_give_their_spans_with_quotes_and_scores_and_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.ann").write_text(
+        "T1\tD 7 13\tmitral\nT2\tA 0 6;14 22\tSevere stenosis\n#1\tAnnotatorNotes T1\tscore 0.5\n"
+    )
+    (tmp_path / "sub" / "a.ann").touch()
+    found, issues = read(tmp_path)
+    assert found == [
+        Annotations(
+            "b", (Span(0, 22, "A", fragments=((0, 6), (14, 22))), Span(7, 13, "D", 0.5)), ("Severe stenosis", "mitral")
+        ),
+        Annotations("sub/a"),
+    ]
+    assert issues == (Issue(ALONE, 2, str(tmp_path / "b.ann")),)
+
+
+def test_with_some_notes_every_ann_file_needs_its_own(tmp_path: Path) -> None:
+    for name in ("a.ann", "b.ann"):
+        (tmp_path / name).write_text("T1\tD 7 13\tmitral\n")
+    (tmp_path / "a.txt").write_text(TEXT)
+    with pytest.raises(DataError, match=r"1 \.ann file without a \.txt file \(b\)"):
+        read(tmp_path, require_annotations=True)
+    assert one(tmp_path) == Document("a", TEXT, (Span(7, 13, "D"),))
+
+
+def test_a_malformed_line_without_a_note_is_named_and_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "a.ann").write_text(f"T1\tD 7\t{CANARY}\n")
+    with pytest.raises(FormatError, match=r"a\.ann:1: expected a label and its offsets") as caught:
+        read(tmp_path)
+    assert CANARY not in str(caught.value)
