@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cardioner.data.documents import Document
 from cardioner.data.formats import FORMATS, read_corpus, write_corpus
+from cardioner.model_dir.save import write_model_dir
 from cardioner.prediction import predictor
 from cardioner.prediction.predictor import Predictor
 
@@ -227,6 +229,24 @@ def test_a_note_that_cannot_be_tagged_is_named_and_the_others_are_tagged(
     assert "1 note could not be read or tagged" in done.error
     assert "not tagged: t1: its " in done.err
     assert {path.name for path in (tmp_path / "out").glob("*.txt")} == {"t2.txt", "t3.txt", "t4.txt"}
+
+
+def test_a_note_whose_scores_overflow_is_named_and_never_clean(
+    run: Run, make_model: Any, tokenizers: dict[str, Any], tmp_path: Path
+) -> None:
+    """The weights are numbers, all of them: only what is computed of one word is not."""
+    tokenizer, broken = tokenizers["wordpiece"], make_model("bert", use_crf=True)
+    (number,) = tokenizer("syncope", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        broken.backbone.get_input_embeddings().weight[number] = 3e38
+    write_model_dir(broken, tokenizer, tmp_path / "broken")
+    notes = {"a": "heart failure", "b": "No syncope", "c": "metoprolol"}
+    write_corpus([Document(name, text) for name, text in notes.items()], tmp_path / "notes")
+    done = run("predict", tmp_path / "broken", tmp_path / "notes", "--output", tmp_path / "out")
+    assert done.code == 3
+    assert "1 note could not be read or tagged" in done.error
+    assert "not tagged: b: its 10 characters could not be tagged (the model computed scores that are not" in done.err
+    assert {path.name for path in (tmp_path / "out").glob("*.txt")} == {"a.txt", "c.txt"}
 
 
 def test_annotations_that_are_no_text_at_all_do_not_cost_a_note(

@@ -178,7 +178,7 @@ TRAINING: dict[str, tuple[Any, str, Any, int]] = {
     "loss that is no number": (TokenClassificationModel, "loss", no_loss, 6),
     "tokenizer": (features, "encode_notes", lambda _, texts: quoting(texts), 3),
     "encoder": (SpanTrainer, "compute_loss", told_ids, 1),
-    "scoring": (predictor, "tag_texts", lambda _, __, texts, **___: quoting(texts), 0),
+    "scoring": (predictor, "tag_texts", lambda _, __, texts, **___: quoting(texts), 6),
     "full disk": (TokenClassificationModel, "save_pretrained", no_space, 5),
 }
 """What fails, and the exit code."""

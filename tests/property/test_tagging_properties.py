@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 from typing import Any
+from unicodedata import category, normalize
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from cardioner.data.documents import Span
 from cardioner.data.labels import LabelSet
-from cardioner.multiclass.encoding import encode_notes
+from cardioner.multiclass.encoding import encode_notes, encode_with
 from cardioner.multiclass.modeling import legal_transitions
 from cardioner.multiclass.tagging import OUTSIDE, repair, run_offsets, to_runs, to_tags, trim_offsets
 
@@ -88,14 +90,64 @@ def test_every_span_is_carried_exactly_or_reported(
     reported = Counter(Span(loss.start, loss.end, loss.label) for loss in losses)
     assert reported <= Counter(spans)
     assert Counter(spans) - reported <= Counter(found(tags, offsets))
-    cut = {Span(loss.start, loss.end, loss.label) for loss in losses if loss.kind == "cut sub-token"}
-    untagged = Counter(Span(loss.start, loss.end, loss.label) for loss in losses if loss.kind != "cut sub-token")
+    inexact = {"cut sub-token", "edge in no sub-token"}
+    cut = {Span(loss.start, loss.end, loss.label) for loss in losses if loss.kind in inexact}
+    untagged = Counter(Span(loss.start, loss.end, loss.label) for loss in losses if loss.kind not in inexact)
     tagged = sorted((Counter(spans) - untagged).elements())
     runs = [(*run_offsets(run, offsets), run.label) for run in to_runs(tags)]
     for span, run in zip(tagged, runs, strict=True):
         assert (run == (span.start, span.end, span.label)) == (span not in cut)
     assert to_tags(data.draw(st.permutations(spans)), offsets) == (tags, losses)
     assert repair(tags) == (tags, 0)
+
+
+MARKED = st.sampled_from("aeiouAEnbkZ\u0915\u0937\u1112\uff76\u304b\u0628 .,-\u2764\u00e9\u1ebf") | st.sampled_from(
+    "\u0301\u0308\u0327\u0323\u0345\u094d\u093f\u1161\u11ab\uff9e\u3099\u0651\u200c\u200d\ufe0f\u20e3"
+)
+NORMALIZERS = {
+    "none": None,
+    "BERT": normalizers.BertNormalizer(),
+    "BERT cased": normalizers.BertNormalizer(strip_accents=False, lowercase=False),
+    "NFC": normalizers.NFC(),
+    "NFD": normalizers.NFD(),
+    "NFKC": normalizers.NFKC(),
+    "NFKD": normalizers.NFKD(),
+    "stripped": normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]),
+    "lower": normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]),
+}
+
+
+def left_out(text: str, offsets: list[tuple[int, int]]) -> list[int]:
+    """The characters that are no white space and in no sub-token."""
+    taken = {place for start, end in offsets for place in range(start, end)}
+    return [place for place, character in enumerate(text) if place not in taken and not character.isspace()]
+
+
+def has_no_letter(text: str, place: int) -> bool:
+    """Whether marks and joiners begin the text, or stand behind white space: they belong to no sub-token then."""
+    while place >= 0 and (category(text[place])[0] == "M" or text[place] in "\u200c\u200d"):
+        place -= 1
+    return place < 0 or text[place].isspace()
+
+
+@EXAMPLES
+@given(st.sampled_from(list(NORMALIZERS)), st.text(MARKED, max_size=24))
+def test_sub_tokens_together_have_every_character_of_words(name: str, text: str) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    if NORMALIZERS[name] is not None:
+        tokenizer.normalizer = NORMALIZERS[name]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    (note,) = encode_with(lambda texts: [(row.ids, row.offsets) for row in tokenizer.encode_batch(texts)], [text])
+    assert [place for place in left_out(text, note.offsets) if not has_no_letter(text, place)] == []
+
+
+@EXAMPLES
+@given(KINDS, st.text(MARKED, max_size=24))
+def test_words_in_any_form_of_unicode_are_in_reach(tokenizers: dict[str, Any], kind: str, text: str) -> None:
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        written = normalize(form, text)
+        _, offsets = sub_tokens(tokenizers, kind, [written])
+        assert [place for place in left_out(written, offsets) if not has_no_letter(written, place)] == []
 
 
 @EXAMPLES

@@ -83,7 +83,8 @@ python tag.py notes/ another-note.txt > spans.jsonl
 Notes are `.txt` files in UTF-8, of any length, or folders of them. Each becomes one line such as
 `{{"id": "a", "spans": [{{"start": 3, "end": 13, "label": "{type}", "score": 0.97}}]}}`. Offsets are characters (code
 points), half-open, into the untouched text; the score is the probability of exactly this span. `--text` adds the text
-to the line, `--threads` sets the number of processors. In Python, from this folder:
+to the line, `--threads` sets the number of processors. Notes that cannot be read or tagged are named on standard error,
+and the exit code is 3. In Python, from this folder:
 
 ```python
 from tag import Tagger

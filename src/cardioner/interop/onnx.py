@@ -122,7 +122,10 @@ def export_onnx(
     with staging(out) as stage:
         _write_files(model, tokenizer, stage)
         write_graph(model, stage)
-        measured = _checked(model, tokenizer, stage, [document.text for document in check], int8=int8)
+        try:
+            measured = _checked(model, tokenizer, stage, [document.text for document in check], int8=int8)
+        except FloatingPointError as error:
+            raise ModelError(f"{directory}: spans of the model and its export cannot be compared: {error}") from error
         done = OnnxExport(out, *measured, warnings)
         precision = "with 8-bit weights" if int8 else "in float32"
         record = read_json(directory / TRAINING_ARGS)

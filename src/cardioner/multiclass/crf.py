@@ -299,6 +299,7 @@ class CRF(nn.Module):
         """
         wide = widened(emissions)
         start, transitions, end = self.parameters_for(wide)
+        check_scores(wide, start, transitions, end)
         last = last_positions(kept)
         both = both_ways(wide.transpose(0, 1), last)  # (length, 2, batch, tags)
         half, rows = (len(both) + 1) // 2, torch.arange(len(kept), device=kept.device)
@@ -322,6 +323,7 @@ class CRF(nn.Module):
         """The `k` best sequences `(k, batch, length)`; `IGNORED` behind a row's end, and where there are fewer."""
         wide = widened(emissions)
         start, transitions, end = self.parameters_for(wide)
+        check_scores(wide, start, transitions, end)
         # Per tag the k best scores of the sequences that end in it, (batch, tags, k); at first there is one.
         state = F.pad((start + wide[:, 0]).unsqueeze(2), (0, k - 1), value=-torch.inf)
         own = torch.arange(state[0].numel(), device=wide.device).view_as(state[0])
@@ -401,6 +403,21 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
             f"labels must be 0 to {num_labels - 1}, or {IGNORED} for positions to leave out; {wrong} of "
             f"{labels.numel()} are not: check label2id against the labels of the data"
         )
+
+
+def check_scores(emissions: Tensor, *transitions: Tensor) -> None:
+    """Refuse scores that have no best tag, whose argmax would be any tag.
+
+    Args:
+        emissions: `(..., tags)`; minus infinity forbids a tag, as long as others are left.
+        transitions: Of any shape; minus infinity forbids them.
+
+    Raises:
+        FloatingPointError: If one is not a number or plus infinity, or all tags of a position are forbidden.
+    """
+    best = emissions.amax(-1).abs()  # (...), infinite where all are forbidden; NaN is greater than any number
+    if not torch.compiler.is_compiling() and not all(bool((part < torch.inf).all()) for part in (best, *transitions)):
+        raise FloatingPointError("the model computed scores that are not finite numbers")
 
 
 def check_spans(spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int) -> None:

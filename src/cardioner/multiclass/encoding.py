@@ -5,20 +5,37 @@ This file travels with every saved model. It imports no torch: whatever reads id
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from unicodedata import category, normalize
 
 from .tagging import trim_offsets
 from .windows import Coverage, Window, cut, in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+T = TypeVar("T")
 
 BATCH_TOKENS = 2048
 """Sub-tokens that the encoder reads at a time on a CPU, padding included."""
 
 ALIGNED = 32
 """Positions that windows of a long note have a multiple of when it is tagged."""
+
+_JOINERS = "\u200c\u200d"
+"""Zero-width characters that belong to the character before them, as marks do (Unicode annex 29, rule GB9)."""
+
+_STANDARD_ERROR = 2
+"""Its file descriptor, which native code writes to."""
+
+
+class TokenizerPanicError(RuntimeError):
+    """The tokenizer's native code gave up on a note. The message holds no word of it."""
 
 
 class EncodedNote(NamedTuple):
@@ -27,7 +44,7 @@ class EncodedNote(NamedTuple):
     Attributes:
         text: The untouched text.
         ids: One id per sub-token, special ones not among them.
-        offsets: The characters of each sub-token, trimmed of white space.
+        offsets: The characters of each sub-token, as `character_offsets` gives them.
     """
 
     text: str
@@ -69,6 +86,7 @@ def encode_notes(tokenizer: Any, texts: Sequence[str]) -> list[EncodedNote]:
 
     Raises:
         ValueError: If the tokenizer cannot tell which characters a sub-token stands for.
+        TokenizerPanicError: If its native code gives up.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
@@ -77,18 +95,115 @@ def encode_notes(tokenizer: Any, texts: Sequence[str]) -> list[EncodedNote]:
         )
     if not texts:
         return []
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    rows = zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [EncodedNote(text, ids, trim_offsets(text, offsets)) for text, ids, offsets in rows]
+
+    def encode(texts: list[str]) -> Iterable[tuple[list[int], list[tuple[int, int]]]]:
+        encoded = tokenizer(
+            texts,
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+
+    return encode_with(encode, texts)
+
+
+def encode_with(
+    encode: Callable[[list[str]], Iterable[tuple[list[int], list[tuple[int, int]]]]], texts: Sequence[str]
+) -> list[EncodedNote]:
+    """Tokenise whole notes with any tokenizer.
+
+    Args:
+        encode: Gives the ids of each text and their offsets: code points, half-open.
+        texts: The notes.
+
+    Raises:
+        TokenizerPanicError: If the tokenizer's native code gives up.
+    """
+    rows = zip(texts, _without_panic(lambda: encode(list(texts))), strict=True)
+    return [EncodedNote(text, ids, character_offsets(text, offsets)) for text, (ids, offsets) in rows]
+
+
+def character_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The characters of each sub-token: no white space at its edges, and all marks of its last letter.
+
+    Normalisation may drop marks (accents, vowel signs, variation selectors), or compose them, and the letters of a
+    Korean syllable, with the letter before. Then no sub-token has them, and a span would end before the last accent of
+    a decomposed text. So the end moves behind what follows of that kind, and behind zero-width joiners there.
+
+    Args:
+        text: The untouched text.
+        offsets: What the tokenizer gives: code points, half-open.
+    """
+    trimmed = trim_offsets(text, offsets)
+    if text.isascii():  # no marks
+        return trimmed
+    read = bytearray(len(text))  # whether a sub-token has a character
+    for start, end in trimmed:
+        read[start:end] = b"\1" * (end - start)
+    ends = {end: _end_of_marks(text, read, end) for start, end in trimmed if start < end}
+    return [(start, ends[end] if start < end else end) for start, end in trimmed]
+
+
+def _end_of_marks(text: str, read: bytearray, end: int) -> int:
+    """Where the marks end that follow a sub-token and that none has, and the letters composed with its last one."""
+    last = end - 1
+    while end < len(text) and not read[end]:
+        mark = category(text[end])[0] == "M" or text[end] in _JOINERS
+        if not mark and len(normalize("NFKC", text[last : end + 1])) > 1:
+            break
+        end += 1
+    return end
+
+
+def _without_panic(call: Callable[[], T]) -> T:
+    """The result of native code that may panic: neither the error nor standard error then quotes the note.
+
+    Raises:
+        TokenizerPanicError: If it panics.
+    """
+    with _holding_standard_error() as drop:
+        try:
+            return call()
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # it derives from BaseException and cannot be imported
+                raise
+            drop()
+    raise TokenizerPanicError("the tokenizer's native code panicked")  # not from the panic, whose message may quote
+
+
+@contextmanager
+def _holding_standard_error() -> Iterator[Callable[[], object]]:
+    """Hold back what is written to standard error in the block; it follows afterwards, unless the block drops it.
+
+    A panic prints its message there from native code. Where standard error cannot be held back, nothing is.
+
+    Yields:
+        What drops all that was held back.
+    """
+    handler = logging.lastResort or logging.NullHandler()
+    handler.acquire()  # the one lock of this process for standard error, whichever copy of this file runs
+    try:
+        with ExitStack() as stack:
+            try:
+                real = stack.enter_context(os.fdopen(os.dup(_STANDARD_ERROR), "wb"))
+                held = stack.enter_context(os.fdopen(os.memfd_create("held"), "w+b"))
+            except (OSError, AttributeError):  # there is none, or the system has no files in memory
+                yield lambda: None
+                return
+            os.dup2(held.fileno(), _STANDARD_ERROR)
+            try:
+                yield lambda: held.truncate(0)
+            finally:
+                os.dup2(real.fileno(), _STANDARD_ERROR)
+                held.seek(0)
+                real.write(held.read())
+    finally:
+        handler.release()
 
 
 def plan_windows(config: Any, tokenizer: Any) -> WindowPlan:
@@ -121,6 +236,9 @@ def read_notes(
         batch_tokens: Most sub-tokens that are computed at a time, padding included.
         advance: Called with what a batch covered beyond those before it; together that is all of the notes.
 
+    Raises:
+        FloatingPointError: If what is computed for a sub-token is not finite.
+
     Returns:
         Per note `(opening + sub-tokens + closing, ...)`: the opening special rows of the first window, one row per
         sub-token, the closing special rows of the last window.
@@ -138,6 +256,8 @@ def read_notes(
             _stitch(stitched[index], rows, window, plan)
         if advance is not None:
             advance(_covered(batch, notes, left))
+    if not all(math.isfinite(float(abs(rows).max())) for rows in stitched if len(rows)):  # NaN is the greatest
+        raise FloatingPointError("the model computed scores that are not finite numbers")
     return stitched
 
 

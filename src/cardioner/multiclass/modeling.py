@@ -33,7 +33,7 @@ if not __package__:  # loaded by its path alone: make a package of the files bes
 
 # All three are named here, as older releases of transformers copy only the files that this one names.
 from .code_files import COMPANIONS, PIPELINES, OwnCode, copy_code, file_of, own_code_of, pipeline_home, tags_like
-from .crf import CRF, IGNORED, check_labels, check_spans, entries, legal_transitions
+from .crf import CRF, IGNORED, check_labels, check_scores, check_spans, entries, legal_transitions
 from .crf_recursions import widened
 
 __all__ = [
@@ -313,6 +313,7 @@ class TokenClassificationModel(PreTrainedModel):
         """The best tag ids of logits `(batch, length, tags)`, one per attended position: argmax, or Viterbi."""
         best = logits.argmax(-1)
         kept = torch.ones_like(best) if attention_mask is None else attention_mask
+        check_scores(logits[kept.bool()])
         return [row[mask].tolist() for row, mask in zip(best, kept.bool(), strict=True)]
 
     @torch.no_grad()

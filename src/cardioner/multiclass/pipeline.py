@@ -17,7 +17,7 @@ from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
 from .inference import decode_notes, emissions_of, score_spans
 from .precision import set_precision
 from .tagging import Entity, Run, entities_in, runs_in
-from .windows import Coverage, in_groups
+from .windows import Coverage, apart, in_groups, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +38,12 @@ def tag_texts(
     batch_tokens: int | None = None,
     advance: Callable[[Coverage], None] | None = None,
 ) -> list[list[Entity]]:
-    """The spans of each text: see `emissions_of` and `decode_notes` for the arguments."""
+    """The spans of each text: see `emissions_of` and `decode_notes` for the arguments.
+
+    Raises:
+        FloatingPointError: If a score is not a finite number.
+        TokenizerPanicError: If the tokenizer gives up on a text.
+    """
     notes = encode_notes(tokenizer, texts)
     emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance)
     tags = decode_notes(model, emissions, viterbi=viterbi)
@@ -59,17 +64,26 @@ class CardioNERPipeline(TokenClassificationPipeline):
         set_precision(self.model)
 
     def __call__(self, inputs: str | Iterable[str], **_: Any) -> Any:
-        """Per text a list of `{"entity_group", "score", "word", "start", "end"}`; for one text that list alone."""
+        """Per text a list of `{"entity_group", "score", "word", "start", "end"}`; for one text that list alone.
+
+        Raises:
+            RuntimeError: Naming the first text that cannot be tagged, by its place.
+        """
         if isinstance(inputs, str):
-            return self._tag([inputs])[0]
+            return next(self._stream([inputs]))
         if isinstance(inputs, (list, tuple)):
             return list(self._stream(inputs))
         return self._stream(inputs)
 
     def _stream(self, texts: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
         """Tag an iterator's texts in groups."""
+        number = 0
         for group in in_groups(texts, len):
-            yield from self._tag(group)
+            for found in apart(group, self._tag):
+                number += 1
+                if isinstance(found, Exception):
+                    raise RuntimeError(f"text {number} could not be tagged ({reason_of(found)})")
+                yield found
 
     def _tag(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """The stock output form of each text's spans."""

@@ -10,6 +10,7 @@ Standard library only: this file travels with every saved model.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Loss(NamedTuple):
 
     Attributes:
         kind: `discontinuous`, `duplicate`, `same span`, `nested`, `crossing`, `shared sub-token` or `no sub-token`
-            for a span that has no tags; `cut sub-token` for one whose tags cover more than its characters.
+            for a span that has no tags; of those that have, `cut sub-token` if the tags cover more than its characters,
+            and `edge in no sub-token` if they lack some of them, such as white space.
         label: Its entity type.
         start: Offset of its first character.
         end: Offset behind its last character.
@@ -110,8 +112,10 @@ def to_tags(
         if kind is None:
             tags[first:stop] = run_tags(stop - first, span.label, label_set)
             kept.append(span)
-            if (starts[first], ends[stop - 1]) != (span.start, span.end):
+            if starts[first] < span.start or ends[stop - 1] > span.end:
                 kind = "cut sub-token"
+            elif (starts[first], ends[stop - 1]) != (span.start, span.end):
+                kind = "edge in no sub-token"
         if kind is not None:
             losses.append(Loss(kind, span.label, span.start, span.end))
     return tags, losses
@@ -191,6 +195,9 @@ def entities_in(
         names: Tags by id.
         score: Gives the probability of each span, from its first row and its tag ids, note by note.
         opening: How many special rows stand before the sub-tokens.
+
+    Raises:
+        FloatingPointError: If a probability is not a finite number.
     """
     found = [
         runs_in([names[tag] for tag in row[opening : opening + len(offsets)]], offsets)
@@ -200,7 +207,10 @@ def entities_in(
         [(run.first + opening, list(row[run.first + opening : run.stop + opening])) for run, _ in runs]
         for runs, row in zip(found, tags, strict=True)
     ]
-    scored = zip(notes, found, score(spans), strict=True)
+    probabilities = score(spans)
+    if not all(isfinite(probability) for row in probabilities for probability in row):
+        raise FloatingPointError("the model computed probabilities that are not finite numbers")
+    scored = zip(notes, found, probabilities, strict=True)
     return [_entities(text, runs, scores) for (text, _), runs, scores in scored]
 
 

@@ -13,9 +13,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 READ_AHEAD = 64
 """Most notes that are held at a time."""
@@ -112,6 +113,29 @@ def in_groups(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
             group, characters = [], 0
     if group:
         yield group
+
+
+def apart(items: list[T], work: Callable[[list[T]], Sequence[R]]) -> list[R | Exception]:
+    """What becomes of items that are worked on together or, if that fails, each by itself: one spoils no other.
+
+    Args:
+        items: The items.
+        work: Gives a result per item.
+
+    Returns:
+        Per item its result, or the error that it causes.
+    """
+    try:
+        return [*work(items)]
+    except Exception as error:  # noqa: BLE001 - whatever one item does to a library, the others go on
+        if len(items) == 1:
+            return [error]
+    return [found for item in items for found in apart([item], work)]
+
+
+def reason_of(error: Exception) -> str:
+    """Why a note could not be tagged, without a word of it: most libraries' messages may quote it."""
+    return str(error) if isinstance(error, FloatingPointError) else type(error).__name__
 
 
 def in_batches(items: Iterable[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:

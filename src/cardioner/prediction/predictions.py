@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cardioner.data.documents import Document, check_unique
 from cardioner.errors import UsageError, many
-from cardioner.multiclass.windows import Coverage, in_groups
+from cardioner.multiclass.windows import Coverage, apart, in_groups, reason_of
 
 Advance = Callable[[Coverage], None]
 """Called with what is covered."""
@@ -64,18 +64,25 @@ class Predictions:
 
     def _tag_apart(self, group: list[Document]) -> list[TaggedNote]:
         """Tag a group together or, if that fails, each note by itself, to find the one that causes it."""
+        return [
+            self._untagged(document, found) if isinstance(found, Exception) else TaggedNote(found)
+            for document, found in zip(group, apart(group, self._tag_together), strict=True)
+        ]
+
+    def _tag_together(self, group: list[Document]) -> list[Document]:
+        """Tag a group; if that fails, it counts as unread."""
         before = self.coverage
         try:
-            return [TaggedNote(document) for document in self._tag(group, self._count)]
-        except Exception as error:  # noqa: BLE001 - whatever one note does to a library, the others go on
-            reason = type(error).__name__  # its message may quote the note
-        self.coverage = before
-        if len(group) > 1:
-            return [note for single in group for note in self._tag_apart([single])]
-        document = group[0]
-        problem = f"its {many(len(document.text), 'character')} could not be tagged ({reason})"
+            return self._tag(group, self._count)
+        except Exception:
+            self.coverage = before
+            raise
+
+    def _untagged(self, document: Document, error: Exception) -> TaggedNote:
+        """A note that could not be tagged, which is remembered."""
+        problem = f"its {many(len(document.text), 'character')} could not be tagged ({reason_of(error)})"
         self._problems.append((document.id, problem))
-        return [TaggedNote(document, problem)]
+        return TaggedNote(document, problem)
 
     def _count(self, more: Coverage) -> None:
         self.coverage = self.coverage.plus(more)

@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import gather_object
 
 from cardioner.data.documents import Annotations, Document, Span
+from cardioner.errors import TrainingError
 from cardioner.evaluation import Scores, pair_documents, score_pairs
 from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.evaluation.pairing import Pair
@@ -49,7 +50,10 @@ def tag_dataset(
         tagged = _tag_features(model, tokenizer, mine, batch_size)
     else:
         advance = counted(progress, "scoring", sum(len(document.text) for document in mine.documents))
-        tagged = list(Predictor(model, tokenizer).predict(mine.documents, advance=advance))
+        predictions = Predictor(model, tokenizer).predict(mine.documents, advance=advance)
+        tagged = list(predictions)
+        for name, problem in predictions.problems:  # without spans, such a note would count as one with none
+            raise TrainingError(f"the model cannot be scored on note {name!r}: {problem}")
     # Texts stay where they are: other processes get the spans alone.
     found = [Annotations(one.id, one.spans, (None,) * len(one.spans)) for one in tagged]
     return pair_documents(data.documents, gather_object(found)).pairs

@@ -210,13 +210,24 @@ def test_logits_that_differ_are_refused_and_nothing_is_written(
     assert nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [lambda bias: bias[::-1].copy(), lambda bias: bias * np.float32("nan")])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda bias: bias[::-1].copy(), r"the model finds \d+ in 24 notes, .* of 0\.\d{4}, at least 0\.98"),
+        (lambda bias: bias * np.float32("nan"), "cannot be compared: .* not finite"),
+    ],
+)
 @pytest.mark.usefixtures("quick")
 def test_damaged_eight_bits_are_refused_with_figures_and_without_a_word(
-    damage: Any, saved: Callable[..., Path], notes: list[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: Any,
+    said: str,
+    saved: Callable[..., Path],
+    notes: list[Document],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx, "quantize", lambda folder: changed(folder, damage))
-    with pytest.raises(ModelError, match=r"the model finds \d+ in 24 notes, .* of 0\.\d{4}, at least 0\.98") as caught:
+    with pytest.raises(ModelError, match=said) as caught:
         export_onnx(saved(), tmp_path / "out", check=notes, int8=True)
     assert CANARY not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -394,3 +405,41 @@ def test_only_spans_between_which_the_model_cannot_choose_may_differ(
     found = agreement(model, tokenizers["wordpiece"], tagger, ["chest pain", "heart failure"], exact=True)
     assert (found.ties, found.moved) == ((2, 0) if tied else (0, 2))
     assert agreement(model, tokenizers["wordpiece"], tagger, ["chest pain"], exact=False).moved == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_tagger_names_a_note_whose_scores_are_no_numbers_and_goes_on(
+    saved: Callable[..., Path],
+    tokenizers: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = export_onnx(saved(), tmp_path / "out")
+    (number,) = tokenizers["wordpiece"]("oedema", add_special_tokens=False)["input_ids"]
+    model = onnx_format.load(done.directory / "model.onnx")
+    (words,) = (held for held in model.graph.initializer if held.name.endswith("word_embeddings.weight"))
+    rows = numpy_helper.to_array(words).copy()
+    rows[number] = np.nan
+    words.CopyFrom(numpy_helper.from_array(rows, words.name))
+    onnx_format.save(model, done.directory / "model.onnx")
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Tagger(done.directory).tag(["No oedema"])
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name, text in {"a": b"bisoprolol", "b": b"No oedema", "c": b"\xff", "d": b"bisoprolol"}.items():
+        (notes / f"{name}.txt").write_bytes(text)
+    monkeypatch.setattr(tag, "__file__", str(done.directory / "tag.py"))
+    monkeypatch.setattr("sys.argv", ["tag.py", str(notes), "--threads", "1"])
+    with pytest.raises(SystemExit) as caught:
+        tag.main()
+    out, err = capsys.readouterr()
+    assert caught.value.code == 3
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["a", "d"]
+    assert "b: its 9 characters could not be tagged (the model computed scores that are not finite numbers)" in err
+    assert f"{notes / 'c.txt'}: the byte at offset 0 is not valid UTF-8" in err
+    settings = json.loads((done.directory / "settings.json").read_text())
+    settings["crf"]["transitions"][0][0] = float("nan")
+    (done.directory / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(FloatingPointError, match=r"settings\.json"):
+        Tagger(done.directory)

@@ -454,3 +454,29 @@ def test_tags_that_are_forbidden_by_minus_infinity_leave_entropy_defined() -> No
 def test_arguments_that_cannot_be_are_refused_at_once(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_have_no_best_sequence(value: float) -> None:
+    crf, emissions, mask = bio_field(), batch(), torch.ones(3, 6).bool()
+    emissions[1, 5, 2] = value
+    for search in (crf.decode, crf.best, crf, lambda *given: crf.k_best(given[0], 2, given[1])):
+        with pytest.raises(FloatingPointError, match="not finite"):
+            search(emissions, mask)
+    mask[1, 5] = False  # nobody looks there
+    assert len(crf.decode(emissions, mask)[1]) == 5
+    for name, _ in crf.named_parameters():
+        damaged = bio_field()
+        with torch.no_grad():
+            getattr(damaged, name)[0] = value
+        with pytest.raises(FloatingPointError, match="not finite"):
+            damaged.decode(emissions, mask)
+
+
+def test_minus_infinity_forbids_a_tag_but_not_all_of_them() -> None:
+    crf, emissions = bio_field(), batch()
+    emissions[0, 2, 1:] = -torch.inf
+    assert crf.decode(emissions)[0][2] == 0
+    emissions[0, 2] = -torch.inf
+    with pytest.raises(FloatingPointError, match="not finite"):
+        crf.decode(emissions)

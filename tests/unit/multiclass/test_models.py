@@ -603,3 +603,17 @@ def test_span_scores_of_many_spans_are_those_of_a_plain_loop(make_model: MakeMod
     assert found == pytest.approx(expected, abs=1e-6)
     assert {type(score) for score in found} == {float}
     assert model.span_scores(logits.bfloat16(), spans[:1], mask) == pytest.approx(expected[:1], abs=0.02)
+
+
+@pytest.mark.parametrize("use_crf", [False, True])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_logits_that_are_no_numbers_are_not_decoded(value: float, use_crf: bool, make_model: MakeModel) -> None:
+    model = make_model(use_crf=use_crf)
+    logits, mask = torch.randn(2, 5, model.config.num_labels), torch.ones(2, 5)
+    logits[1, 4] = value
+    with pytest.raises(FloatingPointError, match="not finite"):
+        model.decode(logits, mask)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        model.decode(logits)
+    mask[1, 4] = 0  # padding may hold anything
+    assert [len(row) for row in model.decode(logits, mask)] == [5, 4]

@@ -52,6 +52,7 @@ def test_touching_spans_of_one_type_stay_two() -> None:
         ([Span(5, 6, "X")], Loss("no sub-token", "X", 5, 6)),
         ([Span(7, 9, "X")], Loss("cut sub-token", "X", 7, 9)),
         ([Span(6, 8, "X")], Loss("cut sub-token", "X", 6, 8)),
+        ([Span(5, 12, "X")], Loss("edge in no sub-token", "X", 5, 12)),
     ],
     ids=lambda value: value.kind if isinstance(value, Loss) else "",
 )

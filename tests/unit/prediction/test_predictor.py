@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Regex, pre_tokenizers
 
 import cardioner
 from cardioner.data.corpus import Corpus
@@ -18,8 +20,10 @@ from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import TokenClassificationModel, precision
 from cardioner.multiclass.inference import batch_tokens_for
+from cardioner.multiclass.pipeline import CardioNERPipeline
 from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Coverage, in_groups
 from cardioner.prediction import predictor as predictor_module
+from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.predictor import Predictor
 
 TEXT = "Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d. No oedema. "
@@ -319,3 +323,90 @@ def test_groups_from_a_border_on_are_those_of_the_whole() -> None:
         assert list(in_groups(rest, int)) == groups[index:]
     for group in groups:
         assert list(in_groups(group, int)) == [group]
+
+
+# Scores that are no numbers ------------------------------------------------------------------------------------------
+
+
+def blind_to(tokenizer: Any, model: TokenClassificationModel, word: str, value: float) -> None:
+    """Have the encoder read a word as a vector of one value."""
+    (number,) = tokenizer(word, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        model.backbone.get_input_embeddings().weight[number] = value
+
+
+@pytest.mark.parametrize("decoder", ["viterbi", "argmax"])
+@pytest.mark.parametrize("use_crf", [False, True])
+@pytest.mark.parametrize("value", [torch.nan, 3e38])
+def test_a_note_whose_scores_are_no_numbers_is_named_and_never_clean(
+    value: float, use_crf: bool, decoder: str, make_model: Callable[..., Any], tokenizers: dict[str, Any]
+) -> None:
+    model, tokenizer = make_model("bert", use_crf=use_crf), tokenizers["wordpiece"]
+    notes = [Document("a", "bisoprolol 2.5 mg"), Document("b", "No oedema, bisoprolol"), Document("c", "bisoprolol")]
+    sound = list(Predictor(model, tokenizer, decoder=decoder).predict(notes))
+    blind_to(tokenizer, model, "oedema", value)
+    predictions = Predictor(model, tokenizer, decoder=decoder).predict(notes)
+    assert [note.id for note in predictions] == ["a", "c"]
+    reason = "its 21 characters could not be tagged (the model computed scores that are not finite numbers)"
+    assert predictions.problems == (("b", reason),)
+    assert predictions.coverage.documents == 2
+    assert len(sound) == 3
+    tagger = Predictor(model, tokenizer, decoder=decoder)
+    with pytest.raises(DataError, match=r"note 'text-1': .*not finite"):
+        tagger("No oedema")
+
+
+@pytest.mark.parametrize("name", ["start_transitions", "transitions", "end_transitions"])
+@pytest.mark.parametrize("decoder", ["viterbi", "argmax"])
+def test_a_crf_that_holds_no_numbers_tags_no_note(
+    decoder: str, name: str, make_model: Callable[..., Any], tokenizers: dict[str, Any]
+) -> None:
+    model = make_model("bert", use_crf=True)
+    with torch.no_grad():
+        getattr(model.crf, name).fill_(torch.nan)
+    notes = numbered(3)[1:]
+    predictions = Predictor(model, tokenizers["wordpiece"], decoder=decoder).predict(notes)
+    assert list(predictions) == []
+    assert [name for name, reason in predictions.problems if "not finite" in reason] == ["n1", "n2"]
+
+
+def test_a_score_that_is_no_number_is_no_score(make_model: Callable[..., Any], tokenizers: dict[str, Any]) -> None:
+    predictions = Predictor(make_model("bert", temperature=float("nan")), tokenizers["wordpiece"]).predict([TEXT])
+    assert list(predictions) == []
+    assert "not finite" in predictions.problems[0][1]
+
+
+def test_the_pipeline_names_the_text_whose_scores_are_no_numbers(
+    make_model: Callable[..., Any], tokenizers: dict[str, Any]
+) -> None:
+    model, tokenizer = make_model("bert"), tokenizers["wordpiece"]
+    blind_to(tokenizer, model, "oedema", torch.nan)
+    pipeline = CardioNERPipeline(model=model, tokenizer=tokenizer, device="cpu")
+    texts = [TEXT[:40]] * READ_AHEAD + ["bisoprolol", "No oedema"]
+    found = pipeline(text for text in texts)
+    assert [next(found) for _ in texts[1:]] == pipeline(texts[:-1])
+    with pytest.raises(RuntimeError, match=rf"text {len(texts)} could not be tagged \(.* not finite"):
+        next(found)
+    with pytest.raises(RuntimeError, match="text 1 could not be tagged"):
+        pipeline("No oedema")
+
+
+def test_a_note_that_makes_the_tokenizer_panic_stops_no_other(
+    make_model: Callable[..., Any],
+    tokenizers: dict[str, Any],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tokenizer = copy.deepcopy(tokenizers["wordpiece"])
+    pattern = pre_tokenizers.Split(Regex(r"(?<x>a+)\g<x>+$"), "isolated")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pattern, pre_tokenizers.BertPreTokenizer()])
+    tagger = Predictor(make_model("bert"), tokenizer)
+    notes = [Document("a", "bisoprolol"), Document("b", f"{'a' * 40} {BAD}"), Document("c", "No oedema")]
+    for resume in (False, True):
+        with BatchJob(tmp_path / "out", "jsonl").open({}, resume=resume) as log:
+            tagged = list(tag_all(tagger, notes, log, batch_tokens=99, advance=lambda _: None))
+            assert [(entry.id, entry.problem) for entry in log.entries() if entry.problem] == [
+                ("b", "its 57 characters could not be tagged (TokenizerPanicError)")
+            ]
+        assert [note.id for note in tagged] == ["a", "c"]
+    assert capfd.readouterr() == ("", "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cardioner.interop.onnx_files.viterbi import CRF, best_tags, product_probabilities, span_probabilities
-from cardioner.multiclass.encoding import EncodedNote, SpecialIds, WindowPlan, read_notes
-from cardioner.multiclass.tagging import Entity, entities_in, trim_offsets
-from cardioner.multiclass.windows import in_batches, in_groups
+from cardioner.multiclass.encoding import EncodedNote, SpecialIds, WindowPlan, encode_with, read_notes
+from cardioner.multiclass.tagging import Entity, entities_in
+from cardioner.multiclass.windows import apart, in_batches, in_groups, reason_of
 
 BATCH_SCORES = 1 << 20
 """Emissions, one a sub-token and tag, that are decoded at a time, padding included."""
@@ -58,7 +59,12 @@ class Tagger:
         )
 
     def tag(self, texts: Sequence[str]) -> list[list[Entity]]:
-        """The spans of each text, in the order of the text."""
+        """The spans of each text, in the order of the text.
+
+        Raises:
+            FloatingPointError: If a score is not a finite number.
+            TokenizerPanicError: If the tokenizer gives up on a text.
+        """
         notes = self.encode(texts)
         emissions = self.emissions(notes)
         return entities_in(
@@ -71,9 +77,11 @@ class Tagger:
 
     def encode(self, texts: Sequence[str]) -> list[EncodedNote]:
         """Tokenise whole texts: nothing is cut off, padded, or changed in the text."""
-        encoded = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        rows = zip(texts, encoded, strict=True)
-        return [EncodedNote(text, row.ids, trim_offsets(text, row.offsets)) for text, row in rows]
+
+        def encode(texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+            return ((row.ids, row.offsets) for row in self.tokenizer.encode_batch(texts, add_special_tokens=False))
+
+        return encode_with(encode, texts)
 
     def emissions(self, notes: Sequence[EncodedNote]) -> list[Array]:
         """Per note `(opening + sub-tokens + closing, tags)`, float32."""
@@ -125,39 +133,48 @@ def _padded(emissions: Sequence[Array]) -> Iterator[tuple[list[int], Array, list
         yield indices, batch, lengths
 
 
-def read_texts(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+def read_texts(paths: Iterable[Path], problems: list[str]) -> Iterator[tuple[str, str]]:
     """Ids and texts of `.txt` files and of folders of them, in sorted order; no character is changed.
 
-    Raises:
-        SystemExit: Naming a file that is not a note in UTF-8.
+    Args:
+        paths: The files and folders.
+        problems: Gets a line about each that cannot be read as a note in UTF-8.
     """
     for path in paths:
         files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
         if not files:
-            raise SystemExit(f"{path}: expected .txt files, found none")
+            problems.append(f"{path}: expected .txt files, found none")
         for file in files:
             name = (file.relative_to(path) if path.is_dir() else Path(file.name)).with_suffix("")
             try:
                 yield name.as_posix(), file.read_bytes().decode("utf-8")
             except UnicodeDecodeError as error:
-                raise SystemExit(f"{file}: expected UTF-8, found another byte at offset {error.start}") from None
+                problems.append(f"{file}: the byte at offset {error.start} is not valid UTF-8")
             except OSError as error:
-                raise SystemExit(f"{file}: cannot be read ({error.strerror})") from None
+                problems.append(f"{file}: cannot be read ({error.strerror})")
 
 
 def main() -> None:
-    """Tag the notes that the command line names."""
+    """Tag the notes that the command line names; one that cannot be read or tagged is named, and the exit code is 3."""
     parser = argparse.ArgumentParser(description="Tag notes; writes one line of JSON per note to standard output.")
     parser.add_argument("notes", nargs="+", type=Path, help=".txt files in UTF-8, or folders of them")
     parser.add_argument("--text", action="store_true", help="put the text of each note into its line too")
     parser.add_argument("--threads", type=int, default=0, help="how many processors to use (default: all)")
     given = parser.parse_args()
     tagger = Tagger(Path(__file__).parent, threads=given.threads)
-    for group in in_groups(read_texts(given.notes), lambda note: len(note[1])):
-        for (name, text), found in zip(group, tagger.tag([text for _, text in group]), strict=True):
+    problems: list[str] = []
+    for group in in_groups(read_texts(given.notes, problems), lambda note: len(note[1])):
+        tagged = apart(group, lambda notes: tagger.tag([text for _, text in notes]))
+        for (name, text), found in zip(group, tagged, strict=True):
+            if isinstance(found, Exception):
+                problems.append(f"{name}: its {len(text)} characters could not be tagged ({reason_of(found)})")
+                continue
             line: dict[str, Any] = {"id": name, **({"text": text} if given.text else {})}
             line["spans"] = [entity._asdict() for entity in found]
             print(json.dumps(line))  # noqa: T201 - what it is for
+    if problems:
+        print(*problems, sep="\n", file=sys.stderr)  # noqa: T201
+        sys.exit(3)
 
 
 if __name__ == "__main__":

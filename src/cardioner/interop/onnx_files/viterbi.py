@@ -35,8 +35,14 @@ class CRF(NamedTuple):
 
     @classmethod
     def from_settings(cls, crf: Mapping[str, Any]) -> CRF:
-        """As `settings.json` writes it: scores, and which of them are legal."""
+        """As `settings.json` writes it: scores, and which of them are legal.
+
+        Raises:
+            FloatingPointError: If a score is not a finite number.
+        """
         legal = crf["legal"]
+        if not all(np.isfinite(np.asarray(crf[name], dtype=np.float64)).all() for name in cls._fields[:3]):
+            raise FloatingPointError("the scores of the CRF in settings.json are not finite numbers")
 
         def scores(name: str) -> Floats:
             return np.where(np.asarray(legal[name], dtype=bool), np.asarray(crf[name], dtype=np.float64), _FORBIDDEN)
