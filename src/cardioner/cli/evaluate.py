@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cardioner.cli.console import interval_text, notices, output, plain, print_json, score_table, table, tell
-from cardioner.cli.inputs import JsonOption, ReadingOptions, UnannotatedOption, read_parts, read_spans
+from cardioner.cli.inputs import JsonOption, PartOptions, ReadingOptions, UnannotatedOption, read_parts, read_spans
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.reports import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.formats import ReadOptions
@@ -48,6 +48,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         Path | None,
         typer.Option(metavar="PATH", help="Training notes: scores mentions in them and new ones apart."),
     ] = None,
+    part: PartOptions,
     reading: ReadingOptions,
     allow_unannotated: UnannotatedOption = False,
     json: JsonOption = False,
@@ -67,7 +68,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     """
     check_page(html, [gold, predicted, train, reading.texts], overwrite=overwrite)
     options = reading.options(allow_unannotated=allow_unannotated)
-    sides = read_spans([gold, predicted], reading.names, options)
+    sides = part.select(*read_spans([gold, predicted], reading.names, options))
     learned = ReadOptions(encoding=reading.encoding)  # of notes whose types play no part
     with notices.status("scoring"):
         found = evaluate_documents(
@@ -81,8 +82,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     if json:
         print_json(found.to_dict())
     else:
-        for part in _tables(found):
-            output.print(part, markup=False)
+        for shown in _tables(found):
+            output.print(shown, markup=False)
     if html is not None:
         with notices.status("drawing the page"):
             from cardioner.reports.evaluation.report import render  # noqa: PLC0415 - draws plots
@@ -103,6 +104,7 @@ def compare(  # noqa: PLR0913 - one parameter an option
     ] = "strict",
     bootstrap: Annotated[int, typer.Option(min=1, metavar="N", help="Number of resamples, and of swaps.")] = 10_000,
     seed: SeedOption = 0,
+    part: PartOptions,
     reading: ReadingOptions,
     allow_unannotated: UnannotatedOption = False,
     json: JsonOption = False,
@@ -115,7 +117,7 @@ def compare(  # noqa: PLR0913 - one parameter an option
     Example: cardioner compare tagged-crf tagged-linear --gold notes/test
     """
     options = reading.options(allow_unannotated=allow_unannotated)
-    annotated, *sides = read_spans([gold, first, second], reading.names, options)
+    annotated, *sides = part.select(*read_spans([gold, first, second], reading.names, options))
     with notices.status("comparing"):
         from cardioner.evaluation.comparison import compare as compare_documents  # noqa: PLC0415 - loads numpy
 

@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from cardioner.cli.console import notices, table
+from cardioner.cli.console import notices, table, tell
 from cardioner.cli.option_groups import Earlier
 from cardioner.data.documents import Annotations, Document, Note, rename_labels
 from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans
-from cardioner.errors import DataError, UsageError
+from cardioner.data.splits import read_splits
+from cardioner.errors import DataError, UsageError, listed, many
 
 OnError = Literal["stop", "skip"]
 FormatName = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
@@ -73,6 +74,49 @@ class ReadingOptions:
     def options(self, on_error: OnError = "stop", *, allow_unannotated: bool = True) -> ReadOptions:
         """As the readers take it."""
         return ReadOptions(self.format, self.encoding, self.texts, on_error, require_annotations=not allow_unannotated)
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """Which of the notes are meant: all, or one part of a splits file."""
+
+    splits: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take one part of the notes: a file of `cardioner split`.")
+    ] = None
+    part: Annotated[
+        Literal["train", "validation", "test"] | None,
+        typer.Option(metavar="NAME", help="With --splits: train, validation or test. Default: test."),
+    ] = None
+
+    def ids(self) -> frozenset[str] | None:
+        """The ids of the notes in the part; `None` for all notes.
+
+        Raises:
+            UsageError: If a part is named and no file.
+            DataError: If the file cannot be read, or the part is empty.
+        """
+        if self.splits is None:
+            if self.part is not None:
+                raise UsageError("--part names a part of a splits file: give --splits FILE too")
+            return None
+        name = self.part or "test"
+        if not (ids := frozenset(getattr(read_splits(self.splits), name))):
+            raise DataError(f"{self.splits} lists no {name} notes: expected ids under {name!r}")
+        tell(f"Of {self.splits}: the {name} part, {many(len(ids), 'note')}")
+        return ids
+
+    def select(self, gold: Sequence[Note], *predicted: Sequence[Note]) -> list[list[Note]]:
+        """The part's notes of the gold ones, and of each prediction what is not of another part.
+
+        Raises:
+            UsageError: If a part is named and no file.
+            DataError: If the file cannot be read, or the part has a note that the gold notes lack.
+        """
+        known, ids = {note.id for note in gold}, self.ids()
+        if unknown := (ids or frozenset()) - known:
+            raise DataError(f"{many(len(unknown), 'note')} of {self.splits} are not among the gold: {listed(unknown)}")
+        elsewhere = known - ids if ids else set()
+        return [[note for note in side if note.id not in elsewhere] for side in (gold, *predicted)]
 
 
 BY_DEFAULT = ReadOptions()

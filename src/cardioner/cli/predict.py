@@ -13,7 +13,7 @@ import typer
 
 from cardioner import __version__
 from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
-from cardioner.cli.inputs import EncodingOption, FormatName, TextsOption, show_issues
+from cardioner.cli.inputs import EncodingOption, FormatName, PartOptions, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.data.documents import Document
 from cardioner.data.formats import Issue, ReadReport
@@ -100,6 +100,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
         typer.Option(metavar="FORMAT", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
         Earlier("--format"),
     ] = None,
+    part: PartOptions,
     options: TaggingOptions,
     format: Annotated[  # noqa: A002 - as the readers call it
         FormatName | None,
@@ -121,7 +122,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     began = time.perf_counter()
     form = to or _BY_SUFFIX.get(output.suffix.lower(), "brat")
     models = (model, *(options.ensemble or ()))
-    source, job = NoteSource(tuple(inputs), encoding, texts, format), BatchJob(output, form)
+    source, job = NoteSource(tuple(inputs), encoding, texts, format, part.ids()), BatchJob(output, form)
     total = _check(source, job, options)
     with progress_bars() as stages:
         outcome = _run(source, job, models, options, stages, total=total)

@@ -14,11 +14,11 @@ from cardioner.data.documents import Document
 from cardioner.data.formats import Reading, ReadOptions, ReadReport, detect_format, each_once, stream_corpus
 from cardioner.data.formats.files import by_name, check_encoding, count_others, numbered, read_text
 from cardioner.data.formats.jsonl import UNMARKED, documents_of_lines
-from cardioner.errors import DataError, UsageError
+from cardioner.errors import DataError, UsageError, listed, many
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 STANDARD_INPUT = Path("-")
 _NAME = Path("stdin")
@@ -35,6 +35,7 @@ class NoteSource:
         encoding: Of the files.
         texts: The folder of the notes of a TSV file that lies elsewhere.
         format: A name in `FORMATS`; `None` finds it by the content. Standard input has its own.
+        only: The ids of the notes that are meant; `None` for all.
 
     Raises:
         DataError: If nothing is at a path, or its format is not clear.
@@ -45,6 +46,7 @@ class NoteSource:
     encoding: str = "utf-8"
     texts: Path | None = None
     format: str | None = None
+    only: frozenset[str] | None = None
     _forms: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,13 +60,16 @@ class NoteSource:
         """The ids of notes in `.txt` files, by the names of the files, and whether these are all notes.
 
         Raises:
-            DataError: If two of them are the same, or a folder holds no notes.
+            DataError: If two of them are the same, a folder holds no notes, or one of `only` is missing.
         """
         places = [path for path, form in zip(self.paths, self._forms, strict=True) if form == "brat"]
         ids = [name for path in places for name in _files_at(path, self._reading())]
         if repeated := [name for name, count in Counter(ids).items() if count > 1]:
             raise _repeated(repeated[0])
-        return ids, len(places) == len(self.paths)
+        complete = len(places) == len(self.paths)
+        if complete:
+            self._check_found(ids)
+        return ids, complete
 
     def read(self, reports: list[tuple[str, ReadReport]]) -> Iterator[Document]:
         """The notes without spans, one at a time; those that cannot be read are left out, and the others go on.
@@ -73,7 +78,7 @@ class NoteSource:
             reports: Gets the name of each place that was read to its end, and what came up there.
 
         Raises:
-            DataError: If two notes have the same id, or a place holds no notes at all.
+            DataError: If two notes have the same id, a place holds no notes at all, or one of `only` is missing.
         """
         ids = set[str]()
         for path, form in zip(self.paths, self._forms, strict=True):
@@ -84,9 +89,15 @@ class NoteSource:
                 ids.add(document.id)
                 yield document
             reports.append(("standard input" if path == STANDARD_INPUT else str(path), reading.report))
+        if not any(report.malformed for _, report in reports):
+            self._check_found(ids)
+
+    def _check_found(self, ids: Iterable[str]) -> None:
+        if unknown := (self.only or frozenset()).difference(ids):
+            raise DataError(f"{many(len(unknown), 'note')} to tag are not in the input: {listed(unknown)}")
 
     def _reading(self) -> _TextReading:
-        return _TextReading(ReadOptions(encoding=self.encoding, texts=self.texts, on_error="skip"))
+        return _TextReading(ReadOptions(encoding=self.encoding, texts=self.texts, on_error="skip"), self.only)
 
 
 def _repeated(name: str) -> DataError:
@@ -94,7 +105,15 @@ def _repeated(name: str) -> DataError:
 
 
 class _TextReading(Reading):
-    """A reading that is only after texts: a faulty row in a table of spans costs no note."""
+    """A reading that is only after texts, of some notes or all: a faulty row in a table of spans costs no note."""
+
+    def __init__(self, options: ReadOptions, only: frozenset[str] | None) -> None:
+        super().__init__(options)
+        self._only = only
+
+    def wants(self, name: str) -> bool:
+        """Whether the note with this id is meant."""
+        return self._only is None or name in self._only
 
     def add_issue(self, kind: str, where: Path | str, line: int = 0, *, count: int = 1) -> None:
         """Count something, but not that notes have no spans yet."""
@@ -122,6 +141,8 @@ def _texts(path: Path, form: str, reading: _TextReading) -> Iterator[Document]:
     else:
         documents = stream_corpus(path, form, reading=reading)
     for document in documents:
+        if not reading.wants(document.id):
+            continue
         if document.spans:
             reading.add_issue("spans that were there", document.id, count=len(document.spans))
         yield document.with_spans(())
@@ -142,12 +163,13 @@ def _files_at(path: Path, reading: _TextReading) -> dict[str, Path]:
     if not path.is_dir():
         return {path.stem: path}
     notes, annotations = by_name(path, ".txt"), by_name(path, ".ann")
-    for file in annotations.values():
-        reading.add_issue("annotations", file)
+    for name, file in annotations.items():
+        if reading.wants(name):
+            reading.add_issue("annotations", file)
     count_others(path, {*notes.values(), *annotations.values()}, reading)
     if not notes:
         raise DataError(f"{path} holds no .txt file; expected a folder of notes, or of another format")
-    return dict(sorted(notes.items()))
+    return {name: notes[name] for name in sorted(notes) if reading.wants(name)}
 
 
 # Standard input ------------------------------------------------------------------------------------------------------
