@@ -7,14 +7,16 @@ so do the comments `# newdoc id = X` of https://universaldependencies.org/format
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.formats.files import encoded, line_files, read_lines
-from cardioner.data.formats.words import Sentence, TagReader, parse_tag, tag_words
-from cardioner.errors import DataError, OutputError
+from cardioner.data.formats.words import Sentence, TagReader, is_bare_type, parse_tag, tag_words
+from cardioner.errors import DataError, OutputError, many
+from cardioner.multiclass.tagging import OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,11 +34,12 @@ _NEWDOC = re.compile(r"# ?newdoc(?:[ \t]+id[ \t]*=[ \t]?(.*))?[ \t]*", re.DOTALL
 def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
     """Read a file of words and tags, or the files of such a kind in a folder and its sub-folders, in sorted order.
 
-    The first column is the word and the last its tag: `O`, or a prefix of IOB1, IOB2, IOBES or BILOU, `-` or `_`, and
-    the entity type. Columns are separated by tabs if the first word's line has one, else by spaces. The text is
-    rebuilt: one space between words, one newline between sentences. The id of a document is that of its `# newdoc id`,
-    else the file's name without the suffix, with a number where several are in the file. A malformed line that is
-    skipped is left out as if it were not there.
+    The first column is the word and the last its tag: `O`, or a prefix of IOB1, IOB2, IOBES, BILOU, BMES or BMEWO, `-`
+    or `_`, and the entity type; types without prefixes are read as inside tags where a file has no others. Columns are
+    separated by tabs if the first word's line has one, else by spaces; empty ones at the end of a line do not count.
+    The text is rebuilt: one space between words, one newline between sentences. The id of a document is that of its
+    `# newdoc id`, else the file's name without the suffix, with a number where several are in the file. A malformed
+    line that is skipped is left out as if it were not there.
     """
     for stem, file in line_files(path, SUFFIXES, reading):
         with reading.guarded(file):
@@ -99,6 +102,7 @@ class _File:
     count: int = 0
     draft: _Draft = field(default_factory=lambda: _Draft(0))
     in_sentence: bool = False
+    bare: bool | None = None
 
     def documents(self) -> Iterator[Document]:
         for number, line in read_lines(self.path, self.reading.options.encoding):
@@ -124,8 +128,8 @@ class _File:
 
     def _take(self, line: str, number: int) -> None:
         """Add a line with a word."""
-        columns = self._split(line)
-        tag = parse_tag(columns[-1])
+        columns = self._split(line.rstrip(" \t\r"))
+        tag = self._tag(columns[-1], number)
         # "# O" is the word # and its tag, as long as it has the columns of a word's line.
         if line.startswith("# ") and "\t" not in line and (tag is None or len(columns) not in {self.columns or 2}):
             self.reading.add_issue("comment lines", self.path, number)
@@ -133,7 +137,10 @@ class _File:
         if len(columns) < 2:
             raise DataError("expected a word and its tag, found one column")
         if tag is None:
-            raise DataError("expected O or a tag such as B-TYPE in the last column, found something else")
+            raise DataError(
+                "expected O or a tag such as B-TYPE in the last column (prefixes of IOB, IOBES, BILOU or BMEWO), or in "
+                f"the whole file types without prefixes; found {many(len(columns[-1]), 'character')} that are no tag"
+            )
         if not self.columns:
             self._set_columns(line, number, len(columns))
         if len(columns) != self.columns:
@@ -143,6 +150,18 @@ class _File:
             self.in_sentence = True
         self.draft.sentences[-1].words.append(columns[0])
         self.draft.sentences[-1].tags.append(tag)
+
+    def _tag(self, tag: str, number: int) -> tuple[str, str] | None:
+        """Position and type of a tag, if it is one; a type without a prefix counts as inside."""
+        if not is_bare_type(tag):
+            return parse_tag(tag)
+        if self.bare is None:
+            self.bare = _has_bare_types(self.path, self.reading.options.encoding)
+        if self.bare:
+            self.reading.add_issue(
+                "types without a prefix, where neighbours of a type are one entity", self.path, number
+            )
+        return ("I", tag) if self.bare else None
 
     def _split(self, line: str) -> list[str]:
         if "\t" in line if not self.separator else self.separator == "\t":
@@ -164,6 +183,13 @@ class _File:
         name = draft.name or (f"{self.stem}-{self.count}" if numbered else self.stem)
         with self.reading.guarded(self.path, draft.line):
             yield self.tags.document(name, draft.sentences, self.reading)
+
+
+def _has_bare_types(path: Path, encoding: str) -> bool:
+    """Whether the tags of a file are types without prefixes: none has one, and a quarter of them are `O` at least."""
+    tags = Counter(line.split()[-1] for _, line in read_lines(path, encoding) if line.strip())
+    outside = tags.pop(OUTSIDE, 0)
+    return not any(map(parse_tag, tags)) and outside >= tags.total() / 3
 
 
 def _marker(line: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """Words and their tags to documents and back: what CoNLL files, tables of words and word lists in memory share.
 
-Tags are read as IOB1, IOB2, IOBES or BILOU alike; they are written as BIO (IOB2).
+Tags are read as IOB1, IOB2, IOBES, BILOU, BMES or BMEWO alike; they are written as BIO (IOB2).
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ WORDLESS = "entities whose words have no character, left out"
 
 _REBUILT = "texts, rebuilt with single spaces"
 _STRAY = "inside tags that continued nothing, read as opening"
-_POSITIONS = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}  # BILOU: last and unit
-_TAG = re.compile(r"([BIESLU])[-_](.+)", re.DOTALL)
+_POSITIONS = {"B": "B", "I": "I", "E": "E", "S": "S"}
+_POSITIONS |= {"L": "E", "U": "S", "M": "I", "W": "S"}  # last and unit of BILOU, middle and whole of BMEWO
+_TAG = re.compile(r"([BIESLUMW])[-_](.+)", re.DOTALL)
+_TYPE = re.compile(r"[^\W\d_][\w.+/&-]*")
 _PIECE = re.compile(r"\w+|\S")
 
 
@@ -49,11 +51,17 @@ class Sentence(NamedTuple):
     where: str
 
 
+def is_bare_type(tag: str) -> bool:
+    """Whether a tag can be an entity type without a prefix: a name, and no letter that is a prefix without a type."""
+    return tag not in {OUTSIDE, *_POSITIONS} and _TYPE.fullmatch(tag) is not None and parse_tag(tag) is None
+
+
 @dataclass(slots=True)
 class TagReader:
     """Reads the tags of one source, and counts inside tags that continue nothing.
 
-    In a source without any opening tag (IO, most of IOB1) they are not reported: there they are how entities begin.
+    In IO and IOB1 they are not reported: there they are how entities begin. Such a source has opening tags, if any,
+    only right after another entity of the same type.
     """
 
     _opens: bool = False
@@ -69,7 +77,8 @@ class TagReader:
             where: The place of the sentence, for the report.
         """
         runs = to_runs([f"{position}-{label}" if label else position for position, label in tags])
-        self._opens |= any(position == "B" for position, _ in tags)
+        before = [("", ""), *tags]
+        self._opens |= any(tag[0] == "B" and tag[1] != before[place][1] for place, tag in enumerate(tags))
         if stray := sum(tags[run.first][0] in {"I", "E"} for run in runs):
             self._stray += stray
             self._where = self._where or where

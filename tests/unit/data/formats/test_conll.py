@@ -268,3 +268,62 @@ def test_a_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert path.read_bytes() == b"kept"
     write_corpus([Document("a", "x")], path, "conll", overwrite=True)
     assert [document.id for document in read_corpus(path).documents] == ["a"]
+
+
+# As people have them
+
+
+@pytest.mark.parametrize("end", ["\t", " ", "\t \t", "\t\r"])
+def test_white_space_behind_the_tag_is_no_column(tmp_path: Path, end: str) -> None:
+    corpus = read_corpus(put(tmp_path, f"No\tO{end}\nfever\tB-X{end}\n\t\nx\tO\n"))
+    assert corpus.documents == (Document("notes", "No fever\nx", (Span(3, 8, "X"),)),)
+    assert corpus.report.issues == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("B-X M-X E-X S-X O", [("a b c", "X"), ("d", "X")]),
+        ("B-X M-X M-X E-X W-Y O", [("a b c d", "X"), ("e", "Y")]),
+        ("W-X W-X", [("a", "X"), ("b", "X")]),
+        ("X X O Y O", [("a b", "X"), ("d", "Y")]),
+        ("O CELL-LINE DNA O O", [("b", "CELL-LINE"), ("c", "DNA")]),
+        ("O Mention X O", [("b", "Mention"), ("c", "X")]),
+    ],
+)
+def test_middle_whole_and_bare_tags_are_read(tmp_path: Path, tags: str, expected: list[tuple[str, str]]) -> None:
+    assert mentions(tmp_path, tags) == expected
+
+
+def test_bare_types_are_counted_as_neighbours_cannot_be_told_apart(tmp_path: Path) -> None:
+    path = put(tmp_path, "No O\nfever X\n\ncough X\n. O\n. O\n")
+    kind = "types without a prefix, where neighbours of a type are one entity"
+    assert read_corpus(path).report.issues == (Issue(kind, 2, f"{path}:2"),)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{CANARY} NN\npain NN\nis VBZ\n",  # parts of speech: no word is outside
+        f"{CANARY} O\npain X\nis B-X\n",  # one of two schemes is a mistake
+        f"{CANARY} O\nO O\npain B\nO O\n",  # a prefix without a type
+    ],
+)
+def test_a_last_column_that_is_not_of_tags_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DataError, match=r"expected O or a tag such as B-TYPE.*found \d character") as caught:
+        read_corpus(put(tmp_path, content))
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tags", "count"),
+    [
+        ("I-X O I-X B-X I-X O I-Y", 0),  # IOB1: a B- only where an entity of the same type comes right before
+        ("I-X B-X / I-X", 0),
+        ("I-X O B-X O I-X", 2),  # IOB2: a B- after O
+        ("I-X B-Y I-X", 2),
+    ],
+)
+def test_inside_tags_are_no_repairs_in_iob1_that_has_some_opening_tags(tmp_path: Path, tags: str, count: int) -> None:
+    mentions(tmp_path, tags)
+    assert sum(issue.count for issue in read_corpus(tmp_path / "notes.conll").report.issues) == count
