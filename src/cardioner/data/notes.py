@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from cardioner.data.documents import Document
 from cardioner.data.formats import Reading, ReadOptions, ReadReport, detect_format, each_once, stream_corpus
-from cardioner.data.formats.files import by_name, check_encoding, count_others, numbered, read_text
+from cardioner.data.formats.files import by_name, check_encoding, numbered, read_text
 from cardioner.data.formats.jsonl import UNMARKED, documents_of_lines
+from cardioner.data.formats.recognition import count_others, likely_format_of
 from cardioner.errors import DataError, UsageError, listed, many
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ class NoteSource:
         check_encoding(self.encoding)
         if self.paths.count(STANDARD_INPUT) > 1:
             raise UsageError("standard input (-) can be read once; it is named more than once")
-        forms = ("stdin" if path == STANDARD_INPUT else self.format or detect_format(path) for path in self.paths)
+        forms = (
+            "stdin" if path == STANDARD_INPUT else self.format or detect_format(path, self.encoding)
+            for path in self.paths
+        )
         object.__setattr__(self, "_forms", tuple(forms))
 
     def known_ids(self) -> tuple[list[str], bool]:
@@ -155,7 +159,10 @@ def _text_files(path: Path, reading: _TextReading) -> Iterator[Document]:
     """The notes of `.txt` files, sorted by id."""
     for name, file in _files_at(path, reading).items():
         with reading.guarded(file):
-            yield Document(name, read_text(file, reading.options.encoding))
+            text = read_text(file, reading.options.encoding)
+            if form := likely_format_of(text):
+                reading.add_issue(f"notes that look like the format {form}, tagged as they are", file)
+            yield Document(name, text)
 
 
 def _files_at(path: Path, reading: _TextReading) -> dict[str, Path]:

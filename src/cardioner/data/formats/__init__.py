@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from cardioner._io import as_path
 from cardioner.data.corpus import Corpus, Issue, ReadReport
 from cardioner.data.documents import Annotations, Document, check_unique
-from cardioner.data.formats.brat import is_brat, read_brat, read_brat_spans, write_brat
-from cardioner.data.formats.conll import SUFFIXES as CONLL
+from cardioner.data.formats.brat import read_brat, read_brat_spans, write_brat
 from cardioner.data.formats.conll import read_conll, write_conll
-from cardioner.data.formats.files import check_encoding, holds_suffixes
-from cardioner.data.formats.jsonl import SUFFIXES as JSONL
+from cardioner.data.formats.files import check_encoding
 from cardioner.data.formats.jsonl import read_jsonl, write_jsonl
+from cardioner.data.formats.pubtator import read_pubtator
 from cardioner.data.formats.reading import Reading, ReadOptions
+from cardioner.data.formats.recognition import form_of_file, form_of_folder
 from cardioner.data.formats.saved_dataset import is_dataset, read_dataset, write_dataset
-from cardioner.data.formats.tsv import is_tsv, read_tsv, read_tsv_spans, write_tsv
+from cardioner.data.formats.tsv import read_tsv, read_tsv_spans, write_tsv
 from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from cardioner.data.documents import Note
 
 __all__ = [
     "FORMATS",
+    "READERS",
+    "SPAN_READERS",
+    "WRITERS",
     "Corpus",
     "Issue",
     "Notes",
@@ -48,40 +50,45 @@ __all__ = [
 Notes: TypeAlias = "str | Path | Iterable[Document] | Iterable[Document | Annotations]"
 """A corpus, documents, or the path of a corpus."""
 
+Value = TypeVar("Value")
+
 _EXPECTED = (
-    "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl or .conll file or a "
-    "folder of them, or a folder that datasets saved"
+    "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl, .conll or .pubtator "
+    "file or a folder of them, or a folder that datasets saved"
 )
 
 
-class Format(NamedTuple):
-    """A way to keep documents on disk.
-
-    Attributes:
-        matches: Whether what is at a path looks like it.
-        read: The documents at a path, one at a time; what is left out or repaired is reported to the `Reading`.
-        write: Write documents to a path, one at a time, atomically; returns what the format cannot hold, counted.
-        read_spans: As `read`, but a note whose text is missing gives `Annotations`; `None` for a format that always
-            holds the texts.
-    """
-
-    matches: Callable[[Path], bool]
-    read: Callable[[Path, Reading], Iterator[Document]]
-    write: Callable[..., tuple[Issue, ...]]
-    read_spans: Callable[[Path, Reading], Iterator[Document | Annotations]] | None = None
-
-
-FORMATS: dict[str, Format] = {
-    "datasets": Format(is_dataset, read_dataset, write_dataset),
-    "jsonl": Format(partial(holds_suffixes, suffixes=JSONL), read_jsonl, write_jsonl),
-    "conll": Format(partial(holds_suffixes, suffixes=CONLL), read_conll, write_conll),
-    "tsv": Format(is_tsv, read_tsv, write_tsv, read_tsv_spans),
-    "brat": Format(is_brat, read_brat, write_brat, read_brat_spans),
+READERS: dict[str, Callable[[Path, Reading], Iterator[Document]]] = {
+    "brat": read_brat,
+    "tsv": read_tsv,
+    "jsonl": read_jsonl,
+    "conll": read_conll,
+    "datasets": read_dataset,
+    "pubtator": read_pubtator,
+    **dict.fromkeys(("doccano", "label-studio", "prodigy", "spacy"), read_jsonl),
 }
-"""In the order in which they are tried on what is at a path."""
+"""What gives the documents at a path, one at a time; what is left out or repaired is reported to the `Reading`."""
+
+SPAN_READERS: dict[str, Callable[[Path, Reading], Iterator[Document | Annotations]]] = READERS | {
+    "brat": read_brat_spans,
+    "tsv": read_tsv_spans,
+}
+"""As `READERS`, but a note whose text is missing gives `Annotations`."""
+
+WRITERS: dict[str, Callable[..., tuple[Issue, ...]]] = {
+    "brat": write_brat,
+    "tsv": write_tsv,
+    "jsonl": write_jsonl,
+    "conll": write_conll,
+    "datasets": write_dataset,
+}
+"""What writes documents to a path, one at a time, atomically; returns what the format cannot hold, counted."""
+
+FORMATS = tuple(WRITERS)
+"""The formats that are both read and written."""
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: str | Path, encoding: str = "utf-8") -> str:
     """The name of the format of what is at a path, found by its content.
 
     Raises:
@@ -91,11 +98,11 @@ def detect_format(path: str | Path) -> str:
     try:
         if not path.exists():
             raise DataError(f"{path} does not exist; {_EXPECTED}")
-        found = next((name for name, form in FORMATS.items() if form.matches(path)), None)
+        if is_dataset(path):
+            return "datasets"
+        found = form_of_folder(path, encoding) if path.is_dir() else form_of_file(path, encoding)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
-    if found is None and path.is_dir():
-        found = "brat"  # whose reader says what a folder without notes lacks
     if found is None:
         raise DataError(f"{path}: the format is not clear from the name; {_EXPECTED}; or name the format (--from)")
     return found
@@ -111,14 +118,14 @@ def stream_corpus(
 
     Args:
         path: A folder or a file.
-        format: A name in `FORMATS`; `None` takes that of `reading`, or finds it by the content.
+        format: A name in `READERS`; `None` takes that of `reading`, or finds it by the content.
         reading: How to read; its report is complete when the last document is out.
 
     Raises:
         DataError: At the end, if files or lines cannot be used or an id occurs twice; all of them are named together.
         UsageError: For an unknown format or encoding.
     """
-    return _stream(path, format, reading, lambda form: form.read)
+    return _stream(path, format, reading, READERS)
 
 
 def stream_spans(
@@ -128,19 +135,19 @@ def stream_spans(
     reading: Reading | None = None,
 ) -> Iterator[Document | Annotations]:
     """As `stream_corpus`, but tables and `.ann` files without their notes give only spans; such notes are counted."""
-    return _stream(path, format, reading, lambda form: form.read_spans or form.read)
+    return _stream(path, format, reading, SPAN_READERS)
 
 
 def _stream(
     path: str | Path,
     name: str | None,
     reading: Reading | None,
-    reader: Callable[[Format], Callable[[Path, Reading], Iterator[Note]]],
+    readers: Mapping[str, Callable[[Path, Reading], Iterator[Note]]],
 ) -> Iterator[Note]:
     path, reading = as_path(path), reading or Reading()
-    check_encoding(reading.options.encoding)
-    form = _format(name or reading.options.format or detect_format(path))
-    yield from each_once(reader(form)(path, reading), path, reading)
+    encoding = check_encoding(reading.options.encoding)
+    name = name or reading.options.format or detect_format(path, encoding)
+    yield from each_once(_called(name, readers)(path, reading), path, reading)
 
 
 def each_once(documents: Iterator[Note], path: Path, reading: Reading) -> Iterator[Note]:
@@ -169,7 +176,7 @@ def read_corpus(
 
     Args:
         path: A folder or a file.
-        format: A name in `FORMATS`; `None` finds it by the content.
+        format: A name in `READERS`; `None` finds it by the content.
         require_annotations: Refuse a note without annotations, as training and gold data need.
         encoding: Of the files; BOM and newlines are characters like any other.
         texts: The folder of the notes, for a TSV file that lies elsewhere.
@@ -224,7 +231,7 @@ def write_corpus(
     Args:
         documents: The notes; in brat a `/` in an id makes a sub-folder.
         path: The folder or the file; it is made if it is missing.
-        format: A name in `FORMATS`; `None` takes it from the suffix of `path`, and brat for a name without one.
+        format: A name in `WRITERS`; `None` takes it from the suffix of `path`, and brat for a name without one.
         overwrite: Replace what is there; in a folder, files of other documents stay as they are.
 
     Returns:
@@ -236,7 +243,8 @@ def write_corpus(
         UsageError: For an unknown format.
     """
     path = as_path(path)
-    return _format(format or format_of_name(path)).write(check_unique(documents), path, overwrite=overwrite)
+    write = _called(format or format_of_name(path), WRITERS)
+    return write(check_unique(documents), path, overwrite=overwrite)
 
 
 def format_of_name(path: Path) -> str:
@@ -251,8 +259,8 @@ def format_of_name(path: Path) -> str:
     return names[path.suffix.lower()]
 
 
-def _format(name: str) -> Format:
-    """A format by its name."""
-    if name not in FORMATS:
-        raise UsageError(f"there is no format {name!r}: expected one of {', '.join(FORMATS)}")
-    return FORMATS[name]
+def _called(name: str, table: Mapping[str, Value]) -> Value:
+    """What a table has under the name of a format."""
+    if name not in table:
+        raise UsageError(f"there is no format {name!r}: expected one of {', '.join(table)}")
+    return table[name]

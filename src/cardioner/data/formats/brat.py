@@ -15,13 +15,13 @@ from cardioner.data.documents import Annotations, Document, Span
 from cardioner.data.formats.files import (
     ALONE,
     by_name,
-    check_quote,
-    count_others,
     encoded,
     looking_at,
     read_text,
     writing_notes,
 )
+from cardioner.data.formats.quotes import Quote, matching
+from cardioner.data.formats.recognition import count_others, likely_format_of
 from cardioner.errors import DataError, OutputError, listed, many
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_brat_spans(path: Path, reading: Reading) -> Iterator[Document | Annotat
         with reading.guarded(alone[name]):
             reading.add_issue(ALONE, alone[name])
             marked = _read_spans(alone[name], None, reading)
-            yield Annotations(name, tuple(span for span, _ in marked), tuple(quote for _, quote in marked))
+            yield Annotations(name, tuple(quote.span for quote in marked), tuple(quote.text for quote in marked))
 
 
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
@@ -82,11 +82,6 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
         for document in documents:
             _annotations_of(add(document)).write_bytes(_annotations(document))
     return ()
-
-
-def is_brat(path: Path) -> bool:
-    """Whether a folder holds annotations of brat, or a path is a note."""
-    return any(path.rglob("*.ann")) if path.is_dir() else path.suffix == ".txt"
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -144,26 +139,32 @@ def _check_pairs(path: Path, notes: Mapping[str, Path], annotations: Mapping[str
 def _read_document(name: str, note: Path, path: Path | None, reading: Reading) -> Document:
     text = read_text(note, reading.options.encoding)
     if path is None:
+        if form := likely_format_of(text):
+            raise DataError(
+                f"{note}: expected a note, found what looks like the format {form}; read it with --from {form}, or add "
+                "an .ann file if it is a note (an empty one marks a note without entities)"
+            )
         return Document(name, text)
-    return Document(name, text, tuple(span for span, _ in _read_spans(path, text, reading)))
+    return Document(name, text, tuple(quote.span for quote in _read_spans(path, text, reading)))
 
 
-def _read_spans(path: Path, text: str | None, reading: Reading) -> list[tuple[Span, str]]:
+def _read_spans(path: Path, text: str | None, reading: Reading) -> list[Quote]:
     """The spans of an `.ann` file in text order, each with its quote, which is checked if there is a text."""
     lines = read_text(path, reading.options.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
-    found: list[tuple[str, Span, str]] = []
+    quotes: list[Quote] = []
     scores: dict[str, float] = {}
     for number, line in enumerate(lines if lines != [""] else [], start=1):
         with reading.guarded(path, number):
             line = line.removesuffix("\r")  # noqa: PLW2901
-            if scored := _SCORE.fullmatch(line):
-                scores[scored[1]] = float(scored[2])
+            if score := _SCORE.fullmatch(line):
+                scores[score[1]] = float(score[2])
             elif line.startswith("T"):
-                found.append((line.partition("\t")[0], *_parse_span(line, text)))
+                quotes.append(_parse_span(line, (path, number)))
             else:
                 reading.add_issue(_kind_of(line), path, number)
-    found.sort(key=lambda entry: (entry[1].start, entry[1].end, entry[1].label, entry[1].fragments))
-    return [(replace(span, score=scores[tag]) if tag in scores else span, quote) for tag, span, quote in found]
+    found = quotes if text is None else matching(quotes, text, "quote", reading)
+    scored = [quote._replace(span=replace(quote.span, score=scores.get(quote.name))) for quote in found]
+    return sorted(scored, key=lambda quote: (quote.span.start, quote.span.end, quote.span.label, quote.span.fragments))
 
 
 def _kind_of(line: str) -> str:
@@ -176,8 +177,8 @@ def _kind_of(line: str) -> str:
     return f"{other[other.lastindex or 0]} lines"
 
 
-def _parse_span(line: str, text: str | None) -> tuple[Span, str]:
-    """The span of a `T` line and its quote, which must be what the text, if there is one, holds there."""
+def _parse_span(line: str, place: tuple[Path, int]) -> Quote:
+    """The span of a `T` line, and its quote."""
     name, *fields = line.split("\t", 2)
     if len(fields) != 2 or not re.fullmatch(r"T[0-9]+", name):
         raise DataError("expected T and a number, a tab, the label and its offsets, a tab, and the quote")
@@ -186,12 +187,9 @@ def _parse_span(line: str, text: str | None) -> tuple[Span, str]:
         raise DataError('expected a label and its offsets in the second field, as in "LABEL 10 15" or "LABEL 1 5;8 9"')
     pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in extent[2].split(";"))]
     span = _make_span(extent[1], pieces)
-    if text is not None:
-        if span.end > len(text):
-            length = f"{len(text)} characters"
-            raise DataError(f"the span {span.start} to {span.end} ends after the text, which has {length}")
-        _check_line_quote(fields[1], span, pieces, text)
-    return span, fields[1]
+    # Tools write the fragments in their own order, in text order, or joined where they touch.
+    orders = (pieces, sorted(pieces), span.fragments or [(span.start, span.end)])
+    return Quote(span, fields[1], *place, name=name, orders=orders, open_ended=True)
 
 
 def _make_span(label: str, pieces: Pieces) -> Span:
@@ -207,34 +205,6 @@ def _make_span(label: str, pieces: Pieces) -> Span:
     return Span(first, last, label, fragments=tuple(joined) if len(joined) > 1 else ())
 
 
-def _check_line_quote(quote: str, span: Span, pieces: Pieces, text: str) -> None:
-    """Refuse a quote that is not what the text holds."""
-    # Tools write the fragments in their own order, in text order, or joined where they touch.
-    readings = (pieces, sorted(pieces), span.fragments or ((span.start, span.end),))
-
-    def matches(shift: int) -> bool:
-        return any(_is_quoted(quote, _quote(text, reading, shift=shift)) for reading in readings)
-
-    check_quote("quote", span.start, span.end, len(text), matches)
-
-
-def _is_quoted(field: str, quote: str) -> bool:
-    """Whether the rest of a line is this quote, alone or with more fields after it (the quote may hold tabs)."""
-    flat = _flat(field)
-    return flat == quote or flat.startswith(f"{quote}\t")
-
-
-def _quote(text: str, pieces: Pieces, *, shift: int = 0) -> str:
-    """What brat writes after the offsets: fragments joined by one space, a space for each newline character."""
-    joined = " ".join([text[start + shift : end + shift] for start, end in pieces])
-    return _flat(joined)
-
-
-def _flat(text: str) -> str:
-    """As many characters, with a space for each newline character (`str.translate` is far slower)."""
-    return text.replace("\r", " ").replace("\n", " ")
-
-
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +213,7 @@ def _annotations(document: Document) -> bytes:
     for label in {span.label for span in document.spans}:
         if re.search(r"\s", label):
             raise OutputError(f"document {document.id}: brat cannot hold the label {label!r}, it has white space")
-    flat = _flat(document.text)  # once a note: as many characters as before
+    flat = document.text.replace("\r", " ").replace("\n", " ")  # as many characters as before
     lines = [_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)]
     return encoded("".join(lines), document.id)
 

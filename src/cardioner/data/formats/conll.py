@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
-from cardioner.data.formats.files import encoded, line_files, read_lines
+from cardioner.data.formats.files import encoded, read_lines
+from cardioner.data.formats.recognition import line_files
 from cardioner.data.formats.words import Sentence, TagReader, is_bare_type, parse_tag, tag_words
 from cardioner.errors import DataError, OutputError, many
 from cardioner.multiclass.tagging import OUTSIDE
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cardioner.data.documents import Document
     from cardioner.data.formats.reading import Reading
 
-SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".iobes")
 _DOCSTART = re.compile(r"-DOCSTART-(?:[ \t].*)?", re.DOTALL)
 _NEWDOC = re.compile(r"# ?newdoc(?:[ \t]+id[ \t]*=[ \t]?(.*))?[ \t]*", re.DOTALL)
 
@@ -41,7 +41,7 @@ def read_conll(path: Path, reading: Reading) -> Iterator[Document]:
     `# newdoc id`, else the file's name without the suffix, with a number where several are in the file. A malformed
     line that is skipped is left out as if it were not there.
     """
-    for stem, file in line_files(path, SUFFIXES, reading):
+    for stem, file in line_files(path, "conll", reading):
         with reading.guarded(file):
             yield from _File(file, stem, reading).documents()
 

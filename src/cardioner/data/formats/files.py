@@ -12,12 +12,10 @@ from cardioner._io import publish, staging
 from cardioner.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cardioner.data.documents import Document
-    from cardioner.data.formats.reading import Reading
 
-_NEARBY = (-1, 1, -2, 2, -3, 3)
 UTF8 = "utf-8"
 ALONE = "notes without text, spans only"
 """The kind of issue under which notes are counted of which only the spans are read."""
@@ -91,20 +89,6 @@ def _hint(encoding: str) -> str:
     return f"convert the file to {encoding.upper()}, or name its encoding (--encoding)"
 
 
-def check_quote(quoted: str, start: int, end: int, length: int, matches: Callable[[int], bool]) -> None:
-    """Refuse a quote that is not what a text of this length holds from `start` to `end`.
-
-    `matches` tells whether it is what the text holds so many characters further on: the message of the `DataError`
-    says where it would match, and never what it is.
-    """
-    if matches(0):
-        return
-    inside = (shift for shift in _NEARBY if start + shift >= 0 and end + shift <= length)
-    shift = next(filter(matches, inside), None)
-    nearby = "nor within 3 characters of it" if shift is None else f"it would match at {start + shift} to {end + shift}"
-    raise DataError(f"the {quoted} does not match the text at {start} to {end} ({nearby})")
-
-
 # Finding files -------------------------------------------------------------------------------------------------------
 
 
@@ -143,33 +127,6 @@ def by_name(folder: Path, suffix: str) -> dict[str, Path]:
     """The visible files with a suffix in lower case, by their paths in the folder without it, sorted: ids of notes."""
     files = [file for file in visible_below(folder, suffix) if file.suffix == suffix]
     return {file.relative_to(folder).as_posix().removesuffix(suffix): file for file in files}
-
-
-def count_others(folder: Path, used: Collection[Path], reading: Reading) -> None:
-    """Report the files below a folder that are not read."""
-    for file in files_below(folder):
-        if file not in used:
-            reading.add_issue("hidden files" if is_hidden(file, folder) else "other files", file)
-
-
-def holds_suffixes(path: Path, suffixes: Sequence[str]) -> bool:
-    """Whether a path is a file with such a suffix, or a folder that holds some and no `.ann` or `.tsv`."""
-    if not path.is_dir():
-        return path.suffix.lower() in suffixes
-    return bool(visible_below(path, *suffixes)) and not visible_below(path, ".ann", ".tsv")
-
-
-def line_files(path: Path, suffixes: Sequence[str], reading: Reading) -> list[tuple[str, Path]]:
-    """The files to read at a path, sorted, each with its name for ids: relative to the folder, without the suffix."""
-    expected = f"expected a file, or a folder of {' or '.join(suffixes)} files"
-    with looking_at(path, expected):
-        if not path.is_dir():
-            return [(path.stem, path)]
-        chosen = visible_below(path, *suffixes)
-        if not chosen:
-            raise DataError(f"{path} holds none; {expected}")
-        count_others(path, set(chosen), reading)
-        return [(file.relative_to(path).with_suffix("").as_posix(), file) for file in chosen]
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

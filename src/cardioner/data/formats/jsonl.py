@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cardioner._io import writing
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import encoded, line_files, read_lines, unique_keys
+from cardioner.data.formats.files import encoded, read_lines, unique_keys
+from cardioner.data.formats.recognition import line_files
 from cardioner.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cardioner.data.corpus import Issue
     from cardioner.data.formats.reading import Reading
 
-SUFFIXES = (".jsonl", ".ndjson")
 _LISTS = ("tags", "spans", "entities")
 _LABELS = ("tag", "label", "type")
 UNMARKED = "notes without tags"
@@ -36,7 +36,7 @@ def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
     may be a whole number; a note without one is called `FILE-LINE` after the file, without its suffix, and the line. A
     note without a list of spans is refused where annotations are required; one with a problem is skipped whole.
     """
-    for stem, file in line_files(path, SUFFIXES, reading):
+    for stem, file in line_files(path, "jsonl", reading):
         with reading.guarded(file):
             yield from documents_of_lines(read_lines(file, reading.options.encoding), stem, file, reading)
 

@@ -24,7 +24,7 @@ class ReadOptions:
     """How corpora are to be read.
 
     Attributes:
-        format: A name in `FORMATS`; `None` finds it by the content.
+        format: A name in `READERS`; `None` finds it by the content.
         encoding: Of every file. A BOM is a character like any other.
         texts: The folder of the notes, for a format whose file holds only spans.
         on_error: `stop` refuses a corpus with problems and names them together; `skip` leaves out what is malformed.

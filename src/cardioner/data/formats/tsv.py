@@ -16,8 +16,6 @@ from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.data.formats.files import (
     ALONE,
     by_name,
-    check_quote,
-    count_others,
     encoded,
     files_below,
     looking_at,
@@ -25,6 +23,8 @@ from cardioner.data.formats.files import (
     visible_below,
     writing_notes,
 )
+from cardioner.data.formats.quotes import Quote, matching
+from cardioner.data.formats.recognition import count_others
 from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
 from cardioner.errors import DataError, OutputError
 
@@ -39,14 +39,6 @@ _TABLE = "annotations.tsv"
 _TEXT_FOLDERS = ("txt", "text", "texts", "text_files", "brat")
 _EXPECTED = "expected a .tsv file of spans, or a folder with one and the .txt files of its notes"
 _IMPOSSIBLE = "rows that cannot be a span, as they do not end after their start"
-_BREAKS_AS_SPACES = str.maketrans("\r\n\t", "   ")
-
-
-def is_tsv(path: Path) -> bool:
-    """Whether a path is a table, or a folder that holds one and no annotations of brat."""
-    if not path.is_dir():
-        return path.suffix.lower() in _SUFFIXES
-    return bool(visible_below(path, ".tsv")) and not any(path.rglob("*.ann"))
 
 
 def read_tsv(path: Path, reading: Reading) -> Iterator[Document]:
@@ -200,16 +192,13 @@ def _refuse_rows_without_note(rows: Mapping[str, Sequence[Row]], notes: Mapping[
 
 def _read_document(name: str, note: Path, *, rows: Sequence[Row], reading: Reading) -> Document:
     text = read_text(note, reading.options.encoding)
-    spans = []
+    quotes = []
     for row in rows:
         with reading.guarded(row.path, row.line):
-            _check_row(row, text)
-            spans.append(Span(row.start, row.end, row.label))
-    return Document(name, text, tuple(sorted(spans, key=_in_text_order)))
-
-
-def _in_text_order(marked: Span | Row) -> tuple[int, int, str]:
-    return marked.start, marked.end, marked.label
+            if row.start >= row.end:
+                raise DataError(f"a span needs start < end, found {row.start} to {row.end}")
+            quotes.append(Quote(Span(row.start, row.end, row.label), row.mention, row.path, row.line))
+    return Document(name, text, tuple(sorted(quote.span for quote in matching(quotes, text, "mention", reading))))
 
 
 def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[Annotations]:
@@ -220,7 +209,7 @@ def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[A
     for name in sorted(found.rows):
         rows = found.rows.pop(name)
         reading.add_issue(ALONE, rows[0].path, rows[0].line)
-        rows.sort(key=_in_text_order)
+        rows.sort(key=lambda row: (row.start, row.end, row.label))
         possible, impossible = ([row for row in rows if (row.start < row.end) is kind] for kind in (True, False))
         for row in impossible:
             reading.add_issue(_IMPOSSIBLE, row.path, row.line)
@@ -230,22 +219,6 @@ def _read_spans_alone(path: Path, found: _Found, reading: Reading) -> Iterator[A
             tuple(row.mention for row in possible),
             tuple(ImpossibleSpan(row.start, row.end, row.label, row.mention) for row in impossible),
         )
-
-
-def _check_row(row: Row, text: str) -> None:
-    """Refuse offsets that cannot be a span of the text, and a mention that is not what the text holds there."""
-    if row.start >= row.end:
-        raise DataError(f"a span needs start < end, found {row.start} to {row.end}")
-    if row.end > len(text):
-        raise DataError(f"the span {row.start} to {row.end} ends after the text, which has {len(text)} characters")
-    if row.mention is not None:
-        check_quote("mention", row.start, row.end, len(text), lambda shift: _matches(row, text, shift))
-
-
-def _matches(row: Row, text: str, shift: int) -> bool:
-    """Whether the mention is what the text holds; newlines and tabs may have become a space each."""
-    found = text[row.start + shift : row.end + shift]
-    return row.mention is not None and row.mention.translate(_BREAKS_AS_SPACES) == found.translate(_BREAKS_AS_SPACES)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

@@ -89,9 +89,9 @@ def _check(paths: Sequence[Path], request: Request) -> None:
         raise UsageError("give at least one corpus, and each of them once")
     if request.splits is not None and len(paths) > 1:
         raise UsageError(f"--splits divides one corpus into parts; found {len(paths)} corpora")
-    if request.format is None:
-        for path in paths:
-            detect_format(path)
+    for path in paths:
+        if request.format is None:
+            detect_format(path, request.encoding)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

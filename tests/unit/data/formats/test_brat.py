@@ -206,8 +206,8 @@ def test_a_malformed_line_is_named_with_what_was_expected(tmp_path: Path, line: 
     [
         ("6 12", "6 to 12 (it would match at 7 to 13)"),
         ("10 16", "10 to 16 (it would match at 7 to 13)"),
-        ("11 17", "11 to 17 (nor within 3 characters of it)"),
-        ("6 12;24 25", "6 to 25 (nor within 3 characters of it)"),
+        ("11 17", "11 to 17 (the nearest match is at 7 to 13)"),
+        ("6 12;24 25", "6 to 25 (the nearest match is at 7 to 13)"),
     ],
 )
 def test_a_quote_of_other_text_is_refused_with_the_place_nearby(tmp_path: Path, offsets: str, hint: str) -> None:
@@ -221,7 +221,7 @@ def test_a_quote_that_only_begins_like_the_text_is_refused(tmp_path: Path) -> No
 
 def test_an_empty_quote_is_refused(tmp_path: Path) -> None:
     problem = problem_of(tmp_path, "T1\tGRADE 0 6\t\n")
-    assert problem == "1: the quote does not match the text at 0 to 6 (nor within 3 characters of it)"
+    assert problem == "1: the quote does not match the text at 0 to 6 (it is empty)"
 
 
 def test_all_problems_of_a_corpus_come_together_twenty_of_them_in_full(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import Corpus, Issue, ReadReport, detect_format, read_corpus, write_corpus
-from cardioner.data.formats.tsv import is_tsv
 from cardioner.errors import DataError, FormatError, OutputError
 
 TEXT = "Severe mitral and aortic stenosis.\n"
@@ -156,11 +155,11 @@ def test_blank_lines_are_counted(tmp_path: Path) -> None:
         ("a\tD\t6\t0\tSevere", "a span needs start < end, found 6 to 0"),
         ("a\tD\t30\t36\tosis.\n", "the span 30 to 36 ends after the text, which has 35 characters"),
         ("a\t\t0\t6\tSevere", "the span 0 to 6 has no label"),
-        ("a\tD\t0\t6\t", "the mention does not match the text at 0 to 6 (nor within 3 characters of it)"),
-        ("a\tD\t0\t6\tsevere", "the mention does not match the text at 0 to 6 (nor within 3 characters of it)"),
+        ("a\tD\t0\t6\t", "the mention does not match the text at 0 to 6 (it is empty)"),
+        ("a\tD\t0\t6\tsevere", "the mention does not match the text at 0 to 6 (the text does not have it anywhere)"),
         ("a\tD\t8\t14\tmitral", "the mention does not match the text at 8 to 14 (it would match at 7 to 13)"),
         ("a\tD\t4\t10\tmitral", "the mention does not match the text at 4 to 10 (it would match at 7 to 13)"),
-        ("a\tD\t3\t9\tmitral", "the mention does not match the text at 3 to 9 (nor within 3 characters of it)"),
+        ("a\tD\t3\t9\tmitral", "the mention does not match the text at 3 to 9 (the nearest match is at 7 to 13)"),
     ],
 )
 def test_a_malformed_row_is_named_with_its_line(tmp_path: Path, row: str, problem: str) -> None:
@@ -168,7 +167,7 @@ def test_a_malformed_row_is_named_with_its_line(tmp_path: Path, row: str, proble
 
 
 def test_no_place_behind_the_text_is_hinted_at(tmp_path: Path) -> None:
-    assert problem_of(tmp_path, "a\tD\t2\t5\tcd\n", "ab cd").endswith("at 2 to 5 (nor within 3 characters of it)")
+    assert problem_of(tmp_path, "a\tD\t3\t5\td.\n", "ab cd").endswith("(the text does not have it anywhere)")
 
 
 def test_offsets_are_checked_without_a_mention_column_too(tmp_path: Path) -> None:
@@ -396,12 +395,11 @@ def test_what_is_no_table_is_refused_with_what_was_expected(tmp_path: Path, name
 
 def test_tables_are_known_by_their_names_and_brat_goes_first(tmp_path: Path) -> None:
     path = put(tmp_path, HEADER)
-    assert is_tsv(path)
-    assert is_tsv(tmp_path / "x.TAB")
-    assert not is_tsv(tmp_path / "a.txt")
-    assert (is_tsv(tmp_path), detect_format(tmp_path), detect_format(path)) == (True, "tsv", "tsv")
+    (tmp_path / "x.TAB").write_text(HEADER)
+    assert detect_format(tmp_path / "x.TAB") == "tsv"
+    assert (detect_format(tmp_path), detect_format(path)) == ("tsv", "tsv")
     (tmp_path / "a.ann").touch()
-    assert not is_tsv(tmp_path)
+    assert detect_format(tmp_path) == "brat"
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
