@@ -7,7 +7,6 @@ so do the comments `# newdoc id = X` of https://universaldependencies.org/format
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,8 @@ from cardioner._io import writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.formats.files import encoded, read_lines
 from cardioner.data.formats.recognition import line_files
-from cardioner.data.formats.words import Sentence, TagReader, is_bare_type, parse_tag, tag_words
+from cardioner.data.formats.words import Sentence, TagReader, are_bare_types, is_bare_type, parse_tag, tag_words
 from cardioner.errors import DataError, OutputError, many
-from cardioner.multiclass.tagging import OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -156,7 +154,12 @@ class _File:
         if not is_bare_type(tag):
             return parse_tag(tag)
         if self.bare is None:
-            self.bare = _has_bare_types(self.path, self.reading.options.encoding)
+            lines = read_lines(self.path, self.reading.options.encoding)
+            self.bare = are_bare_types(
+                line.split()[-1]
+                for _, line in lines
+                if line.strip() and not (_marker(line)[0] or line.startswith("# "))
+            )
         if self.bare:
             self.reading.add_issue(
                 "types without a prefix, where neighbours of a type are one entity", self.path, number
@@ -183,13 +186,6 @@ class _File:
         name = draft.name or (f"{self.stem}-{self.count}" if numbered else self.stem)
         with self.reading.guarded(self.path, draft.line):
             yield self.tags.document(name, draft.sentences, self.reading)
-
-
-def _has_bare_types(path: Path, encoding: str) -> bool:
-    """Whether the tags of a file are types without prefixes: none has one, and a quarter of them are `O` at least."""
-    tags = Counter(line.split()[-1] for _, line in read_lines(path, encoding) if line.strip())
-    outside = tags.pop(OUTSIDE, 0)
-    return not any(map(parse_tag, tags)) and outside >= tags.total() / 3
 
 
 def _marker(line: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from cardioner.data.formats.files import files_below, is_hidden, looking_at, visible_below
-from cardioner.data.formats.words import is_bare_type, parse_tag
+from cardioner.data.formats.words import are_bare_types, parse_tag
 from cardioner.errors import DataError
 from cardioner.multiclass.tagging import OUTSIDE
 
@@ -142,4 +142,4 @@ def _has_tags(lines: Sequence[str]) -> bool:
     named = [tag for tag in tags if tag != OUTSIDE]
     if all(map(parse_tag, named)):
         return bool(named) or len(tags) >= 5
-    return len(tags) >= 5 and 2 * len(named) <= len(tags) and all(map(is_bare_type, named))
+    return are_bare_types(tags)

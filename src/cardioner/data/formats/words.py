@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,6 +55,17 @@ class Sentence(NamedTuple):
 def is_bare_type(tag: str) -> bool:
     """Whether a tag can be an entity type without a prefix: a name, and no letter that is a prefix without a type."""
     return tag not in {OUTSIDE, *_POSITIONS} and _TYPE.fullmatch(tag) is not None and parse_tag(tag) is None
+
+
+def are_bare_types(tags: Iterable[str]) -> bool:
+    """Whether the tags of a file are types without prefixes, and not another column, whose words nobody should see.
+
+    Of five words or more at least a quarter are outside, and a type occurs twice on average.
+    """
+    counts = Counter(tags)
+    outside, named = counts.pop(OUTSIDE, 0), counts.total()
+    enough = outside + named >= 5 and 3 * outside >= named >= 2 * len(counts)
+    return enough and all(map(is_bare_type, counts))
 
 
 @dataclass(slots=True)

@@ -286,9 +286,9 @@ def test_white_space_behind_the_tag_is_no_column(tmp_path: Path, end: str) -> No
         ("B-X M-X E-X S-X O", [("a b c", "X"), ("d", "X")]),
         ("B-X M-X M-X E-X W-Y O", [("a b c d", "X"), ("e", "Y")]),
         ("W-X W-X", [("a", "X"), ("b", "X")]),
-        ("X X O Y O", [("a b", "X"), ("d", "Y")]),
-        ("O CELL-LINE DNA O O", [("b", "CELL-LINE"), ("c", "DNA")]),
-        ("O Mention X O", [("b", "Mention"), ("c", "X")]),
+        ("X X O Y Y O", [("a b", "X"), ("d e", "Y")]),
+        ("O CELL-LINE CELL-LINE DNA O DNA", [("b c", "CELL-LINE"), ("d", "DNA"), ("f", "DNA")]),
+        ("O Mention O X Mention X O", [("b", "Mention"), ("d", "X"), ("e", "Mention"), ("f", "X")]),
     ],
 )
 def test_middle_whole_and_bare_tags_are_read(tmp_path: Path, tags: str, expected: list[tuple[str, str]]) -> None:
@@ -306,11 +306,12 @@ def test_bare_types_are_counted_as_neighbours_cannot_be_told_apart(tmp_path: Pat
     [
         f"{CANARY} NN\npain NN\nis VBZ\n",  # parts of speech: no word is outside
         f"{CANARY} O\npain X\nis B-X\n",  # one of two schemes is a mistake
-        f"{CANARY} O\nO O\npain B\nO O\n",  # a prefix without a type
+        f"{CANARY} O\nO O\npain B\nis B\nO O\n",  # a prefix without a type
+        f"x O\ny O\nz O\n. O\nx {CANARY}\n",  # another column: each word occurs once
     ],
 )
 def test_a_last_column_that_is_not_of_tags_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(DataError, match=r"expected O or a tag such as B-TYPE.*found \d character") as caught:
+    with pytest.raises(DataError, match=r"expected O or a tag such as B-TYPE.*found \d+ character") as caught:
         read_corpus(put(tmp_path, content))
     assert CANARY not in str(caught.value)
 

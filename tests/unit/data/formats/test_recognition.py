@@ -32,7 +32,7 @@ def put(folder: Path, **files: str) -> Path:
     [
         ({"train_txt": WORDS, "ward__test_txt": WORDS}, "conll"),
         ({"train_tsv": WORDS.replace(" ", "\t"), "test_tsv": WORDS.replace(" ", "\t")}, "conll"),
-        ({"train_tsv": "No\tO\nfever\tX\n.\tO\nNo\tO\n.\tO\n"}, "conll"),
+        ({"train_tsv": "No\tO\nfever\tX\n.\tO\ncough\tX\n.\tO\n"}, "conll"),
         ({"a_txt": PUBTATOR}, "pubtator"),
         ({"a_json": f"[{ROWS}]"}, "jsonl"),
         ({"a_txt": ROWS}, "jsonl"),
