@@ -7,20 +7,26 @@ import logging
 import os
 import secrets
 import shutil
+import sys
+import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from cardioner.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from io import BufferedWriter
 
 _FAILED_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
 """What torch says in a `RuntimeError` when a file cannot be written."""
 _FULL = "No space left"
+_OPEN_FILES = ("/dev/std", "/dev/fd/", "/proc/")
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+STANDARD_OUTPUT = Path("-")
+"""As commands call it."""
 
 
 def as_path(value: object, name: str = "path") -> Path:
@@ -81,27 +87,84 @@ def _is_failed_write(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"  # imports no safetensors
 
 
+def is_stream(path: Path) -> bool:
+    """Whether what is written to a path flows on: to standard output (`-`), a pipe, a device or an open file."""
+    if path == STANDARD_OUTPUT or os.path.abspath(path).startswith(_OPEN_FILES):  # noqa: PTH100 - a link stays itself
+        return True
+    try:
+        return path.exists() and not (path.is_file() or path.is_dir())
+    except OSError:  # no name of a file: writing says so
+        return False
+
+
+def check_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place for a file that is a folder, or holds a file that may not be replaced; streams are always fine.
+
+    Raises:
+        OutputError: Saying what is there.
+    """
+    if is_stream(path):
+        return
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected a file, or a place for a new one")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it (--overwrite)")
+
+
+def check_no_file(folder: Path) -> None:
+    """Refuse a place for a folder that is a file or a stream.
+
+    Raises:
+        OutputError: Saying which.
+    """
+    if is_stream(folder) or (folder.exists() and not folder.is_dir()):
+        kind = "a stream" if is_stream(folder) else "a file"
+        raise OutputError(f"{folder} is {kind}; expected a folder, or a place for a new one")
+
+
 @contextmanager
-def writing(path: Path, *, overwrite: bool) -> Iterator[BufferedWriter]:
+def writing(path: Path, *, overwrite: bool, private: bool = False) -> Iterator[BinaryIO]:
     """A file to write bytes to, which takes its name only when the block ends well.
+
+    A symbolic link stays one: the file that it names is written. A stream, such as `-` or a pipe, gets all bytes when
+    the block ends well, and is never replaced.
+
+    Args:
+        path: The place.
+        overwrite: Whether a file that is there may be replaced.
+        private: Whether only its owner may read the file.
 
     Raises:
         OutputError: If it exists and may not be replaced, or cannot be written.
     """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; expected a file, or a place for a new one")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name, or ask to overwrite it")
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    check_file(path, overwrite=overwrite)
     with reporting_failed_writes(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_stream(path):
+            with tempfile.TemporaryFile() as made:
+                yield cast("BinaryIO", made)
+                made.seek(0)
+                _pour(cast("BinaryIO", made), path)
+            return
+        place = Path(os.path.realpath(path))
+        part = place.with_name(f".{secrets.token_hex(8)}.part")
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with part.open("xb") as file:
+            with open(os.open(part, _NEW, 0o600 if private else 0o666), "wb") as file:  # noqa: PTH123
                 yield file
-            part.replace(path)
+            part.replace(place)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def _pour(made: BinaryIO, path: Path) -> None:
+    """Copy a file to a stream; what the stream had before stays."""
+    if path == STANDARD_OUTPUT:
+        shutil.copyfileobj(made, sys.stdout.buffer)
+        sys.stdout.flush()
+        return
+    with path.open("ab") as stream:
+        shutil.copyfileobj(made, stream)
 
 
 @contextmanager

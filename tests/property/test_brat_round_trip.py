@@ -14,7 +14,9 @@ from cardioner.data.formats import read_corpus, write_corpus
 HOSTILE = "\ufeff\r\n\t\u00a0\u00ad\u200b\u200d\u0301\u2028\u2029\x85\x0b\x0c\x1c\x00\U0001fac0\U0001f468;# "
 CHARACTERS = st.one_of(st.sampled_from(HOSTILE), st.characters(exclude_categories=["Cs"]))
 LABELS = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=8)
-STEPS = st.text("abc.-é ", min_size=1, max_size=4).filter(lambda step: not step.startswith("."))
+STEPS = st.text("abc.-é ", min_size=1, max_size=4).filter(
+    lambda step: not step.startswith(".") and step[-1] not in ". "
+)
 IDS = st.lists(STEPS, min_size=1, max_size=3).map("/".join)
 
 

@@ -24,6 +24,7 @@ from cardioner.cli.console import (
 from cardioner.cli.console import output as results
 from cardioner.cli.inputs import JsonAloneOption
 from cardioner.cli.option_groups import grouped
+from cardioner.cli.outputs import check_model_folder
 from cardioner.cli.train_options import NotesOptions, read_notes
 from cardioner.errors import many
 from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
@@ -86,6 +87,7 @@ def ablate(
 
     Example: cardioner ablate --corpus notes --splits splits.json --output recipes
     """
+    check_model_folder(arguments.output_dir, replace=options.overwrite or options.resume)
     chosen = recipes_named([name.strip() for name in recipes.split(",")])
     plan = _plan(notes, arguments, options, samples=bootstrap)
     found = _run(chosen, plan, resume=options.resume, overwrite=options.overwrite)

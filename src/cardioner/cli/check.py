@@ -12,7 +12,7 @@ import typer
 from cardioner.cli.console import loss_table, notices, output, plain, print_json, quieten, table
 from cardioner.cli.inputs import JsonOption, ReadingOptions
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.reports import IdsOnlyOption, OverwritePageOption, check_page, publish_page
+from cardioner.cli.outputs import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
 from cardioner.data.quality.findings import spread_of
 from cardioner.errors import DataError, many

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from cardioner._io import is_stream
 from cardioner.cli.console import Stages, notices, progress_bars, table, tell
 from cardioner.cli.inputs import FormatName, OnErrorOption, ReadingOptions, check_mapping, show_issues
 from cardioner.cli.option_groups import grouped
+from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document, rename_labels
 from cardioner.data.formats import Reading, format_of_name, stream_corpus, write_corpus
 from cardioner.errors import UsageError
@@ -20,7 +22,9 @@ from cardioner.errors import UsageError
 @grouped()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A folder or a file of annotated notes.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder or the file to write.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder or the file to write; - is standard output.")
+    ],
     *,
     to: Annotated[
         FormatName | None,
@@ -36,7 +40,7 @@ def convert(
 
     Example: cardioner convert notes notes.jsonl
     """
-    if to is None and not target.suffix:
+    if to is None and not target.suffix and not is_stream(target):
         raise UsageError(f"{target}: choose a format for it with --to: brat, tsv, jsonl, conll or datasets")
     chosen = to or format_of_name(target)
     names, labels = reading.names, Counter[str]()
@@ -50,7 +54,7 @@ def convert(
     for label, count in labels.items():
         kept[names.get(label, label)] += count
     notices.print(table("Spans read", ("type", "spans"), sorted((label, n) for label, n in kept.items() if label)))
-    tell(f"Notes: {target}")
+    tell(f"Notes: {place_name(target)}")
 
 
 def _pass(

@@ -11,7 +11,7 @@ import typer
 from cardioner.cli.console import interval_text, notices, output, plain, print_json, score_table, table, tell
 from cardioner.cli.inputs import JsonOption, PartOptions, ReadingOptions, UnannotatedOption, read_parts, read_spans
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.reports import IdsOnlyOption, OverwritePageOption, check_page, publish_page
+from cardioner.cli.outputs import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.formats import ReadOptions
 from cardioner.errors import many
 from cardioner.evaluation import CRITERIA, Evaluation, Pairing

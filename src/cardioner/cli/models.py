@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cardioner._io import check_no_file, is_stream
 from cardioner.cli.console import notices, output, plain, print_json, quieten, table, tell
 from cardioner.cli.inputs import FormatOption, JsonAloneOption, read_parts
+from cardioner.cli.outputs import check_model_folder
 from cardioner.data.formats import ReadOptions
 from cardioner.errors import ModelError, UsageError
 
@@ -131,6 +133,8 @@ def sign(
     from cardioner.model_dir.signing import make_signing_key, needs_password, write_signature  # noqa: PLC0415 - starts fast
 
     if make_key is not None:
+        if is_stream(make_key):
+            raise UsageError(f"--make-key {make_key}: expected a place for two files, FILE and FILE.pub")
         if model is not None or key is not None:
             raise UsageError("--make-key makes keys and signs nothing: leave DIR and --key out")
         public = make_signing_key(make_key, _password(again=True) if encrypt else None)
@@ -165,6 +169,7 @@ def upgrade(
 
     Example: cardioner upgrade old-model model
     """
+    check_model_folder(new, replace=overwrite)
     with notices.status("reading the old model"):
         quieten()
         from cardioner.interop import legacy  # noqa: PLC0415 - imports torch
@@ -202,6 +207,7 @@ def hub(
 
     Example: cardioner export hub model hub-model
     """
+    check_model_folder(target, replace=overwrite)
     with notices.status("exporting"):
         quieten()
         from cardioner.interop.hub import export_hub  # noqa: PLC0415 - imports torch
@@ -234,6 +240,7 @@ def onnx(
 
     Example: cardioner export onnx model onnx-model --int8 --check dev
     """
+    check_no_file(target)
     notes = read_parts([check], {}, ReadOptions(format))[0] if check else ()
     with notices.status("exporting and comparing"):
         quieten()

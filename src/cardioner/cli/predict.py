@@ -15,8 +15,9 @@ from cardioner import __version__
 from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
 from cardioner.cli.inputs import EncodingOption, FormatName, PartOptions, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
+from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document
-from cardioner.data.formats import Issue, ReadReport
+from cardioner.data.formats import Issue, ReadReport, format_of_name
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
 from cardioner.errors import DataError, OutputError, UsageError, many
@@ -34,7 +35,6 @@ Models = tuple[Path, ...]
 Decoder = Literal["viterbi", "argmax"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 TaggedFormat = Literal["brat", "tsv", "jsonl", "conll"]
-_BY_SUFFIX: dict[str, TaggedFormat] = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
         typer.Argument(metavar="INPUT...", help="Notes: .txt files, folders of them, corpora of any format; or -."),
     ],
     *,
-    output: Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write.")],
+    output: Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write; - is standard output.")],
     to: Annotated[
         TaggedFormat | None,
         typer.Option(metavar="FORMAT", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
@@ -120,19 +120,19 @@ def predict(  # noqa: PLR0913 - one parameter an option
     Example: cardioner predict model notes --output tagged
     """
     began = time.perf_counter()
-    form = to or _BY_SUFFIX.get(output.suffix.lower(), "brat")
+    form = to or format_of_name(output)
     models = (model, *(options.ensemble or ()))
     source, job = NoteSource(tuple(inputs), encoding, texts, format, part.ids()), BatchJob(output, form)
     total = _check(source, job, options)
     with progress_bars() as stages:
         outcome = _run(source, job, models, options, stages, total=total)
     _show(outcome, form, options.min_score, seconds=time.perf_counter() - began)
-    tell(f"Notes: {output}")
+    tell(f"Notes: {place_name(output)}")
     job.clear()
     if left_out := sum(report.malformed for _, report in outcome.reports) + len(outcome.untagged):
         raise DataError(
             f"{many(left_out, 'note')} could not be read or tagged, see above; "
-            f"{output} holds the other {outcome.coverage[0]}"
+            f"{place_name(output)} holds the other {outcome.coverage[0]}"
         )
 
 
@@ -149,7 +149,7 @@ def _check(source: NoteSource, job: BatchJob, options: TaggingOptions) -> int | 
             output read as input next time.
     """
     for path in source.paths:
-        if path != STANDARD_INPUT and job.output.resolve().is_relative_to(path.resolve()):
+        if path != STANDARD_INPUT and not job.is_stream and job.output.resolve().is_relative_to(path.resolve()):
             raise OutputError(f"{job.output} lies in the input {path}: choose an output outside of it")
         if (path / CONFIG).is_file() and not any(path.glob("*.txt")):
             raise UsageError(f"{path} is a model directory: expected first the model, then the notes")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cardioner._io import staging
+from cardioner._io import check_file, check_no_file, is_stream, reporting_failed_writes, staging
 from cardioner.cli.console import notices, table, tell
 from cardioner.cli.inputs import OnErrorOption, ReadingOptions, UnannotatedOption, read_parts
 from cardioner.cli.option_groups import grouped
+from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document
 from cardioner.data.near_duplicates import Group, group_near_duplicates
 from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
@@ -56,10 +58,8 @@ def split(  # noqa: PLR0913 - one parameter an option
     if older is not None and not older.strip():
         raise UsageError("--older takes the name of a language, such as en")
     shares = _parse_ratios(ratios or _RATIOS)
-    try:
+    with reporting_failed_writes(output):
         _check_target(output, corpus, folder=folds is not None, overwrite=overwrite)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be read ({error.strerror})") from error
     options = reading.options(on_error, allow_unannotated=allow_unannotated)
     (documents,) = read_parts([corpus], reading.names, options)
     groups = group_near_duplicates((document.id, document.text) for document in documents)
@@ -69,9 +69,13 @@ def split(  # noqa: PLR0913 - one parameter an option
     else:
         made = make_folds(documents, folds, seed=seed, groups=groups)
         parts = {f"fold {number}": apply_splits(documents, fold)[1] for number, fold in enumerate(made, start=1)}
-    _write(made, documents, output, language=older, folder=folds is not None)
+    write = write_splits if older is None else partial(write_older_splits, documents=documents, language=older)
+    if folds is None:
+        write(made[0], path=output, overwrite=overwrite)
+    else:
+        _write_folds(made, output, write)
     _show(parts, groups)
-    tell(f"Splits: {output}")
+    tell(f"Splits: {place_name(output)}")
 
 
 def _parse_ratios(text: str) -> tuple[float, float, float]:
@@ -93,31 +97,24 @@ def _check_target(output: Path, corpus: Path, *, folder: bool, overwrite: bool) 
     """
     if output.resolve() == corpus.resolve():
         raise OutputError(f"{output} is the corpus: choose another place for the splits")
-    if folder and output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; expected a folder for the folds, or a place for a new one")
-    if not folder and output.is_dir():
-        raise OutputError(f"{output} is a folder; expected a file, or a place for a new one")
-    if not overwrite and (any(output.iterdir()) if output.is_dir() else output.exists()):
+    if not folder:
+        if output.suffix.lower() not in ("", ".json") and not is_stream(output):
+            raise UsageError(f"--output {output}: the splits are JSON; expected a name that ends in .json")
+        check_file(output, overwrite=overwrite)
+        return
+    check_no_file(output)
+    if not overwrite and output.is_dir() and any(output.iterdir()):
         raise OutputError(f"{output} exists; choose another name, or ask to overwrite it (--overwrite)")
 
 
-def _write(
-    made: Sequence[Splits], documents: Sequence[Document], output: Path, *, language: str | None, folder: bool
-) -> None:
+def _write_folds(made: Sequence[Splits], output: Path, write: Callable[..., None]) -> None:
     """Write all files to a temporary folder, then move them to their places.
 
     Earlier folds in the folder are removed, as they could be mistaken for some of these. Other files stay.
     """
     with staging(output) as stage:
         for number, splits in enumerate(made, start=1):
-            path = stage / f"fold-{number}.json"
-            if language is None:
-                write_splits(splits, path)
-            else:
-                write_older_splits(splits, documents, path, language=language)
-        if not folder:
-            (stage / "fold-1.json").replace(output)
-            return
+            write(splits, path=stage / f"fold-{number}.json")
         output.mkdir(exist_ok=True)
         for path in output.iterdir():
             if _FOLD.fullmatch(path.name):

@@ -13,7 +13,7 @@ import typer
 
 from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.reports import check_page, publish_page
+from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, RunOptions, read_notes
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
@@ -51,6 +51,7 @@ def train(
     """
     repeated = run.folds is not None or run.seeds is not None
     _check_page(notes, run, repeated=repeated, overwrite=options.overwrite)
+    check_model_folder(arguments.output_dir, replace=options.overwrite or options.resume)
     quieten()
     settings = vars(arguments).copy()
     options = replace(options, data_key=options.data_key or _own_key())

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import filecmp
 import os
+import secrets
 import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cardioner._io import publish, reporting_failed_writes
+from cardioner._io import check_file, is_stream, publish, reporting_failed_writes
 from cardioner.data.formats import Issue, write_corpus
 from cardioner.data.formats.files import check_folder
-from cardioner.errors import CardioNERError, DataError, OutputError
+from cardioner.errors import CardioNERError, DataError, OutputError, UsageError
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.resume_log import Entry, ResumeLog, discard, journal_of
 
@@ -43,11 +45,16 @@ class BatchJob:
     """
 
     def __init__(self, output: Path, form: str) -> None:
-        self.output = Path(os.path.abspath(output))  # noqa: PTH100 - a link at the place stays what it is
-        if not self.output.name:
-            raise OutputError(f"{output} cannot be an output: choose a folder or a file in it")
         self.form = form
-        self.folder = self.output.with_name(f"{self.output.name}.partial")
+        self.is_stream = is_stream(output)
+        if self.is_stream:
+            self.output = output
+            self.folder = Path(tempfile.gettempdir(), f"cardioner-{secrets.token_hex(8)}.partial")
+        else:
+            self.output = Path(os.path.realpath(output) if output.is_symlink() else os.path.abspath(output))  # noqa: PTH100
+            if not self.output.name:
+                raise OutputError(f"{output} cannot be an output: choose a folder or a file in it")
+            self.folder = self.output.with_name(f"{self.output.name}.partial")
         self.log = self.folder / "resume.sqlite"
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
@@ -56,6 +63,8 @@ class BatchJob:
         Raises:
             OutputError: Saying what to do.
         """
+        if self.is_stream and resume:
+            raise UsageError(f"{self.output} keeps nothing that a run could be resumed from: leave out --resume")
         if self.folder.exists():
             self._check_folder(resume=resume, overwrite=overwrite)
         if not resume:  # a run that is resumed may find a part of its output there
@@ -85,6 +94,8 @@ class BatchJob:
             raise
         finally:
             log.close()
+            if self.is_stream:
+                self.clear()
 
     def write(self, documents: Iterable[Document], *, overwrite: bool) -> tuple[Issue, ...]:
         """Write the output beside its place, then move it there. What is there already may be a part of the same.
@@ -99,6 +110,8 @@ class BatchJob:
         Raises:
             OutputError: If something else is there, or nothing can be written.
         """
+        if self.is_stream:
+            return write_corpus(documents, self.output, self.form)
         stage = self.folder / _STAGED
         try:
             with reporting_failed_writes(self.output):
@@ -143,12 +156,11 @@ class BatchJob:
 
     def _check_place(self, *, overwrite: bool) -> None:
         """Refuse a place that holds something."""
-        if self.form == "brat" or (self.form == "tsv" and self.output.suffix.lower() not in {".tsv", ".tab"}):
+        is_table = self.form == "tsv" and (self.is_stream or self.output.suffix.lower() in {".tsv", ".tab"})
+        if self.form in _SPANS and not is_table:
             check_folder(self.output, {}, suffixes=_SPANS[self.form], overwrite=overwrite)
-        elif self.output.is_dir():
-            raise OutputError(f"{self.output} is a folder; expected a file, or a place for a new one")
-        elif self.output.exists() and not overwrite:
-            raise OutputError(f"{self.output} exists; choose another name, or ask to overwrite it (--overwrite)")
+        else:
+            check_file(self.output, overwrite=overwrite)
 
 
 def tag_all(

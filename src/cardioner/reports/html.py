@@ -109,15 +109,15 @@ def render_page(package: str, plots: Mapping[str, Callable[[], Any]], **values: 
     return environment.get_template("report.html.j2").render(shown=SHOWN, plots=draw(plots), **values)
 
 
-def write_page(page: str, path: Path, *, overwrite: bool = False) -> None:
-    """Write a page as a file.
+def write_page(page: str, path: Path, *, overwrite: bool = False, private: bool = False) -> None:
+    """Write a page as a file, which only its owner may read if it is private.
 
     Raises:
         OutputError: If the file exists and may not be replaced, or cannot be written.
     """
     # The name of a file may hold what no encoding can: it is shown escaped.
     content = page.encode("utf-8", "backslashreplace")
-    with writing(path, overwrite=overwrite) as file:
+    with writing(path, overwrite=overwrite, private=private) as file:
         file.write(content)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from cardioner._io import as_path
+from cardioner._io import as_path, is_stream
 from cardioner.data.corpus import Corpus, Issue, ReadReport
 from cardioner.data.documents import Annotations, Document, check_unique
 from cardioner.data.formats.brat import read_brat, read_brat_spans, write_brat
@@ -248,14 +248,19 @@ def write_corpus(
 
 
 def format_of_name(path: Path) -> str:
-    """The format that the name of a new file or folder stands for.
+    """The format that the name of a new file or folder stands for: JSON lines for a stream, brat without a suffix.
 
     Raises:
         UsageError: If it has a suffix of none.
     """
+    if is_stream(path):
+        return "jsonl"
     names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", "": "brat"}
     if path.suffix.lower() not in names:
-        raise UsageError(f"{path}: the suffix names no format; expected .tsv, .jsonl or .conll, or name the format")
+        raise UsageError(
+            f"{path}: no format has the suffix {path.suffix}; expected .jsonl, .tsv or .conll, or no suffix for a "
+            "folder (brat); or name the format (--to)"
+        )
     return names[path.suffix.lower()]
 
 

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from cardioner._io import publish, staging
-from cardioner.errors import DataError, OutputError, UsageError
+from cardioner._io import check_no_file, publish, staging
+from cardioner.errors import DataError, OutputError, UsageError, many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cardioner.data.documents import Document
 
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{number}" for name in ("COM", "LPT") for number in "0123456789¹²³")}
+"""Names that Windows takes for devices, whatever suffix follows: https://learn.microsoft.com/windows/win32/fileio/naming-a-file"""
 UTF8 = "utf-8"
 ALONE = "notes without text, spans only"
 """The kind of issue under which notes are counted of which only the spans are read."""
@@ -174,19 +176,18 @@ def writing_notes(
 
 
 def check_folder(path: Path, notes: Mapping[Path, Path], *, suffixes: Sequence[str], overwrite: bool) -> None:
-    """Refuse a folder with annotations in it, and one where a note's file holds something else.
+    """Refuse a folder that holds anything but some of the very notes that are to be written.
 
     Args:
         path: The folder to write to.
         notes: Each note's file there, and the file that is to replace it.
         suffixes: Of files with annotations.
-        overwrite: Whether all of these may be replaced; a file in the folder's place may not.
+        overwrite: Whether to write all the same; a file in the folder's place may not be replaced.
 
     Raises:
         OutputError: Naming what is in the way.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file; expected a folder, or a place for a new one")
+    check_no_file(path)
     if overwrite:
         return
     if any(any(path.rglob(f"*{suffix}")) for suffix in suffixes):
@@ -195,6 +196,11 @@ def check_folder(path: Path, notes: Mapping[Path, Path], *, suffixes: Sequence[s
     for note, made in notes.items():
         if note.exists() and not (note.is_file() and note.read_bytes() == made.read_bytes()):
             raise OutputError(f"{note} exists and is not this note; choose another folder, or ask to overwrite it")
+    if others := [file for file in files_below(path) if file not in notes and not is_hidden(file, path)]:
+        raise OutputError(
+            f"{path} holds {many(len(others), 'other file')}, such as {others[0].relative_to(path)}; choose another "
+            "folder, or write beside them with --overwrite"
+        )
 
 
 class FileNames:
@@ -243,7 +249,13 @@ def _is_file_name(name: str) -> bool:
         return False
     steps = name.split("/")
     odd = any(character == "\\" or ord(character) < 32 for character in name)
-    return not odd and not PureWindowsPath(name).drive and all(step and not step.startswith(".") for step in steps)
+    return not odd and not PureWindowsPath(name).drive and all(map(_is_portable, steps))
+
+
+def _is_portable(step: str) -> bool:
+    """Whether a part of an id is a name that is visible here and can be copied to Windows, which changes some names."""
+    device = step.partition(".")[0].rstrip().upper()
+    return bool(step) and not step.startswith(".") and not step.endswith((".", " ")) and device not in _DEVICES
 
 
 def _fold(name: str) -> str:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cardioner._io import staging
+from cardioner._io import check_no_file, is_stream, staging
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.formats.files import encoded
 from cardioner.data.formats.words import Sentence, TagReader, parse_tag, tag_words
@@ -237,6 +237,8 @@ def _names(feature: Any, where: str, column: str) -> list[str] | None:
 
 def _check_place(path: Path, *, overwrite: bool) -> None:
     """Refuse a place that holds something, unless it is a table that may be replaced."""
+    if is_stream(path):
+        check_no_file(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not is_dataset(path):

@@ -10,7 +10,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cardioner._io import writing
+from cardioner._io import is_stream, writing
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Annotations, Document, ImpossibleSpan, Span
 from cardioner.data.formats.files import (
@@ -78,7 +78,7 @@ def write_tsv(documents: Iterable[Document], path: Path, *, overwrite: bool = Fa
             id cannot be a file name; or if nothing can be written there.
     """
     counter = IssueCounter()
-    if path.suffix.lower() in _SUFFIXES:
+    if path.suffix.lower() in _SUFFIXES or is_stream(path):
         _write_table(documents, path, overwrite=overwrite, counter=counter)
     else:
         _write_folder(documents, path, overwrite=overwrite, counter=counter)

@@ -273,12 +273,38 @@ def test_annotations_may_go_beside_the_notes_they_belong_to_but_not_over_others(
     with pytest.raises(OutputError, match=r"b\.txt exists and is not this note"):
         write_corpus([Document("a", TEXT), Document("b", TEXT)], tmp_path)
     assert not (tmp_path / "a.ann").exists()
+    with pytest.raises(OutputError, match=r"holds 1 other file, such as b\.txt"):
+        write_corpus([Document("a", TEXT)], tmp_path)
+    (tmp_path / "b.txt").unlink()
     write_corpus([Document("a", TEXT)], tmp_path)
     assert (tmp_path / "a.ann").exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["", "..", "../a", "a/../../b", "/etc/a", "a//b", "a/", "./a", "a\\b", "a\x00b", "a\nb", "C:a", "a\ud800"]
+    "name",
+    [
+        "",
+        "..",
+        "../a",
+        "a/../../b",
+        "/etc/a",
+        "a//b",
+        "a/",
+        "./a",
+        "a\\b",
+        "a\x00b",
+        "a\nb",
+        "C:a",
+        "a\ud800",
+        "CON",
+        "aux",
+        "nul.1",
+        "b/Com1",
+        "lpt9 .x",
+        "a.",
+        "a ",
+        "b./a",
+    ],
 )
 def test_an_id_that_is_no_file_in_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="cannot be the name of a file in the folder"):

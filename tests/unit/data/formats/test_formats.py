@@ -31,7 +31,7 @@ def test_the_name_of_a_new_place_chooses_its_format(tmp_path: Path, name: str, f
 
 
 def test_a_name_that_stands_for_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"notes\.xml: the suffix names no format; expected \.tsv"):
+    with pytest.raises(UsageError, match=r"notes\.xml: no format has the suffix \.xml; expected \.jsonl, \.tsv"):
         write_corpus(NOTES, tmp_path / "notes.xml")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What commands that write an HTML report share."""
+"""Where commands write: pages, models, standard output."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from cardioner._io import STANDARD_OUTPUT, check_file, check_no_file, is_stream
 from cardioner.cli.console import tell
-from cardioner.errors import OutputError, UsageError
+from cardioner.errors import OutputError, UsageError, many
+from cardioner.model_dir.layout import CONFIG
 from cardioner.reports.html import check_installed, write_page
 
 IdsOnlyOption = Annotated[bool, typer.Option("--ids-only", help="With --html: leave out the text of the notes.")]
@@ -26,18 +28,36 @@ def check_page(html: Path | None, inputs: Sequence[Path | None], *, overwrite: b
     if html is None:
         return
     check_installed()
-    if html.suffix.lower() not in (".html", ".htm"):
+    if html.suffix.lower() not in (".html", ".htm") and not (is_stream(html) and html != STANDARD_OUTPUT):
         raise UsageError(f"--html {html}: expected its name to end in .html, so that no note is overwritten")
     place = html.resolve()
     if any(path.resolve() in (place, *place.parents) for path in inputs if path):
         raise UsageError(f"--html {html} is a corpus or lies in one: choose another place")
-    if html.is_dir():
-        raise OutputError(f"{html} is a folder; expected a file, or a place for a new one")
-    if html.exists() and not overwrite:
-        raise OutputError(f"{html} exists; choose another name, or replace it with --overwrite")
+    check_file(html, overwrite=overwrite)
 
 
 def publish_page(page: str, html: Path, *, overwrite: bool, private: bool) -> None:
-    """Write the page, and say where it is and whether it contains the text of notes."""
-    write_page(page, html, overwrite=overwrite)
+    """Write the page, for its owner's eyes alone if it holds the text of notes, and say where it is."""
+    write_page(page, html, overwrite=overwrite, private=private)
     tell(f"Page: {html}" + (", which holds the text of notes: keep it private" if private else ""))
+
+
+def check_model_folder(folder: Path, *, replace: bool) -> None:
+    """Refuse a place for one model or several that holds something else; other models there are checked elsewhere.
+
+    Raises:
+        OutputError: Naming what is there.
+    """
+    check_no_file(folder)
+    if replace or not folder.is_dir() or any(folder.rglob(CONFIG)):
+        return
+    if others := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
+        raise OutputError(
+            f"{folder} holds {many(len(others), 'other file')}, such as {others[0]}; choose another folder, or write "
+            "beside them with --overwrite"
+        )
+
+
+def place_name(path: Path) -> str:
+    """What to call an output."""
+    return "standard output" if path == STANDARD_OUTPUT else str(path)
