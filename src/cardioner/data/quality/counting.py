@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cardioner.data.quality.findings import FlatTags, Member, Part, Repeated
+from cardioner.multiclass.encoding import TokenizerPanicError
 from cardioner.multiclass.tagging import run_offsets, to_runs, to_tags
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from cardioner.data.documents import Document, Span
     from cardioner.data.quality.tokens import Tokens
+
+UNREAD = "tokenizer fails on the note"
+"""The kind of loss of every span in a note that has no sub-tokens for this reason."""
 
 _REPEATED_SHOWN = 20
 _EXAMPLES = 10
@@ -34,7 +38,13 @@ class FlatCount:
         """Tag a document's spans, read them back from the tags, and count what came back and what did not."""
         if not document.spans:
             return
-        offsets = self.tokens.offsets(document.text)
+        try:
+            offsets = self.tokens.offsets(document.text)
+        except TokenizerPanicError:  # the other documents are counted all the same
+            labels = [span.label for span in document.spans]
+            self.gold.update(labels)
+            self.losses.update((UNREAD, label) for label in labels)
+            return
         tags, losses = to_tags(document.spans, offsets)
         found = _read_back(tags, offsets)
         every = Counter((span.start, span.end, span.label) for span in document.spans)

@@ -21,6 +21,7 @@ from cardioner.data.quality.findings import spread_of
 from cardioner.data.splits import Splits, write_splits
 from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.encoder import sub_tokens
+from cardioner.multiclass.encoding import TokenizerPanicError
 from cardioner.multiclass.tagging import run_offsets, to_runs, to_tags
 
 TEXT = "Severe aortic stenosis, no mitral stenosis; syncope twice."
@@ -155,6 +156,18 @@ def test_a_discontinuous_span_never_counts_as_found_by_the_tags_of_another(tmp_p
     gapped = Span(7, 22, "A", fragments=((7, 13), (14, 22)))
     flat = check_corpora([put(tmp_path / "c", Document("a", TEXT, (Span(6, 22, "A"), gapped)))]).flat_tags
     assert (flat.exact, flat.ceiling()) == ({}, 0.0)
+
+
+def test_a_note_on_which_the_tokenizer_fails_loses_its_spans_and_stops_no_other(tmp_path: Path) -> None:
+    def offsets(text: str) -> list[tuple[int, int]]:
+        if "lung" in text:
+            raise TokenizerPanicError("panicked")
+        return words().offsets(text)
+
+    notes = [marked("a", (0, 6, "A")), Document("b", "lung and", (Span(0, 4, "A"), Span(5, 8, "B"))), marked("c")]
+    flat = check_corpora([put(tmp_path / "c", *notes)], tokens=Tokens("words", offsets, 9)).flat_tags
+    assert (flat.exact, flat.gold) == ({"A": 1}, {"A": 2, "B": 1})
+    assert flat.losses == {("tokenizer fails on the note", "A"): 1, ("tokenizer fails on the note", "B"): 1}
 
 
 def test_a_cut_sub_token_lowers_the_ceiling_though_it_has_tags(tmp_path: Path) -> None:
