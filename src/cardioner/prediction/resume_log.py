@@ -17,13 +17,14 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner.data.documents import Span
-from cardioner.errors import OutputError
+from cardioner.errors import CardioNERError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _VERSION = 1
+_KEY_BYTES = 16
 _SCHEMA = [
     "CREATE TABLE run (version INTEGER NOT NULL, key BLOB NOT NULL, request TEXT NOT NULL)",
     "CREATE TABLE notes (number INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum BLOB NOT NULL)",
@@ -76,7 +77,7 @@ class ResumeLog:
         Raises:
             OutputError: If it is there, or cannot be written.
         """
-        key = secrets.token_bytes(16)
+        key = secrets.token_bytes(_KEY_BYTES)
         with _reporting(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with _locked(path) as connection:
@@ -141,9 +142,7 @@ class ResumeLog:
         """The finished notes in order, one at a time."""
         with _reporting(self.path):
             for (content,) in self._connection.execute("SELECT content FROM notes ORDER BY number"):
-                row = json.loads(content)
-                spans = tuple(Span(*values) for values in row["spans"])
-                yield Entry(row["id"], row["digest"], spans, row["problem"])
+                yield _read_row(content)[0]
 
     def close(self) -> None:
         """Let others open it."""
@@ -159,8 +158,12 @@ class ResumeLog:
         for place, (number, content, checksum) in enumerate(rows, start=1):
             if number != place or not isinstance(content, bytes) or checksum != self._checksum(number, content):
                 break
-            if coverage := json.loads(content).get("coverage"):
-                self.finished, self.coverage = number, tuple(coverage)
+            try:
+                _, coverage = _read_row(content)
+            except ValueError:  # somebody wrote it with the key
+                break
+            if coverage:
+                self.finished, self.coverage = number, coverage
         if place > self.finished:
             again = f"note {self.finished + 1} and those after it are tagged again"
             self.damage = f"{self.path}: the row of {_name_of(place, content)} is damaged: {again}"
@@ -230,15 +233,34 @@ def _read_run(connection: sqlite3.Connection, path: Path) -> tuple[bytes, dict[s
     schema = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")]
     if schema == _SCHEMA and connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
         version, key, request = connection.execute("SELECT * FROM run").fetchone() or (0, b"", "{}")
-        with suppress(TypeError, ValueError):
-            if version == _VERSION:
-                return bytes(key), dict(json.loads(request))
+        with suppress(TypeError, ValueError, RecursionError):
+            if version == _VERSION and isinstance(key, bytes) and len(key) == _KEY_BYTES:
+                return key, dict(json.loads(request))
     raise OutputError(f"{path} is damaged, or no resume log of this version of cardioner: {_AGAIN}")
+
+
+def _read_row(content: bytes) -> tuple[Entry, tuple[int, ...]]:
+    """A finished note, and what the notes up to it came to; that is empty within a group.
+
+    Raises:
+        ValueError: If `ResumeLog.append` never wrote that.
+    """
+    try:
+        row = json.loads(content)
+        entry = Entry(row["id"], row["digest"], tuple(Span(*values) for values in row["spans"]), row["problem"])
+        coverage = tuple(row.get("coverage", ()))
+    except (AttributeError, KeyError, TypeError, RecursionError, CardioNERError) as error:
+        raise ValueError("not a row of a resume log") from error
+    scores = [span.score for span in entry.spans if span.score is not None]
+    texts, numbers = (entry.id, entry.digest, entry.problem), (*coverage, *scores)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(one, int | float) for one in numbers):
+        raise ValueError("not a row of a resume log")
+    return entry, coverage
 
 
 def _name_of(number: int, content: object) -> str:
     """A note by its number and, where a damaged row still says it, its id."""
     try:
         return f"note {number} ({json.loads(content)['id']!r})"  # type: ignore[arg-type]  # refused below
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return f"note {number}"

@@ -149,6 +149,50 @@ def test_rows_that_are_missing_or_in_another_order_are_noticed(written: Path, tm
             assert (log.finished, log.damage) == (3, "")
 
 
+def test_one_changed_letter_of_a_label_never_reaches_the_output(written: Path) -> None:
+    change(written, "UPDATE notes SET content = CAST(replace(CAST(content AS TEXT), 'DRUG', 'DRUM') AS BLOB)")
+    with resumed(written) as log:
+        assert "the row of note 1 ('a') is damaged" in log.damage
+        assert list(log.entries()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("null", "[]", "{}", "[[[", "[" * 100_000, "\udc80"),
+        '{"id": "a", "digest": "", "problem": "", "spans": 5}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[5, 2, "X", 1.0]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", "high"]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [], "coverage": ["1"]}',
+        '{"id": 1, "digest": "", "problem": "", "spans": []}',
+    ],
+    ids=lambda content: ascii(content[-20:]),
+)
+def test_a_row_that_was_never_written_is_damage_though_its_checksum_holds(content: str, written: Path) -> None:
+    with resumed(written) as log:
+        held = content.encode(errors="surrogatepass")
+        checksum = log._checksum(3, held)
+    change(written, "UPDATE notes SET content = ?, checksum = ? WHERE number = 3", held, checksum)
+    with resumed(written) as log:
+        assert "the row of note 3" in log.damage
+        assert list(log.entries()) == EVERY[:2]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("key", value) for value in (99_999_999_999, "x", b"", b"x" * 100)),
+        *(("request", value) for value in ("null", "[1]", "[" * 100_000, b"\xff", 1.5)),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_a_damaged_head_is_refused_in_one_line(column: str, value: object, written: Path) -> None:
+    change(written, f"UPDATE run SET {column} = ?", value)
+    with pytest.raises(OutputError, match=r"is damaged, .*: start again with --overwrite"):
+        ResumeLog.resume(written, REQUEST)
+
+
 @pytest.mark.parametrize(
     ("request_", "said"),
     [({**REQUEST, "model": "cd"}, "another model:"), ({"model": "ab"}, "another least score, windows:")],
