@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -17,6 +18,8 @@ from cardioner.reports.evaluation.report import render
 from cardioner.reports.html import write_page
 
 pytestmark = pytest.mark.browser
+
+Scheme = Literal["light", "dark"]
 
 TEXT = "Severe aortic stenosis, no mitral stenosis; syncope twice.\nFurosemide 40 mg was begun."
 NOTES = {
@@ -69,8 +72,10 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Opened]]:
     """Opens a file; in the end nothing may have been complained of, and nothing but the file asked for."""
     made: list[Opened] = []
 
-    def build(path: Path, *, scripts: bool = True) -> Opened:
-        opened = Opened(browser.new_page(java_script_enabled=scripts), [], [])
+    def build(path: Path, *, scripts: bool = True, width: int = 1280, scheme: Scheme = "light") -> Opened:
+        size = {"width": width, "height": 720}
+        page = browser.new_page(java_script_enabled=scripts, viewport=size, color_scheme=scheme)
+        opened = Opened(page, [], [])
         made.append(opened)
         opened.page.on("console", lambda message: opened.complaints.append(message.text))
         opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
@@ -196,6 +201,64 @@ def test_a_link_to_a_note_that_is_hidden_shows_it(open_page: Callable[..., Opene
     note = opened.page.locator(".pair", has=opened.page.get_by_text("mixed", exact=True))
     expect(note).to_be_in_viewport()
     assert opened.shown() == sorted(NOTES)
+
+
+def test_a_link_to_an_error_leads_to_its_span_even_if_it_is_filtered_out(
+    open_page: Callable[..., Opened], small: Path
+) -> None:
+    opened = open_page(small)
+    opened.uncheck("− missed")
+    row = opened.page.locator("tr", has=opened.page.locator(".examples"), has_text="− missed")
+    expect(row.locator(".quoted")).to_have_text("“syncope”")
+    row.locator("a", has_text="mixed").click()
+    mark = opened.page.locator("i:target")
+    assert mark.get_attribute("title") == "SYMPTOM 44–51; missed"
+    expect(mark).to_be_in_viewport()
+    assert mark.evaluate("node => [node.matches('.off'), getComputedStyle(node).outlineStyle]") == [False, "solid"]
+
+
+@pytest.mark.parametrize(("scheme", "paper", "ink"), [("light", 255, 26), ("dark", 21, 230)])
+def test_text_and_plots_suit_the_scheme_that_the_user_prefers(
+    open_page: Callable[..., Opened], small: Path, scheme: Scheme, paper: int, ink: int
+) -> None:
+    opened = open_page(small, scheme=scheme)
+    reds = opened.page.evaluate("""() => {
+        const red = (colour) => Number(colour.match(/\\d+/)[0]);
+        return [
+            red(getComputedStyle(document.body).backgroundColor),
+            red(getComputedStyle(document.querySelector("td")).color),
+            red(getComputedStyle(document.querySelector("svg text")).fill),
+        ];
+    }""")
+    assert reds == [paper, ink, ink]
+
+
+@pytest.mark.parametrize("ids_only", [False, True])
+def test_on_a_narrow_screen_the_page_fits_and_no_column_of_text_collapses(
+    open_page: Callable[..., Opened], tmp_path: Path, ids_only: bool
+) -> None:
+    gold = [Document(name, TEXT, tuple(spans)) for name, (spans, _) in NOTES.items()]
+    predicted = [Document(name, TEXT, tuple(spans)) for name, (_, spans) in NOTES.items()]
+    write_page(render(evaluate(gold, predicted, samples=10), ids_only=ids_only), tmp_path / "page.html")
+    opened = open_page(tmp_path / "page.html", width=500)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 500
+    cells = opened.page.evaluate("""() => [...document.querySelectorAll("td, th")].map(
+        (cell) => [cell.innerText.split("\\n").reduce((most, line) => Math.max(most, line.length), 0), cell.clientWidth]
+    )""")
+    assert max(length for length, _ in cells) > 40
+    assert [width for length, width in cells if length > 24 and width < 160] == []
+
+
+def test_charts_stand_beside_their_tables(open_page: Callable[..., Opened], small: Path) -> None:
+    opened = open_page(small, width=1600)
+    pairs = opened.page.locator(".beside", has=opened.page.locator("svg")).all()
+    assert len(pairs) == 3
+    for beside in pairs:
+        table, plot = beside.locator("table").bounding_box(), beside.locator("svg").bounding_box()
+        assert table is not None
+        assert plot is not None
+        assert plot["x"] >= table["x"] + table["width"]
+        assert plot["y"] < table["y"] + table["height"]
 
 
 def test_without_scripts_the_page_is_whole_and_has_no_dead_controls(

@@ -88,7 +88,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         with notices.status("drawing the page"):
             from cardioner.reports.evaluation.report import render  # noqa: PLC0415 - draws plots
 
-            page = render(found, ids_only=ids_only, names=(gold.name, predicted.name))
+            page = render(found, ids_only=ids_only, names=(gold.resolve().name, predicted.resolve().name))
         private = not ids_only and any(pair.text for pair in found.pairing.pairs)
         publish_page(page, html, overwrite=overwrite, private=private)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner._io import writing
 from cardioner.errors import UsageError, many, missing_packages
+from cardioner.reports.palette import PALETTE, TYPES
 from cardioner.reports.svg import draw
 
 if TYPE_CHECKING:
@@ -17,12 +19,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
+    from cardioner.evaluation.intervals import Interval
     from cardioner.evaluation.scores import Counts
-
-COLOURS = (
-    "#1d5b9e", "#a8430b", "#2d6a2d", "#8a2d86", "#a3222f", "#00676b", "#6b4f00", "#4b4fa8", "#7a3b5c", "#4a5a2a",
-)  # fmt: skip
-"""Of types in order; white text on each of them, and each of them on white, has a contrast of at least 4.5 to 1."""
 
 LINES = ("solid", "double", "dashed", "dotted")
 """Of types in order: they distinguish types that share a colour."""
@@ -33,6 +31,8 @@ COUNT_COLUMNS = ("matched", "wrong", "missed")
 SHOWN = 50
 """Most rows of a list on a page."""
 
+_HEADING = re.compile(r'<h2 id="([^"]*)">(.*?)</h2>')
+
 
 class TypeStyle(NamedTuple):
     """How the spans of an entity type look: their CSS class, which holds nothing of the type's name, and their line."""
@@ -42,12 +42,20 @@ class TypeStyle(NamedTuple):
     line: str
 
 
+class Cell(NamedTuple):
+    """A text or a number, what stands in small print below it, and whether it is alarming."""
+
+    value: str | float | None
+    below: str = ""
+    alarming: bool = False
+
+
 class Table(NamedTuple):
     """A table on a page.
 
     Attributes:
         columns: What heads each column.
-        rows: Cells: texts, numbers, `None`, or pairs of a figure and what stands in small print below it.
+        rows: Texts, numbers, `None` and `Cell`s.
         left: How many columns, the first ones, are text; the others are figures.
         total: Whether the last row is the sum of the others.
         highlighted: A row that stands out, counted from 0.
@@ -74,7 +82,7 @@ def check_installed() -> None:
 def type_styles(labels: Iterable[str]) -> dict[str, TypeStyle]:
     """A style for each type, in the order given."""
     return {
-        label: TypeStyle(f"t{index}", COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)])
+        label: TypeStyle(f"t{index}", f"var(--c{index % TYPES})", LINES[index // TYPES % len(LINES)])
         for index, label in enumerate(labels)
     }
 
@@ -105,8 +113,10 @@ def render_page(package: str, plots: Mapping[str, Callable[[], Any]], **values: 
     )
     environment.filters |= {"verbatim": _verbatim, "figure": _figure, "hash_source": _hash_source}
     environment.filters |= {"score": score_text, "many": many}
-    environment.tests["pair"] = lambda value: isinstance(value, tuple)
-    return environment.get_template("report.html.j2").render(shown=SHOWN, plots=draw(plots), **values)
+    environment.filters["headings"] = _HEADING.findall
+    environment.tests["cell"] = lambda value: isinstance(value, Cell)
+    shared = {"shown": SHOWN, "palette": PALETTE, "plots": draw(plots)}
+    return environment.get_template("report.html.j2").render(**shared, **values)
 
 
 def write_page(page: str, path: Path, *, overwrite: bool = False, private: bool = False) -> None:
@@ -138,13 +148,25 @@ def _figure(value: Any) -> str:
 
 
 def score_text(value: float | None) -> str:
-    """A score with four digits."""
-    return "–" if value is None else f"{value:.4f}"
+    """A score with three digits."""
+    return "–" if value is None else f"{value:.3f}"
 
 
-def score_cells(counts: Counts) -> tuple[str, str, str]:
-    """Precision, recall and F1."""
-    return score_text(counts.precision), score_text(counts.recall), score_text(counts.f1)
+def score_cells(counts: Counts, intervals: Sequence[Interval | None] = (None, None, None)) -> list[Cell]:
+    """Precision, recall and F1, with their intervals below; an F1 of 0 although there are spans is alarming."""
+    values = counts.precision, counts.recall, counts.f1
+    alarming = False, False, finds_nothing(counts)
+    return [*map(Cell, map(score_text, values), map(interval_text, intervals), alarming)]
+
+
+def interval_text(interval: Interval | None) -> str:
+    """An interval, or nothing."""
+    return "" if interval is None else f"{score_text(interval.low)} to {score_text(interval.high)}"
+
+
+def finds_nothing(counts: Counts) -> bool:
+    """Whether nothing that was predicted or was to be found is right, although there is something."""
+    return not counts.credit and bool(counts.gold or counts.predicted)
 
 
 def count_cells(counts: Counts) -> tuple[float, float, float]:

@@ -7,23 +7,30 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cardioner._io import silenced
+from cardioner.reports.palette import LIGHT, SHADES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from markupsafe import Markup
 
-SHADES = ("#1f4e79", "#b85c00", "#3d7a3d", "#7a3d7a", "#555555", "#a03030")
-"""Of the series of a plot, in order."""
-
 FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 """What scores are called in a plot."""
+
+_VARIABLES = {LIGHT[name]: f"var(--{name})" for name in ("paper", "ink", "quiet", "rule", "pale")}
+_VARIABLES |= {colour: f"var(--s{index})" for index, colour in enumerate(SHADES)}
+"""What stands on the page for each colour of a plot."""
 
 _ROWS = 30
 """Most entity types in a plot of bars."""
 
-_WIDTH = 7.2
+_WIDTH = 5.6
+_INK = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _STYLE: dict[Any, Any] = {
+    **dict.fromkeys(_INK, LIGHT["ink"]),
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": ["sans-serif"],
@@ -116,9 +123,11 @@ def short(name: str, *, most: int = 40) -> str:
 
 
 def _svg(figure: Any, name: str) -> str:
-    """The figure's SVG element; no other one on the page has its ids."""
+    """The figure's SVG element, in the colours of the page; no other one on the page has its ids."""
     target = io.StringIO()
     figure.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawn = target.getvalue()
     drawn = drawn[drawn.index("<svg") :]
+    for colour, variable in _VARIABLES.items():
+        drawn = drawn.replace(colour, variable)
     return re.sub(r'(<[^<>]*? (?:id="|xlink:href="#)|url\(#)', rf"\1{name}-", drawn)

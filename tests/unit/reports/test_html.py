@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from cardioner.errors import OutputError, UsageError
+from cardioner.evaluation import Counts
 from cardioner.reports import html as page
 from cardioner.reports.html import (
-    COLOURS,
     LINES,
     _figure,
     _hash_source,
     _verbatim,
     check_installed,
+    score_cells,
     type_styles,
     write_page,
 )
+from cardioner.reports.palette import PALETTE, SHADES, TYPES
 from cardioner.reports.svg import draw, new_figure, short
 
 
@@ -31,13 +33,34 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_white_letters_can_be_read_on_every_colour(colour: str) -> None:
-    assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+def contrast(name: str, behind: str, scheme: int) -> float:
+    """Of two colours on light (0) or dark (1) paper, as WCAG 2 defines it."""
+    pair = sorted(luminance(PALETTE[one][scheme]) for one in (name, behind))
+    return (pair[1] + 0.05) / (pair[0] + 0.05)
+
+
+READ = [
+    *((name, "paper") for name in ("ink", "quiet", "link", "good", "bad", *(f"c{index}" for index in range(TYPES)))),
+    *(("ink", behind) for behind in ("head", "marked", "private", *(f"k{index}" for index in range(1, 6)))),
+    *(("link", "head"), ("quiet", "marked")),
+]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(("name", "behind"), READ, ids="-".join)
+def test_text_can_be_read_on_light_and_on_dark_paper(name: str, behind: str, scheme: int) -> None:
+    assert contrast(name, behind, scheme) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_series_of_plots_stand_out_from_the_paper_and_from_each_other(scheme: int) -> None:
+    names = [f"s{index}" for index in range(len(SHADES))]
+    assert min(contrast(name, "paper", scheme) for name in names) >= 3
+    assert len({PALETTE[name][scheme] for name in names}) == len(names)
 
 
 def test_types_differ_in_colour_or_line_as_long_as_there_are_any() -> None:
-    styles = type_styles(f"TYPE{index}" for index in range(len(COLOURS) * len(LINES)))
+    styles = type_styles(f"TYPE{index}" for index in range(TYPES * len(LINES)))
     assert len({(style.colour, style.line) for style in styles.values()}) == len(styles)
     assert len({style.name for style in type_styles("</style>" + "x" * n for n in range(90)).values()}) == 90
 
@@ -98,3 +121,28 @@ def test_what_is_missing_for_the_page_is_named_with_what_installs_it(monkeypatch
     monkeypatch.setattr(page, "find_spec", lambda name: None if name == "matplotlib" else object())
     with pytest.raises(UsageError, match="needs matplotlib: pip install matplotlib"):
         check_installed()
+
+
+def test_plots_take_their_colours_from_the_page() -> None:
+    def plot() -> object:
+        figure, axes = new_figure(1.0, "title")
+        for shade in SHADES:
+            axes.plot([0, 1], [1, 0], color=shade)
+        axes.set_xlabel("label")
+        return figure
+
+    drawn = draw({"one": plot})["one"]
+    assert not re.search(r"#[0-9a-fA-F]{3,8}\b(?=[;\"])", drawn)
+    assert {f"var(--s{index})" for index in range(len(SHADES))} <= set(re.findall(r"var\([^)]*\)", drawn))
+    assert re.search(r"<text[^>]*fill: var\(--ink\)", drawn), "black letters could not be read on dark paper"
+
+
+def test_an_f1_of_zero_is_alarming_where_there_is_something_to_find_or_something_found() -> None:
+    for counts, alarming in (
+        (Counts(0, 0, 3), True),
+        (Counts(0, 3, 0), True),
+        (Counts(), False),
+        (Counts(1, 3, 3), False),
+    ):
+        assert [cell.alarming for cell in score_cells(counts)] == [False, False, alarming]
+    assert not any(cell.alarming for cell in score_cells(Counts(0, 0, 0, partial=1)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cardioner.data.quality.findings import spread_of
-from cardioner.reports.svg import SHADES, grouped_bars, most_frequent, name_rows, new_figure, short, whole_numbers
+from cardioner.reports.palette import LIGHT, SHADES
+from cardioner.reports.svg import grouped_bars, most_frequent, name_rows, new_figure, short, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +47,9 @@ def _plot_lengths(total: Part) -> Any:
     for row, label in enumerate(labels):
         spread = spread_of(total.lengths[label])
         assert spread is not None, "a type is there because an entity has it"
-        axes.plot([spread.least, spread.most], [row, row], color="#9aa7b4", linewidth=1.5)
+        axes.plot([spread.least, spread.most], [row, row], color=LIGHT["quiet"], linewidth=1.5)
         axes.plot([spread.median, spread.p95], [row, row], color=SHADES[0], linewidth=5, solid_capstyle="butt")
-        axes.plot([spread.median], [row], "o", color="#ffffff", markeredgecolor=SHADES[0], markersize=7)
+        axes.plot([spread.median], [row], "o", color=LIGHT["paper"], markeredgecolor=SHADES[0], markersize=7)
     least, most = min(total.all_lengths), max(total.all_lengths)
     axes.set_xscale("log")
     axes.set_xlim(least * 0.8, most * 1.25)
@@ -57,7 +58,7 @@ def _plot_lengths(total: Part) -> Any:
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.tick_params(which="minor", bottom=False, labelbottom=False)
     name_rows(axes, labels)
-    axes.set_xlabel("characters: shortest to longest (thin), median (dot) to 95th percentile (thick)")
+    axes.set_xlabel("characters: shortest to longest (thin),\nmedian (dot) to 95th percentile (thick)")
     return figure
 
 

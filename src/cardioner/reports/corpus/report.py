@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cardioner.data.highlight import cut
@@ -10,6 +12,8 @@ from cardioner.reports.corpus.plots import plots_of
 from cardioner.reports.html import SHOWN, Table, render_page, score_text, type_styles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cardioner.data.documents import Document
     from cardioner.data.quality.findings import CheckReport, FlatTags, NearDuplicates, Source
 
@@ -33,9 +37,13 @@ def render(report: CheckReport, *, ids_only: bool = False) -> str:
         report=report,
         flat=report.flat_tags,
         tables=_tables(report),
-        sources=[(source, _issues(source)) for source in report.sources if source.malformed or source.issues],
+        names=report.short_names,
+        sources=[_source(source) for source in report.sources if source.malformed or source.issues],
         styles=type_styles(report.total.per_type),
-        examples=[_example(member.part, document, ids_only=ids_only) for member, document in report.examples],
+        examples=[
+            _example(report.short_names[member.part], document, ids_only=ids_only)
+            for member, document in report.examples
+        ],
         ids_only=ids_only,
     )
 
@@ -43,15 +51,17 @@ def render(report: CheckReport, *, ids_only: bool = False) -> str:
 def _tables(report: CheckReport) -> dict[str, Table]:
     """The tables of the page, by name."""
     parts = [*report.parts, report.total] if len(report.parts) > 1 else report.parts
-    contents = [(part.name, part.documents, part.without_entities, part.characters, part.entities) for part in parts]
+    names = {**report.short_names, report.total.name: report.total.name}
+    contents = [
+        (names[part.name], part.documents, part.without_entities, part.characters, part.entities) for part in parts
+    ]
     repeated = [
-        (found.member.part, found.member.id, found.label, str(found.start), str(found.end), found.times)
+        (names[found.member.part], found.member.id, found.label, str(found.start), str(found.end), found.times)
         for found in report.first_repeated
     ]
-    similar = [
-        _similar_row(group) for group in sorted(report.near_duplicates, key=lambda group: not group.is_leak)[:SHOWN]
-    ]
-    missing = [(part, ", ".join(labels)) for part, labels in report.missing_types.items()]
+    groups = sorted(report.near_duplicates, key=lambda group: not group.is_leak)[:SHOWN]
+    similar = [_similar_row(group, names) for group in groups]
+    missing = [(names[part], ", ".join(labels)) for part, labels in report.missing_types.items()]
     heads = ("part", "documents", "without entities", "characters", "entities")
     return {
         "parts": Table(heads, contents, total=len(parts) > 1),
@@ -71,7 +81,10 @@ def _spreads(report: CheckReport) -> Table:
     total = report.total
     given = [(f"{label}, characters", count, total.lengths[label]) for label, count in total.per_type.items()]
     given.append(("all types, characters", total.entities, total.all_lengths))
-    given += [(f"{part.name}, entities per document", part.documents, part.per_document) for part in report.parts]
+    given += [
+        (f"{report.short_names[part.name]}, entities per document", part.documents, part.per_document)
+        for part in report.parts
+    ]
     found = [(name, count, spread) for name, count, counts in given if (spread := spread_of(counts))]
     rows = [(name, count, one.least, one.median, one.mean, one.p95, one.most) for name, count, one in found]
     return Table(("", "count", "minimum", "median", "mean", "95th percentile", "maximum"), rows)
@@ -90,16 +103,22 @@ def _flat_tables(flat: FlatTags) -> dict[str, Table]:
     }
 
 
-def _issues(source: Source) -> Table:
-    """What was left out or repaired while a corpus was read."""
-    rows = [(issue.kind, issue.where, issue.count) for issue in source.issues]
-    return Table(("left out or repaired", "first at", "count"), rows, left=2)
+def _source(source: Source) -> tuple[Source, Table]:
+    """How a corpus was read, without the folders that it lies in, and what was left out or repaired on the way."""
+    folder = str(Path(source.path).parent)
+
+    def below(text: str) -> str:
+        return text if folder == "." else text.replace(f"{folder.rstrip('/')}/", "")
+
+    rows = [(issue.kind, below(issue.where), issue.count) for issue in source.issues]
+    shown = replace(source, path=below(source.path), problems=tuple(map(below, source.problems)))
+    return shown, Table(("left out or repaired", "first at", "count"), rows, left=2)
 
 
-def _similar_row(group: NearDuplicates) -> tuple[str, str, str]:
+def _similar_row(group: NearDuplicates, names: Mapping[str, str]) -> tuple[str, str, str]:
     """A row of the table of similar texts."""
     more = len(group.members) - SHOWN
-    documents = "; ".join(f"{member.part}: {member.id}" for member in group.members[:SHOWN])
+    documents = "; ".join(f"{names[member.part]}: {member.id}" for member in group.members[:SHOWN])
     documents += f" and {more} more" if more > 0 else ""
     return "equal" if group.identical else "nearly equal", "no" if group.is_leak else "yes", documents
 
@@ -112,6 +131,6 @@ def _example(part: str, document: Document, *, ids_only: bool) -> dict[str, Any]
         "id": document.id,
         "spans": document.spans,
         "characters": len(document.text),
-        "segments": [(document.text[segment.start : segment.end], segment.marks) for segment in segments],
+        "segments": [(document.text[one.start : one.end], one.marks, one.start) for one in segments],
         "depth": max((mark.lane for segment in segments for mark in segment.marks), default=0),
     }

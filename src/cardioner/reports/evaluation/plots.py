@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cardioner.reports.svg import FIGURES, SHADES, grouped_bars, legend, most_frequent, new_figure, short
+from cardioner.reports.palette import LIGHT, SHADES
+from cardioner.reports.svg import FIGURES, grouped_bars, legend, most_frequent, new_figure, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from cardioner.evaluation.scores import Counts
 
 _CELLS = 16
-_PALE = "#c9d3dd"
 
 
 def plots_of(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:
@@ -41,7 +41,7 @@ def _plot_types(types: Mapping[str, Counts], intervals: Intervals | None) -> Any
         if intervals is not None:
             rows = [bar.get_y() + bar.get_height() / 2 for bar in bars]
             whiskers = _whiskers(values, labels, name, intervals)
-            axes.errorbar(values, rows, xerr=whiskers, fmt="none", ecolor="#1a1a1a", elinewidth=1, capsize=2)
+            axes.errorbar(values, rows, xerr=whiskers, fmt="none", color=LIGHT["ink"], elinewidth=1, capsize=2)
     axes.set_xlim(0, 1)
     return figure
 
@@ -68,18 +68,18 @@ def _plot_lengths(groups: Mapping[str, Counts]) -> Any:
 
 
 def _plot_reliability(calibration: Calibration) -> Any:
-    figure, axes = new_figure(3.2, f"Reliability: expected calibration error {calibration.error:.4f}")
+    figure, axes = new_figure(3.2, f"Reliability: expected calibration error {calibration.error:.3f}")
     width = max(found.high - found.low for found in calibration.bins)
     middles = [(found.low + found.high) / 2 for found in calibration.bins]
     shares = [found.spans / calibration.spans for found in calibration.bins]
-    axes.bar(middles, shares, width * 0.9, color=_PALE, label="share of the spans")
-    axes.plot([0, 1], [0, 1], color="#57606a", linestyle="dashed", linewidth=1, label="perfectly calibrated")
+    axes.bar(middles, shares, width * 0.9, color=LIGHT["pale"], label="share of the spans")
+    axes.plot([0, 1], [0, 1], color=LIGHT["quiet"], linestyle="dashed", linewidth=1, label="perfectly calibrated")
     scores, right = [found.mean_score for found in calibration.bins], [found.right for found in calibration.bins]
     axes.plot(scores, right, "o-", color=SHADES[1], label="share that is correct")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("score of a span")
-    legend(figure, 3)
+    legend(figure, 2)
     return figure
 
 
@@ -95,10 +95,10 @@ def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any
     names = [short(label, most=20) for label in labels] + ([f"{rest} other types"] if rest else [])
     figure, axes = new_figure(0.6 + 0.34 * len(counts), "Spans by gold and predicted type")
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
-    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="#e3e7eb", linewidth=0.5)
+    axes.pcolormesh(shares, cmap=_shades_of(SHADES[0]), vmin=0, vmax=1, edgecolors=LIGHT["rule"], linewidth=0.5)
     for row, numbers in enumerate(counts):
         for column, number in enumerate(numbers):
-            colour = "#ffffff" if shares[row][column] > 0.55 else "#1a1a1a"
+            colour = LIGHT["paper"] if shares[row][column] > 0.55 else LIGHT["ink"]
             if number:
                 axes.text(column + 0.5, row + 0.5, f"{number:,}", ha="center", va="center", color=colour, fontsize=8)
     places = [number + 0.5 for number in range(len(counts))]
@@ -108,6 +108,13 @@ def _plot_confusions(matrix: Mapping[tuple[str | None, str | None], int]) -> Any
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
     return figure
+
+
+def _shades_of(colour: str) -> Any:
+    """From nothing to a colour, so that it suits any paper."""
+    from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415 - an extra, and slow
+
+    return LinearSegmentedColormap.from_list("shades", [(colour, 0.0), (colour, 1.0)])
 
 
 def _split(matrix: Mapping[tuple[str | None, str | None], int]) -> tuple[list[str], int]:

@@ -53,7 +53,7 @@
   };
   const follow = () => {
     const target = document.getElementById(location.hash.slice(1));
-    if (target && target.hidden) { reset(); target.scrollIntoView(); }
+    if (target && (target.closest("[hidden]") || target.matches(".off"))) { reset(); target.scrollIntoView(); }
   };
 
   controls.addEventListener("input", update);

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from cardioner.evaluation.error_analysis import ERRORS, KINDS
+from cardioner.evaluation.error_analysis import ERRORS, KINDS, Place
 from cardioner.evaluation.matching import CRITERIA
 from cardioner.evaluation.scores import FIGURES
 from cardioner.reports import html
 from cardioner.reports.evaluation.plots import plots_of
-from cardioner.reports.evaluation.side_by_side import lay_out
-from cardioner.reports.html import COUNT_COLUMNS, SCORE_COLUMNS, Table, count_cells, score_cells, score_text
+from cardioner.reports.evaluation.side_by_side import anchor, lay_out
+from cardioner.reports.html import (
+    COUNT_COLUMNS,
+    SCORE_COLUMNS,
+    Cell,
+    Table,
+    count_cells,
+    interval_text,
+    score_cells,
+    score_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cardioner.data.documents import Span
     from cardioner.evaluation.calibration import Calibration
+    from cardioner.evaluation.error_analysis import Confusion
     from cardioner.evaluation.evaluate import Evaluation
-    from cardioner.evaluation.intervals import Intervals
+    from cardioner.evaluation.intervals import Interval, Intervals
     from cardioner.evaluation.scores import Counts
 
 _MEANINGS = {
@@ -32,6 +43,17 @@ assert _MEANINGS.keys() == CRITERIA.keys()
 
 _SIGNS = {"correct": "✓", "boundary": "↔", "type": "≠", "both": "≠↔", "missed": "−", "spurious": "+"}
 assert tuple(_SIGNS) == KINDS
+
+_LONGEST = 60
+"""Most characters of a span's text in the table of errors."""
+
+
+class Example(NamedTuple):
+    """An error in the table of the most frequent ones: its note, the link to it, and both spans with their texts."""
+
+    note: str
+    link: str
+    spans: tuple[tuple[Span | None, str], ...]
 
 
 def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, str] = ("gold", "predicted")) -> str:
@@ -50,17 +72,24 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
     """
     pairs, analysis = evaluation.pairing.pairs, evaluation.analysis
     styles = html.type_styles(evaluation.scores.strict.per_type)
-    sheets = [lay_out(pair, analysis.outcomes[pair.id], styles, with_text=not ids_only) for pair in pairs]
+    sheets = [
+        lay_out(pair, analysis.outcomes[pair.id], styles, number=number, with_text=not ids_only)
+        for number, pair in enumerate(pairs)
+    ]
     return html.render_page(
         "cardioner.reports.evaluation",
         plots_of(evaluation),
         **{field.name: getattr(evaluation, field.name) for field in fields(evaluation)},
         names=names,
+        nothing=html.finds_nothing(evaluation.scores.strict.micro),
+        never_found=[
+            label for label, counts in evaluation.scores.strict.per_type.items() if html.finds_nothing(counts)
+        ],
         tables=_tables(evaluation),
         grouped=_grouped(evaluation),
         styles=styles,
         sheets=sheets,
-        number_of={sheet.pair.id: number for number, sheet in enumerate(sheets)},
+        confusions=_confusions(evaluation, with_text=not ids_only),
         texts=sum(sheet.rows is not None for sheet in sheets),
         kinds=KINDS,
         errors=ERRORS,
@@ -68,38 +97,62 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
     )
 
 
+def _confusions(evaluation: Evaluation, *, with_text: bool) -> list[tuple[Confusion, list[Example]]]:
+    """The most frequent errors, and the first of each."""
+    outcomes = evaluation.analysis.outcomes
+    places: dict[Place, str] = {}
+    for number, (name, found) in enumerate(outcomes.items()):
+        places |= {Place(name, outcome): anchor(number, place) for place, outcome in enumerate(found)}
+    texts = {pair.id: pair.text for pair in evaluation.pairing.pairs if with_text and pair.text is not None}
+
+    def example(place: Place) -> Example:
+        spans = (place.outcome.gold, place.outcome.predicted)
+        return Example(
+            place.document, places[place], tuple((span, _text(texts.get(place.document), span)) for span in spans)
+        )
+
+    shown = evaluation.analysis.confusions[: html.SHOWN]
+    return [(confusion, [*map(example, confusion.first)]) for confusion in shown]
+
+
+def _text(text: str | None, span: Span | None) -> str:
+    """What a span covers, shortened; nothing without a text."""
+    if text is None or span is None:
+        return ""
+    covered = " … ".join(text[start:end] for start, end in span.fragments or ((span.start, span.end),))
+    return covered if len(covered) <= _LONGEST else f"{covered[:_LONGEST]}…"
+
+
 def _tables(evaluation: Evaluation) -> dict[str, Table]:
     """The tables of the page, by name."""
     scores, intervals, kinds = evaluation.scores, evaluation.intervals, evaluation.analysis.kinds
     criteria = []
     for criterion, meaning in _MEANINGS.items():
-        found = scores.by(criterion)
-        figures = _with_intervals(score_cells(found.micro), intervals, criterion, "micro")
-        macro = _with_intervals(("", "", score_text(found.macro.f1)), intervals, criterion, "macro")[2]
-        matched, *others = count_cells(found.micro)
-        half = found.micro.partial if criterion == "partial" else ""
-        criteria.append((criterion, meaning, *figures, macro, matched, half, *others))
+        micro, macro = scores.by(criterion).micro, scores.by(criterion).macro
+        cells = score_cells(micro, _intervals(intervals, criterion, "micro"))
+        below = interval_text(_intervals(intervals, criterion, "macro")[2])
+        mean = cells[2]._replace(value=score_text(macro.f1), below=below)
+        matched, *others = count_cells(micro)
+        half = micro.partial if criterion == "partial" else ""
+        criteria.append((Cell(criterion, meaning), *cells, mean, matched, half, *others))
     types = [
-        (label, *_with_intervals(score_cells(one), intervals, "strict", f"per_type/{label}"), *count_cells(one))
+        (label, *score_cells(one, _intervals(intervals, "strict", f"per_type/{label}")), *count_cells(one))
         for label, one in scores.strict.per_type.items()
     ]
-    heads = ("criterion", "a match needs", *SCORE_COLUMNS, "macro F1", "matched", "half credit", "wrong", "missed")
+    heads = ("a match needs", *SCORE_COLUMNS, "macro F1", "matched", "half credit", "wrong", "missed")
     rows = [(label, *(counts[kind] for kind in KINDS)) for label, counts in kinds.items()]
     total = ("all", *(sum(counts[kind] for counts in kinds.values()) for kind in KINDS))
     return {
-        "criteria": Table(heads, criteria, left=2, highlighted=0),
+        "criteria": Table(heads, criteria, highlighted=0),
         "types": Table(("type", *SCORE_COLUMNS, *COUNT_COLUMNS), types),
         "thresholds": _thresholds(evaluation.calibration),
         "kinds": Table(("type", *(f"{_SIGNS[kind]} {kind}" for kind in KINDS)), [*rows, total], total=True),
     }
 
 
-def _with_intervals(cells: tuple[str, str, str], intervals: Intervals | None, criterion: str, row: str) -> list[Any]:
-    """Precision, recall and F1, each with its interval below it if it has one."""
-    if intervals is None:
-        return [*cells]
-    found = [intervals.of(criterion, row, name) for name in FIGURES]
-    return [(cell, f"{score_text(low)} to {score_text(high)}") for cell, (low, high) in zip(cells, found, strict=True)]
+def _intervals(intervals: Intervals | None, criterion: str, row: str) -> list[Interval | None]:
+    """Those of precision, recall and F1, if there are any."""
+    return [None if intervals is None else intervals.of(criterion, row, name) for name in FIGURES]
 
 
 def _thresholds(calibration: Calibration | None) -> Table:
@@ -112,19 +165,19 @@ def _thresholds(calibration: Calibration | None) -> Table:
     return Table(heads, rows, left=0)
 
 
-def _grouped(evaluation: Evaluation) -> dict[str, Table]:
-    """Strict scores by what may explain errors, by the title of their section; a group without spans has none."""
+def _grouped(evaluation: Evaluation) -> dict[str, tuple[str, Table]]:
+    """Strict scores by what may explain errors, by the id of their section, each with its title."""
     analysis, tables = evaluation.analysis, {}
-    given: list[tuple[str, str, Mapping[str, Counts] | None]] = [
-        ("Mentions seen in training, and others", "mention", analysis.by_mention),
-        ("Length of spans", "characters", analysis.by_length),
-        ("Position in the note", "span begins at", analysis.by_position),
+    given: list[tuple[str, str, str, Mapping[str, Counts] | None]] = [
+        ("mentions", "Mentions seen in training, and others", "mention", analysis.by_mention),
+        ("lengths", "Length of spans", "characters", analysis.by_length),
+        ("positions", "Position in the note", "span begins at", analysis.by_position),
     ]
-    for title, head, groups in given:
+    for name, title, head, groups in given:
         rows = [
-            (name, one.gold, one.predicted, *(score_cells(one) if one.gold or one.predicted else [None] * 3))
-            for name, one in (groups or {}).items()
+            (group, one.gold, one.predicted, *(score_cells(one) if one.gold or one.predicted else [None] * 3))
+            for group, one in (groups or {}).items()
         ]
         if groups is not None:
-            tables[title] = Table((head, "gold", "predicted", *SCORE_COLUMNS), rows)
+            tables[name] = title, Table((head, "gold", "predicted", *SCORE_COLUMNS), rows)
     return tables

@@ -26,13 +26,14 @@ _ROW = 400
 _MOST_MARKS = 20_000
 """On both sides of a note, over all stretches of its text: with more, its spans are listed."""
 
-Pieces = list[tuple[str, "tuple[Mark, ...]"]]
-"""Stretches of text and the spans over each."""
+Pieces = list[tuple[str, "tuple[Mark, ...]", int]]
+"""Stretches of text, the spans over each, and where it starts."""
 
 
 class Detail(NamedTuple):
-    """What a mark says beside type and offsets: its CSS classes, each after a space, and its words."""
+    """What a mark says beside type and offsets: its id if links lead to it, CSS classes after spaces, and words."""
 
+    id: str
     classes: str
     words: str
 
@@ -56,7 +57,7 @@ class Sheet:
         gold_details: Of each gold span.
         predicted_details: Of each predicted span.
         depth: The greatest lane on either side: with equal heights of lines both sides stay level.
-        lines: Where no text is shown, each outcome in the order of the text, and the CSS classes of its kind and types.
+        lines: Where no text is shown, each outcome in the order of the text, after its id and its CSS classes.
     """
 
     pair: Pair
@@ -66,11 +67,21 @@ class Sheet:
     gold_details: tuple[Detail, ...]
     predicted_details: tuple[Detail, ...]
     depth: int
-    lines: tuple[tuple[str, Outcome], ...]
+    lines: tuple[tuple[str, str, Outcome], ...]
+
+
+def anchor(note: int, outcome: int) -> str:
+    """The id on the page of an outcome, by its place in its note and the place of the note."""
+    return f"n{note}o{outcome}"
 
 
 def lay_out(
-    pair: Pair, outcomes: Sequence[Outcome], styles: Mapping[str, TypeStyle], *, with_text: bool = True
+    pair: Pair,
+    outcomes: Sequence[Outcome],
+    styles: Mapping[str, TypeStyle],
+    *,
+    number: int = 0,
+    with_text: bool = True,
 ) -> Sheet:
     """Prepare a note for the page.
 
@@ -78,6 +89,7 @@ def lay_out(
         pair: The note on both sides.
         outcomes: What became of its spans.
         styles: Of each type.
+        number: The place of the note on the page.
         with_text: Whether its text may be shown.
     """
     counts = Counter(outcome.kind for outcome in outcomes)
@@ -87,16 +99,24 @@ def lay_out(
     crowded = _marks(gold, breaks) + _marks(predicted, breaks) > _MOST_MARKS
     text = None if crowded else text
     sides = [] if text is None else [cut(len(text), spans, breaks=breaks) for spans in (gold, predicted)]
+    anchors = [anchor(number, place) for place in range(len(outcomes))]
+    # Links lead to the gold span of an outcome, or to a predicted one that has none.
+    of_gold = [(one.gold, one.predicted, one.kind, target) for one, target in zip(outcomes, anchors, strict=True)]
+    of_predicted = [
+        (one.predicted, one.gold, one.kind, "" if one.gold else target)
+        for one, target in zip(outcomes, anchors, strict=True)
+    ]
     lines = [
-        (styles[one.span.label].name + _classes(one.kind, one.span, one.predicted, styles), one) for one in outcomes
+        (target, styles[one.span.label].name + _classes(one.kind, one.span, one.predicted, styles), one)
+        for one, target in zip(outcomes, anchors, strict=True)
     ]
     return Sheet(
         pair=pair,
         kinds={kind: counts[kind] for kind in KINDS},
         rows=None if text is None else tuple(map(Row, *(_pieces(text, breaks, side) for side in sides))),
         crowded=crowded,
-        gold_details=_details(gold, [(o.gold, o.predicted, o.kind) for o in outcomes], "predicted", styles),
-        predicted_details=_details(predicted, [(o.predicted, o.gold, o.kind) for o in outcomes], "gold", styles),
+        gold_details=_details(gold, of_gold, "predicted", styles),
+        predicted_details=_details(predicted, of_predicted, "gold", styles),
         depth=max((mark.lane for side in sides for segment in side for mark in segment.marks), default=0),
         lines=() if text is not None else tuple(lines),
     )
@@ -126,26 +146,26 @@ def _pieces(text: str, breaks: Sequence[int], segments: Sequence[Segment]) -> li
     rows: list[Pieces] = [[] for _ in pairwise(breaks)]
     for segment in segments:
         row = bisect_right(breaks, segment.start) - 1
-        rows[row].append((text[segment.start : segment.end], segment.marks))
+        rows[row].append((text[segment.start : segment.end], segment.marks, segment.start))
     return rows
 
 
 def _details(
     spans: Sequence[Span],
-    outcomes: Sequence[tuple[Span | None, Span | None, Kind]],
+    outcomes: Sequence[tuple[Span | None, Span | None, Kind, str]],
     other_side: str,
     styles: Mapping[str, TypeStyle],
 ) -> tuple[Detail, ...]:
     """A detail for each span; which of several equal spans has which counterpart makes no difference."""
     waiting: dict[Span, list[Detail]] = {}
-    for span, other, kind in outcomes:
+    for span, other, kind, target in outcomes:
         if span is not None:
             words = "" if span.score is None else f", score {span.score:.3f}"
             if kind == "correct":
-                detail = Detail("", words)
+                detail = Detail(target, "", words)
             else:
                 found = "" if other is None else f": {other_side} {other.label} {other.start}–{other.end}"
-                detail = Detail(_classes(kind, span, other, styles), f"{words}; {kind}{found}")
+                detail = Detail(target, _classes(kind, span, other, styles), f"{words}; {kind}{found}")
             waiting.setdefault(span, []).append(detail)
     return tuple(waiting[span].pop() for span in spans)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from cardioner.evaluation.scores import Scores
@@ -12,10 +13,12 @@ from cardioner.model_dir.json_files import object_under
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cardioner.evaluation.scores import TypeCounts
+
 PARTS = ("evaluation", "test")
 _SHOWN_ELSEWHERE = (
-    "best_epoch", "calibration", "epochs", "history", "inference", "labels", "scores", "seconds", "training_data",
-    "versions",
+    "best_epoch", "calibration", "documents", "epochs", "history", "inference", "labels", "scores", "seconds",
+    "training_data", "versions",
 )  # fmt: skip
 _SECRETS = ("hf_token", "token")
 
@@ -63,6 +66,28 @@ class Content:
     def trained(self) -> bool:
         """Whether the model was trained at all."""
         return any(name in self.record for name in ("training_data", "epochs", "history"))
+
+    @property
+    def headline(self) -> TypeCounts | None:
+        """The strict counts on the test notes, or else on the evaluation notes, if there are any."""
+        return [*self.parts.values()][-1].strict if self.parts else None
+
+    @property
+    def notes(self) -> dict[str, tuple[int | None, int]]:
+        """How many notes and spans each part of the data had, as far as it is recorded."""
+        return {
+            name: (found.get("documents"), sum(object_under(found, "spans").values())) for name, found in self._data
+        }
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the notes of each part, where a key was given."""
+        return {name: found["digest"] for name, found in self._data if found.get("digest")}
+
+    @property
+    def _data(self) -> list[tuple[str, Mapping[str, Any]]]:
+        documents = object_under(self.record, "documents")
+        return [(name, found) for name, found in documents.items() if isinstance(found, dict)]
 
     @property
     def head(self) -> str:
@@ -161,7 +186,13 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{name}: {_shown(one)}" for name, one in value.items()) or "–"
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(one) for one in value) or "–"
-    return str(value)
+    return without_folders(str(value))
+
+
+def without_folders(name: str) -> str:
+    """The last step of an absolute path, which says something of this machine alone; anything else as it is."""
+    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
+    return PureWindowsPath(name).name if absolute else name
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cardioner.reports.svg import FIGURES, SHADES, legend, most_frequent, new_figure, short, whole_numbers
+from cardioner.reports.palette import LIGHT, SHADES
+from cardioner.reports.svg import FIGURES, legend, most_frequent, new_figure, short, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ def _plot_curve(content: Content, name: str, points: Sequence[tuple[float, float
     steps, values = zip(*points, strict=True)
     ends = [epoch.step for epoch in content.epochs if epoch.step is not None]
     for end in ends:
-        axes.axvline(end, color="#d5dbe1", linewidth=0.8, zorder=0)
+        axes.axvline(end, color=LIGHT["rule"], linewidth=0.8, zorder=0)
     marker = "o" if len(points) < 4 else None
     axes.plot(steps, values, color=SHADES[0], linewidth=1.4, marker=marker, label="logged")
     limit = content.gradient_limit if name == "grad_norm" else None
@@ -105,10 +106,10 @@ def _lay_out(axes: Any, epochs: Sequence[Epoch]) -> None:
     """Scores from 0 to 1 by epoch, with a line at the saved one."""
     saved = next((epoch.number for epoch in epochs if epoch.saved), None)
     if saved is not None:
-        axes.axvline(saved, color="#57606a", linestyle="dotted", linewidth=1.4, label="saved epoch", zorder=0)
+        axes.axvline(saved, color=LIGHT["quiet"], linestyle="dotted", linewidth=1.4, label="saved epoch", zorder=0)
     axes.set_xlim(epochs[0].number - 0.5, epochs[-1].number + 0.5)
     axes.set_ylim(-0.02, 1.02)
-    axes.grid(axis="y", color="#e3e7eb", linewidth=0.8)
+    axes.grid(axis="y", color=LIGHT["rule"], linewidth=0.8)
     whole_numbers(axes.xaxis)
     axes.set_xlabel("epoch")
 

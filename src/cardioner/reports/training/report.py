@@ -8,7 +8,7 @@ from cardioner.errors import many
 from cardioner.evaluation.matching import CRITERIA
 from cardioner.reports import html
 from cardioner.reports.html import COUNT_COLUMNS, SCORE_COLUMNS, Table, count_cells, score_cells, score_text
-from cardioner.reports.training.content import Content, duration, read_record
+from cardioner.reports.training.content import Content, duration, read_record, without_folders
 from cardioner.reports.training.plots import plots_of
 
 if TYPE_CHECKING:
@@ -33,11 +33,13 @@ def render(record: Mapping[str, Any]) -> str:
     """
     content = read_record(record)
     plots = plots_of(content)
+    strict = content.headline
     return html.render_page(
         "cardioner.reports.training",
         {name: plot.draw for name, plot in plots.items()},
         words={name: plot.words for name, plot in plots.items()},
         content=content,
+        nothing=strict.micro.gold if strict and html.finds_nothing(strict.micro) else 0,
         tables=_tables(content),
         facts=list(_facts(content)),
         advice=list(_advice(content)),
@@ -70,6 +72,7 @@ def _tables(content: Content) -> dict[str, Any]:
         "epochs": Table(heads, epochs, highlighted=saved),
         "parts": Table(("notes", "count", *more), parts),
         "types": types,
+        "notes": Table(("notes", "count", "spans"), [(name, *counts) for name, counts in content.notes.items()]),
     }
 
 
@@ -87,7 +90,7 @@ def _whole(found: Any, names: Iterable[str]) -> Mapping[str, Any] | None:
 def _facts(content: Content) -> Iterator[tuple[str, str]]:
     """What was trained, on how much, and for how long."""
     record, data = content.record, content.record.get("training_data") or {}
-    encoder = str(record.get("model", "not recorded"))
+    encoder = without_folders(str(record.get("model", "not recorded")))
     yield "encoder", f"{encoder}, frozen" if record.get("freeze_backbone") else encoder
     yield "head", content.head
     yield (
@@ -121,14 +124,10 @@ def _advice(content: Content) -> Iterator[str]:
         yield "The last epoch is the best one: more epochs may raise the scores further."
     if "evaluation" in content.parts and "test" not in content.parts:
         yield "The epoch was chosen on the evaluation notes, so their scores are optimistic. There were no test notes."
-    if content.parts:
-        worst = [label for label, counts in _strict(content).items() if counts.gold and not counts.true_positives]
+    strict = content.headline
+    if strict and strict.micro.true_positives:
+        worst = [label for label, counts in strict.per_type.items() if counts.gold and not counts.true_positives]
         if worst:
             yield f"No span of these types was found: {', '.join(worst)}."
     if content.unread:
         yield f"Left out, as another version wrote them in an unknown form: {many(content.unread, 'score')}."
-
-
-def _strict(content: Content) -> Mapping[str, Any]:
-    """The strict counts per type on the test notes, or else on the evaluation notes."""
-    return list(content.parts.values())[-1].strict.per_type

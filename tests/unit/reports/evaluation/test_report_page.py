@@ -17,6 +17,7 @@ from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import OutputError
 from cardioner.evaluation import Evaluation, evaluate
 from cardioner.evaluation.error_analysis import KINDS
+from cardioner.reports import html
 from cardioner.reports.evaluation.report import render
 from cardioner.reports.html import write_page
 
@@ -132,9 +133,22 @@ def covered(text: str, span: Span) -> str:
     return "".join(text[start:end] for start, end in span.fragments or ((span.start, span.end),))
 
 
+@pytest.fixture(scope="module")
+def whole() -> str:
+    """The page of random notes with intervals."""
+    return render(random_evaluation(samples=20))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without plots, which take most of the time."""
+    monkeypatch.setattr(html, "draw", lambda _: {})
+
+
 # The notes -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_both_columns_of_each_note_read_as_the_note_does() -> None:
     hostile = Document("hostile", HOSTILE * 9, (Span(0, len(HOSTILE), "A"), Span(3, 12, "B"), Span(90, 95, "C")))
     pairs = [(hostile, hostile.with_spans([])), *(random_pair(seed) for seed in range(4))]
@@ -144,6 +158,7 @@ def test_both_columns_of_each_note_read_as_the_note_does() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.usefixtures("undrawn")
 def test_each_span_is_marked_over_its_characters_and_as_what_became_of_it(seed: int) -> None:
     found = random_evaluation([seed])
     page = Page(render(found))
@@ -168,18 +183,21 @@ def test_each_span_is_marked_over_its_characters_and_as_what_became_of_it(seed: 
         assert kinds == {title: [kind] for title, (_, kind) in expected.items()}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_equal_spans_one_is_right_and_the_other_is_not() -> None:
     page = Page(render(of_spans([Span(0, 6, "A")], [Span(0, 6, "A"), Span(0, 6, "A")])))
     assert page.marked["n", 1].keys() == {"A 0–6", "A 0–6; spurious"}
     assert page.marked["n", 0].keys() == {"A 0–6"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_confused_type_can_be_filtered_by_either_type() -> None:
     page = Page(render(of_spans([Span(0, 6, "A")], [Span(0, 6, "B")])))
     assert page.classes["n", 0]["A 0–6; type: predicted B 0–6"] == {"t0", "l0", "k2", "p1"}
     assert page.classes["n", 1]["B 0–6; type: gold A 0–6"] == {"t1", "l0", "k2", "p0"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rows_begin_after_a_newline_so_that_both_columns_stay_level() -> None:
     text = "word " * 200 + "\n" + "short\n" * 100 + "no newline at the end"
     made = render(of_spans([Span(0, 4, "A")], [], text=text))
@@ -190,6 +208,7 @@ def test_rows_begin_after_a_newline_so_that_both_columns_stay_level() -> None:
     assert all(row.endswith("\n") for row in rows[:-2])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_note_without_text_is_a_list_of_outcomes() -> None:
     gold = Annotations("n", (Span(0, 6, "A"), Span(7, 9, "B")), ("severe", None))
     predicted = Annotations("n", (Span(0, 5, "A", 0.25), Span(20, 22, "C", 0.5)), (None, None))
@@ -271,8 +290,8 @@ def test_only_the_script_of_the_page_may_run() -> None:
     )
 
 
-def test_the_page_fetches_nothing_and_its_links_lead_into_itself() -> None:
-    made = render(random_evaluation(samples=20))
+def test_the_page_fetches_nothing_and_its_links_lead_into_itself(whole: str) -> None:
+    made = whole
     page = Page(made)
     assert not page.tags.keys() & {"link", "iframe", "img", "object", "embed", "form", "base", "image"}
     assert page.tags["svg"] == 4
@@ -312,10 +331,10 @@ def test_every_figure_of_every_criterion_and_type_is_on_the_page() -> None:
     for criterion, row, counts in rows:
         for figure in ("precision", "recall", "f1"):
             interval = found.intervals.of(criterion, row, figure)
-            value = f"{getattr(counts, figure):.4f}"
-            assert f'{value}<span class="below">{interval.low:.4f} to {interval.high:.4f}</span>' in made
-    assert f"calibration error {found.calibration.error:.4f}" in made
-    assert made.count("<tr><td", made.index("minimum score"), made.index("Kinds of errors")) == 12
+            value = f"{getattr(counts, figure):.3f}"
+            assert f'{value}<span class="below">{interval.low:.3f} to {interval.high:.3f}</span>' in made
+    assert f"calibration error {found.calibration.error:.3f}" in made
+    assert made.count("<tr><td", made.index("minimum score"), made.index("Kinds of errors</h2>")) == 12
 
 
 def test_without_scores_of_spans_and_samples_nothing_is_said_of_them() -> None:
@@ -324,6 +343,7 @@ def test_without_scores_of_spans_and_samples_nothing_is_said_of_them() -> None:
     assert Page(made).tags["svg"] == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_official_figures_stand_beside_the_honest_ones() -> None:
     text, twice = "severe aortic stenosis", (Span(0, 6, "A"), Span(0, 6, "A"))
     made = render(evaluate([Document("n", text, twice[:1])], [Document("n", text, twice)], official="multicardioner"))
@@ -332,6 +352,7 @@ def test_official_figures_stand_beside_the_honest_ones() -> None:
     assert "These rules leave out 1 repeated span, and 0 spans in notes without gold spans" in made
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_notes_that_only_one_side_has_are_named() -> None:
     gold = [Document("a", "text"), Document("b", "text", (Span(0, 4, "A"),))]
     made = render(evaluate(gold, [Annotations("b", (Span(0, 4, "A"),), (None,))]))
@@ -349,3 +370,81 @@ def test_nothing_to_compare_has_a_page_all_the_same() -> None:
     notes = [Document("a", ""), Document("b", "nothing")]
     page = Page(render(evaluate(notes, notes)))
     assert (page.tags["svg"], page.cells) == (0, {"a": ["", ""], "b": ["nothing", "nothing"]})
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_prediction_that_finds_nothing_is_named_so() -> None:
+    gold = [Span(0, 6, "A"), Span(7, 13, "B")]
+    silent, wrong = render(of_spans(gold, [])), render(of_spans(gold, [Span(0, 5, "A")]))
+    assert '<p class="alarm">predicted finds nothing: it has no spans at all.</p>' in silent
+    assert '<p class="alarm">predicted finds nothing: none of its spans is a gold span.</p>' in wrong
+    half = render(of_spans(gold, gold[:1]))
+    assert 'class="alarm"' not in half
+    assert '<p class="bad">No span of these types is found: B</p>' in half
+    nothing_to_find = render(of_spans([], []))
+    assert not re.search(r"finds nothing|is found:", nothing_to_find)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_f1_of_zero_stands_out() -> None:
+    made = render(of_spans([Span(0, 6, "A"), Span(7, 13, "B")], [Span(0, 6, "A")]))
+    types = made.partition('<h2 id="types">')[2].partition("</table>")[0]
+    rows = dict(re.findall(r'<tr><th scope="row">([AB])</th>(.*?)</tr>', types))
+    assert [row.count('<td class="n bad">0.000</td>') for row in (rows["A"], rows["B"])] == [0, 1]
+
+
+def test_the_contents_of_the_page_lead_to_each_section_and_charts_follow_their_tables(whole: str) -> None:
+    made = whole
+    sections = re.findall(r'<h2 id="([^"]*)">([^<]*)</h2>', made)
+    assert len(sections) == made.count("<h2") >= 8
+    assert re.findall(r'<li><a href="#([^"]*)">([^<]*)</a></li>', made) == sections
+    places = [
+        made.index(wanted)
+        for wanted in (
+            '<h2 id="types">', "<td", 'id="types-', '<h2 id="acceptance">', "minimum score", 'id="reliability-',
+            '<h2 id="kinds">', 'id="confusions-', '<h2 id="lengths">', 'id="lengths-', '<h2 id="positions">',
+        )
+        if wanted != "<td"
+    ]  # fmt: skip
+    assert places == sorted(places)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_frequent_errors_lead_to_their_spans_and_quote_them_where_the_page_holds_the_notes() -> None:
+    text = "severe aortic <stenosis> & more"
+    gold = (Span(0, 6, "A"), Span(7, 24, "B"))
+    found = of_spans(gold, [Span(7, 13, "B"), Span(27, 31, "A")], text=text)
+    made = render(found)
+    links = dict(re.findall(r'<li><a href="#(n0o\d)">n</a> ([^\n]*?)</li>', made))
+    assert links == {
+        "n0o0": '0–6 <bdi class="quoted">“severe”</bdi> → –',
+        "n0o1": '7–24 <bdi class="quoted">“aortic &lt;stenosis&gt;”</bdi> → 7–13 <bdi class="quoted">“aortic”</bdi>',
+        "n0o2": '– → 27–31 <bdi class="quoted">“more”</bdi>',
+    }
+    marks = dict(re.findall(r'<i id="(n0o\d)" class="[^"]*" title="([^";]*)', made))
+    assert marks == {"n0o0": "A 0–6", "n0o1": "B 7–24", "n0o2": "A 27–31"}
+    without = render(found, ids_only=True)
+    assert "quoted" not in without.partition("</style>")[2]
+    assert re.findall(r'<tr id="(n0o\d)"', without) == ["n0o0", "n0o1", "n0o2"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_span_over_several_rows_and_fragments_has_one_id() -> None:
+    text = ("word " * 120 + "\n") * 3
+    spans = [Span(10, 1500, "A"), Span(20, 900, "B", fragments=((20, 30), (700, 900)))]
+    page = Page(render(of_spans(spans, [], text=text)))
+    assert len(page.ids) == len(set(page.ids))
+    assert {"n0o0", "n0o1"} <= set(page.ids)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_is_a_variable_that_both_schemes_give(whole: str, scheme: str) -> None:
+    made = whole
+    head, _, body = made.partition("</style>")
+    dark = head.partition("prefers-color-scheme: dark")[2].partition("\n")[0]
+    given = dark if scheme == "dark" else head.partition("prefers-color-scheme")[0]
+    used = set(re.findall(r"var\((--[a-z0-9-]+)\)", made))
+    assert used <= set(re.findall(r"(--[a-z0-9-]+): #[0-9a-f]{6};", given))
+    rules = head.partition("@media print")[2]
+    assert not re.search(r"#[0-9a-f]{3,6}[;}]", rules.partition("\n")[2])
+    assert not re.search(r"(fill|stroke): #", body)

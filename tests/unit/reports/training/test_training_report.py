@@ -155,9 +155,9 @@ def test_every_epoch_has_its_figures_and_the_saved_one_is_marked(whole: Page) ->
         assert [
             f"{number} saved" if number == 2 else str(number),
             str(number * STEPS),
-            f"{sum(losses) / len(losses):.4f}",
-            *(f"{value:.4f}" for value in (strict.micro.precision, strict.micro.recall, strict.micro.f1)),
-            f"{strict.macro.f1:.4f}",
+            f"{sum(losses) / len(losses):.3f}",
+            *(f"{value:.3f}" for value in (strict.micro.precision, strict.micro.recall, strict.micro.f1)),
+            f"{strict.macro.f1:.3f}",
             *(str(count) for count in (strict.micro.true_positives, strict.micro.false_positives)),
             str(strict.micro.false_negatives),
         ] in page.rows
@@ -169,13 +169,13 @@ def test_scores_of_every_part_type_and_criterion_are_there(whole: Page) -> None:
         found = Scores.from_dict(record["scores"][name])
         row = next(row for row in page.rows if row[0] == name)
         assert row[1] == str(notes)
-        assert row[4] == f"{found.strict.micro.f1:.4f}"
-        assert row[6:] == [f"{found.by(name).micro.f1:.4f}" for name in ("exact", "partial", "type", "relaxed")]
+        assert row[4] == f"{found.strict.micro.f1:.3f}"
+        assert row[6:] == [f"{found.by(name).micro.f1:.3f}" for name in ("exact", "partial", "type", "relaxed")]
         for label, counts in found.strict.per_type.items():
-            figures = [f"{value:.4f}" for value in (counts.precision, counts.recall, counts.f1)]
+            figures = [f"{value:.3f}" for value in (counts.precision, counts.recall, counts.f1)]
             counted = [counts.gold, counts.true_positives, counts.false_positives, counts.false_negatives]
             assert [label, *figures, *map(str, counted)] in page.rows
-        assert f"strict F1, {name}{found.strict.micro.f1:.4f}precision" in page.text
+        assert f"strict F1, {name}{found.strict.micro.f1:.3f}precision" in page.text
 
 
 def test_it_says_what_was_trained_on_how_much_and_how(whole: Page) -> None:
@@ -188,8 +188,8 @@ def test_it_says_what_was_trained_on_how_much_and_how(whole: Page) -> None:
     assert facts["epochs"] == "3; epoch 2 is saved"
     assert facts["steps"] == "120"
     assert facts["time"] == "1 h 6 min, including the scoring after each epoch"
-    assert "temperature 1.250, fitted to 80 spans of the evaluation notes: mean loss 0.5000 before" in page.text
-    assert "computes in bfloat16: strict F1 0.7500 in float32, 0.7422 in bfloat16; 99.75 %" in page.text
+    assert "temperature 1.250, fitted to 80 spans of the evaluation notes: mean loss 0.500 before" in page.text
+    assert "computes in bfloat16: strict F1 0.750 in float32, 0.742 in bfloat16; 99.75 %" in page.text
     assert "cardioner 0.1.0, torch 2.13.0" in page.text
     settings = dict(re.findall(r"<dt>(\w+)</dt><dd>([^<]*)</dd>", render(a_record())))
     assert settings["seed"] == "11"
@@ -247,6 +247,46 @@ def test_a_training_that_ended_early_says_so() -> None:
     record = a_record()
     record["num_train_epochs"] = 10
     assert ["epochs", "3 of 10; epoch 2 is saved"] in page_of(record).rows
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_a_model_that_finds_nothing_is_named_so_and_its_scores_stand_out() -> None:
+    record = a_record()
+    assert "finds nothing" not in page_of(record).text
+    record["scores"]["test"] = scores_of(0, 2).to_dict()
+    page = page_of(record)
+    assert "This model finds nothing: none of the 12 gold spans in the test notes." in page.text
+    assert "No span of these types" not in page.text
+    made = render(record)
+    assert '<b class="bad">0.000</b>' in made
+    assert made.count('<td class="n bad">0.000</td>') == 4, "in the row of the test notes, and in those of the types"
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_digests_and_counts_of_notes_stand_apart_from_settings_and_no_folder_of_the_machine_is_shown() -> None:
+    digest = "hmac-sha256:" + "ab" * 32
+    notes = {"documents": 12, "spans": {"DISEASE": 30, "DRUG": 4}, "digest": digest, "ids": None}
+    record = a_record()
+    record["documents"] = {"train": notes, "test": {**notes, "digest": None}}
+    record["model"] = "/home/someone/encoders/some-encoder"
+    record["options"]["initial"] = "C:\\Users\\someone\\first-model"
+    made = render(record)
+    settings = made.partition('<h2 id="settings">')[2].partition("<h2")[0]
+    assert "documents" not in settings
+    assert digest not in settings
+    assert made.count(digest) == 1
+    assert ["train", "12", "34"] in page_of(record).rows
+    assert "someone" not in made
+    assert made.count("some-encoder") == 2
+    assert "first-model" in settings
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_the_contents_of_the_page_lead_to_each_section() -> None:
+    made = render(a_record())
+    sections = re.findall(r'<h2 id="([^"]*)">([^<]*)</h2>', made)
+    assert len(sections) == made.count("<h2") == 6
+    assert re.findall(r'<li><a href="#([^"]*)">([^<]*)</a></li>', made) == sections
 
 
 # Any record ----------------------------------------------------------------------------------------------------------
