@@ -31,6 +31,7 @@ TRAINER = "cardioner.multiclass.trainer"
 LAYERS = (
     "errors",
     "_io",
+    "_progress",
     "multiclass",
     "data",
     "evaluation",

@@ -58,6 +58,21 @@ def test_notes_come_back_untouched_with_the_models_spans(
     ]
 
 
+def test_a_log_file_gets_what_is_shown_and_no_word_of_a_note(
+    run: Run, model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardioner._progress.EVERY", 0.0)
+    log = tmp_path / "predict.log"
+    done = run("predict", model, corpus / "dev", "--output", tmp_path / "out", "--log-file", log)
+    assert done.code == 0
+    logged = log.read_text()
+    assert "tagging (notes): 2 of 2, " in logged
+    assert "tagging (notes): 2 of 2, " in done.err
+    assert "Spans found" in logged
+    words = {word for note in read_corpus(corpus / "dev") for word in note.text.split() if len(word) > 5}
+    assert not words & set(logged.split())
+
+
 def test_several_inputs_and_single_notes_are_taken_together(
     run: Callable[..., Any], saved: Path, corpus: Path, tmp_path: Path
 ) -> None:

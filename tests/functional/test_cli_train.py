@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from cardioner.data.documents import Document, Span
+from cardioner.errors import OutputError
 from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.training.checkpoints import last_checkpoint
 from cardioner.training.trainer import ModelTrainer
@@ -263,3 +265,32 @@ def test_held_out_notes_that_are_also_learned_from_are_told(
     done = run("train", *arguments, "--output", tmp_path / "model")
     assert done.code == 0
     assert "evaluation notes have the same text as a training note" in done.err
+
+
+def test_without_a_terminal_lines_say_how_far_training_is_and_a_log_file_gets_them_with_the_time(
+    train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardioner._progress.EVERY", 0.0)
+    log = tmp_path / "train.log"
+    log.write_text("before\n")
+    done = train("--epochs", "2", "--log-file", log)
+    assert done.code == 0
+    shown, logged = done.err.splitlines(), log.read_text().splitlines()
+    steps = [line for line in shown if line.startswith("training: ")]
+    assert len(steps) > 1
+    for line in steps:
+        assert re.fullmatch(r"training: \d of \d steps, loss \d\.\d{4}(, [\d.]+ steps/s, \d:\d\d:\d\d left)?", line)
+    assert logged[0] == "before"
+    without_time = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in logged[1:]]
+    assert without_time == shown
+
+
+def test_errors_are_in_the_log_file_too(train: Callable[..., Any], tmp_path: Path) -> None:
+    done = train("--backbone", tmp_path / "nowhere", "--log-file", tmp_path / "train.log")
+    assert done.error in (tmp_path / "train.log").read_text()
+
+
+def test_a_log_file_that_cannot_be_written_is_refused(train: Callable[..., Any], tmp_path: Path) -> None:
+    done = train("--log-file", tmp_path / "nowhere" / "train.log")
+    assert done.code == OutputError.exit_code
+    assert done.error == f"error: {tmp_path / 'nowhere' / 'train.log'} cannot be written: No such file or directory"

@@ -11,7 +11,7 @@ import typer
 from cardioner import __version__
 from cardioner.cli.ablate import ablate
 from cardioner.cli.check import check
-from cardioner.cli.console import INTERRUPTED, TRACEBACK, complain, unexpected
+from cardioner.cli.console import INTERRUPTED, TRACEBACK, close_log, complain, unexpected
 from cardioner.cli.convert import convert
 from cardioner.cli.evaluate import compare, evaluate
 from cardioner.cli.models import export, inspect, sign, upgrade, verify
@@ -68,4 +68,6 @@ def main() -> None:
             raise
         complain(unexpected(error))
         code = CardioNERError.exit_code
+    finally:
+        close_log()
     sys.exit(code)

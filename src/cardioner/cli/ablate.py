@@ -16,8 +16,8 @@ from cardioner.cli.console import (
     complain,
     interval_text,
     print_json,
-    progress_bars,
     quieten,
+    showing_progress,
     table,
     tell,
 )
@@ -123,7 +123,7 @@ def _run(recipes: tuple[Recipe, ...], plan: Plan, *, resume: bool, overwrite: bo
     from cardioner.training.sweep.ablation import ablate  # noqa: PLC0415 - imports torch
 
     try:
-        with progress_bars() as stages:
+        with showing_progress() as stages:
             return ablate(recipes, plan, resume=resume, overwrite=overwrite, progress=stages, prepare=quieten)
     except KeyboardInterrupt:
         tell("Interrupted: the same command with --resume resumes from the last whole checkpoint")

@@ -9,14 +9,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from cardioner._io import reporting_failed_writes
+from cardioner._progress import Bars, Lines, reporting
 
 if TYPE_CHECKING:
     from cardioner.evaluation import Counts, Scores
@@ -32,18 +35,56 @@ _FRAMES = 4
 """Places in the code that are shown for an unexpected error."""
 _BREAKING = ("Cc", "Zl", "Zp")
 
+Stages: TypeAlias = Bars | Lines
+"""Shows the progress of several named stages."""
+
 output = Console(soft_wrap=True, highlight=False, emoji=False)
 notices = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+
+_logs: list[Console] = []
 
 
 def complain(message: str) -> None:
     """One error, on standard error."""
     notices.print(Text.assemble(("error: ", "bold red"), message))
+    _log(f"error: {message}")
 
 
 def tell(message: str) -> None:
     """One line, on standard error."""
     notices.print(Text(message))
+    _log(message)
+
+
+def show(made: Table) -> None:
+    """A table, on standard error."""
+    for console in (notices, *([] if notices.quiet else _logs)):
+        console.print(made)
+
+
+def _log(message: str) -> None:
+    """One line for the log file, if there is one, with the time."""
+    for console in [] if notices.quiet else _logs:
+        console.print(Text(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}"))
+
+
+def open_log(path: Path | None) -> None:
+    """Append to a file, from now on, what is shown on standard error, and the progress as lines.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if path is not None:
+        with reporting_failed_writes(path):
+            file = path.open("a", encoding="utf-8")
+        _logs.append(Console(file=file, soft_wrap=True, highlight=False, emoji=False, no_color=True))
+
+
+def close_log() -> None:
+    """Close the log file."""
+    while _logs:
+        _logs.pop().file.close()
 
 
 def unexpected(error: Exception) -> str:
@@ -129,43 +170,10 @@ def _figures(counts: Counts) -> tuple[Any, ...]:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Stages]:
-    """Progress bars on standard error, one per stage."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=notices, transient=False) as progress:
-        yield Stages(progress)
-
-
-class Stages:
-    """Progress of several named stages; a stage that starts again replaces its finished bar."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int | None, *, speed: str = "") -> None:
-        """Show how much of a stage is done, of which total if it is known, and how fast it goes, in words."""
-        if stage not in self._tasks:  # what is already done does not count for the speed
-            self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done, speed=speed)
-        task = self._tasks[stage]
-        if done < self._progress.tasks[self._progress.task_ids.index(task)].completed:
-            self._progress.reset(task, total=total)
-        self._progress.update(task, completed=done, total=total, speed=speed)
-
-    @contextmanager
-    def busy(self, what: str) -> Iterator[None]:
-        """Show that something without steps is running."""
-        task = self._progress.add_task(what, total=None, speed="")
-        try:
-            yield
-        finally:
-            self._progress.remove_task(task)
+def showing_progress() -> Iterator[Stages]:
+    """Progress on standard error: bars, or lines where it is no terminal; and lines in the log file."""
+    with reporting(notices, tell, log=_log) as shown:
+        yield shown
 
 
 def quieten() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cardioner._io import is_stream
-from cardioner.cli.console import Stages, notices, progress_bars, table, tell
+from cardioner.cli.console import Stages, show, showing_progress, table, tell
 from cardioner.cli.inputs import FormatName, OnErrorOption, ReadingOptions, check_mapping, show_issues
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import place_name
@@ -45,7 +45,7 @@ def convert(
     chosen = to or format_of_name(target)
     names, labels = reading.names, Counter[str]()
     progress = Reading(reading.options(on_error))
-    with progress_bars() as stages:
+    with showing_progress() as stages:
         documents = _pass(stream_corpus(source, reading=progress), names, labels=labels, stages=stages)
         lost = write_corpus(documents, target, chosen, overwrite=overwrite)
     show_issues(f"Left out or repaired in {source}", progress.report.issues)
@@ -53,7 +53,7 @@ def convert(
     kept = Counter({names.get(label, label): 0 for label in labels})
     for label, count in labels.items():
         kept[names.get(label, label)] += count
-    notices.print(table("Spans read", ("type", "spans"), sorted((label, n) for label, n in kept.items() if label)))
+    show(table("Spans read", ("type", "spans"), sorted((label, n) for label, n in kept.items() if label)))
     tell(f"Notes: {place_name(target)}")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cardioner.cli.console import notices, table, tell
+from cardioner.cli.console import show, table, tell
 from cardioner.cli.option_groups import Earlier
 from cardioner.data.documents import Annotations, Document, Note, rename_labels
 from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans
@@ -168,4 +168,4 @@ def show_issues(title: str, issues: Sequence[Issue]) -> None:
     """A table of what a reader or a writer left out or repaired."""
     if issues:
         rows = [(issue.kind, issue.where, issue.count) for issue in issues]
-        notices.print(table(title, ("what", "first", "count"), rows, left=2))
+        show(table(title, ("what", "first", "count"), rows, left=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cardioner._io import check_no_file, is_stream
-from cardioner.cli.console import notices, output, plain, print_json, quieten, table, tell
+from cardioner.cli.console import notices, output, plain, print_json, quieten, show, table, tell
 from cardioner.cli.inputs import FormatOption, JsonAloneOption, read_parts
 from cardioner.cli.outputs import check_model_folder
 from cardioner.data.formats import ReadOptions
@@ -175,7 +175,7 @@ def upgrade(
         from cardioner.interop import legacy  # noqa: PLC0415 - imports torch
 
         found = legacy.upgrade(old, new, backbone=backbone, overwrite=overwrite)
-    notices.print(table(f"Found in {old}", ("", ""), found.facts.items(), left=2))
+    show(table(f"Found in {old}", ("", ""), found.facts.items(), left=2))
     for warning in found.warnings:
         tell(f"warning: {plain(warning)}")
     tell(f"Model: {new}")

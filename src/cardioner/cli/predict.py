@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cardioner import __version__
-from cardioner.cli.console import Stages, notices, progress_bars, quieten, table, tell
+from cardioner.cli.console import Stages, open_log, quieten, show, showing_progress, table, tell
 from cardioner.cli.inputs import EncodingOption, FormatName, PartOptions, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name
@@ -58,6 +58,12 @@ class TaggingOptions:
         Dtype, typer.Option(metavar="NAME", help="float32 or bfloat16; auto takes what the model says.")
     ] = "auto"
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Append everything that is shown on standard error to a file, with the time."
+        ),
+    ] = None
     key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
@@ -120,11 +126,12 @@ def predict(  # noqa: PLR0913 - one parameter an option
     Example: cardioner predict model notes --output tagged
     """
     began = time.perf_counter()
+    open_log(options.log_file)
     form = to or format_of_name(output)
     models = (model, *(options.ensemble or ()))
     source, job = NoteSource(tuple(inputs), encoding, texts, format, part.ids()), BatchJob(output, form)
     total = _check(source, job, options)
-    with progress_bars() as stages:
+    with showing_progress() as stages:
         outcome = _run(source, job, models, options, stages, total=total)
     _show(outcome, form, options.min_score, seconds=time.perf_counter() - began)
     tell(f"Notes: {place_name(output)}")
@@ -234,7 +241,7 @@ def _bar(stages: Stages, total: int | None, done: tuple[int, ...]) -> Callable[[
 
     def advance(coverage: Coverage) -> None:
         pace = (coverage.tokens - before) / max(time.perf_counter() - began, 1e-3)
-        stages("tagging (notes)", coverage.documents, total, speed=f"{pace:,.0f} sub-tokens/s")
+        stages("tagging (notes)", coverage.documents, total, detail=f"{pace:,.0f} sub-tokens/s")
 
     if done:
         stages("tagging (notes)", done[0], total)
@@ -267,7 +274,7 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     rows = [(label, outcome.kept[label], outcome.dropped[label]) for label in labels]
     width = 3 if min_score else 2
     columns = ("type", "spans", f"below {min_score:g}, left out")
-    notices.print(table("Spans found", columns[:width], [row[:width] for row in rows]))
+    show(table("Spans found", columns[:width], [row[:width] for row in rows]))
     problems = [f"not read: {problem}" for problem in outcome.unread]
     problems += [f"not tagged: {name}: {problem}" for name, problem in outcome.untagged]
     for problem in problems[:_PROBLEMS_SHOWN]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from cardioner._io import check_file, check_no_file, is_stream, reporting_failed_writes, staging
-from cardioner.cli.console import notices, table, tell
+from cardioner.cli.console import show, table, tell
 from cardioner.cli.inputs import OnErrorOption, ReadingOptions, UnannotatedOption, read_parts
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import place_name
@@ -131,7 +131,7 @@ def _show(parts: Mapping[str, Sequence[Document]], groups: Sequence[Group]) -> N
         (what, *(f"{count[what]} ({count[what] / total[what]:.1%})" for count in counts.values()), total[what])
         for what in sorted(total, key=lambda what: (what not in _MEASURES, what))
     ]
-    notices.print(table("Parts", ("", *parts, "all"), rows))
+    show(table("Parts", ("", *parts, "all"), rows))
     together, identical = sum(len(group.ids) for group in groups), sum(group.identical for group in groups)
     tell(
         f"Near duplicates kept together: {many(len(groups), 'group')} of {many(together, 'note')} in all; "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cardioner.cli.console import INTERRUPTED, notices, print_json, progress_bars, quieten, tell
+from cardioner.cli.console import INTERRUPTED, notices, open_log, print_json, quieten, show, showing_progress, tell
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
@@ -51,6 +51,7 @@ def train(
     """
     repeated = run.folds is not None or run.seeds is not None
     _check_page(notes, run, repeated=repeated, overwrite=options.overwrite)
+    open_log(run.log_file)
     check_model_folder(arguments.output_dir, replace=options.overwrite or options.resume)
     quieten()
     settings = vars(arguments).copy()
@@ -114,7 +115,7 @@ def _train_one(
         remove_leftovers(settings["output_dir"])
         tell(f"The training in {settings['output_dir']} is finished: there is nothing left to do")
         return read_json(settings["output_dir"] / TRAINING_ARGS)
-    with progress_bars() as stages:
+    with showing_progress() as stages:
         with stages.busy("loading the encoder"):
             trainer = ModelTrainer(label2id=labels.label2id, options=replace(options, progress=stages), **settings)
             trainer.check_output()
@@ -136,7 +137,7 @@ def _train_several(
     from cardioner.training.sweep.repeated import RepeatedTraining  # noqa: PLC0415 - imports torch
 
     output = settings.pop("output_dir")
-    with progress_bars() as stages:
+    with showing_progress() as stages:
         repeated = RepeatedTraining(
             labels=labels,
             output_dir=output,
@@ -146,7 +147,7 @@ def _train_several(
             options=replace(options, progress=stages),
         )
         summary = repeated.train(parts, watch=_show_member)
-    notices.print(member_table(summary))
+    show(member_table(summary))
     tell(f"{many(len(summary.members), 'model')}, which predict uses as one: {output}")
     return summary.to_dict()
 

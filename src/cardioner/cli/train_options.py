@@ -64,6 +64,8 @@ class RunOptions(Checked):
 
     html: Path | None = setting(None, panel="Running", metavar="FILE")
     """Write a page with the curves of the training."""
+    log_file: Path | None = setting(None, panel="Running", metavar="FILE")
+    """Append everything that is shown on standard error to a file, with the time."""
     json: bool = setting(False, panel="Running")
     """Print the record of the training as JSON alone on standard output."""
     folds: int | None = setting(None, panel="Repeated training", metavar="K", ge=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cardioner.cli.console import count_table, loss_table, notices, score_table, table, tell
+from cardioner.cli.console import count_table, loss_table, score_table, show, table, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,11 +24,11 @@ def show_result(result: TrainingResult) -> None:
             (f"{number}{' (saved)' if number == result.best_epoch else ''}", micro.precision, micro.recall, micro.f1)
             for number, micro in enumerate((scores.strict.micro for scores in result.epochs), 1)
         ]
-        notices.print(table("Strict spans, per epoch, on the evaluation notes", ("epoch", *_COLUMNS), rows))
+        show(table("Strict spans, per epoch, on the evaluation notes", ("epoch", *_COLUMNS), rows))
     if result.evaluation is not None:
-        notices.print(score_table("Evaluation notes", result.evaluation))
+        show(score_table("Evaluation notes", result.evaluation))
     if result.test is not None:
-        notices.print(score_table("Test notes", result.test))
+        show(score_table("Test notes", result.test))
     if result.precision is not None:
         tell(
             f"Inference in {result.precision.dtype}: strict F1 {result.precision.float32:.4f} in float32, "
@@ -46,9 +46,9 @@ def show_result(result: TrainingResult) -> None:
 def show_losses(result: TrainingResult) -> None:
     """What tags cannot express in the training notes, and what had to be repaired."""
     if result.losses:
-        notices.print(loss_table(result.losses))
+        show(loss_table(result.losses))
     if remarks := Counter(result.remarks):
-        notices.print(count_table("Remarks on the training", remarks))
+        show(count_table("Remarks on the training", remarks))
 
 
 def member_table(summary: Summary) -> Table:

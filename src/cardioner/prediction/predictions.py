@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from cardioner._progress import Progress, ProgressOption, showing, silent
 from cardioner.data.documents import Document, check_unique
 from cardioner.errors import UsageError, many
 from cardioner.multiclass.windows import Coverage, apart, in_groups, reason_of
@@ -38,13 +39,23 @@ class Predictions:
         coverage: What has been read so far; for models whose spans are united, the windows and sub-tokens of all.
     """
 
-    def __init__(self, documents: Iterable[Document], tag: TagGroup, advance: Advance | None) -> None:
+    def __init__(
+        self,
+        documents: Iterable[Document],
+        tag: TagGroup,
+        advance: Advance | None,
+        *,
+        progress: ProgressOption = None,
+        total: int | None = None,
+    ) -> None:
         self.coverage = Coverage()
         self._tag = tag
         self._advance = advance
+        self._report: Progress = silent
+        self._total = total
         self._problems: list[tuple[str, str]] = []
         groups = in_groups(documents, lambda document: len(document.text))
-        self._groups = (self._tag_apart(group) for group in groups)
+        self._groups = self._tag_groups(groups, progress)
         self._tagged = (note.document for group in self._groups for note in group if not note.problem)
 
     def __iter__(self) -> Iterator[Document]:
@@ -61,6 +72,12 @@ class Predictions:
     def problems(self) -> tuple[tuple[str, str], ...]:
         """The notes that could not be tagged so far: the id, and the reason without a word of the text."""
         return tuple(self._problems)
+
+    def _tag_groups(self, groups: Iterable[list[Document]], progress: ProgressOption) -> Iterator[list[TaggedNote]]:
+        """Tag group by group, and show how far this is."""
+        with showing(progress) as self._report:
+            for group in groups:
+                yield self._tag_apart(group)
 
     def _tag_apart(self, group: list[Document]) -> list[TaggedNote]:
         """Tag a group together or, if that fails, each note by itself, to find the one that causes it."""
@@ -88,6 +105,7 @@ class Predictions:
         self.coverage = self.coverage.plus(more)
         if self._advance is not None:
             self._advance(self.coverage)
+        self._report("tagging (notes)", self.coverage.documents, self._total)
 
 
 def as_documents(notes: Iterable[str | Document]) -> Iterator[Document]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any, overload
 
+from cardioner._progress import ProgressOption
 from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError, ModelError, UsageError, listed
 from cardioner.model_dir.encoder import max_positions
@@ -117,20 +118,23 @@ class Predictor:
         return tuple(sorted(set[str]().union(*map(entity_types, self.taggers))))
 
     @overload
-    def __call__(self, notes: str) -> list[Span]: ...  # type: ignore[overload-overlap]  # a str is no list of texts
+    def __call__(  # type: ignore[overload-overlap]  # a str is no list of texts
+        self, notes: str, *, progress: ProgressOption = None
+    ) -> list[Span]: ...
     @overload
-    def __call__(self, notes: Document) -> Document: ...
+    def __call__(self, notes: Document, *, progress: ProgressOption = None) -> Document: ...
     @overload
-    def __call__(self, notes: Iterable[str]) -> list[list[Span]]: ...
+    def __call__(self, notes: Iterable[str], *, progress: ProgressOption = None) -> list[list[Span]]: ...
     @overload
-    def __call__(self, notes: Iterable[Document]) -> list[Document]: ...
-    def __call__(self, notes: Any) -> Any:
+    def __call__(self, notes: Iterable[Document], *, progress: ProgressOption = None) -> list[Document]: ...
+    def __call__(self, notes: Any, *, progress: ProgressOption = None) -> Any:
         """Tag one note, or several at once: texts give spans, Documents give Documents.
 
         For more notes than fit into memory, or to go on past a note that cannot be tagged, use `predict`.
 
         Args:
             notes: A text, a Document, or an iterable of either.
+            progress: As for `predict`.
 
         Returns:
             For a text its spans; for a Document the same with the model's spans in place of its own. For several a list
@@ -146,14 +150,19 @@ class Predictor:
         texts = sum(isinstance(note, str) for note in given)
         if 0 < texts < len(given):
             raise UsageError(f"expected only texts or only Documents; {texts} of the {len(given)} notes are texts")
-        predictions = self.predict(documents)
+        predictions = self.predict(documents, progress=progress)
         tagged: list[Any] = [list(document.spans) if texts else document for document in predictions]
         for name, problem in predictions.problems:
             raise DataError(f"note {name!r}: {problem}; predict() leaves such notes out and names them")
         return tagged[0] if single else tagged
 
     def predict(
-        self, notes: Iterable[str | Document], *, batch_tokens: int | None = None, advance: Advance | None = None
+        self,
+        notes: Iterable[str | Document],
+        *,
+        batch_tokens: int | None = None,
+        advance: Advance | None = None,
+        progress: ProgressOption = None,
     ) -> Predictions:
         """Tag notes in order, as they are asked for: Documents with the model's spans in place of their own.
 
@@ -164,6 +173,9 @@ class Predictor:
             batch_tokens: Most sub-tokens that the encoder reads at a time, padding included; by default
                 `default_batch_tokens`.
             advance: Called with all that is covered so far, each time a batch is done.
+            progress: `True` shows a bar, or without a terminal a line every half minute, on standard error. Or a
+                function, which is called with `tagging (notes)`, how many are done, and how many there are (`None` if
+                `notes` has no length).
 
         Raises:
             UsageError: If a batch has no room for a sub-token, or `notes` is no iterable of notes; an item that is
@@ -176,7 +188,8 @@ class Predictor:
         def tag(group: list[Document], count: Advance) -> list[Document]:
             return self._tag(group, batch_tokens=batch_tokens, advance=count)
 
-        return Predictions(as_documents(notes), tag, advance)
+        total = len(notes) if isinstance(notes, Sized) else None
+        return Predictions(as_documents(notes), tag, advance, progress=progress, total=total)
 
     def predict_text(self, text: str) -> tuple[Span, ...]:
         """The spans of one text.

@@ -15,13 +15,13 @@ from typing import Any
 
 from torch import Tensor
 
+from cardioner._progress import Progress, silent
 from cardioner.data.documents import Document, Span
 from cardioner.evaluation.matching import Sides
 from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import decode_notes, emissions_of
 from cardioner.multiclass.inference import score_spans as score_notes
 from cardioner.multiclass.pipeline import runs_of
-from cardioner.training.options import Progress
 
 LEAST_SPANS = 20
 """The least number of right spans, and of wrong ones, to fit a temperature to."""
@@ -54,7 +54,7 @@ class Temperature:
 
 
 def fit_temperature(
-    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress | None = None
+    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress = silent
 ) -> Temperature:
     """Fit the temperature of a trained model, which is left as it was.
 
@@ -71,8 +71,7 @@ def fit_temperature(
     def loss(logarithm: float) -> float:
         model.config.score_temperature = math.exp(logarithm)
         scores = score_notes(model, [note.emissions for note in notes], [note.spans for note in notes])
-        if progress is not None:
-            progress("calibrating (temperatures)", next(tried), _STEPS + 4)  # two to begin with, and before and after
+        progress("calibrating (temperatures)", next(tried), _STEPS + 4)  # two to begin with, and before and after
         return _mean_loss([score for row in scores for score in row], right)
 
     try:
@@ -96,9 +95,7 @@ class _Predicted:
     right: list[bool]
 
 
-def _predicted(
-    model: Any, tokenizer: Any, documents: Sequence[Document], progress: Progress | None
-) -> list[_Predicted]:
+def _predicted(model: Any, tokenizer: Any, documents: Sequence[Document], progress: Progress) -> list[_Predicted]:
     """Tag the notes, some at a time, until enough emissions are kept."""
     special = plan_windows(model.config, tokenizer).special
     opening = len(special.opening)
@@ -113,8 +110,7 @@ def _predicted(
             places = [(run.first + opening, tags[run.first + opening : run.stop + opening]) for run, _ in runs]
             found.append(_Predicted(logits, places, [index in hits for index in range(len(runs))]))
             rows += len(logits)
-        if progress is not None:
-            progress("calibrating (notes)", len(found), len(documents))
+        progress("calibrating (notes)", len(found), len(documents))
     return found
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from cardioner._io import reporting_failed_writes
+from cardioner._progress import Progress
 from cardioner.errors import TrainingError, listed
 from cardioner.evaluation import Scores
 from cardioner.multiclass.modeling import IGNORED
@@ -31,6 +33,9 @@ from cardioner.training.options import TrainingOptions
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """The numbers that malloc.h gives to these parameters."""
 
+
+_LOSSES = 10
+"""Batches whose mean loss is shown."""
 
 SHORT = 256
 """Longest windows, in sub-tokens, whose attention is computed by plain matrix products on the CPU."""
@@ -51,6 +56,7 @@ class Run:
         best_step: The step of the best of them; 0 before the first.
         seconds: Time of training before it was interrupted.
         remarks: What went wrong beside training, counted.
+        losses: Of the last batches.
     """
 
     score: Callable[[], Scores] | None
@@ -63,6 +69,7 @@ class Run:
     best_step: int = 0
     seconds: float = 0.0
     remarks: Counter[str] = field(default_factory=Counter)
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=_LOSSES))
     began: float = field(default_factory=time.perf_counter)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
@@ -140,6 +147,7 @@ class SpanTrainer(Trainer):
         if not loss.isfinite():
             named = listed(self.run.names[index] for index in windows)
             raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, f", in a batch of {named}")
+        self.run.losses.append(loss.item())
         if num_items_in_batch is not None:
             share = self._weigh(inputs["labels"]) / num_items_in_batch.clamp(min=torch.finfo(torch.float32).tiny)
             loss = loss * share * self.accelerator.num_processes
@@ -202,9 +210,10 @@ class SpanTrainer(Trainer):
 class LoopCallback(TrainerCallback):
     """Reports progress, unfreezes layers, asks for checkpoints, and stops early."""
 
-    def __init__(self, run: Run, options: TrainingOptions, model: nn.Module) -> None:
+    def __init__(self, run: Run, options: TrainingOptions, model: nn.Module, *, progress: Progress) -> None:
         self.run = run
         self.options = options
+        self.progress = progress
         self.trainable = frozenset(name for name, value in model.named_parameters() if value.requires_grad)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
@@ -215,8 +224,7 @@ class LoopCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the step, and ask for a checkpoint within an epoch."""
-        if self.options.progress is not None:
-            self.options.progress("training", state.global_step, state.max_steps)
+        self.progress("training", state.global_step, state.max_steps, detail=f"loss {mean(self.run.losses):.4f}")
         ends_epoch = state.global_step % (state.max_steps // int(args.num_train_epochs)) == 0
         if state.global_step % self.options.checkpoint_steps == 0 and not ends_epoch:
             control.should_save = True

@@ -6,22 +6,21 @@ The text below a field is its documentation in Python and its help on the comman
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
+from cardioner._progress import Progress, accepting_detail
 from cardioner.errors import UsageError
 
 if TYPE_CHECKING:
+    from cardioner.data.documents import Document
     from cardioner.multiclass.windows import Coverage
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage (`training`, `scoring`), how much is done and how much there is (steps; characters)."""
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -29,15 +28,10 @@ RENAMED = {"thawed_per_epoch": "unfreeze_per_epoch"}
 """Earlier names of options, which are still accepted."""
 
 
-def counted(progress: Progress | None, stage: str, total: int) -> Callable[[Coverage], None] | None:
-    """A function that takes what is covered so far, and reports its characters of the total."""
-    if progress is None:
-        return None
-
-    def advance(coverage: Coverage) -> None:
-        progress(stage, coverage.characters, total)
-
-    return advance
+def by_characters(progress: Progress, stage: str, documents: Iterable[Document]) -> Callable[[Coverage], None]:
+    """A function that takes what is covered so far, and reports its characters, of all those of documents."""
+    total = sum(len(document.text) for document in documents)
+    return lambda coverage: progress(stage, coverage.characters, total)
 
 
 # Checking ------------------------------------------------------------------------------------------------------------
@@ -130,6 +124,15 @@ def _weights(value: Any) -> Any:
         return [float(weight) for weight in value]
     except (TypeError, ValueError):
         raise ValueError("balanced, or weights of tags such as B-X=2,I-X=2") from None
+
+
+def _progress(value: Any) -> Any:
+    """`True`, or a function to call."""
+    if value is None or isinstance(value, bool):
+        return value
+    if callable(value):
+        return accepting_detail(value)
+    raise ValueError("true, or a function of the stage, how much is done and how much there is")
 
 
 # Settings ------------------------------------------------------------------------------------------------------------
@@ -255,5 +258,9 @@ class TrainingOptions(Checked):
     """Secret key for the digests of the notes in the manifest; made if missing. The command's default: your own."""
     list_documents: bool = card_setting(False)
     """Name the notes in the manifest."""
-    progress: Progress | None = Field(default=None, exclude=True)
-    """Called with the stage, how much is done and how much there is."""
+    progress: Annotated[bool | Callable[..., None] | None, PlainValidator(_progress)] = Field(
+        default=None, exclude=True
+    )
+    """True shows bars, or without a terminal a line every half minute, on standard error. Or a function, which is
+    called with the stage (`training`, `scoring`), how much is done and how much there is (steps; characters) and, if
+    it takes the keyword `detail`, with what else there is to say, such as `loss 0.2130`."""

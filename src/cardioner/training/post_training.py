@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cardioner._progress import Progress, silent
 from cardioner.data.documents import Document
 from cardioner.evaluation import score
 from cardioner.multiclass.precision import computes_bfloat16
@@ -14,7 +15,7 @@ from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature, fit_temperature
 from cardioner.training.distributed import broadcast_from_first
 from cardioner.training.features import Dataset
-from cardioner.training.options import Progress, counted
+from cardioner.training.options import by_characters
 
 MOST_LOSS = 0.002
 """How much strict F1 may drop."""
@@ -48,7 +49,7 @@ class InferenceSettings(NamedTuple):
 
 
 def choose_inference_settings(
-    model: Any, tokenizer: Any, evaluation: Dataset | None, *, progress: Progress | None = None
+    model: Any, tokenizer: Any, evaluation: Dataset | None, *, progress: Progress = silent
 ) -> InferenceSettings:
     """Choose the precision and fit the temperature on annotated notes, and write both to the model's configuration.
 
@@ -73,7 +74,7 @@ def choose_inference_settings(
 
 
 def choose_precision(
-    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress | None = None
+    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress = silent
 ) -> Precision | None:
     """Tag notes in both precisions and compare; the model is left as it was.
 
@@ -93,7 +94,7 @@ def choose_precision(
     try:
         for dtype in ("float32", "bfloat16"):
             model.config.inference_dtype = dtype
-            advance = counted(progress, f"scoring in {dtype}", sum(len(document.text) for document in documents))
+            advance = by_characters(progress, f"scoring in {dtype}", documents)
             found = {one.id: one for one in Predictor(model, tokenizer).predict(documents, advance=advance)}
             # An encoder that cannot be run in bfloat16 tags nothing: that is no agreement, and no reason to stop.
             tagged[dtype] = [found.get(document.id, document.with_spans(())) for document in documents]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate.utils import gather_object
 
+from cardioner._progress import Progress, silent
 from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import TrainingError
 from cardioner.evaluation import Scores, pair_documents, score_pairs
@@ -18,7 +19,7 @@ from cardioner.multiclass.tagging import to_runs
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.distributed import rank, world_size
 from cardioner.training.features import Collator, Dataset
-from cardioner.training.options import Progress, counted
+from cardioner.training.options import by_characters
 
 
 class HeldOut(NamedTuple):
@@ -34,7 +35,7 @@ class HeldOut(NamedTuple):
 
 
 def tag_dataset(
-    model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress | None = None
+    model: Any, tokenizer: Any, data: Dataset, *, batch_size: int = 16, progress: Progress = silent
 ) -> Sequence[Pair]:
     """All documents and what the saved model would find in them, in every process; several share the work.
 
@@ -49,7 +50,7 @@ def tag_dataset(
     if mine.features is not None:
         tagged = _tag_features(model, tokenizer, mine, batch_size)
     else:
-        advance = counted(progress, "scoring", sum(len(document.text) for document in mine.documents))
+        advance = by_characters(progress, "scoring", mine.documents)
         predictions = Predictor(model, tokenizer).predict(mine.documents, advance=advance)
         tagged = list(predictions)
         for name, problem in predictions.problems:  # without spans, such a note would count as one with none

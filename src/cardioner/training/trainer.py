@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_model
 from transformers import TrainingArguments, set_seed
 
+from cardioner._progress import Progress, showing, silent
 from cardioner.data.documents import fingerprint
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation.pairing import Pair
@@ -124,6 +125,7 @@ class ModelTrainer:
         self.options = options or TrainingOptions()
         if rank() > 0:  # the first process reports for all
             self.options = replace(self.options, progress=None)
+        self._progress: Progress = silent
         if model_class is not None:
             adopt(model_class)
         given = TrainerArguments(
@@ -197,6 +199,11 @@ class ModelTrainer:
             TrainingError: If the loss is not a number.
             UsageError: If an interrupted training was started with other settings or data, or an option cannot work.
         """
+        with showing(self.options.progress) as self._progress:
+            return self._train(train_data, test_data, eval_data)
+
+    def _train(self, train_data: Iterable[Any], test_data: Any, eval_data: Any) -> TrainingResult:
+        """As `train`."""
         self.check_output()
         self.result = None
         self.model.config.inference_dtype = "float32"  # until the end, when the precision is chosen
@@ -211,7 +218,7 @@ class ModelTrainer:
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
         run, history = self._fit(prepared, evaluation)
-        chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self.options.progress)
+        chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self._progress)
         scored = {name: HeldOut.of(self._tag(data)) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
             output_dir=self.output_dir,
@@ -329,7 +336,7 @@ class ModelTrainer:
             eval_dataset=[],  # SpanTrainer.evaluate scores notes
             data_collator=Collator(self.tokenizer.pad_token_id or 0),
             optimizers=(optimizer(self.model, self.settings, self.options), None),
-            callbacks=[LoopCallback(run, self.options, self.model), *tracking],
+            callbacks=[LoopCallback(run, self.options, self.model, progress=self._progress), *tracking],
         )
         self.model.config.__dict__.pop("use_cache", None)  # set by the Hugging Face Trainer, of no use to an encoder
         torch.manual_seed(self.options.seed + rank())  # every process drops out other units
@@ -346,5 +353,5 @@ class ModelTrainer:
 
     def _tag(self, data: Dataset) -> Sequence[Pair]:
         """What the model as it is now finds in data, beside what is there."""
-        size, progress = self.settings["batch_size"], self.options.progress
-        return tag_dataset(self.model, self.tokenizer, data, batch_size=size, progress=progress)
+        size = self.settings["batch_size"]
+        return tag_dataset(self.model, self.tokenizer, data, batch_size=size, progress=self._progress)

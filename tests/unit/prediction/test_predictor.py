@@ -325,6 +325,17 @@ def test_groups_from_a_border_on_are_those_of_the_whole() -> None:
         assert list(in_groups(group, int)) == [group]
 
 
+def test_progress_tells_how_many_notes_of_how_many_are_tagged(tagger: Predictor) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    notes = numbered(5)
+    list(tagger.predict(notes, progress=lambda *step: told.append(step)))
+    assert told[-1] == ("tagging (notes)", 5, 5)
+    list(tagger.predict(iter(notes), progress=lambda *step: told.append(step)))
+    assert told[-1] == ("tagging (notes)", 5, None)
+    assert tagger(notes[:2], progress=lambda *step: told.append(step)) == tagger(notes[:2])
+    assert told[-1] == ("tagging (notes)", 2, 2)
+
+
 # Scores that are no numbers ------------------------------------------------------------------------------------------
 
 

@@ -271,6 +271,20 @@ def test_every_checkpoint_loads_while_training_goes_on(
     assert len(seen) == 2
 
 
+def test_progress_says_the_loss_of_each_step(make_trainer: Make, documents: list[Document]) -> None:
+    told: list[tuple[str, int, int, str]] = []
+
+    def look(stage: str, done: int, total: int, *, detail: str = "") -> None:
+        told.append((stage, done, total, detail))
+
+    result = make_trainer(num_train_epochs=1, options=options(progress=look)).train(documents, eval_data=documents)
+    steps = [row for row in told if row[0] == "training"]
+    assert [row[1:3] for row in steps] == [(number, len(steps)) for number in range(1, len(steps) + 1)]
+    losses = [float(row[3].removeprefix("loss ")) for row in steps]
+    assert losses[-1] == pytest.approx(next(row["loss"] for row in result.history if "loss" in row), abs=1e-3)
+    assert {row[3] for row in told if row[0] != "training"} == {""}
+
+
 def test_an_output_directory_that_holds_a_model_is_refused(make_trainer: Make, documents: list[Document]) -> None:
     make_trainer().train(documents)
     with pytest.raises(OutputError, match="already holds a model"):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cardioner._progress import Progress, ProgressOption, showing
 from cardioner.data.documents import Span, fingerprint
 from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, UsageError, listed
@@ -24,8 +25,6 @@ from cardioner.training.sweep.trial import Parts, Trial
 REPORT = "ablation.json"
 STATE = "ablation-state.json"
 """What it takes to resume: the settings, a fingerprint of the notes, and what the trainings cost."""
-
-_Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ def ablate(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    progress: _Progress | None = None,
+    progress: ProgressOption = None,
     prepare: Callable[[], None] | None = None,
 ) -> Ablation:
     """Train every recipe, each in a process of its own, and measure it on the held-out notes.
@@ -106,7 +105,7 @@ def ablate(
         resume: Resume an interrupted ablation: what is trained is only measured again, and a training that was
             interrupted continues from its last whole checkpoint. Recipes may be added.
         overwrite: Whether models in the output folder may be replaced.
-        progress: Called with the stage, how much is done and how much there is.
+        progress: As in `TrainingOptions`.
         prepare: Called first in each process; a function of a module.
 
     Raises:
@@ -116,17 +115,14 @@ def ablate(
     plan.labels.check([*plan.parts.evaluation, *plan.parts.test])
     request = {"settings": plan.settings(), "notes": fingerprint(plan.parts), "version": 1}
     sweep = Sweep(folder=plan.output, state=STATE, request=request, resume=resume, overwrite=overwrite)
-    run = _Run(plan, sweep, recipes, progress or _ignore, prepare)
-    run.open()
-    run.report(0)
-    for done, recipe in enumerate(recipes, 1):
-        run.measure(recipe)
-        run.report(done)
+    with showing(progress) as shown:
+        run = _Run(plan, sweep, recipes, shown, prepare)
+        run.open()
+        run.report(0)
+        for done, recipe in enumerate(recipes, 1):
+            run.measure(recipe)
+            run.report(done)
     return run.ablation()
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 @dataclass(slots=True)
@@ -141,7 +137,7 @@ class _Run:
     plan: Plan
     sweep: Sweep
     recipes: Sequence[Recipe]
-    progress: _Progress
+    progress: Progress
     prepare: Callable[[], None] | None
     known: set[str] = field(default_factory=set)
     costs: dict[str, Cost] = field(default_factory=dict)
@@ -175,7 +171,8 @@ class _Run:
 
         def receive(message: Message) -> None:
             if isinstance(message, Step):
-                self.progress(f"{recipe.name}: {message.stage}", message.done, message.total)
+                stage, done, total, detail = message
+                self.progress(f"{recipe.name}: {stage}", done, total, detail=detail)
             elif isinstance(message, Cost):
                 self.costs[recipe.name] = message
                 self._save()  # at once: measuring may fail

@@ -15,6 +15,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cardioner._progress import Progress
 from cardioner.data.documents import Document, Span
 from cardioner.errors import CardioNERError, TrainingError
 from cardioner.training.sweep.trial import Trial
@@ -65,11 +66,12 @@ class Tagged(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How far a stage is."""
+    """How far a stage is, and what else there is to say of it."""
 
     stage: str
     done: int
-    total: int
+    total: int | None
+    detail: str = ""
 
 
 class Problem(NamedTuple):
@@ -194,14 +196,14 @@ class _Reporter:
         self._pipe = pipe
         self._last = (-1.0, "")
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int | None, /, *, detail: str = "") -> None:
         now = time.monotonic()
-        if done >= total or stage != self._last[1] or now - self._last[0] >= _EVERY:
+        if done == total or stage != self._last[1] or now - self._last[0] >= _EVERY:
             self._last = now, stage
-            self._pipe.send(Step(stage, done, total))
+            self._pipe.send(Step(stage, done, total, detail))
 
 
-def _train(job: Job, progress: Callable[[str, int, int], None]) -> Cost:
+def _train(job: Job, progress: Progress) -> Cost:
     """Train, and save the model."""
     import torch  # noqa: PLC0415 - slow, and a process may end before it trains
 
@@ -232,7 +234,7 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _tag(job: Job, progress: Callable[[str, int, int], None]) -> Tagged:
+def _tag(job: Job, progress: Progress) -> Tagged:
     """Tag the held-out notes with the saved model, with each decoder, by the clock."""
     from cardioner.prediction.predictor import Predictor  # noqa: PLC0415 - imports torch
 

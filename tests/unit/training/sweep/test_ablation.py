@@ -88,7 +88,7 @@ class Stage:
     def __call__(self, job: Job, receive: Callable[[Message], None]) -> None:
         self.jobs.append(job)
         name = job.trial.name
-        receive(Step("training", 1, 2))
+        receive(Step("training", 1, 2, "loss 0.2130"))
         if name in self.failing:
             receive(self.failing[name])
             return
@@ -206,9 +206,9 @@ def test_a_recipe_that_fails_does_not_stop_the_others_and_the_next_one_is_the_fi
 
 def test_progress_names_the_recipe(plan: Plans, stage: Callable[..., Stage]) -> None:
     stage()
-    told: list[tuple[str, int, int]] = []
-    ablate(recipes_named(["mlp"]), plan(), progress=lambda *step: told.append(step))
-    assert told == [("recipes", 0, 1), ("mlp: training", 1, 2), ("recipes", 1, 1)]
+    told: list[tuple[Any, ...]] = []
+    ablate(recipes_named(["mlp"]), plan(), progress=lambda *step, detail="": told.append((*step, detail)))
+    assert told == [("recipes", 0, 1, ""), ("mlp: training", 1, 2, "loss 0.2130"), ("recipes", 1, 1, "")]
 
 
 # Going on ------------------------------------------------------------------------------------------------------------
