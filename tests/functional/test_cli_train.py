@@ -17,6 +17,7 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import OutputError
+from cardioner.evaluation.pairing import Pair
 from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.training.checkpoints import last_checkpoint
 from cardioner.training.trainer import ModelTrainer
@@ -294,3 +295,18 @@ def test_a_log_file_that_cannot_be_written_is_refused(train: Callable[..., Any],
     done = train("--log-file", tmp_path / "nowhere" / "train.log")
     assert done.code == OutputError.exit_code
     assert done.error == f"error: {tmp_path / 'nowhere' / 'train.log'} cannot be written: No such file or directory"
+
+
+def test_a_model_that_finds_nothing_is_named_so_wherever_it_is_described(
+    train: Callable[..., Any], run: Callable[..., Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tag(_: Any, __: Any, data: Any, **___: Any) -> list[Pair]:
+        return [Pair(note, note.with_spans(())) for note in data.documents]
+
+    monkeypatch.setattr("cardioner.training.trainer.tag_dataset", tag)
+    done, model = train(), tmp_path / "model"
+    predicted = run("predict", model, corpus / "dev", "--output", tmp_path / "tagged")
+    described = run("inspect", model)
+    record, card = ((model / name).read_text() for name in ("training_args.json", "README.md"))
+    said = (done.err, predicted.err, described.out, record, card)
+    assert ["finds nothing" in text for text in said] == [True] * len(said)

@@ -15,6 +15,7 @@ from cardioner.cli.console import (
     INTERRUPTED,
     complain,
     interval_text,
+    open_log,
     print_json,
     quieten,
     showing_progress,
@@ -22,7 +23,7 @@ from cardioner.cli.console import (
     tell,
 )
 from cardioner.cli.console import output as results
-from cardioner.cli.inputs import JsonAloneOption
+from cardioner.cli.inputs import JsonAloneOption, LogFileOption
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder
 from cardioner.cli.train_options import NotesOptions, read_notes
@@ -64,7 +65,7 @@ class SharedOptions(TrainingOptions):
 
 
 @grouped()
-def ablate(
+def ablate(  # noqa: PLR0913 - one parameter an option or a group of them
     notes: NotesOptions,
     arguments: SharedArguments,
     options: SharedOptions,
@@ -75,6 +76,7 @@ def ablate(
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=1, metavar="N", help="Samples of documents, and swaps of predictions.")
     ] = 10_000,
+    log_file: LogFileOption = None,
     json: JsonAloneOption = False,
 ) -> None:
     """Train several recipes on the same notes, and show side by side what each costs and gives.
@@ -87,6 +89,7 @@ def ablate(
 
     Example: cardioner ablate --corpus notes --splits splits.json --output recipes
     """
+    open_log(log_file)
     check_model_folder(arguments.output_dir, replace=options.overwrite or options.resume)
     chosen = recipes_named([name.strip() for name in recipes.split(",")])
     plan = _plan(notes, arguments, options, samples=bootstrap)
@@ -136,6 +139,7 @@ def _tell(found: Ablation, plan: Plan) -> None:
     Raises:
         Exit: If a recipe failed.
     """
+    from cardioner.model_dir.manifest import found_nothing  # noqa: PLC0415
     from cardioner.training.sweep.ablation import REPORT  # noqa: PLC0415 - imports torch
 
     if found.flatters:
@@ -147,6 +151,9 @@ def _tell(found: Ablation, plan: Plan) -> None:
         if outcome.untagged:
             tell(f"{many(outcome.untagged, 'note')} could not be tagged by {outcome.recipe.name}: nothing found there")
     tell(f"Models and {REPORT}: {plan.output}")
+    for outcome in found.outcomes:
+        if problem := found_nothing({found.scored_on: outcome.own.scores.to_dict()}):
+            tell(f"warning: {outcome.recipe.name}: {problem}")
     for failure in found.failures:
         tell(f"{failure.recipe.name} failed: {failure.reason}")
     if found.failures:

@@ -41,6 +41,10 @@ UnannotatedOption = Annotated[
     bool, typer.Option("--allow-unannotated", help="Take notes without annotations as notes without entities.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+LogFileOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Append everything that is shown on standard error to a file, with the time."),
+]
 JsonAloneOption = Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output.")]
 
 

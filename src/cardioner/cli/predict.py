@@ -13,7 +13,7 @@ import typer
 
 from cardioner import __version__
 from cardioner.cli.console import Stages, open_log, quieten, show, showing_progress, table, tell
-from cardioner.cli.inputs import EncodingOption, FormatName, PartOptions, TextsOption, show_issues
+from cardioner.cli.inputs import EncodingOption, FormatName, LogFileOption, PartOptions, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document
@@ -21,7 +21,7 @@ from cardioner.data.formats import Issue, ReadReport, format_of_name
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
 from cardioner.errors import DataError, OutputError, UsageError, many
-from cardioner.model_dir.layout import CONFIG, MANIFEST
+from cardioner.model_dir.layout import CONFIG
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.resume_log import ResumeLog
 
@@ -58,12 +58,7 @@ class TaggingOptions:
         Dtype, typer.Option(metavar="NAME", help="float32 or bfloat16; auto takes what the model says.")
     ] = "auto"
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False
-    log_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Append everything that is shown on standard error to a file, with the time."
-        ),
-    ] = None
+    log_file: LogFileOption = None
     key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
@@ -198,6 +193,7 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         quieten()
+        from cardioner.model_dir.manifest import found_nothing, read_manifest  # noqa: PLC0415
         from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 
@@ -205,8 +201,11 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
             models, device=options.device, dtype=options.dtype, decoder=options.decode, key=options.key
         )
         for place in model_directories(models):
-            if not (place / MANIFEST).exists():
+            manifest = read_manifest(place)
+            if manifest is None:
                 tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
+            elif problem := found_nothing(manifest.scores):
+                tell(f"warning: {place}: {problem}")
         return predictor, options.batch_tokens or predictor.default_batch_tokens
 
 

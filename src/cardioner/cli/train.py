@@ -162,6 +162,8 @@ def _show_member(member: Member, state: State, result: TrainingResult | None) ->
         show_losses(result)
     if member.scores is not None:
         tell(f"{member.name}: strict F1 {member.scores.strict.micro.f1:.3f}")
+    if result is not None and result.warning:
+        tell(f"warning: {member.name}: {result.warning}")
 
 
 def _show_start(start: Start, labels: LabelSet) -> None:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
 from cardioner.cli.console import tell
-from cardioner.cli.inputs import MapOption, OnErrorOption, ReadingOptions, read_parts
+from cardioner.cli.inputs import LogFileOption, MapOption, OnErrorOption, ReadingOptions, read_parts
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet, Scheme
 from cardioner.data.splits import apply_splits, read_splits
@@ -64,7 +64,7 @@ class RunOptions(Checked):
 
     html: Path | None = setting(None, panel="Running", metavar="FILE")
     """Write a page with the curves of the training."""
-    log_file: Path | None = setting(None, panel="Running", metavar="FILE")
+    log_file: LogFileOption = setting(None, panel="Running")
     """Append everything that is shown on standard error to a file, with the time."""
     json: bool = setting(False, panel="Running")
     """Print the record of the training as JSON alone on standard output."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.members import Summary
 
+_ADVICE = "train it for more epochs, at a higher learning rate, or on more notes"
 _COLUMNS = ("precision", "recall", "F1")
 
 
@@ -41,6 +42,8 @@ def show_result(result: TrainingResult) -> None:
         )
     tell(f"{result.windows} windows, {result.sub_tokens} sub-tokens, trained in {result.seconds:.0f} s")
     tell(f"Model: {result.output_dir}")
+    if result.warning:
+        tell(f"warning: {result.warning}: {_ADVICE}")
 
 
 def show_losses(result: TrainingResult) -> None:

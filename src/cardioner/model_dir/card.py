@@ -16,7 +16,7 @@ from transformers import AutoConfig
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
 from cardioner.model_dir.json_files import object_under
 from cardioner.model_dir.layout import CODE
-from cardioner.model_dir.manifest import Manifest, Notes
+from cardioner.model_dir.manifest import Manifest, Notes, found_nothing
 
 SPLITS = {"evaluation": "validation", "test": "test"}
 """What the hub calls the notes that the epoch was picked on, and those scored once, at the end."""
@@ -30,7 +30,7 @@ _FIGURES = ("precision", "recall", "f1")
 _CARD = """\
 
 # Entity tagger for {types}
-
+{warning}
 Marks {types} in notes{language}. Encoder: {encoder}. Head: {head}. {decoding}
 Made with cardioner {version}.
 
@@ -79,9 +79,10 @@ def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
     training = manifest.training
     options = object_under(training, "options")
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
-    language = options.get("language")
+    language, problem = options.get("language"), found_nothing(manifest.scores)
     return front_matter(manifest.labels, manifest.scores, options) + _CARD.format(
         types=", ".join(types_of(manifest.labels)),
+        warning="" if problem is None else f"\n**Warning: {problem}.**\n",
         language=f" in the language `{language}`" if language else "",
         encoder=f"{training.get('model', 'not recorded')} ({config['encoder_config'].get('model_type')})",
         head=head_of(config),

@@ -16,7 +16,7 @@ from cardioner.model_dir.custom_code import needed_code
 from cardioner.model_dir.json_files import object_under, read_json
 from cardioner.model_dir.layout import CODE, TRAINING_ARGS
 from cardioner.model_dir.load import Report, enter
-from cardioner.model_dir.manifest import installed_versions
+from cardioner.model_dir.manifest import found_nothing, installed_versions
 from cardioner.model_dir.signing import signer
 from cardioner.model_dir.untrusted.structure import load_weights
 
@@ -52,6 +52,8 @@ def inspect(directory: str | Path) -> Inspection:
         "manifest": "none" if manifest is None else f"{len(manifest.files)} files",
         "signature": signer(path),
     }
+    nothing = found_nothing(object_under(read_json(path / TRAINING_ARGS), "scores"))
+    warnings += filter(None, [nothing])
     return Inspection(facts, files, (*warnings, *_code_warnings(code), *_crf_warnings(config, weights)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from cardioner.data.documents import fingerprint
 from cardioner.evaluation import Scores
 from cardioner.evaluation.intervals import Intervals
-from cardioner.model_dir.manifest import Notes, installed_versions
+from cardioner.model_dir.manifest import Notes, found_nothing, installed_versions
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.calibration import Temperature
 from cardioner.training.distributed import world_size
@@ -79,6 +79,11 @@ class TrainingResult:
     def test(self) -> Scores | None:
         """The saved model's scores on `test_data`."""
         return self.scored["test"].scores if "test" in self.scored else None
+
+    @property
+    def warning(self) -> str | None:
+        """That the saved model finds nothing, if it found no span of the held-out notes."""
+        return found_nothing({name: found.scores.to_dict() for name, found in self.scored.items()})
 
 
 def run_metadata(
@@ -168,6 +173,7 @@ def _results(result: TrainingResult) -> dict[str, Any]:
             for name, found in result.scored.items()
         },
         "documents": {name: notes.model_dump() for name, notes in result.documents.items()},
+        **({"warning": result.warning} if result.warning else {}),
         "best_epoch": result.best_epoch,
         "calibration": None if result.temperature is None else asdict(result.temperature),
         "inference": None if result.precision is None else asdict(result.precision),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,16 @@ from hypothesis import strategies as st
 from cardioner.data.documents import Document, Span
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.model_dir.layout import MANIFEST
-from cardioner.model_dir.manifest import FileEntry, GoldenOutputs, Manifest, Notes, canonical, list_files, read_manifest
+from cardioner.model_dir.manifest import (
+    FileEntry,
+    GoldenOutputs,
+    Manifest,
+    Notes,
+    canonical,
+    found_nothing,
+    list_files,
+    read_manifest,
+)
 from cardioner.training.document_digests import describe_notes, keyed_digest, make_key, read_key
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
@@ -158,3 +168,15 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"data\.key"):
         make_key(tmp_path / "file" / "data.key")
+
+
+def test_only_a_model_that_found_no_span_of_scored_notes_finds_nothing() -> None:
+    def scored(right: Any, missed: Any) -> dict[str, Any]:
+        return {"strict": {"micro": {"tp": right, "fp": 3, "fn": missed}}}
+
+    assert found_nothing({"evaluation": scored(0, 12)}) == (
+        "this model finds nothing: none of the 12 spans in the evaluation notes was found (F1 0.000)"
+    )
+    assert "1 span in the test notes" in (found_nothing({"evaluation": scored(4, 1), "test": scored(0, 1)}) or "")
+    for fine in ({}, {"test": scored(1, 11)}, {"test": scored(0, 0)}, {"test": scored(0, "\x1b[2J")}, {"test": 3}):
+        assert found_nothing(fine) is None

@@ -102,11 +102,16 @@ class Ablation:
     flatters: bool
     settings: Mapping[str, Any]
 
+    @property
+    def scored_on(self) -> str:
+        """The part of the data that was scored."""
+        return "evaluation" if self.flatters else "test"
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON: no text, and no id of a note."""
         return {
             "documents": self.documents,
-            "scored_on": "evaluation" if self.flatters else "test",
+            "scored_on": self.scored_on,
             "settings": dict(self.settings),
             "order": [outcome.recipe.name for outcome in self.outcomes],
             "recipes": {outcome.recipe.name: outcome.to_dict() for outcome in self.outcomes},
