@@ -1,4 +1,4 @@
-"""What the checks cost when a model is loaded: looking first, digests of all files, golden outputs.
+"""What the checks cost when a model is loaded: looking first, digests of all files, finite numbers, golden outputs.
 
     python benchmarks/loading.py [--rounds 9]
 
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from unittest.mock import patch
 
 import torch
 import typer
@@ -21,6 +22,7 @@ from cardioner.data.labels import LabelSet
 from cardioner.model_dir.golden_outputs import compare_golden_outputs
 from cardioner.model_dir.load import enter, load_unchecked, read_model_dir
 from cardioner.model_dir.manifest import compare_files
+from cardioner.model_dir.untrusted.structure import check_finite
 from cardioner.training.trainer import ModelTrainer
 from pairs import in_turn, seconds
 
@@ -39,11 +41,19 @@ def main(rounds: Annotated[int, typer.Option(help="Times that each step is run."
         steps: dict[str, Callable[[], object]] = {
             "everything before loading": lambda: enter(directory),
             "of it the digests of all files": lambda: compare_files(directory, manifest),
+            "a pass over all numbers": lambda: check_finite(directory, model.state_dict()),
             "the golden outputs": lambda: list(compare_golden_outputs(manifest.golden_outputs, model, tokenizer)),
         }
         print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {size >> 20} MiB")
         for name, step in steps.items():
             print(f"{name:36} {1e3 * statistics.median(seconds(step) for _ in range(rounds)):8.0f} ms")
+        with patch("cardioner.model_dir.load.check_finite"):
+            pair = in_turn(
+                lambda: read_model_dir(directory, device="cpu"),
+                lambda: check_finite(directory, read_model_dir(directory, device="cpu").model.state_dict()),
+                rounds,
+            )
+        print(f"loaded without the pass over all numbers {pair.first:.0f} ms, with it {pair.ratio:.2f} times as long")
         pair = in_turn(
             lambda: load_unchecked(directory, config, "cpu"), lambda: read_model_dir(directory, device="cpu"), rounds
         )

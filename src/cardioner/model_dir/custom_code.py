@@ -31,8 +31,11 @@ _ADVICE = "the file of a model class travels with the model: keep the class in a
 _ONE_LINE = "write it on one line of its own: from cardioner.multiclass.modeling import NAME"
 
 _IMPORT = re.compile(rb"from[\s\\]+(cardioner\s*\.\s*multiclass(?:\s*\.\s*modeling)?)(?=[\s\\]+import)")
-_SCANNED = re.compile(r"^\s*(?:from\s+\.(\S+)\s+import|import\s+\.(\S+)\s*$)", re.MULTILINE)
-"""Where transformers sees the relative imports of a file (`get_relative_imports`): in texts too."""
+_SCANNED = re.compile(r"^[^\S\n]*(?:from\s+\.(\S+)\s+import|import\s+\.(\S+)\s*$)", re.MULTILINE)
+"""Where transformers sees the relative imports of a file (`get_relative_imports`): in texts too.
+
+It looks for white space at the start, lines included; here a line starts anew, so that empty ones cost nothing.
+"""
 
 _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

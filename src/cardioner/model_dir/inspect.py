@@ -13,12 +13,12 @@ from transformers import AutoConfig
 from cardioner import __version__
 from cardioner.model_dir.card import head_of
 from cardioner.model_dir.custom_code import needed_code
-from cardioner.model_dir.json_files import object_under, read_json
+from cardioner.model_dir.json_files import object_under, read_json, shown
 from cardioner.model_dir.layout import CODE, TRAINING_ARGS
 from cardioner.model_dir.load import Report, enter
 from cardioner.model_dir.manifest import found_nothing, installed_versions
 from cardioner.model_dir.signing import signer
-from cardioner.model_dir.untrusted.structure import load_weights
+from cardioner.model_dir.untrusted.structure import load_weights, not_finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ def inspect(directory: str | Path) -> Inspection:
     }
     nothing = found_nothing(object_under(read_json(path / TRAINING_ARGS), "scores"))
     warnings += filter(None, [nothing])
-    return Inspection(facts, files, (*warnings, *_code_warnings(code), *_crf_warnings(config, weights)))
+    files = {shown(name, 255): size for name, size in files.items()}
+    return Inspection(facts, files, (*warnings, *_code_warnings(code), *_weight_warnings(config, weights)))
 
 
 def _facts(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,15 +80,14 @@ def _facts(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _crf_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
-    """Transitions that are not finite, or that all still lie where a CRF's initial values do."""
+def _weight_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Weights that are not finite, transitions that are missing or all still lie where their initial values do."""
+    for name in not_finite(weights):
+        yield f"{name} holds values that are not finite: the model cannot be used"
     names = ("start_transitions", "end_transitions", "transitions")
     found = {name: weights[f"crf.{name}"] for name in names if f"crf.{name}" in weights}
     if config.get("use_crf") and len(found) < len(names):
         yield f"the CRF lacks {', '.join(sorted(set(names) - set(found)))}"
-    for name, values in found.items():
-        if not values.isfinite().all():
-            yield f"crf.{name} holds values that are not finite: the model cannot be used"
     transitions = found.get("transitions")
     if transitions is None:
         return

@@ -18,6 +18,7 @@ _MOST_PARTS = 500_000
 """Most commas and brackets in a small JSON file: each may cost a hundred times its own byte."""
 _MOST_PARTS_OF_LARGE = 4_000_000
 _DEEPEST = 64
+_LONGEST_NAME = 200
 _LONGEST_PATH = 4096
 _LONGEST_REASON = 300
 _COPY = "copy the whole directory again from whoever made it"
@@ -25,7 +26,7 @@ _COPY = "copy the whole directory again from whoever made it"
 
 def refuse(place: Path, problem: str, advice: str = _COPY) -> NoReturn:
     """Raise a `ModelError` that says in one line what is wrong with a file, and what to do."""
-    raise ModelError(f"{shown(place, _LONGEST_PATH)}: {problem}: {advice}")
+    raise ModelError(f"{shown_path(place)}: {problem}: {advice}")
 
 
 @contextmanager
@@ -45,6 +46,12 @@ def in_one_line(what: str, hint: str = "") -> Iterator[None]:
         raise ModelError(f"{what}: {shown(first_line(error), _LONGEST_REASON)} {hint}".rstrip()) from error
 
 
+def check_name(path: Path, name: str) -> None:
+    """Refuse a name without end, on which a pattern could be tried for ever."""
+    if len(name) > _LONGEST_NAME:
+        refuse(path, f"expected names of at most {_LONGEST_NAME} characters, found {shown(name)}")
+
+
 def shown(value: Any, most: int = 80) -> str:
     """Something from a hostile file as a short text on one line."""
     if value is None or isinstance(value, (dict, list)):
@@ -54,13 +61,18 @@ def shown(value: Any, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def shown_path(path: Path) -> str:
+    """A path as a text that any terminal and any JSON can hold."""
+    return shown(path, _LONGEST_PATH)
+
+
 def read_object(path: Path, *, most: int = SMALL) -> dict[str, Any]:
     """A JSON object of at most so many bytes, and no deeper than a description is.
 
     Raises:
         ModelError: If it is missing, too large, cut, no UTF-8, no JSON object, or has a key twice.
     """
-    return parse_object(path, _bounded(path, most), parts=_MOST_PARTS if most == SMALL else _MOST_PARTS_OF_LARGE)
+    return parse_object(path, read_bounded(path, most), parts=_MOST_PARTS if most == SMALL else _MOST_PARTS_OF_LARGE)
 
 
 def parse_object(path: Path, data: bytes, *, parts: int = _MOST_PARTS) -> dict[str, Any]:
@@ -80,23 +92,13 @@ def parse_object(path: Path, data: bytes, *, parts: int = _MOST_PARTS) -> dict[s
     return content
 
 
-def check_bounded(path: Path) -> None:
-    """Refuse JSON that is too large, has too many parts, or is nested without end, whatever else is wrong with it."""
-    data = _bounded(path, SMALL)
-    _check_parts(path, data, _MOST_PARTS)
-    try:
-        json.loads(data)
-    except RecursionError:
-        refuse(path, "expected a JSON object, found one nested without end", "delete it")
-    except (ValueError, MemoryError):
-        return
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of our own, empty where the file is missing or holds something else."""
+    """A JSON object of our own, empty where the file is missing, holds something else, or is too large to read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        data = read_bounded(path)
+        _check_parts(path, data, _MOST_PARTS)
+        content = json.loads(data)
+    except (ModelError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -118,9 +120,11 @@ def is_deeper(content: Any, most: int) -> bool:
     return True
 
 
-def _bounded(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, most: int = SMALL) -> bytes:
     """A file's bytes, if they are no more than that."""
     try:
+        if path.exists() and not path.is_file():
+            refuse(path, "expected a file, found something else")
         if (size := path.stat().st_size) > most:
             refuse(path, f"expected at most {most:,} bytes, found {size:,}")
         with path.open("rb") as file:

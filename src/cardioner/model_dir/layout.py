@@ -52,10 +52,13 @@ _READ_BY_LOADERS = (
 CODE_KEYS = {"auto_map", "custom_generate", "custom_pipelines", "trust_remote_code"}
 """Code that is imported and run."""
 PLACE_KEYS = {
-    *("adapter_config", "backbone", "base_model_name_or_path", "configuration_files", "gguf_file"),
-    *("name_or_path", "timm_model_id", "transformers_weights", "use_pretrained_backbone", "use_timm_backbone"),
+    *("adapter_config", "architecture", "backbone", "backbone_config", "backbone_kwargs", "checkpoint_path"),
+    *("configuration_files", "detectron2_config_args", "gguf_file", "model_args", "model_kwargs", "pretrained"),
+    *("pretrained_cfg", "pretrained_cfg_overlay", "pretrained_backbone", "timm_model_id", "transformers_weights"),
+    *("use_pretrained_backbone", "use_timm_backbone"),
 }
-"""Other files or repositories that are read."""
+"""Other files or repositories that are read, other libraries (timm, detectron2) that build a model."""
+_PLACE_ENDS = ("name_or_path", "_path", "_file", "_dir", "_url")
 LOADING_KEYS = {
     *("attribute_map", "base_config_key", "base_model_ep_plan", "base_model_fsdp_plan", "base_model_pp_plan"),
     *("base_model_tp_plan", "distributed_config", "extra_config_files", "extra_files", "fusion_config"),
@@ -103,7 +106,7 @@ def refused_in_config(key: str) -> str | None:
     """What a key of a `config.json` names that no model directory may name; `None` for a harmless key."""
     kinds = {"code": CODE_KEYS, "another place": PLACE_KEYS, "another way to load": LOADING_KEYS}
     found = next((kind for kind, keys in kinds.items() if key in keys), None)
-    return "another place" if found is None and key.endswith("name_or_path") else found
+    return "another place" if found is None and key.endswith(_PLACE_ENDS) else found
 
 
 def is_foreign(key: str) -> bool:

@@ -16,12 +16,12 @@ import torch
 from cardioner.errors import ModelError, UsageError, first_line, listed
 from cardioner.model_dir.custom_code import check_class
 from cardioner.model_dir.golden_outputs import compare_golden_outputs
-from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.json_files import object_under, read_object, shown, shown_path
 from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 from cardioner.model_dir.manifest import Issue, Manifest, compare_files, read_manifest
 from cardioner.model_dir.signing import MissingLibraryError, check_signature
 from cardioner.model_dir.untrusted.files import look
-from cardioner.model_dir.untrusted.structure import Weights, check_structure, read_weights
+from cardioner.model_dir.untrusted.structure import Weights, check_finite, check_structure, read_weights
 from cardioner.multiclass.modeling import (
     CardioNERConfig,
     TokenClassificationModel,
@@ -157,18 +157,28 @@ def enter(
     """
     report = Report() if report is None else report
     path = existing(directory)
-    files = look(path)  # 1. the bytes
+    files = look(path)  # 1. what is there, nothing of it opened
+    with report.errors_of(CONFIG):
+        if CONFIG not in files:
+            raise ModelError(f"{path} is no model directory: it has no {CONFIG}; {_hint(path)}")
+    signed_by = _check_signature(path, key, report) if key is not None else None
+    manifest = _check_manifest(path, report)  # 2. the manifest and its signature
+    if key is None:
+        _check_signature(path, None, report)
+    elif not report.sound:  # nothing is read that the owner of the key does not vouch for
+        return ModelDir(path, {}, manifest, signed_by)
     config, weights = _parse(path, files, report)
-    manifest = _check_manifest(path, config or {}, report)  # 2. the manifest and its signature
-    signed_by = _check_signature(path, key, report)
     if config is not None:  # 3. a structure that is safe to build
+        report.add(_contradictions(path, manifest, config), f"{path} is not what was saved there: ")
         with report.errors_of(WHOLE):
             check_structure(path, files, config, weights)
     entered = ModelDir(path, config or {}, manifest, signed_by)
     if load is None or not report.sound:
         return entered
-    with report.errors_of(GOLDEN):
-        entered = replace(entered, loaded=load(entered))  # 4. loading
+    with report.errors_of(WHOLE):
+        loaded = load(entered)  # 4. loading, and a pass over all numbers
+        check_finite(path, loaded.model.state_dict() if loaded else {})
+        entered = replace(entered, loaded=loaded)
     _check_golden_outputs(entered, report)  # 5. the golden outputs
     return entered
 
@@ -183,11 +193,12 @@ def load_unchecked(
     """
     try:
         settings = CardioNERConfig.from_dict(dict(config))
-        return Loaded(*load_custom_cardioner_multiclass_model(path, device, model_class=model_class, config=settings))
+        loaded = load_custom_cardioner_multiclass_model(path, device, model_class=model_class, config=settings)
     except Exception as error:
         raise ModelError(
             f"{path} cannot be loaded: {first_line(error)} (copy the whole directory again, or save the model again)"
         ) from error
+    return Loaded(*loaded)
 
 
 def existing(directory: str | Path) -> Path:
@@ -202,9 +213,7 @@ def _parse(path: Path, files: frozenset[str], report: Report) -> tuple[dict[str,
     """The configuration, and the headers of the weights; `None` for what cannot be read."""
     config = weights = None
     with report.errors_of(CONFIG):
-        if CONFIG not in files:
-            raise ModelError(f"{path} is no model directory: it has no {CONFIG}; {_hint(path)}")
-        config = read_object(path / CONFIG)
+        config = read_object(path / CONFIG) if CONFIG in files else None
     with report.errors_of(WHOLE):
         weights = read_weights(path, files)
     return config, weights
@@ -213,20 +222,19 @@ def _parse(path: Path, files: frozenset[str], report: Report) -> tuple[dict[str,
 def _hint(path: Path) -> str:
     """What else may have been meant by a folder without a configuration."""
     if (path / "summary.json").is_file():
-        models = sorted(place.parent.name for place in path.glob(f"*/{CONFIG}"))
+        models = sorted(shown(place.parent.name) for place in path.glob(f"*/{CONFIG}"))
         return f"it holds the models {', '.join(models)} of a repeated training: name one of them"
-    checkpoints = sorted(str(place.parent) for place in path.glob(f"checkpoints/*/{CONFIG}"))
+    checkpoints = sorted(shown_path(place.parent) for place in path.glob(f"checkpoints/*/{CONFIG}"))
     return f"the checkpoints {', '.join(checkpoints)} are whole" if checkpoints else "name what training wrote"
 
 
-def _check_manifest(path: Path, config: Mapping[str, Any], report: Report) -> Manifest | None:
-    """The manifest, its files compared; `None` for a directory that never had one."""
+def _check_manifest(path: Path, report: Report) -> Manifest | None:
+    """The manifest, its files compared; `None` for a directory that has none."""
     manifest = None
     with report.errors_of(MANIFEST):
         manifest = read_manifest(path)
-        by = f"{SIGNATURE} signs" if (path / SIGNATURE).exists() else f"{CONFIG} names"
-        if manifest is None and ((path / SIGNATURE).exists() or config.get("manifest") is not None):
-            raise ModelError(f"{path / MANIFEST} is missing, which {by}: copy the whole directory again")
+        if manifest is None and (path / SIGNATURE).exists():
+            raise ModelError(f"{path / MANIFEST} is missing, which {SIGNATURE} signs: copy the whole directory again")
     if manifest is not None:
         report.add(
             compare_files(path, manifest),
@@ -234,6 +242,17 @@ def _check_manifest(path: Path, config: Mapping[str, Any], report: Report) -> Ma
             ". Copy it again from whoever made it; see cardioner verify",
         )
     return manifest
+
+
+def _contradictions(path: Path, manifest: Manifest | None, config: Mapping[str, Any]) -> Iterator[Issue]:
+    """What a configuration says otherwise than the manifest."""
+    if manifest is None:
+        if config.get("manifest") is not None and not (path / MANIFEST).exists():
+            yield Issue(MANIFEST, f"it is missing, which {CONFIG} names: copy the whole directory again")
+        return
+    tags = object_under(config, "id2label")
+    if [tags.get(str(index)) for index in range(len(tags))] != manifest.labels:
+        yield Issue(MANIFEST, f"the labels that it lists are not those of {CONFIG}")
 
 
 def _check_signature(path: Path, key: str | Path | None, report: Report) -> str | None:

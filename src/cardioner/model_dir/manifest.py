@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardioner import __version__
 from cardioner.errors import ModelError, many
-from cardioner.model_dir.json_files import SMALL, object_under
+from cardioner.model_dir.json_files import object_under, parse_object, read_bounded, shown
 from cardioner.model_dir.layout import (
     CARD,
     CHECKPOINT_FILES,
@@ -34,7 +34,8 @@ from cardioner.model_dir.layout import (
 FORMAT: Literal[1] = 1
 
 _CHUNK = 1 << 20
-_LISTS = re.compile(r"\[\n\s*([-+.\deE,\s]+?)\s*\]")
+_LONGEST_NAME = 255
+_LISTS = re.compile(r"\[\n *([-+.\deE]+(?:,\n *[-+.\deE]+)*)\n *\]")
 """Lists of numbers, which `json.dumps` puts on a line each; texts in JSON hold no raw line break."""
 _BROKEN = "it was altered or cut: copy the directory again from whoever made it, or save the model again"
 
@@ -142,15 +143,9 @@ def read_manifest(directory: str | Path) -> Manifest | None:
     path = Path(directory) / MANIFEST
     if not path.exists():
         return None
-    if not path.is_file() or path.stat().st_size > SMALL:
-        raise ModelError(f"{path}: expected a file of at most {SMALL >> 20} MB: {_BROKEN}")
-    data = path.read_bytes()
-    try:
-        content = json.loads(data)
-        given = content.pop("digest", None) if isinstance(content, dict) else None
-        found = content.get("format") if isinstance(content, dict) else None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path}: expected JSON, found something else: {_BROKEN}") from None
+    data = read_bounded(path)
+    content = parse_object(path, data)
+    given, found = content.pop("digest", None), content.get("format")
     if isinstance(found, int) and found > FORMAT:
         raise ModelError(f"{path} is of format {found}, and this cardioner knows {FORMAT}: install a newer one")
     try:
@@ -195,21 +190,24 @@ def _changed(directory: Path, manifest: Manifest) -> Iterator[Issue]:
     for name, entry in manifest.files.items():
         path, serious = directory / name, name != CARD
         if not path.is_file():
-            yield Issue(name, "it is missing", serious)
+            yield Issue(shown(name, _LONGEST_NAME), "it is missing", serious)
         elif path.stat().st_size != entry.size:
-            yield Issue(name, f"it has {path.stat().st_size} bytes, and had {entry.size}", serious)
+            yield Issue(
+                shown(name, _LONGEST_NAME), f"it has {path.stat().st_size} bytes, and had {entry.size}", serious
+            )
         elif sha256_of(path) != entry.sha256:
-            yield Issue(name, "its content has changed" if serious else "it was edited", serious)
+            yield Issue(shown(name, _LONGEST_NAME), "its content has changed" if serious else "it was edited", serious)
 
 
 def _extra(directory: Path, manifest: Manifest) -> Iterator[Issue]:
     own = {*manifest.files, MANIFEST, SIGNATURE}
     foreign = foreign_files(directory, own)
     resuming = CHECKPOINT_FILES if (directory / CHECKPOINT_FILES[0]).is_file() else ()
-    yield from (Issue(name, "it does not belong to the model: move it out of the directory") for name in foreign)
+    for name in foreign:
+        yield Issue(shown(name, _LONGEST_NAME), "it does not belong to the model: move it out of the directory")
     for path in directory.iterdir():
         if not (path.name in {*own, *foreign} or path.name.startswith(".") or matches(path.name, resuming)):
-            yield Issue(path.name, "it is no part of the model", serious=False)
+            yield Issue(shown(path.name, _LONGEST_NAME), "it is no part of the model", serious=False)
 
 
 def found_nothing(scores: Mapping[str, Any]) -> str | None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _CONTEXT = b"cardioner manifest 1\n"
 """Put before what is signed, so that no signature of something else with the same key passes for one of a manifest."""
 _LARGEST = 1 << 16
+_PRIME = 2**255 - 19
+_ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_SMALL_ORDER = {0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8}
+"""The y coordinates of the eight points of small order on the curve: under such a key anyone signs anything."""
 
 
 class MissingLibraryError(UsageError):
@@ -93,6 +97,8 @@ def check_signature(directory: str | Path, key: str | Path | None = None) -> str
     found, signature = _read_signature(directory / SIGNATURE)
     if expected not in (None, found):
         why = f"it was made with another key, {_fingerprint(found)}, and not with {_fingerprint(expected or b'')}"
+    elif _is_weak(found):
+        why = "its key is one under which anyone can sign anything"
     elif not _verifies(found, signature, _signed(directory)):
         why = "the manifest is not the one that was signed, or the signature was altered"
     else:
@@ -115,6 +121,11 @@ def signer(directory: str | Path) -> str | None:
 
 def _signed(directory: Path) -> bytes:
     return _CONTEXT + (directory / MANIFEST).read_bytes()
+
+
+def _is_weak(public: bytes) -> bool:
+    """Whether a public key is a point of small order; its last bit is the sign of the other coordinate."""
+    return int.from_bytes(public, "little") % (1 << 255) % _PRIME in _SMALL_ORDER
 
 
 def _verifies(public: bytes, signature: bytes, content: bytes) -> bool:
@@ -167,6 +178,8 @@ def _read_public(path: Path) -> bytes:
         key = serialization.load_pem_public_key(data)
     except ValueError:
         key = None
+    if isinstance(key, ed25519.Ed25519PublicKey) and _is_weak(key.public_bytes_raw()):
+        raise UsageError(f"{path}: expected an Ed25519 public key, found one under which anyone can sign anything")
     if not isinstance(key, ed25519.Ed25519PublicKey):
         private = ", found a private one: verify with the file that ends in .pub" if b"PRIVATE" in data else ""
         raise UsageError(f"{path}: expected an Ed25519 public key in PEM form{private}")

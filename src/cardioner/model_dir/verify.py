@@ -8,6 +8,7 @@ from typing import Any
 
 from cardioner.errors import ModelError
 from cardioner.model_dir.custom_code import tags_in_its_own_way
+from cardioner.model_dir.json_files import shown_path
 from cardioner.model_dir.layout import MANIFEST
 from cardioner.model_dir.load import GOLDEN, WHOLE, Loaded, ModelDir, Report, enter, existing, load_unchecked
 from cardioner.model_dir.manifest import Issue, Manifest
@@ -43,7 +44,7 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
-            "directory": str(self.directory),
+            "directory": shown_path(self.directory),
             "sound": self.sound,
             "issues": [issue._asdict() for issue in self.issues],
             "files": 0 if self.manifest is None else len(self.manifest.files),

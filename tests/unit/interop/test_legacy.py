@@ -323,7 +323,7 @@ def test_positions_without_end_cost_no_memory(make_old: MakeOld, tmp_path: Path)
     old = make_old("deberta-v2")
     old.edit_config(max_position_embeddings=10**11, max_relative_positions=128, position_biased_input=False)
     old.edit_weights(lambda weights: weights.pop("roberta.embeddings.position_embeddings.weight"))
-    with pytest.raises(ModelError, match="more positions than fit"):
+    with pytest.raises(ModelError, match="expected max_position_embeddings of at most"):
         upgrade(old.place, tmp_path / "new")
 
 
@@ -391,10 +391,12 @@ def test_weights_of_another_model_are_named(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hidden_size": 10**9}, "misshapen"),
-        ({"hidden_size": -16}, "no model can be built"),
+        ({"hidden_size": 10**9}, "expected hidden_size of at most"),
+        ({"hidden_size": 32}, "misshapen"),
+        ({"hidden_size": -16}, "expected hidden_size of the encoder to be a whole number above 0"),
         ({"num_hidden_layers": 10**12}, "do not fit the"),
-        ({"num_attention_heads": 0}, "can be built from"),
+        ({"num_attention_heads": 0}, "expected num_attention_heads of the encoder"),
+        ({"num_attention_heads": 3}, "can be built from"),
         ({"id2label": {"0": "O", "1": "O"}}, "name each tag once"),
         ({"id2label": {"0": "O", "2": "B-X"}}, "name each tag once"),
         ({"label2id": {"O": 1}}, "disagree"),

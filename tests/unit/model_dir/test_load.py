@@ -111,7 +111,7 @@ def test_config_of_something_else_is_refused(directory: Path, changes: dict[str,
 @pytest.mark.parametrize(
     "changes",
     [
-        {"encoder_config": {"model_type": "no-such-encoder"}},
+        {"encoder_config": {"model_type": "bert", "hidden_act": "no-such-function"}},
         {"classifier_hidden_layers": [5]},
         {"use_crf": False},
     ],

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
 
 from cardioner.errors import ModelError, OutputError, UsageError
+from cardioner.model_dir import signing
 from cardioner.model_dir.layout import MANIFEST, SIGNATURE
 from cardioner.model_dir.signing import check_signature, make_signing_key, needs_password, signer, write_signature
 
@@ -122,3 +130,49 @@ def test_keys_of_the_wrong_kind_are_told_apart(signed: Path, tmp_path: Path) -> 
     (tmp_path / "ec").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(UsageError, match="Ed25519"):
         write_signature(signed, tmp_path / "ec")
+
+
+PRIME = 2**255 - 19
+CURVE = -121665 * pow(121666, -1, PRIME) % PRIME
+NEUTRAL = (0, 1)
+"""The curve of Ed25519 (RFC 8032, section 5.1), and the point that changes no other."""
+
+
+def added(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """The sum of two points (RFC 8032, section 5.1.4)."""
+    (x, y), (u, v) = one, other
+    crossed = CURVE * x * u * y * v
+    return (
+        (x * v + u * y) * pow(1 + crossed, -1, PRIME) % PRIME,
+        (y * v + x * u) * pow(1 - crossed, -1, PRIME) % PRIME,
+    )
+
+
+def points_at(y: int) -> list[tuple[int, int]]:
+    """The points of the curve with that second coordinate."""
+    square = (y * y - 1) * pow(CURVE * y * y + 1, -1, PRIME) % PRIME
+    root = pow(square, (PRIME + 3) // 8, PRIME)
+    roots = {root, root * pow(2, (PRIME - 1) // 4, PRIME) % PRIME}
+    return [(x, y) for found in roots for x in {found, -found % PRIME} if x * x % PRIME == square]
+
+
+def test_the_keys_refused_are_the_eight_points_of_small_order() -> None:
+    points = {point for y in signing._SMALL_ORDER for point in points_at(y)}
+    assert len(points) == 8
+    for point in points:
+        doubled = added(point, point)
+        assert added(added(doubled, doubled), added(doubled, doubled)) == NEUTRAL
+
+
+@pytest.mark.parametrize("key", [1, PRIME + 1, 1 | 1 << 255])
+def test_a_signature_under_a_key_with_which_anyone_signs_is_refused(key: int, signed: Path, tmp_path: Path) -> None:
+    weak = key.to_bytes(32, "little")
+    forged = (1).to_bytes(32, "little") + bytes(32)  # holds for every text, as far as a library lets such a key pass
+    (signed / SIGNATURE).write_bytes(signing._file(weak, forged))
+    with pytest.raises(ModelError, match="anyone can sign anything"):
+        check_signature(signed)
+    (tmp_path / "weak.pub").write_bytes(
+        Ed25519PublicKey.from_public_bytes(weak).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    with pytest.raises(UsageError, match="anyone can sign anything"):
+        check_signature(signed, tmp_path / "weak.pub")

@@ -16,16 +16,16 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir.encoder import load_tokenizer
-from cardioner.model_dir.json_files import in_one_line, object_under, read_json, read_object
+from cardioner.model_dir.json_files import in_one_line, object_under, read_object
 from cardioner.model_dir.layout import (
     CONFIG,
     INDEX,
     PICKLED_WEIGHTS,
-    TOKENIZER_CONFIG,
     TOKENIZER_FILES,
     WEIGHTS,
     is_foreign,
 )
+from cardioner.model_dir.untrusted.config import check_encoder_config
 from cardioner.model_dir.untrusted.files import look
 from cardioner.model_dir.untrusted.structure import check_safe, load_weights, read_weights
 from cardioner.multiclass.modeling import CardioNERConfig
@@ -122,10 +122,12 @@ def encoder_of(model: LegacyModel) -> dict[str, Any]:
     if lacking := lacking_in(source):
         if model.backbone is None:
             raise ModelError(_what_to_fetch(model, lacking))
-        source, place = read_json(model.backbone / CONFIG), model.backbone
+        look(model.backbone)
+        source, place = read_object(model.backbone / CONFIG), model.backbone
         if lacking := lacking_in(source):
             raise ModelError(f"{place / CONFIG}: expected an encoder's configuration, found none: {', '.join(lacking)}")
     kept = {key: value for key, value in source.items() if not (key in _DROPPED or is_foreign(key))}
+    check_encoder_config(place / CONFIG, kept)
     with in_one_line(f"{place / CONFIG}: no encoder can be built from this configuration"):
         found = AutoConfig.for_model(**kept)
         layers = found.num_hidden_layers
@@ -172,11 +174,6 @@ def tokenizer_of(model: LegacyModel, encoder: Mapping[str, Any]) -> Any:
         raise ModelError(
             f"{model.place} has no tokenizer: put the encoder's {' and '.join(TOKENIZER_FILES)} there, or give "
             "--backbone with a folder that has them"
-        )
-    if "auto_map" in read_json(places[0] / TOKENIZER_CONFIG):
-        raise ModelError(
-            f"the tokenizer in {places[0]} names code of its own (auto_map), which is never run: give it one of "
-            "transformers' own, whose tokenizer_config.json has no auto_map"
         )
     tokenizer = load_tokenizer(places[0])
     known = AutoConfig.for_model(**encoder).vocab_size

@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
 
-from cardioner.model_dir.json_files import refuse, shown
+from cardioner.model_dir.json_files import check_name, refuse, shown
 from cardioner.model_dir.layout import FIRST_CODE, IMPLEMENTATION, OUR_CODE_KEYS, is_implementation, refused_in_config
 from cardioner.multiclass.modeling import CardioNERConfig
 
@@ -26,6 +31,8 @@ MOST_TAGS_OF_A_CRF = 2_048
 """Its transitions, and the rules which of them exist, are the square of it."""
 
 _NEVER_A_USERS = {file.removesuffix(".py") for file in FIRST_CODE} - {"modeling"}
+_BUILT_BY_OTHERS = frozenset({"layoutlmv2"})
+"""Families of documents' encoders that another library (detectron2) builds a part of."""
 _KINDS = {"float64", "float32", "float16", "bfloat16"}
 _KIND_KEYS = {"dtype", "torch_dtype"}
 _TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
@@ -123,13 +130,54 @@ class Found(NamedTuple):
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse what names code or other places, and sizes that cannot be."""
     _check_labels(path, config)
-    for found in _walk(config):
+    for found in _walk(path, config):
         _check_key(path, found)
     check_numbers(path, config)
     _check_settings(path, config)
     if isinstance(config.get("encoder_config"), dict):
-        _check_encoder(path, config["encoder_config"])
+        check_encoder_config(path, config["encoder_config"])
     _check_shadows(path, config, CardioNERConfig)
+
+
+def check_encoder_config(path: Path, encoder: Mapping[str, Any]) -> None:
+    """Refuse an encoder that names code or other places, has no sizes, or is built of more than a text encoder."""
+    for found in _walk(path, encoder, outermost=False):
+        _check_key(path, found)
+        if found.key == "model_type" and not is_text_encoder(found.value):
+            refuse(
+                path,
+                "expected a family of encoders that give one vector per sub-token of a text and are built of "
+                f"transformers' own classes, such as BERT, RoBERTa or ModernBERT; found {shown(found.value)}",
+                "use a model of such a family",
+            )
+    check_numbers(path, encoder)
+    if "model_type" in encoder:
+        kind = CONFIG_MAPPING[encoder["model_type"]]
+        _check_sizes(path, encoder, kind)
+        _check_shadows(path, encoder, kind)
+
+
+def is_text_encoder(family: Any) -> bool:
+    """Whether a family reads texts in both directions, and whether all that is built for it are classes of its own.
+
+    A configuration that nests one of any family has transformers build whatever a stranger names there: for families of
+    timm, another library with arguments of the stranger's.
+    """
+    if not isinstance(family, str) or family in _BUILT_BY_OTHERS:
+        return False
+    if family not in {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES}:
+        return False
+    return not reads_one_way(family) and not _nests_any(CONFIG_MAPPING[family])
+
+
+def reads_one_way(family: Any) -> bool:
+    """Whether a family reads a text from left to right, as models that write texts do."""
+    return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def _nests_any(kind: type[PretrainedConfig]) -> bool:
+    """Whether a configuration has a place, at any depth, for one of any family."""
+    return any(part is AutoConfig or _nests_any(part) for part in kind.sub_configs.values())
 
 
 def check_numbers(path: Path, config: Mapping[str, Any], *, loops_alone: bool = False) -> None:
@@ -137,7 +185,7 @@ def check_numbers(path: Path, config: Mapping[str, Any], *, loops_alone: bool = 
 
     With `loops_alone` only what is counted in loops matters: sizes of tensors are checked elsewhere.
     """
-    for key, value, _ in _walk(config):
+    for key, value, _ in _walk(path, config):
         if isinstance(value, float) and not math.isfinite(value):
             refuse(path, f"expected a number under {shown(key)}, found {value}")
         if type(value) is not int:
@@ -171,15 +219,16 @@ def _check_labels(path: Path, config: Mapping[str, Any]) -> None:
         refuse(path, "id2label and label2id disagree: which of them the model learned is not known")
 
 
-def _walk(config: Mapping[str, Any], *, outermost: bool = True) -> Iterator[Found]:
+def _walk(path: Path, config: Mapping[str, Any], *, outermost: bool = True) -> Iterator[Found]:
     """Every key with its value, lists opened, at any depth; label maps are left out."""
     for key, value in config.items():
+        check_name(path, key)
         yield Found(key, value, outermost)
         stack = [] if key in _TEXTS else [value]
         while stack:
             part = stack.pop()
             if isinstance(part, dict):
-                yield from _walk(part, outermost=False)
+                yield from _walk(path, part, outermost=False)
             elif isinstance(part, list):
                 stack += part
             elif part is not value:
@@ -231,20 +280,12 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
         refuse(path, f"expected {key} to be {expected}, found {shown(value)}", "save the model again")
 
 
-def _check_encoder(path: Path, encoder: Mapping[str, Any]) -> None:
-    """Refuse an encoder without sizes, or whose sizes are no whole numbers above 0."""
-    family = encoder.get("model_type")
-    if family is None:
-        return
-    if not isinstance(family, str) or family == CardioNERConfig.model_type or family.startswith("timm"):
-        refuse(path, f"expected a family of encoders in encoder_config, found {shown(family)}")
-    kind = CONFIG_MAPPING[family] if family in CONFIG_MAPPING else None  # noqa: SIM401 - it has no get of its own
+def _check_sizes(path: Path, encoder: Mapping[str, Any], kind: type) -> None:
+    """Refuse sizes that are no whole numbers above 0, under the names that a family has for them."""
     known_as = getattr(kind, "attribute_map", {})
     for name in _SIZES | {known_as.get(size, size) for size in _SIZES} | {"intermediate_size"}:
         if encoder.get(name) is not None and not (type(encoder[name]) is int and encoder[name] > 0):
             refuse(path, f"expected {name} of the encoder to be a whole number above 0, found {shown(encoder[name])}")
-    if kind is not None:
-        _check_shadows(path, encoder, kind)
 
 
 def _check_shadows(path: Path, config: Mapping[str, Any], kind: type) -> None:

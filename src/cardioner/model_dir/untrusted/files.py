@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from cardioner.model_dir.json_files import check_bounded, refuse, shown
-from cardioner.model_dir.layout import MANIFEST, READ_BY_US, TRAINING_ARGS
+from cardioner.model_dir.json_files import refuse, shown
+from cardioner.model_dir.layout import READ_BY_US
 
 _MOST_ENTRIES = 10_000
 _KINDS = {
@@ -25,9 +25,9 @@ def look(directory: Path) -> frozenset[str]:
     """The names of a directory's files, refused if they cannot even be opened without harm.
 
     Links may not lead out, nor may there be anything but files and folders: a pipe would wait for ever for a writer,
-    and a link may name any file of the reader's. Nothing is opened before all of this is known.
+    and a link may name any file of the reader's. Nothing is opened here.
     """
-    home, names = os.path.realpath(directory), []
+    home, names = _home(directory), []
     for place in (directory, directory / "additional_chat_templates"):
         for count, entry in enumerate(_entries(place), 1):
             path = place / entry.name
@@ -38,8 +38,6 @@ def look(directory: Path) -> frozenset[str]:
                 names.append(entry.name)
     if folders := [name for name in READ_BY_US if name not in names and (directory / name).is_dir()]:
         refuse(directory / folders[0], "expected a file, found a folder")
-    for name in sorted({MANIFEST, TRAINING_ARGS}.intersection(names)):  # what else is wrong with them, others say
-        check_bounded(directory / name)
     return frozenset(names)
 
 
@@ -48,6 +46,13 @@ def _entries(place: Path) -> Iterable[os.DirEntry[str]]:
     if place.is_dir():
         with os.scandir(place) as entries:
             yield from entries
+
+
+def _home(directory: Path) -> str:
+    """Where links may lead: into the directory; from a snapshot in the cache of Hugging Face, into its repository."""
+    home = Path(os.path.realpath(directory))
+    cached = home.parent.name == "snapshots" and (home.parents[1] / "blobs").is_dir()
+    return str(home.parents[1] if cached else home)
 
 
 def _checked_kind(path: Path, home: str) -> str:

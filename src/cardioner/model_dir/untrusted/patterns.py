@@ -4,7 +4,7 @@ What a step can make of one character is multiplied over all steps. The bound le
 (NFKD makes up to 18 characters of one, and sentencepiece's own table again as many), not for chains that multiply.
 
 Not covered: patterns that take a time which grows with a power of a text's length without repeating a repetition, such
-as `\s*\s*\s*x`, or whose alternatives overlap, such as `(a|a)*`; and tables of `Precompiled` whose tree is damaged.
+as `\s*\s*\s*x`; and tables of `Precompiled` whose tree is damaged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,18 @@ _FORMS = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "BertNormalizer": 4}
 _BYTES = 4
 """Most characters that `ByteLevel` makes of one: one a byte, each of which is two bytes for the next `ByteLevel`."""
 _LONGEST_PATTERN = 8_192
-_MOST_PATTERNS = 256
+_MOST_PATTERNS = 64
 _MOST_STEPS = 64
 _MANDATORY = re.compile(r"(\\[pP]\{[^}]*\}|\\[^bBAzZGKQ]|\[\^?[^\]\\]+\]|[^\\\[(|^$*+?.])(?![*?]|\{0|\{,)")
 """An atom that a match has at least once, at the front of a pattern."""
-_ENDLESS = re.compile(r"[*+]\+?|\{\d*,\}")
+_FLAGS = re.compile(r"^\(\?[ims-]+\)")
+_SIGN = re.compile(
+    r"(?P<group>\(\?(?:[:=!>]|<[=!]|<[A-Za-z]\w{0,99}>|[ims-]{1,9}:)|\((?![?*]))|(?P<close>\))|(?P<either>\|)"
+    r"|(?P<times>[*+?][+?]?|\{(?=[\d,])\d*,?\d*\}\??)"
+    r"|(?P<atom>\\[pPx]\{[^}]{0,99}\}|\\[^gkQcCM1-9]|[^\\[()|*+?])",
+    re.DOTALL,
+)
+"""The signs of a pattern but for bracket expressions; what is none is refused, such as `\\g<x>`, `\\1` and `(?R)`."""
 
 
 def check_growth(path: Path, *steps: Any) -> None:
@@ -60,50 +68,75 @@ def check_patterns(path: Path, parts: Any) -> None:
     for count, pattern in enumerate(_patterns(parts), 1):
         if count > _MOST_PATTERNS or len(pattern) > _LONGEST_PATTERN:
             refuse(path, f"expected at most {_MOST_PATTERNS} patterns of at most {_LONGEST_PATTERN:,} characters")
-        if repeats_repetition(pattern):
-            refuse(path, f"the pattern {shown(pattern)} repeats a repetition: it may take for ever on some texts")
+        if fault := fault_of(pattern):
+            refuse(path, f"the pattern {shown(pattern)} {fault}: it may take for ever on some texts")
 
 
-def repeats_repetition(pattern: str) -> bool:
-    """Whether a group that holds a repetition without end is itself repeated without end: `(a+)+`."""
-    opened = [False]  # per group, whether it holds a repetition so far
-    closed = False  # whether a group that does has just been closed
-    for sign in _signs(pattern):
-        if sign == "(":
-            opened.append(False)
-        elif sign == ")" and len(opened) > 1:
-            closed = opened.pop()
-            opened[-1] |= closed
-            continue
-        elif sign in {"*", "+", "{"}:
-            if closed:
-                return True
-            opened[-1] = True
-        closed = closed and sign == "?"
-    return False
+def fault_of(pattern: str) -> str | None:
+    """Why matching a pattern may take for ever, or panic; `None` if nothing in it is known to.
 
-
-def _signs(pattern: str) -> Iterator[str]:
-    """The parts of a pattern: brackets of groups, repetitions without end (`*`, `+`, `{`), anything else as `.`."""
-    index = 0
+    What is repeated more than once may not match more or less of the same text: no other repetition in it, no choice
+    whose alternatives may overlap. Calls, references and conditions are refused, and so is what this reads otherwise
+    than Oniguruma, the library of tokenizers, might.
+    """
+    groups, last = [_Group()], _Group()  # the groups that are open, and what the next repetition would repeat
+    pattern, index = _FLAGS.sub("", pattern), 0
     while index < len(pattern):
-        sign, after = pattern[index], index + 1
-        if sign == "\\":
-            after, sign = index + 2, "."
-        elif sign == "[":
-            after, sign = _behind_class(pattern, index), "."
-        elif found := _ENDLESS.match(pattern, index):
-            after, sign = found.end(), "." if found[0] in {"*+", "++"} else sign  # a possessive one never goes back
-        elif sign == "{":
-            sign = "."
-        yield sign
-        index = after
+        found = _SIGN.match(pattern, index)
+        end = found.end() if found else _behind_class(pattern, index)
+        if end is None:
+            return f"holds {shown(pattern[index : index + 8])}, which is not known to be harmless"
+        sign, text = (found.lastgroup, found[0]) if found else ("atom", pattern[index:end])
+        index = end
+        if sign == "either":
+            groups[-1].firsts.append("")
+        elif sign == "close":
+            if len(groups) == 1:
+                return "closes a group that is not open"
+            last = groups.pop()
+            groups[-1].varies |= last.varies
+        elif sign == "times":
+            again, varies = _counts(text)
+            if again and (last.varies or last.may_overlap):
+                return "repeats a repetition" if last.varies else "repeats a choice of what may overlap"
+            last = _Group(last.varies or varies)
+            groups[-1].varies |= varies
+        else:
+            groups[-1].begin(text)
+            last = _Group()
+            groups += [_Group()] if sign == "group" else []
+    return "leaves a group open" if len(groups) > 1 else None
 
 
-def _behind_class(pattern: str, index: int) -> int:
-    """Where a bracket expression, whose brackets may be nested, ends."""
+@dataclass
+class _Group:
+    """A part of a pattern: whether it may match more or less of the same text, and how its alternatives begin."""
+
+    varies: bool = False
+    firsts: list[str] = field(default_factory=lambda: [""])
+
+    def begin(self, text: str) -> None:
+        """Note how an alternative begins."""
+        self.firsts[-1] = self.firsts[-1] or text
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether two alternatives may match the same text: not where each begins with a letter of its own."""
+        letters = {text.lower() for text in self.firsts if len(text) == 1 and text.isascii() and text.isalnum()}
+        return len(self.firsts) > 1 and len(letters) < len(self.firsts)
+
+
+def _counts(repetition: str) -> tuple[bool, bool]:
+    """Whether a repetition may match more than once, and whether it may match more or less often."""
+    if repetition[0] != "{":
+        return repetition[0] != "?", repetition[1:] != "+"  # a possessive one never goes back
+    return True, "," in repetition or repetition.endswith("?")
+
+
+def _behind_class(pattern: str, index: int) -> int | None:
+    """Where a bracket expression, whose brackets may be nested, ends; `None` if there is none, or it does not end."""
     depth, place = 0, index
-    while place < len(pattern):
+    while place < len(pattern) and (depth or pattern[place] == "["):
         if pattern[place] == "\\":
             place += 1
         elif pattern[place] == "[":
@@ -113,7 +146,7 @@ def _behind_class(pattern: str, index: int) -> int:
             if not depth:
                 return place + 1
         place += 1
-    return place
+    return None
 
 
 def steps_of(part: Any) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ counted: a configuration that asks for more than the weights hold is stopped the
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel
 
 from cardioner._io import silenced
-from cardioner.errors import ModelError
+from cardioner.errors import ModelError, listed
 from cardioner.model_dir.json_files import in_one_line, shown
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.untrusted.weights import Stored
@@ -31,6 +32,7 @@ _MAKING = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn"
 _MOST_SECONDS = 5.0
 """Of the processor's time; the largest encoders known take a tenth of it."""
 _MOST_LACKING = 1 << 24
+_OURS = re.compile(r"backbone\.")
 _COPY = "copy the whole directory again, or save the model again"
 
 
@@ -39,8 +41,10 @@ def check_encoder(directory: Path, encoder: Mapping[str, Any], weights: Mapping[
     with in_one_line(f"{directory} cannot be loaded: the encoder's configuration makes no encoder", f"({_COPY})"):
         with silenced("transformers"), torch.device("meta"), _Counted(directory, weights):
             model: Any = _without_numbers(encoder)
-        shapes = {f"backbone.{name}": value for name, value in model.state_dict().items()}
+        shapes = dict(model.state_dict())
         rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    prefix = "backbone." if any(map(_OURS.match, weights)) else f"{model.base_model_prefix}."
+    weights = {name.removeprefix(prefix): stored for name, stored in weights.items()}
     _check_sizes(directory, model, shapes, weights)
     for name, value in shapes.items():
         if name in weights and weights[name].shape != tuple(value.shape):
@@ -56,11 +60,12 @@ def _check_sizes(
 ) -> None:
     """Refuse an encoder for which loading would make memory beyond that of its weights."""
     asked, held = sum(value.numel() for value in model.parameters()), sum(value.numbers for value in weights.values())
+    lacking = {name: value.numel() for name, value in shapes.items() if name not in weights}
     if asked > held:
-        _fail(directory, f"{CONFIG} asks for an encoder of {asked:,} numbers, the weights hold {held:,}")
-    lacking = sum(value.numel() for name, value in shapes.items() if name not in weights)
-    if lacking > _MOST_LACKING:  # a few may be named otherwise
-        _fail(directory, f"the weights lack {lacking:,} of the numbers that {CONFIG} asks for")
+        more = f" and lack {listed(lacking)}" if lacking else ""
+        _fail(directory, f"{CONFIG} asks for an encoder of {asked:,} numbers, the weights hold {held:,}{more}")
+    if (count := sum(lacking.values())) > _MOST_LACKING:  # a few may be named otherwise
+        _fail(directory, f"the weights lack {count:,} of the numbers that {CONFIG} asks for")
     buffered = sum(value.numel() for value in model.buffers())
     if buffered > _MOST_BUFFERED:
         _fail(directory, f"{CONFIG} asks for {buffered:,} numbered positions, more than any encoder has")

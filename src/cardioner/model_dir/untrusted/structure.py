@@ -12,8 +12,10 @@ A model directory is data from a stranger. What follows is what these libraries 
 - `attn_implementation`, `experts_implementation` in any spelling: a kernel is fetched from the hub and run
   (CVE-2026-4372); so it is for `flash_attention_2` where that is not installed.
 - `configuration_files`, `transformers_weights`, `gguf_file`: other files are read in place of those checked.
-- `name_or_path`, `base_model_name_or_path`, `backbone`, `use_pretrained_backbone`, families of timm: other places are
-  asked for a model.
+- `name_or_path`, `base_model_name_or_path`, `backbone`, `use_pretrained_backbone`: other places are asked for a model.
+- Families that nest others of any kind, such as vision encoders of timm, whose `architecture`, `model_args` and
+  `checkpoint_path` are handed to another library: only text encoders pass, wherever a family is named.
+- Names of thousands of characters, on which patterns are tried for ever: `json_files`.
 - `quantization_config`, `fusion_config`, `per_layer_config`, `distributed_config`: weights are loaded in another way,
   classes are patched.
 - `dtype` of any name, keys that are names of methods or begin with `_`: any attribute of torch is taken, methods are
@@ -31,17 +33,18 @@ A model directory is data from a stranger. What follows is what these libraries 
 
 Files that are read and can do none of this: `generation_config.json` (of models that write), `chat_template.jinja` and
 `additional_chat_templates` (kept as text). Code files are never imported by `cardioner.load`: whether they are the ones
-that were saved is for the manifest. What is not covered: numbers that are not finite, files that change while they are
-read, and what `patterns` names.
+that were saved is for the manifest. What is not covered: files that change while they are read, and what `patterns`
+names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -56,7 +59,7 @@ from cardioner.model_dir.layout import (
     TOKENIZER_FILES,
     WEIGHTS,
 )
-from cardioner.model_dir.untrusted.config import check_config, check_numbers
+from cardioner.model_dir.untrusted.config import check_config, check_encoder_config, check_numbers
 from cardioner.model_dir.untrusted.pickled import load_pickle, read_pickle
 from cardioner.model_dir.untrusted.shapes import check_encoder, check_head
 from cardioner.model_dir.untrusted.tokenizer import check_class, check_tokenizer
@@ -101,12 +104,7 @@ def check_safe(directory: Path, files: frozenset[str], config: Mapping[str, Any]
         config: Its `config.json`.
         weights: As `read_weights` found them.
     """
-    if adapters := [name for name in ADAPTERS if name in files]:
-        refuse(directory / adapters[0], "an adapter would be loaded on top of the model", "delete it")
-    for name in files:
-        size = (directory / name).stat().st_size
-        if name.endswith(".py") and size > _MOST_CODE:
-            refuse(directory / name, f"expected code of at most {_MOST_CODE:,} bytes, found {size:,}")
+    _check_files(directory, files)
     check_class(directory / CONFIG, config.get("tokenizer_class"))
     if config.get("model_type") != CardioNERConfig.model_type:
         check_numbers(directory / CONFIG, config, loops_alone=True)  # the rest is for `upgrade` to say
@@ -120,6 +118,32 @@ def check_safe(directory: Path, files: frozenset[str], config: Mapping[str, Any]
             check_head(directory, config, weights)
         rows = check_encoder(directory, encoder, weights)
     check_tokenizer(directory, files, rows=rows, window=config.get("window_length"))
+
+
+def check_encoder_folder(directory: Path, files: frozenset[str], config: Mapping[str, Any]) -> None:
+    """Refuse the folder of a pretrained encoder as `check_safe` does a model directory.
+
+    Args:
+        directory: The folder.
+        files: The names of its files, as `look` found them.
+        config: Its `config.json`, without what names code or other places.
+    """
+    _check_files(directory, files)
+    check_encoder_config(directory / CONFIG, config)
+    weights = read_weights(directory, files)
+    if weights is None:
+        raise ModelError(f"{directory} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS}: copy it again")
+    check_tokenizer(directory, files, rows=check_encoder(directory, config, weights), window=None)
+
+
+def _check_files(directory: Path, files: frozenset[str]) -> None:
+    """Refuse adapters, and code of any size."""
+    if adapters := [name for name in ADAPTERS if name in files]:
+        refuse(directory / adapters[0], "an adapter would be loaded on top of the model", "delete it")
+    for name in files:
+        size = (directory / name).stat().st_size
+        if name.endswith(".py") and size > _MOST_CODE:
+            refuse(directory / name, f"expected code of at most {_MOST_CODE:,} bytes, found {size:,}")
 
 
 def read_weights(directory: Path, files: frozenset[str]) -> Weights | None:
@@ -145,6 +169,25 @@ def load_weights(directory: Path, files: frozenset[str]) -> dict[str, Tensor]:
         with in_one_line(f"{directory / name} is cut or damaged"):
             weights |= load_file(directory / name)
     return weights or load_pickle(directory / PICKLED_WEIGHTS)
+
+
+def check_finite(place: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not finite: such a model finds nothing in any note, and says so of none."""
+    for name in not_finite(weights):
+        raise ModelError(
+            f"{place}: {shown(name)} holds numbers that are not finite, so the model would find nothing: "
+            "copy the whole directory again, or train the model again"
+        )
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """The names of weights that hold numbers which are not finite.
+
+    A sum is finite only if all numbers are, which one pass shows; it may also overflow where no number is wrong.
+    """
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.sum(dtype=torch.float32).isfinite() and not value.isfinite().all():
+            yield name
 
 
 def _missing_weights(directory: Path, files: frozenset[str]) -> list[str]:

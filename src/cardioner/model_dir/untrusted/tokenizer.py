@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
-from cardioner.model_dir.json_files import LARGE, read_object, refuse, shown
+from cardioner.model_dir.json_files import LARGE, check_name, read_object, refuse, shown
 from cardioner.model_dir.layout import OLD_TOKENIZER_FILES, TOKENIZER, TOKENIZER_CONFIG, refused_in_tokenizer
 from cardioner.model_dir.untrusted.patterns import check_growth, check_patterns, steps_of
 
@@ -65,12 +65,17 @@ def check_class(path: Path, name: Any) -> None:
         if kind is not None and issubclass(kind, PreTrainedTokenizerFast):
             return
         if kind is not None and kind.__name__ not in {"PythonBackend", "PreTrainedTokenizer"}:
-            refuse(path, f"{shown(name)} is no fast tokenizer: one that reads {TOKENIZER} alone is needed")
+            refuse(
+                path,
+                f"{shown(name)} is no fast tokenizer: only one that reads {TOKENIZER} alone can tell which characters "
+                "a sub-token stands for",
+            )
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what makes a loader run code, or read other files than those it always reads."""
     for key, value in settings.items():
+        check_name(path, key)
         if refused_in_tokenizer(key) and value not in (None, False, "", [], {}):
             refuse(path, f"{shown(key)} names code of its own or other files: a tokenizer is its {TOKENIZER}")
         whole = isinstance(value, int) and 0 <= value <= _MOST_NUMBER

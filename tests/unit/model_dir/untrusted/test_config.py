@@ -11,6 +11,7 @@ import pytest
 from cardioner.errors import ModelError
 from cardioner.model_dir.json_files import read_object
 from cardioner.model_dir.untrusted import structure
+from cardioner.model_dir.untrusted.config import is_text_encoder
 from cardioner.model_dir.untrusted.files import look
 
 
@@ -101,6 +102,10 @@ def test_an_own_class_in_a_file_that_only_newer_versions_have_is_accepted(direct
     check_safe(directory)
 
 
+TIMM = {"model_type": "timm_wrapper", "model_args": {"checkpoint_path": "weights.pt"}}
+"""What transformers hands to `timm.create_model`, arguments and all, wherever it stands."""
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -115,6 +120,17 @@ def test_an_own_class_in_a_file_that_only_newer_versions_have_is_accepted(direct
         {"quantization_config": {"a": 1}},
         {"forward": "x", "to_dict": {"a": 1}},
         {"model_type": "timm_wrapper"},
+        {"model_type": "perception_lm", "vision_config": TIMM},
+        {"model_type": "modernvbert"},
+        {"vision_config": TIMM},
+        {"text_config": {"vision_config": [{"model_type": "timm_backbone"}]}},
+        {"vision_config": {"model_args": {"checkpoint_path": "/x"}}},
+        {"sub": [{"architecture": "resnet50"}]},
+        {"sub": {"checkpoint_path": "weights.pt"}},
+        {"sub": {"pretrained": True}},
+        {"detectron2_config_args": {"MODEL.WEIGHTS": "x"}},
+        {"model_type": "layoutlmv2"},
+        {"model_type": "llama"},
         {"model_type": "cardioner_multiclass"},
         {"model_type": ["bert"]},
     ],
@@ -158,7 +174,7 @@ def test_size_that_cannot_be_is_refused(key: str, value: Any, directory: Path) -
         ({"type_vocab_size": 10**8}, "asks for"),
         ({"intermediate_size": 48}, "asks for"),
         ({"hidden_act": "os.system"}, "makes no encoder"),
-        ({"model_type": "no-such-family"}, "makes no encoder"),
+        ({"model_type": "no-such-family"}, "found no-such-family"),
         ({"model_type": "roformer", "max_position_embeddings": 1 << 20}, "expected positions of at most"),
         ({"model_type": "distilbert", "sinusoidal_pos_embds": True, "dim": 1 << 20}, "expected positions of at most"),
         ({"num_labels": 10**7}, "expected num_labels of at most"),
@@ -220,3 +236,18 @@ def test_number_that_overflows_is_refused(directory: Path) -> None:
     text = (directory / "config.json").read_text().replace('"temperature": 1.0', '"temperature": 1e999')
     (directory / "config.json").write_text(text)
     refused(directory, "expected a number under temperature, found inf")
+
+
+def test_names_without_end_are_refused_at_once(directory: Path) -> None:
+    change(directory, **{"_vocab" * 60_000: 1})
+    refused(directory, "expected names of at most 200 characters")
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "eurobert", "modernbert", "nomic_bert", "roberta", "esm"])
+def test_families_of_text_encoders_are_allowed(family: str) -> None:
+    assert is_text_encoder(family)
+
+
+@pytest.mark.parametrize("family", ["clip", "vit", "gpt2", "timm_wrapper", "t5gemma2", "modernvbert", "layoutlmv2", 5])
+def test_other_families_are_not(family: object) -> None:
+    assert not is_text_encoder(family)
