@@ -180,7 +180,7 @@ def test_overlapping_spans_are_counted_in_one_table(
     notes = write_notes(tmp_path / "notes", [base.with_spans([span, *inner])])
     done = train(folders=("--train", notes))
     assert done.code == 0
-    assert done.err.count("Spans that flat tags cannot express") == 1
+    assert done.err.count("Spans that BIO tags cannot represent") == 1
     rows = [line.split() for line in done.err.splitlines() if "nested" in line]
     assert [[cell for cell in row if cell.isalnum()] for row in rows] == [
         ["nested", "DISEASE", "1"],
@@ -310,3 +310,17 @@ def test_a_model_that_finds_nothing_is_named_so_wherever_it_is_described(
     record, card = ((model / name).read_text() for name in ("training_args.json", "README.md"))
     said = (done.err, predicted.err, described.out, record, card)
     assert ["finds nothing" in text for text in said] == [True] * len(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--max-length", "20"), "max_length 20 is too short: windows share 16 sub-tokens .*, so the minimum is 40"),
+        (("--class-weights", "B-X=2"), "class_weights names B-X; the model's tags are O, B-DISEASE"),
+        (("--backbone", "no/such/encoder"), "there is no folder no/such/encoder: expected an encoder's folder, or a"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused_in_plain_words(
+    arguments: tuple[str, ...], said: str, train: Callable[..., Any]
+) -> None:
+    assert re.search(said, train(*arguments).error)

@@ -51,7 +51,7 @@ def show_losses(result: TrainingResult) -> None:
     if result.losses:
         show(loss_table(result.losses))
     if remarks := Counter(result.remarks):
-        show(count_table("Remarks on the training", remarks))
+        show(count_table("Noticed in training", remarks))
 
 
 def member_table(summary: Summary) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import UsageError
+from cardioner.errors import UsageError, listed
 from cardioner.training.options import TrainerArguments, TrainingOptions
 
 DEFAULT_MAX_LENGTH = 128
@@ -48,8 +48,8 @@ def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -
         raise UsageError(f"max_length {length} is more than the {limit} sub-tokens that the encoder reads at a time")
     if length < 2 * context + 8:
         raise UsageError(
-            f"max_length {length} is too short: with {context} sub-tokens of context (window_context) on either side "
-            f"the least is {2 * context + 8}"
+            f"max_length {length} is too short: windows share {context} sub-tokens on either side (the larger of "
+            f"window_context and training_context), so the minimum is {2 * context + 8}"
         )
     return length
 
@@ -74,7 +74,9 @@ def class_weights_by_id(weights: ClassWeights | None, labels: LabelSet) -> list[
     known: dict[Any, int] = {**labels.label2id, **{index: index for index in labels.id2label}}
     given = weights if isinstance(weights, Mapping) else dict(enumerate(weights))
     if unknown := [key for key in given if key not in known]:
-        raise UsageError(f"class_weights names {unknown}; the model's tags are {', '.join(labels.tags)}")
+        raise UsageError(
+            f"class_weights names {listed(map(str, unknown))}; the model's tags are {', '.join(labels.tags)}"
+        )
     if not isinstance(weights, Mapping) and len(given) != len(labels.tags):
         raise UsageError(f"class_weights has {len(given)} weights; the model has {len(labels.tags)} tags")
     by_id = {known[key]: float(value) for key, value in given.items()}

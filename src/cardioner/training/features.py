@@ -50,7 +50,7 @@ class FeatureSet:
 
     Attributes:
         features: The windows.
-        losses: Spans that the tags cannot carry as they are, by kind and entity type.
+        losses: Spans that the tags cannot represent, by kind and entity type.
         sub_tokens: Sub-tokens of all notes, each counted once.
         names: What each window is called in a message: its note's id, and its number there from 1.
     """

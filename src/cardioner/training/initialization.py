@@ -77,7 +77,7 @@ def read_source(
         own = model_class if tags_in_its_own_way(described) else None
         model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
         return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
-    if not chosen.exists() and str(name).startswith((".", "/", "~")):
+    if not chosen.exists() and (str(name).startswith((".", "/", "~")) or str(name).count("/") > 1):
         raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
     source = str(chosen if chosen.exists() else name)
     encoder = load_encoder(source, token=token)

@@ -179,7 +179,7 @@ class TrainerArguments(Checked):
     classifier_dropout: float = model_setting(0.1, ge=0, lt=1)
     """Dropout before and inside the head."""
     max_length: int | None = model_setting(None, ge=1)
-    """Most sub-tokens in a window; longer notes take several windows. Default: 128."""
+    """Maximum number of sub-tokens in a window; longer notes take several windows. Default: 128."""
     num_train_epochs: int = setting(5, option="--epochs", ge=1)
     """Passes over the training notes."""
     batch_size: int = setting(16, ge=1)

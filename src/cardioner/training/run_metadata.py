@@ -48,7 +48,7 @@ class TrainingResult:
             the device has no instructions for it.
         temperature: What makes the scores of spans mean what they say, fitted on the notes of `eval_data`; `None`
             if there are none.
-        losses: Training spans that tags cannot carry as they are, by kind and entity type.
+        losses: Training spans that the tags cannot represent, by kind and entity type.
         remarks: What had to be repaired in the data, counted.
         windows: Windows in the training data.
         sub_tokens: Sub-tokens in the training data, each counted once.

@@ -80,7 +80,8 @@ class ModelTrainer:
             encoder and the head where shapes and tags agree; by default the embedded MiniLM-L6.
         use_crf: Whether a CRF stands on the head.
         batch_size: Windows in a batch, over all processes.
-        max_length: Most sub-tokens in a window, special ones included; by default 128, or what the encoder reads.
+        max_length: Maximum number of sub-tokens in a window, special ones included; by default 128, or less if the
+            encoder reads less.
         learning_rate: Of encoder and head; by default 2e-4 for encoders of up to 512 hidden units, else 5e-5.
         weight_decay: Of all weights but biases, norms and the CRF.
         num_train_epochs: Passes over the training data.
