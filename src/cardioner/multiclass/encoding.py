@@ -207,8 +207,12 @@ def _holding_standard_error() -> Iterator[Callable[[], object]]:
 
 
 def plan_windows(config: Any, tokenizer: Any) -> WindowPlan:
-    """How a model's configuration wants notes cut."""
-    encoded = tokenizer("a", verbose=False, truncation=False, padding=False)
+    """How a model's configuration wants notes cut.
+
+    Raises:
+        TokenizerPanicError: If the tokenizer's native code gives up on every text.
+    """
+    encoded = _without_panic(lambda: tokenizer("a", verbose=False, truncation=False, padding=False))
     own = [index for index, sequence in enumerate(encoded.sequence_ids(0)) if sequence is not None]
     ids = encoded["input_ids"]
     special = SpecialIds(tuple(ids[: own[0]]), tuple(ids[own[-1] + 1 :]))

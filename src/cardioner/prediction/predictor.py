@@ -11,7 +11,7 @@ from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError, ModelError, UsageError, listed
 from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.load import read_model_dir
-from cardioner.multiclass.encoding import encode_notes, plan_windows
+from cardioner.multiclass.encoding import TokenizerPanicError, encode_notes, plan_windows
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.precision import set_precision
@@ -271,5 +271,5 @@ def _check_readable(tagger: Tagger) -> None:
     try:
         (nothing,) = encode_notes(tagger.tokenizer, [""])
         plan_windows(tagger.model.config, tagger.tokenizer).cut(nothing)
-    except ValueError as error:
+    except (ValueError, TokenizerPanicError) as error:
         raise ModelError(f"the model cannot cut notes into windows: {error}") from error

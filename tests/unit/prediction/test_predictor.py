@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 import cardioner
 from cardioner.data.corpus import Corpus
@@ -137,6 +138,13 @@ def test_what_fails_on_every_note_is_refused_at_once(
 
     with pytest.raises(ModelError, match="a fast tokenizer"):
         Predictor(make_model("bert"), Slow())
+    panicking = copy.deepcopy(tokenizers["wordpiece"])
+    state = json.loads(panicking.backend_tokenizer.to_str())
+    lacking = {"single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}], "pair": [], "special_tokens": {}}
+    state["post_processor"] = {"type": "TemplateProcessing", **lacking}
+    panicking._tokenizer = Tokenizer.from_str(json.dumps(state))
+    with pytest.raises(ModelError, match="native code panicked"):
+        Predictor(make_model("bert"), panicking)
     with pytest.raises(ModelError, match="windows"):
         Predictor(make_model("bert", window_length=10, window_context=4), tokenizers["wordpiece"])
 
