@@ -208,7 +208,7 @@ def test_a_link_to_an_error_leads_to_its_span_even_if_it_is_filtered_out(
 ) -> None:
     opened = open_page(small)
     opened.uncheck("− missed")
-    row = opened.page.locator("tr", has=opened.page.locator(".examples"), has_text="− missed")
+    row = opened.page.locator(".confusion", has_text="− missed")
     expect(row.locator(".quoted")).to_have_text("“syncope”")
     row.locator("a", has_text="mixed").click()
     mark = opened.page.locator("i:target")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PARTS = ("evaluation", "test")
 _SHOWN_ELSEWHERE = (
     "best_epoch", "calibration", "documents", "epochs", "history", "inference", "labels", "scores", "seconds",
-    "training_data", "versions",
+    "training_data", "versions", "warning",
 )  # fmt: skip
 _SECRETS = ("hf_token", "token")
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner.errors import many
 from cardioner.evaluation.matching import CRITERIA
+from cardioner.model_dir.json_files import object_under
+from cardioner.model_dir.manifest import found_nothing
 from cardioner.reports import html
 from cardioner.reports.html import COUNT_COLUMNS, SCORE_COLUMNS, Table, count_cells, score_cells, score_text
 from cardioner.reports.training.content import Content, duration, read_record, without_folders
@@ -33,13 +35,12 @@ def render(record: Mapping[str, Any]) -> str:
     """
     content = read_record(record)
     plots = plots_of(content)
-    strict = content.headline
     return html.render_page(
         "cardioner.reports.training",
         {name: plot.draw for name, plot in plots.items()},
         words={name: plot.words for name, plot in plots.items()},
         content=content,
-        nothing=strict.micro.gold if strict and html.finds_nothing(strict.micro) else 0,
+        warning=found_nothing(object_under(record, "scores")),
         tables=_tables(content),
         facts=list(_facts(content)),
         advice=list(_advice(content)),

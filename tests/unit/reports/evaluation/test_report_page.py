@@ -18,6 +18,7 @@ from cardioner.errors import OutputError
 from cardioner.evaluation import Evaluation, evaluate
 from cardioner.evaluation.error_analysis import KINDS
 from cardioner.reports import html
+from cardioner.reports.evaluation import side_by_side
 from cardioner.reports.evaluation.report import render
 from cardioner.reports.html import write_page
 
@@ -237,6 +238,15 @@ def test_with_ids_alone_no_word_of_a_note_is_on_the_page() -> None:
     assert all(message in made for message in ("note-7", "NAME 0–12", "DRUG 17–27", "DRUG 0–12, score 0.700"))
     assert 'class="private"' not in made
     assert 'class="private"' in whole
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_that_quotes_a_note_too_crowded_to_be_shown_is_private_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "_MOST_MARKS", 0)
+    made = render(of_spans([Span(0, 6, "A")], []))
+    assert "too many overlapping spans" in made
+    assert "“severe”" in made
+    assert "contains the text of 1 note." in made
 
 
 def test_what_spans_read_according_to_their_file_is_left_out_too() -> None:

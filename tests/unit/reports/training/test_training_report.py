@@ -253,11 +253,13 @@ def test_a_training_that_ended_early_says_so() -> None:
 def test_a_model_that_finds_nothing_is_named_so_and_its_scores_stand_out() -> None:
     record = a_record()
     assert "finds nothing" not in page_of(record).text
-    record["scores"]["test"] = scores_of(0, 2).to_dict()
+    record["scores"]["test"] = scores_of(0, 2, notes=7).to_dict()
+    record["warning"] = "this model finds nothing"
     page = page_of(record)
-    assert "This model finds nothing: none of the 12 gold spans in the test notes." in page.text
+    assert "Warning: this model finds nothing: none of the 21 spans in the test notes was found" in page.text
     assert "No span of these types" not in page.text
     made = render(record)
+    assert "<dt>warning</dt>" not in made, "it is no setting"
     assert '<b class="bad">0.000</b>' in made
     assert made.count('<td class="n bad">0.000</td>') == 4, "in the row of the test notes, and in those of the types"
 
