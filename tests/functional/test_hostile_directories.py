@@ -239,6 +239,19 @@ CASES: dict[str, tuple[str, Change]] = {
     "quantized": ("config.json", config(quantization_config={"quant_method": "gptq"})),
     "repository": ("config.json", encoder(_name_or_path="evil/repo")),
     "vision backbone": ("config.json", encoder(backbone="resnet50", use_pretrained_backbone=True)),
+    "vision encoder of another library": (
+        "config.json",
+        encoder(
+            model_type="perception_lm", vision_config={"model_type": "timm_wrapper", "model_args": {"a": "evil.pt"}}
+        ),
+    ),
+    "arguments for another library": ("config.json", encoder(sub=[{"checkpoint_path": "evil.pt"}])),
+    "name without end": ("config.json", config(**{"_vocab" * 60_000: 1})),
+    "name without end in a tokenizer": ("tokenizer_config.json", settings(**{"vocab" * 60_000: 1})),
+    "pattern that calls itself": (
+        "tokenizer.json",
+        tokenizer(pre_tokenizer={**SPLIT, "pattern": {"Regex": r"(?<x>a+)\g<x>+"}}),
+    ),
     "nested forever": ("config.json", encoder(model_type="cardioner_multiclass")),
     "kind of numbers": ("config.json", config(dtype="load")),
     "tokenizer with code": ("tokenizer_config.json", settings(auto_map={"AutoTokenizer": [None, "evil.T"]})),

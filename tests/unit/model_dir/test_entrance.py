@@ -215,10 +215,10 @@ def answer_to(directory: Path, name: str, content: bytes) -> float:
     """Seconds until a directory with such a file is loaded or refused, whichever comes."""
     (directory / name).write_bytes(content)
     begun = time.process_time()
-    for read in (read_model_dir, verify, inspect):
+    for read in (read_model_dir, inspect):
         with suppress(ModelError):
             read(directory)
-    return (time.process_time() - begun) / 3
+    return (time.process_time() - begun) / 2
 
 
 FILES = (
@@ -249,5 +249,6 @@ def test_a_million_bytes_of_any_fragment_in_any_file_are_answered_soon(name: str
     sound = (directory / name).read_bytes() if (directory / name).exists() else b""
     for fragment in FRAGMENTS:
         repeated = fragment * (1_000_000 // len(fragment))
-        for content in (repeated, sound + repeated, b'{"a": "' + repeated.replace(b'"', b"'") + b'"}'):
+        inside = b'{"a": "' + repeated.replace(b'"', b"'") + b'"}' if name.endswith(".json") else sound + repeated
+        for content in (repeated, inside):
             assert answer_to(directory, name, content) < MOST_SECONDS, fragment

@@ -3,13 +3,17 @@
 `torch.save` writes a zip file: numbers as they are, each storage a member, and a pickle that says how tensors lie in
 them. `torch.load(weights_only=True)` runs no code of a pickle, but it allocates whatever the pickle asks for. So the
 pickle is first read here by Python's own unpickler with few operations, and with stand-ins for the functions that make
-weights ("Restricting Globals" in Python's documentation); every tensor must lie in a storage that the zip file holds.
+weights ("Restricting Globals" in Python's documentation); every tensor must lie in a storage that the file holds.
+
+Before version 1.6 torch wrote no zip file but pickles, with the storages behind them. Encoders are still published in
+that form, and it is read in the same way.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -22,6 +26,8 @@ from cardioner.model_dir.json_files import in_one_line, refuse
 from cardioner.model_dir.untrusted.weights import Stored, check_names
 
 _MOST_OPERATIONS_BYTES = 8 << 20
+_BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files begin that torch wrote before version 1.6: a pickle of its magic number."""
 _MOST_MEMBERS = 50_000
 _MOST_AT_ONCE = 64 << 20
 
@@ -63,6 +69,9 @@ class _Bounded(io.FileIO):
 def read_pickle(path: Path) -> dict[str, Stored]:
     """The weights of a `pytorch_model.bin` as it describes them."""
     size = path.stat().st_size
+    with path.open("rb") as start:
+        if start.read(len(_BEFORE_ZIP)) == _BEFORE_ZIP:
+            return _read_before_zip(path, size)
     try:
         with _Bounded(path) as file, ZipFile(file) as archive:
             members = _members(path, archive, size)
@@ -72,11 +81,41 @@ def read_pickle(path: Path) -> dict[str, Stored]:
             operations = archive.read(f"{home}data.pkl")
     except (BadZipFile, OSError, ValueError, RuntimeError, EOFError, OverflowError):
         _damaged(path, size)
-    with in_one_line(f"{path} holds more than weights and is not read", "(do not trust where it came from)"):
-        found = _Reader(operations, members, f"{home}data/").load()
-        if type(found) is not _Weights or not all(isinstance(value, Stored) for value in found.values()):
-            raise _MoreThanWeights
+    with _holding_weights_alone(path):
+        found = _weights_of(_Reader(io.BytesIO(operations), members, f"{home}data/"))
     check_names(path, found)
+    return found
+
+
+def _read_before_zip(path: Path, size: int) -> dict[str, Stored]:
+    """The weights of a file that torch wrote before version 1.6: five pickles, then the storages one behind the other.
+
+    The pickles are a magic number, the version, what is known of the machine, the weights, and the keys of the storages
+    (`torch.serialization._legacy_save`). A storage is its count in eight bytes, and its numbers.
+    """
+    with path.open("rb") as file, _holding_weights_alone(path):
+        stream = io.BytesIO(file.read(_MOST_OPERATIONS_BYTES))
+        for _ in range(3):
+            _ReaderBeforeZip(stream).load()
+        reader = _ReaderBeforeZip(stream)
+        found = _weights_of(reader)
+        keys = _ReaderBeforeZip(stream).load()
+        if sorted(keys) != sorted(reader.storages):
+            raise _MoreThanWeights
+    if stream.tell() + sum(8 + storage for storage in reader.storages.values()) != size:
+        _damaged(path, size)
+    check_names(path, found)
+    return found
+
+
+def _holding_weights_alone(path: Path) -> AbstractContextManager[None]:
+    return in_one_line(f"{path} holds more than weights and is not read", "(do not trust where it came from)")
+
+
+def _weights_of(reader: _Reader) -> dict[str, Stored]:
+    found = reader.load()
+    if type(found) is not _Weights or not all(isinstance(value, Stored) for value in found.values()):
+        raise _MoreThanWeights
     return dict(found)
 
 
@@ -127,8 +166,8 @@ class _Reader(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPERATIONS}
 
-    def __init__(self, operations: bytes, members: dict[str, int], home: str) -> None:
-        super().__init__(io.BytesIO(operations))
+    def __init__(self, operations: io.BytesIO, members: dict[str, int], home: str) -> None:
+        super().__init__(operations)
         self.stack: list[Any] = []  # which `load` replaces
         self._members = members
         self._home = home
@@ -164,6 +203,27 @@ class _Reader(pickle._Unpickler):
             raise _MoreThanWeights
 
     dispatch |= {pickle.EMPTY_DICT[0]: load_dict, pickle.BUILD[0]: load_build}
+
+
+class _ReaderBeforeZip(_Reader):
+    """The same for files without members: how many bytes each storage has is only noted."""
+
+    dispatch: ClassVar[dict[int, Any]] = _Reader.dispatch | {
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in (pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS)
+    }
+
+    def __init__(self, operations: io.BytesIO) -> None:
+        super().__init__(operations, {}, "")
+        self.storages: dict[str, int] = {}
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """The numbers that a tensor lies in, as many as the pickle says; a view of other storages is refused."""
+        what, kind, key, _, count, view = pid
+        if what != "storage" or type(kind) is not _Kind or type(key) is not str or type(count) is not int:
+            raise _MoreThanWeights
+        if view is not None or count < 0 or self.storages.setdefault(key, count * kind.size) != count * kind.size:
+            raise _MoreThanWeights
+        return _Storage(count, kind.real)
 
 
 def _new() -> _Weights:

@@ -5,6 +5,7 @@ What the keys that are refused would do is listed in `cardioner.model_dir.untrus
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,8 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what makes a loader run code, or read other files than those it always reads."""
     for key, value in settings.items():
         check_name(path, key)
-        if refused_in_tokenizer(key) and value not in (None, False, "", [], {}):
+        nothing = value in (None, False, "", [], {}) or (key.endswith("_file") and _is_left_over(value))
+        if refused_in_tokenizer(key) and not nothing:
             refuse(path, f"{shown(key)} names code of its own or other files: a tokenizer is its {TOKENIZER}")
         whole = isinstance(value, int) and 0 <= value <= _MOST_NUMBER
         if key in _NUMBERS and value is not None and not whole:
@@ -87,6 +89,11 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     if longest is not None and (isinstance(longest, bool) or not isinstance(longest, (int, float)) or longest < 1):
         refuse(path, f"expected model_max_length to be a number above 0, found {shown(longest, 24)}")
     check_class(path, settings.get("tokenizer_class"))
+
+
+def _is_left_over(value: Any) -> bool:
+    """Whether a value is a path to nothing here, as where a tokenizer was made is often written down."""
+    return isinstance(value, str) and ("/" in value or "\\" in value) and not os.path.lexists(value)
 
 
 def _check_decoder(path: Path, tokens: Any, rows: int | None) -> None:

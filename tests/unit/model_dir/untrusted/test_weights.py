@@ -19,7 +19,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from cardioner.errors import ModelError
-from cardioner.model_dir.untrusted.pickled import read_pickle
+from cardioner.model_dir.untrusted.pickled import load_pickle, read_pickle
 from cardioner.model_dir.untrusted.structure import read_weights
 from cardioner.model_dir.untrusted.weights import read_header
 
@@ -179,6 +179,7 @@ def test_what_is_read_of_a_pickle_is_what_was_saved(
     assert {stored.real for stored in found.values()} == {dtype.is_floating_point}
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_every_way_to_save_weights_is_read(tmp_path: Path) -> None:
     layer = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     shared = torch.zeros(6, 4)
@@ -189,8 +190,11 @@ def test_every_way_to_save_weights_is_read(tmp_path: Path) -> None:
         "tied and turned": {"a": shared, "b": shared, "c": shared.t(), "d": shared[2:]},
     }
     for name, weights in ways.items():
-        found = read_pickle(pickled(tmp_path / name, weights))
-        assert {key: stored.shape for key, stored in found.items()} == {k: tuple(v.shape) for k, v in weights.items()}
+        for zipped in (True, False):
+            path = pickled(tmp_path / name, weights, _use_new_zipfile_serialization=zipped)
+            shapes = {key: tuple(value.shape) for key, value in weights.items()}
+            assert {key: stored.shape for key, stored in read_pickle(path).items()} == shapes
+            assert load_pickle(path).keys() == weights.keys()
 
 
 class Trap:
@@ -293,3 +297,46 @@ def test_damaged_pickle_is_refused(damage: Callable[[bytes], bytes], told: str, 
         torch.save({"a": torch.zeros(3)}, file)
     path.write_bytes(damage(path.read_bytes()))
     assert told in refused(read_pickle, path)
+
+
+def before_zip(path: Path, content: Any) -> bytes:
+    return pickled(path, content, _use_new_zipfile_serialization=False).read_bytes()
+
+
+@pytest.mark.parametrize("content", [{"a": Allocation()}, {"a": 5}, [torch.zeros(1)], {"a": torch.zeros(1).expand(99)}])
+def test_old_pickle_of_anything_but_weights_is_refused(content: Any, tmp_path: Path) -> None:
+    before_zip(tmp_path / "pytorch_model.bin", content)
+    assert "holds more than weights" in refused(read_pickle, tmp_path / "pytorch_model.bin")
+
+
+def test_old_pickle_with_code_is_refused_and_nothing_of_it_runs(tmp_path: Path) -> None:
+    before_zip(tmp_path / "pytorch_model.bin", {"a": Trap(tmp_path / "sprung")})
+    assert "holds more than weights" in refused(read_pickle, tmp_path / "pytorch_model.bin")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (b"K\x07N", b"J\xff\xff\xff\x7fN", "cut or damaged"),  # storages of 8 GB in a file of a few hundred bytes
+        (b"K\x07", b"K\x63", "cut or damaged"),
+        (b"K\x07", b"N", "holds more than weights"),
+        (b"FloatStorage", b"CharStorage", "cut or damaged"),
+        (b"l\xfc\x9cF", b"l\xfc\x9cG", "cut or damaged"),
+    ],
+)
+def test_old_pickle_whose_storages_are_not_in_the_file_is_refused(
+    before: bytes, after: bytes, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    data = before_zip(path, {"a": torch.zeros(7)[:3]})
+    assert before in data
+    path.write_bytes(data.replace(before, after))
+    assert told in refused(read_pickle, path)
+
+
+@pytest.mark.parametrize("kept", [20, 100, -1])
+def test_old_pickle_that_is_cut_is_refused(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(before_zip(path, {"a": torch.zeros(7)})[:kept])
+    refused(read_pickle, path)
