@@ -76,6 +76,9 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
         lay_out(pair, analysis.outcomes[pair.id], styles, number=number, with_text=not ids_only)
         for number, pair in enumerate(pairs)
     ]
+    confusions = _confusions(evaluation, with_text=not ids_only)
+    shown = {sheet.pair.id for sheet in sheets if sheet.rows is not None}
+    quoted = {one.note for _, examples in confusions for one in examples if any(text for _, text in one.spans)}
     return html.render_page(
         "cardioner.reports.evaluation",
         plots_of(evaluation),
@@ -89,8 +92,8 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
         grouped=_grouped(evaluation),
         styles=styles,
         sheets=sheets,
-        confusions=_confusions(evaluation, with_text=not ids_only),
-        texts=0 if ids_only else sum(pair.text is not None for pair in pairs),
+        confusions=confusions,
+        texts=len(shown | quoted),
         kinds=KINDS,
         errors=ERRORS,
         signs=_SIGNS,
