@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from cardioner.data.documents import Document, Span
-from cardioner.errors import OutputError
+from cardioner.errors import ModelError, OutputError
 from cardioner.evaluation.pairing import Pair
 from cardioner.model_dir.load import enter, read_model_dir
 from cardioner.training.checkpoints import last_checkpoint
@@ -324,3 +327,35 @@ def test_arguments_that_cannot_work_are_refused_in_plain_words(
     arguments: tuple[str, ...], said: str, train: Callable[..., Any]
 ) -> None:
     assert re.search(said, train(*arguments).error)
+
+
+def spoilt(weights: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
+    """Weights that are no numbers."""
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name][3] = torch.nan
+
+
+def inflated(_: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    """More layers than the weights have, or any machine can hold."""
+    config["num_hidden_layers"] = 10_000_000
+
+
+@pytest.mark.parametrize(("change", "said"), [(spoilt, "finite"), (inflated, "num_hidden_layers|layers")])
+def test_an_encoder_that_cannot_be_trained_is_refused_before_training(
+    change: Callable[..., None],
+    said: str,
+    train: Callable[..., Any],
+    encoder_dir: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(encoder_dir("bert"), encoder)
+    weights, config = load_file(encoder / "model.safetensors"), json.loads((encoder / "config.json").read_text())
+    change(weights, config)
+    save_file(weights, encoder / "model.safetensors", metadata={"format": "pt"})
+    (encoder / "config.json").write_text(json.dumps(config))
+    done = train("--backbone", encoder)
+    assert done.code == ModelError.exit_code
+    assert re.search(said, done.error)
+    assert str(encoder) in done.error
+    assert not (tmp_path / "model" / "checkpoints").exists()
