@@ -37,6 +37,7 @@ from cardioner.model_dir.layout import (
     WEIGHTS,
 )
 from cardioner.model_dir.load import existing, read_model_dir
+from cardioner.model_dir.save import check_free
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 
 BOUND = 1e-5
@@ -118,13 +119,8 @@ def _check_out(directory: Path, out: Path, *, overwrite: bool) -> None:
     check_place(directory, out)
     if read_json(out / CONFIG).get("model_type") == CardioNERConfig.model_type:
         raise OutputError(f"{out} holds a model directory, which an export never replaces: choose another one")
-    names = (CONFIG, WEIGHTS, PICKLED_WEIGHTS, CARD, *TOKENIZER_FILES)
-    standing = [name for name in names if (out / name).exists()]
-    if standing and not overwrite:
-        raise OutputError(
-            f"{out} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
-            "choose another directory, or pass --overwrite (overwrite=True)"
-        )
+    if not overwrite:
+        check_free(out, (CONFIG, WEIGHTS, PICKLED_WEIGHTS, CARD, *TOKENIZER_FILES))
 
 
 def _converted(model: TokenClassificationModel) -> Any:

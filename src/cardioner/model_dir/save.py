@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,26 @@ def check_output(directory: str | Path, *, overwrite: bool, model_class: type = 
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
         raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
-    names = (CONFIG, WEIGHTS, CARD, *TOKENIZER_FILES, *CODE)
-    standing = [name for name in names if (directory / name).exists()]
-    if standing and not overwrite:
-        raise OutputError(
-            f"{directory} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
-            "choose another directory, or pass --overwrite (overwrite=True)"
-        )
+    if not overwrite:
+        check_free(directory, (CONFIG, WEIGHTS, CARD, *TOKENIZER_FILES, *CODE))
     _check_nothing_foreign(directory)
     with reporting_failed_writes(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
+
+
+def check_free(directory: Path, names: Iterable[str]) -> None:
+    """Refuse a directory that holds a model, or files named like a model's.
+
+    Raises:
+        OutputError: Naming them.
+    """
+    if standing := [name for name in names if (directory / name).exists()]:
+        raise OutputError(
+            f"{directory} already holds {'a model' if CONFIG in standing else ', '.join(standing)}: "
+            "choose another directory, or pass --overwrite (overwrite=True)"
+        )
 
 
 def write_model_dir(
