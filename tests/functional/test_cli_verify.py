@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +166,19 @@ def test_wishes_that_cannot_work_are_one_clear_line(run: Any, arguments: tuple[s
     done = run("sign", *arguments)
     assert done.code == UsageError.exit_code
     assert problem in done.error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes only there")
+def test_names_that_a_terminal_would_obey_are_shown_as_text(run: Any, model: Path) -> None:
+    for name in (b"extra\xff.bin", b"clear\x1b[2J.bin", b"two\nlines.bin"):
+        (model / os.fsdecode(name)).write_bytes(b"x")
+    assert {issue["name"] for issue in json.loads(run("verify", model, "--json").out)["issues"]} == {
+        "extra\\udcff.bin",
+        "clear\\x1b[2J.bin",
+        "two\\nlines.bin",
+    }
+    odd = model.rename(model.with_name("mo\x1b[2Jdel"))
+    for command in ("verify", "inspect"):
+        done = run(command, odd)
+        assert "\x1b[2J" not in done.out + done.err
+        assert "mo\\x1b[2Jdel" in done.err or command == "inspect"

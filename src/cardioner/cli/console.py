@@ -33,7 +33,7 @@ TRACEBACK = "CARDIONER_TRACEBACK"
 
 _FRAMES = 4
 """Places in the code that are shown for an unexpected error."""
-_BREAKING = ("Cc", "Zl", "Zp")
+_BREAKING = ("Cc", "Cs", "Zl", "Zp")
 
 Stages: TypeAlias = Bars | Lines
 """Shows the progress of several named stages."""
@@ -46,13 +46,15 @@ _logs: list[Console] = []
 
 
 def complain(message: str) -> None:
-    """One error, on standard error."""
+    """One error on one line, on standard error: a name in it may hold what a terminal obeys."""
+    message = plain(message)
     notices.print(Text.assemble(("error: ", "bold red"), message))
     _log(f"error: {message}")
 
 
 def tell(message: str) -> None:
-    """One line, on standard error."""
+    """A line, or several, on standard error."""
+    message = "\n".join(map(plain, message.split("\n")))
     notices.print(Text(message))
     _log(message)
 
@@ -126,7 +128,7 @@ def _shown(cell: Any, place: int) -> str:
 
 
 def plain(text: str) -> str:
-    """A text on one line: control characters and line breaks as escapes."""
+    """A text on one line: control characters, line breaks and bytes that are no UTF-8 as escapes."""
     return "".join(
         character.encode("unicode_escape").decode() if unicodedata.category(character) in _BREAKING else character
         for character in text
