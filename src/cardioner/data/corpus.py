@@ -14,6 +14,7 @@ from cardioner.errors import UsageError, listed, many, missing_packages
 if TYPE_CHECKING:
     import pandas
 
+_LONGEST_NAME = 30
 _COLUMNS = ("id", "start", "end", "label", "score", "text")
 
 
@@ -42,6 +43,12 @@ class IssueCounter:
         """Count more of a kind; the first place is remembered."""
         first = self._found.get(kind, Issue(kind, 0, where))
         self._found[kind] = Issue(kind, first.count + count, first.where)
+
+    def add_metadata(self, document: Document) -> None:
+        """Count the metadata of a document as left out, by their names where these look like names."""
+        for key in document.metadata:
+            name = f"field {key}" if key.isidentifier() and len(key) <= _LONGEST_NAME else "fields with other names"
+            self.add(f"{name}, left out", document.id)
 
     @property
     def issues(self) -> tuple[Issue, ...]:

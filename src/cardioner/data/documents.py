@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import total_ordering
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cardioner.data.highlight import highlighted
 from cardioner.errors import DataError, UsageError, many
@@ -91,6 +92,7 @@ class Document:
         id: Its name, unique in a corpus.
         text: The untouched text.
         spans: The mentions marked in it.
+        metadata: What else is known of it, such as a date: keys and JSON values, to be left as they are.
 
     Raises:
         DataError: If a span ends after the text, or the text holds a lone surrogate.
@@ -100,12 +102,16 @@ class Document:
     id: str
     text: str
     spans: tuple[Span, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("id", "text"):
             if not isinstance(getattr(self, name), str):
                 raise _wrong_type("a document's " + name, "a str", getattr(self, name))
+        if not isinstance(self.metadata, Mapping):
+            raise _wrong_type("a document's metadata", "a dict", self.metadata)
         object.__setattr__(self, "spans", tuple(self.spans))
+        object.__setattr__(self, "metadata", dict(self.metadata))  # later changes of the caller's do not come through
         surrogate = _find_surrogate(self.text)
         if surrogate is not None:
             raise DataError(f"document {self.id}: the character at {surrogate} is half of a surrogate pair, not text")

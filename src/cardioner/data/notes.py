@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from cardioner.data.documents import Document
 from cardioner.data.formats import Reading, ReadOptions, ReadReport, detect_format, each_once, stream_corpus
 from cardioner.data.formats.files import by_name, check_encoding, numbered, read_text
-from cardioner.data.formats.jsonl import UNMARKED, documents_of_lines
+from cardioner.data.formats.jsonl import documents_of_lines
 from cardioner.data.formats.recognition import count_others, likely_format_of
 from cardioner.errors import DataError, UsageError, listed, many
 
@@ -101,7 +101,9 @@ class NoteSource:
             raise DataError(f"{many(len(unknown), 'note')} to tag are not in the input: {listed(unknown)}")
 
     def _reading(self) -> _TextReading:
-        return _TextReading(ReadOptions(encoding=self.encoding, texts=self.texts, on_error="skip"), self.only)
+        return _TextReading(
+            ReadOptions(encoding=self.encoding, texts=self.texts, on_error="skip", texts_only=True), self.only
+        )
 
 
 def _repeated(name: str) -> DataError:
@@ -118,11 +120,6 @@ class _TextReading(Reading):
     def wants(self, name: str) -> bool:
         """Whether the note with this id is meant."""
         return self._only is None or name in self._only
-
-    def add_issue(self, kind: str, where: Path | str, line: int = 0, *, count: int = 1) -> None:
-        """Count something, but not that notes have no spans yet."""
-        if kind != UNMARKED:
-            super().add_issue(kind, where, line, count=count)
 
     @contextmanager
     def guarded(self, path: Path, line: int = 0) -> Iterator[None]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Annotations, Document, Span
 from cardioner.data.formats.files import (
     ALONE,
@@ -72,16 +73,19 @@ def read_brat_spans(path: Path, reading: Reading) -> Iterator[Document | Annotat
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a folder of brat files; a note without spans gets an empty `.ann`, and a `/` in an id makes a sub-folder.
 
-    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Brat holds all that a document has.
+    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Brat holds all that a document has but
+    its metadata, which are counted.
 
     Raises:
         OutputError: If the folder already holds `.ann` files or other text under the name of a note, if an id cannot be
             a file name in this folder, if the format cannot hold a label, or if the disk is full.
     """
+    counter = IssueCounter()
     with writing_notes(path, overwrite=overwrite, beside=[".ann"]) as (_, add):
         for document in documents:
             _annotations_of(add(document)).write_bytes(_annotations(document))
-    return ()
+            counter.add_metadata(document)
+    return counter.issues
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

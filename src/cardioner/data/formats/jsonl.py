@@ -1,44 +1,49 @@
 """JSON Lines: a JSON object for each note, one a line, with its text and the spans marked in it.
 
 `{"id": "a", "text": "No oedema.", "tags": [{"start": 3, "end": 9, "tag": "SYMPTOM"}]}`; a tag may also have a `score`
-(0 to 1) and, where it is discontinuous, its `fragments` (`[[start, end], ...]`). Lines are those of
-https://jsonlines.org, values those of RFC 8259.
+(0 to 1) and, where it is discontinuous, its `fragments` (`[[start, end], ...]`). Other keys are metadata of the note.
+Lines are those of https://jsonlines.org, values those of RFC 8259. `json_rows` says what other tools write.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cardioner._io import writing
-from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import encoded, read_lines, unique_keys
+from cardioner.data.formats.files import encoded, read_lines, read_text, unique_keys
+from cardioner.data.formats.json_rows import LISTS, either, read_row
 from cardioner.data.formats.recognition import line_files
-from cardioner.errors import DataError, OutputError
+from cardioner.errors import DataError, OutputError, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from cardioner.data.corpus import Issue
+    from cardioner.data.documents import Document, Span
     from cardioner.data.formats.reading import Reading
 
-_LISTS = ("tags", "spans", "entities")
-_LABELS = ("tag", "label", "type")
+_WHOLE = re.compile(r"\s*(?:\[\s*(?:[\[{\]]|\Z)|\{\s*\Z)")
+"""The first line of a file that is one JSON value: of a list of objects or lists, or of an object with others below."""
+_RESERVED = {"id", "text", *LISTS}
 UNMARKED = "notes without tags"
 """The kind of issue under which notes without a list of spans are counted."""
 
 
 def read_jsonl(path: Path, reading: Reading) -> Iterator[Document]:
-    """Read a file of JSON objects, or such files in a folder and its sub-folders, in sorted order.
+    """Read a file of JSON objects, one a line or in one list, or such files in a folder and its sub-folders, sorted.
 
-    The list of spans may be called `tags`, `spans` or `entities`, and their entity type `tag`, `label` or `type`. An id
+    The list of spans may be called `tags`, `spans` or `entities`, and their entity type `tag`, `label` or `type`; the
+    forms that doccano, Prodigy, spaCy and Label Studio write are read too. Other keys become metadata. An id
     may be a whole number; a note without one is called `FILE-LINE` after the file, without its suffix, and the line. A
     note without a list of spans is refused where annotations are required; one with a problem is skipped whole.
     """
     for stem, file in line_files(path, "jsonl", reading):
         with reading.guarded(file):
-            yield from documents_of_lines(read_lines(file, reading.options.encoding), stem, file, reading)
+            yield from _read_file(stem, file, reading)
 
 
 def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
@@ -57,6 +62,22 @@ def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = 
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
+def _read_file(stem: str, path: Path, reading: Reading) -> Iterator[Document]:
+    """The notes of a file: of a JSON list or of one object on several lines, or else of JSON on each line."""
+    lines = read_lines(path, reading.options.encoding)
+    start = next((line for _, line in lines if line.strip(" \t\r")), "")
+    if not _WHOLE.match(start):
+        yield from documents_of_lines(read_lines(path, reading.options.encoding), stem, path, reading)
+        return
+    content = _decode(read_text(path, reading.options.encoding).removeprefix("\ufeff"))
+    for number, value in enumerate(content if isinstance(content, list) else [content], start=1):
+        with reading.guarded(path):
+            try:
+                yield from _note(value, f"{stem}-{number}", reading, where=(path, 0))
+            except DataError as error:
+                raise DataError(f"{path}: note {number}: {error}") from error
+
+
 def documents_of_lines(lines: Iterable[tuple[int, str]], stem: str, path: Path, reading: Reading) -> Iterator[Document]:
     """The documents of numbered lines that come from a path; `stem` names those without an id."""
     for number, line in lines:
@@ -64,123 +85,45 @@ def documents_of_lines(lines: Iterable[tuple[int, str]], stem: str, path: Path, 
             reading.add_issue("blank lines", path, number)
             continue
         with reading.guarded(path, number):
-            row = _decode(line)
-            marked = _only(row, _LISTS, "a note")
-            document, others = _document(row, marked, f"{stem}-{number}")
-            _report_others(marked, others, reading, where=(path, number))
-            yield document
+            yield from _note(_decode(line), f"{stem}-{number}", reading, where=(path, number))
 
 
-def _report_others(marked: str | None, others: int, reading: Reading, *, where: tuple[Path, int]) -> None:
-    if marked is None:
+def _note(value: Any, fallback: str, reading: Reading, *, where: tuple[Path, int]) -> Iterator[Document]:
+    """The note in a JSON value, if it is one to read; what is left out of it is reported."""
+    row = read_row(value, fallback)
+    if row is None:
+        reading.add_issue("notes that were rejected or ignored", *where)
+        return
+    if not row.is_marked and not reading.options.texts_only:
+        if row.suspect is not None:
+            key = f", {row.suspect}," if row.suspect.isidentifier() and len(row.suspect) <= 20 else ""
+            raise DataError(
+                f"expected a list of spans under {either(LISTS)}, found another key{key} with what looks like spans: "
+                "rename it, and its parts to start, end and tag"
+            )
         if reading.options.require_annotations:
-            raise DataError(f"expected a list of spans under {_either(_LISTS)}; an empty one marks a note without any")
+            raise DataError(f"expected a list of spans under {either(LISTS)}; an empty one marks a note without any")
         reading.add_issue(UNMARKED, *where)
-    if others:
-        reading.add_issue("other keys", *where, count=others)
+    for kind, count in row.issues.items():
+        reading.add_issue(kind, *where, count=count)
+    yield row.document
 
 
-def _decode(line: str) -> Mapping[str, Any]:
-    """The object on a line; what the parser has to say about it is not passed on, as it may quote the line."""
+def _decode(content: str) -> Any:
+    """A JSON value; what the parser has to say about it is not passed on, as it may quote the content."""
     try:
-        row = json.loads(line, object_pairs_hook=unique_keys, parse_constant=_refuse_constant)
+        return json.loads(content, object_pairs_hook=unique_keys, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        problem = f"expected one JSON object, found something else at character {error.pos}"
+        problem = f"expected one JSON object, found what is not JSON at character {error.pos}"
     except RecursionError:
         problem = "expected a JSON object with a list of spans, found one that is nested too deeply"
     except ValueError:  # Python's own limit
         problem = "expected numbers that are offsets or scores, found one with thousands of digits"
-    else:
-        if isinstance(row, dict):
-            return row
-        problem = f"expected one JSON object, found a value of type {type(row).__name__}"
     raise DataError(problem)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise DataError(f"JSON has no number {name}")
-
-
-def _document(row: Mapping[str, Any], marked: str | None, fallback: str) -> tuple[Document, int]:
-    """The document of an object, and how many keys in it mean nothing here."""
-    if not isinstance(row.get("text"), str):
-        raise DataError(f'expected a string under "text", found {_kind(row, "text")}')
-    name = row.get("id", fallback)
-    if not _is_unicode(name) and not _is_whole(name):
-        raise DataError(f'expected a string or a whole number under "id", found {_kind(row, "id")}')
-    others = len(row.keys() - {"id", "text", marked})
-    items = [] if marked is None else row[marked]
-    if not isinstance(items, list):
-        raise DataError(f'expected a list under "{marked}", found {_kind(row, str(marked))}')
-    spans = []
-    for number, item in enumerate(items, start=1):
-        span, more = _span(item, f"span {number}")
-        spans.append(span)
-        others += more
-    return Document(str(name), row["text"], tuple(spans)), others
-
-
-def _span(item: Any, where: str) -> tuple[Span, int]:
-    """The span of an item, and how many keys in it mean nothing here."""
-    if not isinstance(item, dict):
-        raise DataError(f"{where}: expected an object, found a value of type {type(item).__name__}")
-    key = _only(item, _LABELS, where)
-    if key is None or not _is_unicode(item[key]):
-        raise DataError(f"{where}: expected a string under {_either(_LABELS)}")
-    for edge in ("start", "end"):
-        if not _is_whole(item.get(edge)):
-            raise DataError(f'{where}: expected a whole number under "{edge}", found {_kind(item, edge)}')
-    span = Span(item["start"], item["end"], item[key], _score(item, where), _fragments(item, where))
-    return span, len(item.keys() - {"start", "end", key, "score", "fragments"})
-
-
-def _score(item: Mapping[str, Any], where: str) -> float | None:
-    if "score" not in item:
-        return None
-    score = item["score"]
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-        raise DataError(f'{where}: expected a number from 0 to 1 under "score"')
-    return float(score)
-
-
-def _fragments(item: Mapping[str, Any], where: str) -> tuple[tuple[int, int], ...]:
-    pieces = item.get("fragments", [])
-    if not isinstance(pieces, list) or not all(_is_pair(piece) for piece in pieces):
-        raise DataError(f'{where}: expected pairs of whole numbers under "fragments", as in [[0, 4], [9, 12]]')
-    return tuple((start, end) for start, end in pieces)
-
-
-def _is_pair(piece: Any) -> bool:
-    return isinstance(piece, list) and len(piece) == 2 and all(map(_is_whole, piece))
-
-
-def _only(row: Mapping[str, Any], names: Sequence[str], where: str) -> str | None:
-    """The one of several names for the same thing that an object uses."""
-    used = [name for name in names if name in row]
-    if len(used) > 1:
-        raise DataError(f"{where}: expected one of {_either(names)}, found {len(used)} of them")
-    return used[0] if used else None
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(f'"{name}"' for name in names)
-
-
-def _kind(row: Mapping[str, Any], key: str) -> str:
-    """What lies under a key, for a message: never the value."""
-    if key not in row:
-        return "nothing"
-    broken = isinstance(row[key], str) and not _is_unicode(row[key])
-    return "half of a surrogate pair" if broken else f"a value of type {type(row[key]).__name__}"
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_unicode(value: Any) -> bool:
-    """Whether a value is a string without half of a surrogate pair, which JSON's escapes can write."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -189,7 +132,21 @@ def _is_unicode(value: Any) -> bool:
 def _line(document: Document) -> bytes:
     tags = [_item(span, document.id) for span in document.spans]
     row = {"id": document.id, "text": document.text, "tags": tags}
-    return encoded(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n", document.id)
+    if not document.metadata:
+        return encoded(_dumped(row) + "\n", document.id)
+    content = None
+    if document.metadata.keys().isdisjoint(_RESERVED):
+        with suppress(TypeError, ValueError, RecursionError):
+            content = _dumped({**row, **document.metadata})
+    if content is None:
+        raise OutputError(
+            f"document {document.id!r}: its metadata is not JSON, or has one of the keys {listed(_RESERVED)}"
+        )
+    return encoded(content + "\n", document.id)
+
+
+def _dumped(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def _item(span: Span, name: str) -> dict[str, Any]:

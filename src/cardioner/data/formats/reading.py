@@ -29,6 +29,7 @@ class ReadOptions:
         texts: The folder of the notes, for a format whose file holds only spans.
         on_error: `stop` refuses a corpus with problems and names them together; `skip` leaves out what is malformed.
         require_annotations: Whether to refuse a note without annotations, as training and gold data need.
+        texts_only: Whether annotations do not matter, as the notes are to be tagged.
     """
 
     format: str | None = None
@@ -36,6 +37,7 @@ class ReadOptions:
     texts: Path | None = None
     on_error: Literal["stop", "skip"] = "stop"
     require_annotations: bool = False
+    texts_only: bool = False
 
 
 @dataclass(slots=True)

@@ -259,6 +259,7 @@ def _encode_rows(document: Document, counter: IssueCounter) -> bytes:
     # A reader takes one `.txt` off, which may be part of the id.
     name = f"{document.id}.txt" if document.id.endswith(".txt") else document.id
     rows = []
+    counter.add_metadata(document)
     for span in document.spans:
         if len(span.fragments) > 1:
             counter.add("discontinuous spans, left out", document.id)

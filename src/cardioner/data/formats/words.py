@@ -170,13 +170,14 @@ def tag_words(document: Document, counter: IssueCounter, *, by_line: bool) -> li
 
     Args:
         document: The note.
-        counter: Counts spans that tags cannot carry as they are, and a text that is not what the words give. Of spans
-            that claim the same word the longest is kept, of equally long ones the first.
+        counter: Counts spans that tags cannot carry as they are, a text that is not what the words give, and metadata.
+            Of spans that claim the same word the longest is kept, of equally long ones the first.
         by_line: Whether lines are sentences.
 
     Returns:
         Word and tag, sentence by sentence.
     """
+    counter.add_metadata(document)
     words = cut_words(document.text)
     tags = _tags(document, words, counter)
     sentences: list[list[tuple[str, str]]] = []
