@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cardioner.data.formats import read_corpus
+from cardioner.data.formats import ReadReport, read_corpus
+from cardioner.data.notes import NoteSource
+from cardioner.data.quality import check_corpora
 from cardioner.errors import CardioNERError
 
 CANARY = "Kanarienvogel"
@@ -22,6 +26,18 @@ VALID = {
     "tsv": ("a.tsv", f"filename\tlabel\tstart_span\tend_span\ttext\na\tA\t0\t13\t{CANARY}\na\tB\t18\t28\tchest pain\n"),
     "jsonl": ("a.jsonl", f'{{"id": "a", "text": "{CANARY} pain", "tags": [{{"start": 0, "end": 13, "tag": "A"}}]}}\n'),
     "conll": ("a.conll", f"# newdoc id = a\n{CANARY}\tB-A\nhas\tO\n\nchest\tB-B\npain\tI-B\n"),
+    "pubtator": ("a.txt", f"1|t|{CANARY} has\n1|a|chest pain\n1\t0\t13\t{CANARY}\tA\tD1\n1\tCID\tD1\tD2\n"),
+    "doccano": ("a.json", f'[{{"text": "{CANARY} pain", "label": [[0, 13, "A"], [14, 18, "B"]], "ward": "{CANARY}"}}]'),
+    "prodigy": (
+        "a.jsonl",
+        f'{{"text": "{CANARY} pain", "spans": [{{"start": 0, "end": 13, "label": "A"}}], "tokens": [], '
+        f'"answer": "accept"}}\n',
+    ),
+    "label-studio": (
+        "a.json",
+        f'[{{"id": 1, "data": {{"text": "{CANARY} pain"}}, "annotations": [{{"result": [{{"type": "labels", "value": '
+        f'{{"start": 0, "end": 13, "text": "{CANARY}", "labels": ["A"]}}}}]}}]}}]\n',
+    ),
 }
 PIECES = st.sampled_from(
     [
@@ -45,7 +61,10 @@ PIECES = st.sampled_from(
 EDITS = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 12), PIECES | st.binary(max_size=6)), max_size=6)
 
 
-def edited(content: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+Edits: TypeAlias = list[tuple[int, int, bytes]]
+
+
+def edited(content: bytes, edits: Edits) -> bytes:
     """Cut something out at each place and put something else there."""
     for place, length, piece in edits:
         start = place % (len(content) + 1)
@@ -53,33 +72,71 @@ def edited(content: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("name", VALID)
-@settings(max_examples=250, deadline=None)
-@given(EDITS, EDITS, st.sampled_from(["stop", "skip"]), st.booleans())
-@example([], [], "stop", True)
-def test_a_reader_gives_documents_or_one_of_our_errors(
-    name: str,
-    edits: list[tuple[int, int, bytes]],
-    note_edits: list[tuple[int, int, bytes]],
-    on_error: str,
-    require_annotations: bool,
-) -> None:
+def check(name: str, edits: Edits, note_edits: Edits, on_error: str, *, named: bool, annotated: bool) -> None:
+    """Read a corpus with edits, with its annotations and as notes to tag, and look at all that is said."""
     file, content = VALID[name]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / file).write_bytes(edited(content.encode(), edits))
         if name in {"brat", "tsv"}:
             (Path(folder) / "a.txt").write_bytes(edited(TEXT.encode(), note_edits))
+        reports: list[tuple[str, ReadReport]] = []
+        said = []
         try:
             corpus = read_corpus(
                 Path(folder),
-                name,
-                on_error=on_error,
-                require_annotations=require_annotations,  # type: ignore[arg-type]
+                name if named else None,
+                on_error=on_error,  # type: ignore[arg-type]
+                require_annotations=annotated,
             )
         except CardioNERError as error:
             assert edits or note_edits
-            told = [str(error), str(error.__cause__ or "")]
+            said += [str(error), str(error.__cause__ or "")]
         else:
             assert all(document.text_of(span) for document in corpus.documents for span in document.spans)
-            told = [f"{issue.kind} {issue.where}" for issue in corpus.report.issues]
-    assert not any(CANARY[:6] in message for message in told)
+            reports.append(("", corpus.report))
+        try:
+            list(NoteSource((Path(folder),)).read(reports))
+        except CardioNERError as error:
+            said.append(str(error))
+    for _, report in reports:
+        said += [f"{issue.kind} {issue.where}" for issue in report.issues] + [*report.problems]
+    assert not any(CANARY[:6] in message for message in said)
+
+
+MODES = st.sampled_from(["stop", "skip"])
+
+
+@pytest.mark.parametrize("name", VALID)
+@settings(max_examples=100, deadline=None)
+@given(EDITS, EDITS, MODES, st.booleans(), st.booleans())
+@example([], [], "stop", True, True)
+@example([], [], "stop", False, True)
+def test_a_reader_gives_documents_or_one_of_our_errors(
+    name: str, edits: Edits, note_edits: Edits, on_error: str, named: bool, annotated: bool
+) -> None:
+    check(name, edits, note_edits, on_error, named=named, annotated=annotated)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VALID)
+@settings(max_examples=700, deadline=None)
+@given(EDITS, EDITS, MODES, st.booleans(), st.booleans())
+def test_readers_survive_a_minute_of_edits(
+    name: str, edits: Edits, note_edits: Edits, on_error: str, named: bool, annotated: bool
+) -> None:
+    check(name, edits, note_edits, on_error, named=named, annotated=annotated)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.sampled_from(["a.txt", "a.tsv", "a.json", "a.jsonl", "a.conll", "a.pubtator", "a"]),
+    st.lists(PIECES, max_size=30),
+)
+def test_files_of_anything_give_documents_or_one_of_our_errors(file: str, pieces: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / file).write_bytes(b"".join(pieces))
+        with suppress(CardioNERError):
+            read_corpus(Path(folder) / file)
+        with suppress(CardioNERError):
+            check_corpora([Path(folder)])

@@ -15,6 +15,7 @@ from torch import Tensor
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats.words import WORDLESS, document_of_words
 from cardioner.data.labels import LabelSet
+from cardioner.data.quality.tokens import kind_of
 from cardioner.errors import DataError, listed
 from cardioner.multiclass.encoding import EncodedNote, WindowPlan, encode_notes
 from cardioner.multiclass.inference import pad
@@ -103,7 +104,7 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     losses, features, names = Counter[tuple[str, str]](), [], []
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_tags(document.spans, note.offsets, labels.tags)
-        losses.update((loss.kind, loss.label) for loss in lost)
+        losses.update((kind_of(loss, document.text), loss.label) for loss in lost)
         windows = [
             _window_feature(note, tags, window, plan=plan, label2id=labels.label2id) for window in plan.cut(note)
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cardioner.data.quality.findings import FlatTags, Member, Part, Repeated
+from cardioner.data.quality.tokens import kind_of
 from cardioner.multiclass.encoding import TokenizerPanicError
 from cardioner.multiclass.tagging import run_offsets, to_runs, to_tags
 
@@ -53,7 +54,7 @@ class FlatCount:
         whole = Counter((span.start, span.end, span.label) for span in document.spans if not span.fragments)
         self.gold.update(label for _, _, label in every.elements())
         self.exact.update(label for _, _, label in (whole & found).elements())
-        self.losses.update((loss.kind, loss.label) for loss in losses)
+        self.losses.update((kind_of(loss, document.text), loss.label) for loss in losses)
         self._count_long(document.spans, offsets)
 
     def _count_long(self, spans: Sequence[Span], offsets: Sequence[tuple[int, int]]) -> None:
