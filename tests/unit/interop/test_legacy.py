@@ -351,6 +351,10 @@ def drop_the_crf(weights: dict[str, torch.Tensor]) -> None:
     del weights["crf.transitions"]
 
 
+def spoil_a_number(weights: dict[str, torch.Tensor]) -> None:
+    weights["roberta.embeddings.word_embeddings.weight"][-1, -1] = float("nan")
+
+
 def write_on_the_terminal(weights: dict[str, torch.Tensor]) -> None:
     weights["crf.\x1b[2J"] = torch.ones(1)
 
@@ -375,6 +379,7 @@ def give_the_encoder_another_name(weights: dict[str, torch.Tensor]) -> None:
         (drop_the_crf, r"missing: crf\.transitions"),
         (add_a_tag, "scores 8 tags, config.json names 7: an early CardioNER"),
         (write_on_the_terminal, "control characters"),
+        (spoil_a_number, r"word_embeddings\.weight holds numbers that are not finite"),
         (give_the_encoder_another_name, "one of the names roberta, backbone, bert, found classifier, crf, module"),
     ],
 )
@@ -503,3 +508,11 @@ def test_tags_that_are_not_bio_and_weights_that_are_not_read_give_warnings(make_
     warnings = " ".join(upgrade(old.place, tmp_path / "new").warnings)
     for message in ("the tags must be O", "pytorch_model.bin was not read", "class_weights do not fit"):
         assert message in warnings
+
+
+def test_an_encoder_of_another_library_is_refused_unbuilt(make_old: MakeOld, tmp_path: Path) -> None:
+    old = make_old()
+    timm = {"model_type": "timm_wrapper", "model_args": {"checkpoint_path": "weights.pt"}}
+    old.edit_config(model_type="perception_lm", vision_config=timm)
+    with pytest.raises(ModelError, match=r"found perception_lm|another place"):
+        upgrade(old.place, tmp_path / "new")

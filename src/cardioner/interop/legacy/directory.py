@@ -27,7 +27,7 @@ from cardioner.model_dir.layout import (
 )
 from cardioner.model_dir.untrusted.config import check_encoder_config
 from cardioner.model_dir.untrusted.files import look
-from cardioner.model_dir.untrusted.structure import check_safe, load_weights, read_weights
+from cardioner.model_dir.untrusted.structure import check_finite, check_safe, load_weights, read_weights
 from cardioner.multiclass.modeling import CardioNERConfig
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -90,7 +90,9 @@ def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
         raise ModelError(f"{place} lacks weights: expected {WEIGHTS} or {PICKLED_WEIGHTS}: copy it again")
     file = next(name for name in (INDEX, WEIGHTS, PICKLED_WEIGHTS) if name in files)
     backbone = backbone or _cached_backbone(config.get("backbone_model_name"))
-    return LegacyModel(place, config, load_weights(place, files), file, backbone)
+    weights = load_weights(place, files)
+    check_finite(place / file, weights)
+    return LegacyModel(place, config, weights, file, backbone)
 
 
 def list_under(content: Mapping[str, Any], key: str) -> list[Any]:
