@@ -50,14 +50,6 @@ class Pair:
         """The texts of the gold and of the predicted spans, where they are known."""
         return document_mentions(self.gold, self.text), document_mentions(self.predicted, self.text)
 
-    @property
-    def misquoted(self) -> int:
-        """How many predicted spans without their note have another text in their file than the gold document has."""
-        if not isinstance(self.gold, Document) or not isinstance(self.predicted, Annotations):
-            return 0
-        read = zip(self.predicted.mentions, map(self.gold.text_of, self.predicted.spans), strict=True)
-        return sum(said is not None and said.split() != held.split() for said, held in read)
-
 
 def document_mentions(side: Annotated, text: str | None = None) -> tuple[str | None, ...]:
     """The text of each span; `None` where neither the document nor the given text of its note has it."""
@@ -98,7 +90,14 @@ class Pairing:
     @property
     def misquoted(self) -> int:
         """How many predicted spans have another text in their file than the gold document has at their place."""
-        return sum(pair.misquoted for pair in self.pairs)
+        return sum(map(_misquoted, self.pairs))
+
+
+def _misquoted(pair: Pair) -> int:
+    if not isinstance(pair.gold, Document) or not isinstance(pair.predicted, Annotations):
+        return 0
+    read = zip(pair.predicted.mentions, map(pair.gold.text_of, pair.predicted.spans), strict=True)
+    return sum(said is not None and said.split() != held.split() for said, held in read)
 
 
 def pair_documents(

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cardioner.data.highlight import cut
 from cardioner.evaluation.error_analysis import KINDS
@@ -100,12 +100,6 @@ def lay_out(
     text = None if crowded else text
     sides = [] if text is None else [cut(len(text), spans, breaks=breaks) for spans in (gold, predicted)]
     anchors = [anchor(number, place) for place in range(len(outcomes))]
-    # Links lead to the gold span of an outcome, or to a predicted one that has none.
-    of_gold = [(one.gold, one.predicted, one.kind, target) for one, target in zip(outcomes, anchors, strict=True)]
-    of_predicted = [
-        (one.predicted, one.gold, one.kind, "" if one.gold else target)
-        for one, target in zip(outcomes, anchors, strict=True)
-    ]
     lines = [
         (target, styles[one.span.label].name + _classes(one.kind, one.span, one.predicted, styles), one)
         for one, target in zip(outcomes, anchors, strict=True)
@@ -115,8 +109,8 @@ def lay_out(
         kinds={kind: counts[kind] for kind in KINDS},
         rows=None if text is None else tuple(map(Row, *(_pieces(text, breaks, side) for side in sides))),
         crowded=crowded,
-        gold_details=_details(gold, of_gold, "predicted", styles),
-        predicted_details=_details(predicted, of_predicted, "gold", styles),
+        gold_details=_details(gold, outcomes, anchors, "gold", styles),
+        predicted_details=_details(predicted, outcomes, anchors, "predicted", styles),
         depth=max((mark.lane for side in sides for segment in side for mark in segment.marks), default=0),
         lines=() if text is not None else tuple(lines),
     )
@@ -152,21 +146,28 @@ def _pieces(text: str, breaks: Sequence[int], segments: Sequence[Segment]) -> li
 
 def _details(
     spans: Sequence[Span],
-    outcomes: Sequence[tuple[Span | None, Span | None, Kind, str]],
-    other_side: str,
+    outcomes: Sequence[Outcome],
+    anchors: Sequence[str],
+    side: Literal["gold", "predicted"],
     styles: Mapping[str, TypeStyle],
 ) -> tuple[Detail, ...]:
     """A detail for each span; which of several equal spans has which counterpart makes no difference."""
     waiting: dict[Span, list[Detail]] = {}
-    for span, other, kind, target in outcomes:
-        if span is not None:
-            words = "" if span.score is None else f", score {span.score:.3f}"
-            if kind == "correct":
-                detail = Detail(target, "", words)
-            else:
-                found = "" if other is None else f": {other_side} {other.label} {other.start}–{other.end}"
-                detail = Detail(target, _classes(kind, span, other, styles), f"{words}; {kind}{found}")
-            waiting.setdefault(span, []).append(detail)
+    for outcome, target in zip(outcomes, anchors, strict=True):
+        span, other, name = outcome.gold, outcome.predicted, "predicted"
+        if side == "predicted":
+            span, other, name = other, span, "gold"
+        if span is None:
+            continue
+        leads_here = side == "gold" or outcome.gold is None  # a link leads to the gold span, if there is one
+        words = "" if span.score is None else f", score {span.score:.3f}"
+        if outcome.kind == "correct":
+            detail = Detail(target if leads_here else "", "", words)
+        else:
+            found = "" if other is None else f": {name} {other.label} {other.start}–{other.end}"
+            classes = _classes(outcome.kind, span, other, styles)
+            detail = Detail(target if leads_here else "", classes, f"{words}; {outcome.kind}{found}")
+        waiting.setdefault(span, []).append(detail)
     return tuple(waiting[span].pop() for span in spans)
 
 

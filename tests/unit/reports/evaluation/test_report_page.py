@@ -442,9 +442,10 @@ def test_frequent_errors_lead_to_their_spans_and_quote_them_where_the_page_holds
 def test_a_span_over_several_rows_and_fragments_has_one_id() -> None:
     text = ("word " * 120 + "\n") * 3
     spans = [Span(10, 1500, "A"), Span(20, 900, "B", fragments=((20, 30), (700, 900)))]
-    page = Page(render(of_spans(spans, [], text=text)))
-    assert len(page.ids) == len(set(page.ids))
-    assert {"n0o0", "n0o1"} <= set(page.ids)
+    for predicted in ([], spans):
+        page = Page(render(of_spans(spans, predicted, text=text)))
+        assert len(page.ids) == len(set(page.ids))
+        assert {"n0o0", "n0o1"} <= set(page.ids)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
