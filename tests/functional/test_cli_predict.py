@@ -124,6 +124,20 @@ def test_annotations_beside_the_notes_need_not_be_right(
 # Inputs --------------------------------------------------------------------------------------------------------------
 
 
+def test_what_else_is_known_of_a_note_comes_through_or_is_counted(run: Run, model: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text('{"id": "a", "text": "No fever.", "patient_id": "P1", "visit": {"date": "2024-05-01"}}\n')
+    done = run("predict", model, notes, "--output", tmp_path / "out.jsonl")
+    assert done.code == 0
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    assert (row["patient_id"], row["visit"]) == ("P1", {"date": "2024-05-01"})
+    assert "left out" not in done.err
+    done = run("predict", model, notes, "--output", tmp_path / "out")
+    assert done.code == 0
+    assert "field patient_id, left out" in done.err
+    assert "P1" not in done.err
+
+
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_notes_of_any_format_are_tagged_and_their_own_spans_are_ignored(
     form: str, run: Run, model: Path, corpus: Path, tmp_path: Path
