@@ -178,6 +178,27 @@ def test_files_that_a_configuration_names_import_all_that_they_need_themselves(n
     assert {target for each in named for target in own_imports()[each]} <= named
 
 
+def _counted_nouns(tree: ast.Module) -> Iterator[ast.FormattedValue]:
+    """The lengths in f-strings that a noun in the plural follows."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for value, follows in zip(node.values, node.values[1:], strict=False):
+                is_count = isinstance(value, ast.FormattedValue) and ast.unparse(value.value).startswith("len(")
+                if is_count and isinstance(follows, ast.Constant) and re.match(r" [a-z-]{2,}s\b", str(follows.value)):
+                    yield value  # type: ignore[misc]
+
+
+def test_counts_and_their_nouns_go_through_many() -> None:
+    """Else there are `1 notes`."""
+    offenders = [
+        f"{name}:{value.lineno}: {{{ast.unparse(value.value)}}}"
+        for name, tree in modules().items()
+        if not name.startswith("cardioner.interop.onnx_files")  # these run without the package
+        for value in _counted_nouns(tree)
+    ]
+    assert not offenders
+
+
 def test_data_code_names_no_torch_anywhere() -> None:
     heavy = {"torch", "transformers", "tokenizers", "safetensors", "accelerate"}
     offenders = [

@@ -58,8 +58,10 @@ def test_predict_reads_with_from_and_writes_with_to(run: Run, saved: Path, odd: 
 
 @pytest.mark.parametrize("command", [("check",), ("convert", "out.jsonl"), ("predict", "--output", "out.jsonl")])
 def test_the_advice_is_an_option_that_the_command_has(
-    command: tuple[str, ...], run: Run, saved: Path, odd: Path, tmp_path: Path
+    command: tuple[str, ...], run: Run, saved: Path, tmp_path: Path
 ) -> None:
+    odd = tmp_path / "notes.data"
+    odd.write_text("No fever.")
     name, *rest = command
     places = [tmp_path / one if one.startswith("out") else one for one in rest]
     done = run(name, *([saved] if name == "predict" else []), odd, *places)

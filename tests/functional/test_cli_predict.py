@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ import torch
 
 from cardioner.data.documents import Document
 from cardioner.data.formats import FORMATS, read_corpus, write_corpus
+from cardioner.model_dir import manifest
+from cardioner.model_dir.manifest import read_manifest
 from cardioner.model_dir.save import write_model_dir
 from cardioner.prediction import predictor
 from cardioner.prediction.predictor import Predictor
@@ -119,6 +122,34 @@ def test_annotations_beside_the_notes_need_not_be_right(
     for path in notes.glob("*.ann"):
         path.write_text("no annotation\n")
     assert run("predict", saved, notes, "--output", tmp_path / "tagged").code == 0
+
+
+def test_types_without_a_span_are_named_beside_what_the_model_scored_on_them(
+    run: Run, opinionated: Callable[..., Path], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds_nothing = opinionated(scale=0.0)
+    label, *others = Predictor.from_pretrained(finds_nothing, device="cpu").labels
+    scores = {"test": {"strict": {"per_type": {label: {"tp": 3, "fp": 1, "fn": 2, "f1": 0.667}}}}}
+    known = read_manifest(finds_nothing)
+    assert known is not None
+    monkeypatch.setattr(manifest, "read_manifest", lambda _: known.model_copy(update={"scores": scores}))
+    done = run("predict", finds_nothing, corpus / "dev", "--output", tmp_path / "out")
+    assert done.code == 0
+    assert "warning: nothing at all was found in 2 notes" in done.err
+    rows = [re.findall(r"[\w. ]+", line) for line in done.err.partition("Types without a span")[2].splitlines()]
+    listed = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert [label, "test notes", "5", "0.667"] in listed
+    for other in others:
+        assert [other, "not known"] in listed
+
+
+def test_a_type_that_is_found_somewhere_is_not_warned_of(run: Run, model: Path, corpus: Path, tmp_path: Path) -> None:
+    found = {span.label for note in tagged(model, read_corpus(corpus / "dev")) for span in note.spans}
+    done = run("predict", model, corpus / "dev", "--output", tmp_path / "out")
+    warned = done.err.partition("Types without a span")[2]
+    assert [label for label in found if f"│ {label} " in warned] == []
+    every = set(Predictor.from_pretrained(model, device="cpu").labels)
+    assert ("warning: no span of" in done.err) == (found != every)
 
 
 # Inputs --------------------------------------------------------------------------------------------------------------
@@ -233,7 +264,7 @@ def test_a_note_that_cannot_be_read_is_named_and_the_others_are_tagged(
     assert done.code == 3
     assert "2 notes could not be read or tagged" in done.error
     assert "holds the other 5" in done.error
-    assert "notes/t2.txt: expected UTF-8" in done.err
+    assert "is not valid UTF-8" in done.err
     assert "more.jsonl:2: expected a string" in done.err
     documents = [note for note in read_corpus(corpus / "train").documents if note.id != "t2"]
     documents += [Document("j1", "syncope"), Document("j3", "heart failure")]

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_named_with_exit_code_4(run: Any, model: Path) -> None:
 def test_a_place_that_is_no_directory_is_one_clear_line(run: Any, tmp_path: Path) -> None:
     done = run("verify", tmp_path / "none")
     assert done.code == ModelError.exit_code
-    assert "expected a model directory, found nothing" in done.error
+    assert "does not exist; expected a model directory" in done.error
 
 
 def test_a_directory_without_a_manifest_is_not_called_sound(
@@ -159,7 +159,7 @@ def test_an_encrypted_key_asks_for_its_password(
         ((), "expected a model directory and --key"),
         (("model",), "expected a model directory and --key"),
         (("model", "--make-key", "k"), "signs nothing"),
-        (("model", "--key", "no-key"), "found nothing"),
+        (("model", "--key", "no-key"), "does not exist"),
     ],
 )
 def test_wishes_that_cannot_work_are_one_clear_line(run: Any, arguments: tuple[str, ...], problem: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from typing import Any
@@ -49,6 +50,19 @@ def options(
         typer.echo(context.get_help())
 
 
+def _mistake(error: Any) -> str:
+    """What is wrong with the command line; of an unknown option, which one was meant or which commands have it."""
+    name = getattr(error, "option_name", None)
+    if name is None or error.ctx is None:
+        return str(error.format_message())
+    own = [flag for one in error.ctx.command.params if not getattr(one, "hidden", False) for flag in one.opts]
+    if like := difflib.get_close_matches(name, own, n=1, cutoff=0.75):
+        return f"there is no option {name}; the nearest is {like[0]}"
+    others = getattr(typer.main.get_command(app), "commands", {}).items()
+    having = [other for other, command in others if any(name in one.opts for one in command.params)]
+    return f"there is no option {name}" + (f" here, only with {', '.join(having)}" if having else "")
+
+
 def main() -> None:
     """Run the command; an error of the user's becomes one line on standard error and the exit code of its class."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -59,7 +73,7 @@ def main() -> None:
         code = error.exit_code
     except _USAGE_MISTAKE as error:
         where = error.ctx.command_path if error.ctx else app.info.name
-        complain(f"{error.format_message()} (see {where} --help)")
+        complain(f"{_mistake(error)} (see {where} --help)")
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

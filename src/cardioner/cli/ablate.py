@@ -157,7 +157,8 @@ def _tell(found: Ablation, plan: Plan) -> None:
     for failure in found.failures:
         tell(f"{failure.recipe.name} failed: {failure.reason}")
     if found.failures:
-        complain(f"{len(found.failures)} of {len(found.failures) + len(found.outcomes)} recipes failed, as said above")
+        recipes = many(len(found.failures) + len(found.outcomes), "recipe")
+        complain(f"{len(found.failures)} of {recipes} failed, as said above")
         raise typer.Exit(found.failures[0].exit_code)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cardioner.data.quality.findings import FlatTags, NearDuplicates, Part, Source
 
 _SHOWN = 10
-_SPREAD = ("least", "median", "mean", "95th percentile", "most")
+_SPREAD = ("min", "median", "mean", "95th percentile", "max")
 _BACKBONE = (
     "Encoder whose sub-tokens are tagged: a folder, a model directory or a Hugging Face name; "
     "default is the embedded MiniLM-L6. Without this option, words are tagged."
@@ -195,7 +195,7 @@ def _group_table(title: str, groups: Sequence[NearDuplicates]) -> Table:
         more = [f"and {len(members) - _SHOWN} more"] if len(members) > _SHOWN else []
         rows.append(("equal" if group.identical else "nearly equal", "\n".join([*members[:_SHOWN], *more])))
     if len(groups) > _SHOWN:
-        rows.append((f"and {len(groups) - _SHOWN} more groups", "(--json lists all)"))
+        rows.append((f"and {many(len(groups) - _SHOWN, 'more group')}", "(--json lists all)"))
     return table(title, ("texts", "documents"), rows, left=2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import traceback
 import unicodedata
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from rich.console import Console
+from rich.containers import Lines as WrappedLines
 from rich.table import Table
 from rich.text import Text
 
@@ -114,10 +116,32 @@ def table(
     made = Table(title=Text(plain(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         made.add_column(plain(column), justify="left" if index < left else "right", overflow="fold")
-    cells = [[Text(_shown(cell, place)) for place, cell in enumerate(row)] for row in rows]
+    cells = [[_Cell(_shown(cell, place)) for place, cell in enumerate(row)] for row in rows]
     for number, row in enumerate(cells, 1):
         made.add_row(*row, end_section=bool(totals) and number == len(cells) - totals)
     return made
+
+
+class _Cell(Text):
+    """Text that is broken where a path or a name may be: rich breaks a long word at any character."""
+
+    def wrap(self, console: Console, width: int, **choices: Any) -> WrappedLines:
+        return Text(_broken(self.plain, width)).wrap(console, width, **choices)
+
+
+def _broken(text: str, width: int) -> str:
+    """A text whose words that are longer than a line are broken after a slash, a dash, a dot or the like."""
+    return re.sub(rf"\S{{{width + 1},}}", lambda word: "\n".join(_pieces(word[0], width)), text)
+
+
+def _pieces(word: str, width: int) -> Iterator[str]:
+    line = ""
+    for part in re.findall(r"[^/\\_.:-]*[/\\_.:-]+|[^/\\_.:-]+$", word):
+        if line and len(line) + len(part) > width:
+            yield line
+            line = ""
+        line += part
+    yield line
 
 
 def _shown(cell: Any, place: int) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from cardioner._io import is_stream
 from cardioner.cli.console import Stages, show, showing_progress, table, tell
-from cardioner.cli.inputs import FormatName, OnErrorOption, ReadingOptions, check_mapping, show_issues
+from cardioner.cli.inputs import OnErrorOption, ReadingOptions, Writable, check_mapping, show_issues
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document, rename_labels
@@ -27,7 +27,7 @@ def convert(
     ],
     *,
     to: Annotated[
-        FormatName | None,
+        Writable | None,
         typer.Option(metavar="FORMAT", help="brat, tsv, jsonl, conll or datasets. Default: by the suffix of OUT."),
     ] = None,
     reading: ReadingOptions,

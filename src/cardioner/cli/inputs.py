@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -17,16 +17,21 @@ from cardioner.data.splits import read_splits
 from cardioner.errors import DataError, UsageError, listed, many
 
 OnError = Literal["stop", "skip"]
-FormatName = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
-_NAMES = "brat, tsv, jsonl, conll or datasets"
+Readable = Literal[
+    "brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "doccano", "label-studio", "prodigy", "spacy"
+]
+"""The names of `cardioner.data.formats.READERS`."""
+Writable = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
+"""The names of `cardioner.data.formats.FORMATS`."""
+_READABLE = ", ".join(get_args(Readable))
 
 MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="OLD=NEW", help="Rename an entity type; OLD= drops it. May be given several times."),
 ]
 FormatOption = Annotated[
-    FormatName | None,
-    typer.Option("--from", metavar="FORMAT", help=f"{_NAMES}. Default: what the content looks like."),
+    Readable | None,
+    typer.Option("--from", metavar="FORMAT", help=f"{_READABLE}. Default: what the content looks like."),
     Earlier("--format"),
 ]
 EncodingOption = Annotated[str, typer.Option(metavar="NAME", help="Of the files, such as latin-1 or cp1252.")]

@@ -13,7 +13,7 @@ from cardioner.cli.console import notices, output, plain, print_json, quieten, s
 from cardioner.cli.inputs import FormatOption, JsonAloneOption, read_parts
 from cardioner.cli.outputs import check_model_folder
 from cardioner.data.formats import ReadOptions
-from cardioner.errors import ModelError, UsageError
+from cardioner.errors import ModelError, UsageError, many
 
 if TYPE_CHECKING:
     from cardioner.model_dir.verify import Verification
@@ -99,7 +99,7 @@ def _show(found: Verification) -> None:
         output.print(table("Issues", ("what", "", "problem"), rows, left=3))
     if found.manifest is not None:
         made = ", ".join(f"{name} {version}" for name, version in found.manifest.versions.items())
-        tell(f"{len(found.manifest.files)} files listed; saved with {made}")
+        tell(f"{many(len(found.manifest.files), 'file')} listed; saved with {made}")
     if found.golden_outputs:
         tell("the model computes what it did when it was saved")
     if found.signed_by:

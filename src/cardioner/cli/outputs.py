@@ -10,9 +10,13 @@ import typer
 
 from cardioner._io import STANDARD_OUTPUT, check_file, check_no_file, is_stream
 from cardioner.cli.console import tell
+from cardioner.data.formats.files import files_below, is_hidden
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.reports.html import check_installed, write_page
+
+_LEFT_BY_TRAINING = {"checkpoints", "logs", "mlruns", "summary.json", "ablation.json"}
+"""What a training that ended before there was a model may leave, and the same command may find again."""
 
 IdsOnlyOption = Annotated[bool, typer.Option("--ids-only", help="With --html: leave out the text of the notes.")]
 OverwritePageOption = Annotated[bool, typer.Option("--overwrite", help="With --html: replace the page.")]
@@ -51,7 +55,8 @@ def check_model_folder(folder: Path, *, replace: bool) -> None:
     check_no_file(folder)
     if replace or not folder.is_dir() or any(folder.rglob(CONFIG)):
         return
-    if others := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
+    found = (file.relative_to(folder) for file in files_below(folder) if not is_hidden(file, folder))
+    if others := [file for file in found if file.parts[0] not in _LEFT_BY_TRAINING]:
         raise OutputError(
             f"{folder} holds {many(len(others), 'other file')}, such as {others[0]}; choose another folder, or write "
             "beside them with --overwrite"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +13,7 @@ import typer
 
 from cardioner import __version__
 from cardioner.cli.console import Stages, open_log, quieten, show, showing_progress, table, tell
-from cardioner.cli.inputs import EncodingOption, FormatName, LogFileOption, PartOptions, TextsOption, show_issues
+from cardioner.cli.inputs import EncodingOption, LogFileOption, PartOptions, Readable, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document
@@ -75,6 +75,7 @@ class _Outcome:
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     lost: tuple[Issue, ...] = ()
+    own_scores: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def unread(self) -> list[str]:
@@ -104,7 +105,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     part: PartOptions,
     options: TaggingOptions,
     format: Annotated[  # noqa: A002 - as the readers call it
-        FormatName | None,
+        Readable | None,
         typer.Option("--from", metavar="FORMAT", help="The format of the notes. Default: what the content looks like."),
     ] = None,
     encoding: EncodingOption = "utf-8",
@@ -185,6 +186,7 @@ def _run(
             tell(f"Stopped after {many(log.finished, 'note')}: to resume, repeat the command with --resume")
             raise
         outcome.coverage = log.coverage
+        outcome.own_scores = _own_scores(predictor, models)
         outcome.untagged = [(entry.id, entry.problem) for entry in log.entries() if entry.problem]
     return outcome
 
@@ -224,6 +226,24 @@ def _request(predictor: Predictor, models: Models, options: TaggingOptions, batc
         "batch size": batch_tokens,
         "minimum score": options.min_score,
     }
+
+
+def _own_scores(predictor: Predictor, models: Models) -> dict[str, tuple[Any, ...]]:
+    """For each type, what a model that finds it scored when it was made: the notes, gold spans and strict F1."""
+    from cardioner.model_dir.json_files import object_under  # noqa: PLC0415 - slow
+    from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
+    from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
+
+    found: dict[str, tuple[Any, ...]] = dict.fromkeys(predictor.labels, ("not known", "", ""))
+    for place in model_directories(models):
+        scores = getattr(read_manifest(place), "scores", {})
+        for part in ("evaluation", "test"):  # scores on test notes say more
+            per_type = object_under(object_under(object_under(scores, part), "strict"), "per_type")
+            for label in found.keys() & per_type.keys():
+                figures = object_under(per_type, label)
+                gold = figures.get("tp", 0) + figures.get("fn", 0)
+                found[label] = (f"{part} notes", gold, figures.get("f1", "not known"))
+    return found
 
 
 def _with_file_names(notes: Iterable[Document]) -> Iterator[Document]:
@@ -274,6 +294,8 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     width = 3 if min_score else 2
     columns = ("type", "spans", f"below {min_score:g}, left out")
     show(table("Spans found", columns[:width], [row[:width] for row in rows]))
+    if unfound := [label for label in outcome.own_scores if label not in labels]:
+        _warn_of_unfound(unfound, outcome)
     problems = [f"not read: {problem}" for problem in outcome.unread]
     problems += [f"not tagged: {name}: {problem}" for name, problem in outcome.untagged]
     for problem in problems[:_PROBLEMS_SHOWN]:
@@ -282,3 +304,11 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     counts = ", ".join(many(*part) for part in [*parts, (outcome.kept.total(), "span")])
     dropped = f", {outcome.dropped.total()} below {min_score:g} left out" if min_score else ""
     tell(f"{counts}{dropped}, in {seconds:.1f} s")
+
+
+def _warn_of_unfound(labels: Sequence[str], outcome: _Outcome) -> None:
+    """Warn of types without a single span: there may be none, or the model may not be able to find them."""
+    what = "nothing at all" if len(labels) == len(outcome.own_scores) else "no span of " + many(len(labels), "type")
+    tell(f"warning: {what} was found in {many(outcome.coverage[0], 'note')}; below, the model's own scores for that")
+    rows = [(label, *outcome.own_scores[label]) for label in labels]
+    show(table("Types without a span", ("type", "scored on", "gold spans", "strict F1"), rows, left=2))

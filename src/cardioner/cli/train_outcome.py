@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cardioner.cli.console import count_table, loss_table, score_table, show, table, tell
+from cardioner.errors import many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,11 +37,13 @@ def show_result(result: TrainingResult) -> None:
             f"{result.precision.bfloat16:.4f} in bfloat16, {result.precision.agreement:.1%} of the spans are the same"
         )
     if result.temperature is not None:
+        spans = many(result.temperature.spans, "span")
         tell(
-            f"Scores of spans: temperature {result.temperature.value:.2f}, fitted to {result.temperature.spans} spans "
+            f"Scores of spans: temperature {result.temperature.value:.2f}, fitted to {spans} "
             f"(mean loss {result.temperature.before:.3f} before, {result.temperature.after:.3f} after)"
         )
-    tell(f"{result.windows} windows, {result.sub_tokens} sub-tokens, trained in {result.seconds:.0f} s")
+    counts = f"{many(result.windows, 'window')}, {many(result.sub_tokens, 'sub-token')}"
+    tell(f"{counts}, trained in {result.seconds:.0f} s")
     tell(f"Model: {result.output_dir}")
     if result.warning:
         tell(f"warning: {result.warning}: {_ADVICE}")

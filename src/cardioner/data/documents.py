@@ -121,7 +121,7 @@ class Document:
             if span.end > len(self.text):
                 raise DataError(
                     f"document {self.id}: the span {span.start} to {span.end} ends after the text, "
-                    f"which has {len(self.text)} characters"
+                    f"which has {many(len(self.text), 'character')}"
                 )
 
     def __repr__(self) -> str:
@@ -190,7 +190,9 @@ class Annotations:
 
     def __post_init__(self) -> None:
         if len(self.mentions) != len(self.spans):
-            raise DataError(f"document {self.id}: {len(self.spans)} spans, but {len(self.mentions)} mentions")
+            raise DataError(
+                f"document {self.id}: {many(len(self.spans), 'span')}, but {many(len(self.mentions), 'mention')}"
+            )
 
 
 Note = TypeVar("Note", bound=Document | Annotations)

@@ -202,4 +202,4 @@ def _begin(stream: io.TextIOWrapper) -> tuple[list[str], str | None]:
         return head, None if is_json else "".join(head) + stream.read()
     except UnicodeDecodeError:
         pass
-    raise DataError(f"{_NAME}: expected {stream.encoding}, found other bytes; name the encoding (--encoding)")
+    raise DataError(f"{_NAME}: not valid {stream.encoding.upper()}; name the encoding (--encoding)")

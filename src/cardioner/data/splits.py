@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cardioner._io import as_path, writing
 from cardioner.data.stratify import deal, gather
-from cardioner.errors import DataError, UsageError, listed
+from cardioner.errors import DataError, UsageError, listed, many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -210,7 +210,7 @@ def apply_splits(
     if repeated := _repeated(ids):
         raise DataError(f"expected each document id once in the corpus; found more often: {listed(repeated)}")
     if unknown := {*splits.train, *splits.validation, *splits.test}.difference(ids):
-        raise DataError(f"{len(unknown)} ids of the splits are not in the corpus: {listed(unknown)}")
+        raise DataError(f"{many(len(unknown), 'id')} of the splits not in the corpus: {listed(unknown)}")
     train, validation, test = (set(part) for part in (splits.train, splits.validation, splits.test))
     return (
         [document for document in documents if document.id in train],

@@ -15,7 +15,7 @@ from math import isfinite, lcm
 from typing import TYPE_CHECKING
 
 from cardioner.data.near_duplicates import group_near_duplicates
-from cardioner.errors import DataError, UsageError, listed
+from cardioner.errors import DataError, UsageError, listed, many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ def gather(documents: Iterable[Document], groups: Iterable[Group] | None = None)
     together = [group.ids for group in groups]
     grouped = Counter(name for ids in together for name in ids)
     if unknown := grouped.keys() - counts.keys():
-        raise DataError(f"{len(unknown)} ids of the groups are not in the corpus: {listed(unknown)}")
+        raise DataError(f"{many(len(unknown), 'id')} of the groups not in the corpus: {listed(unknown)}")
     if repeated := [name for name, count in grouped.items() if count > 1]:
         raise DataError(f"each document may be in one group, once; found more often: {listed(repeated)}")
     together += [(name,) for name in counts if name not in grouped]

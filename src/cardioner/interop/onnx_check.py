@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cardioner.errors import ModelError
+from cardioner.errors import ModelError, many
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import decode_notes, emissions_of
 from cardioner.multiclass.pipeline import tag_texts
@@ -88,8 +88,8 @@ def agreement(model: Any, tokenizer: Any, tagger: Tagger, texts: Iterable[str], 
             one != two for one, two in zip(encode_notes(tokenizer, group), tagger.encode(group), strict=True)
         ):
             raise ModelError(
-                f"tokenizer.json alone gives other sub-tokens than the model's tokenizer in {other} of {len(group)} "
-                "notes: share the model directory itself"
+                f"tokenizer.json alone gives other sub-tokens than the model's tokenizer in {other} of "
+                f"{many(len(group), 'note')}: share the model directory itself"
             )
         for text, ours, theirs in zip(group, tag_texts(model, tokenizer, group), tagger.tag(group), strict=True):
             one, two = ({(span.start, span.end, span.label) for span in spans} for spans in (ours, theirs))

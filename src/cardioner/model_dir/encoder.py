@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
 from cardioner.data.quality.tokens import WINDOW, Tokens
-from cardioner.errors import ModelError, first_line
+from cardioner.errors import ModelError, first_line, many
 from cardioner.model_dir.json_files import in_one_line, object_under, read_object, shown
 from cardioner.model_dir.layout import (
     CONFIG,
@@ -118,7 +118,7 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
-            f"the encoder {name} lacks {len(missing)} weights, {missing[0]} the first: it would start random"
+            f"the encoder {name} lacks {many(len(missing), 'weight')}, {missing[0]} the first: it would start random"
         )
     _check_reads_tokens(model, name)
     check_finite(folder, model.state_dict())

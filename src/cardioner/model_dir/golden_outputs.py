@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cardioner.errors import many
 from cardioner.model_dir.manifest import GoldenOutputs, GoldenText
 from cardioner.multiclass.encoding import character_offsets, encode_notes
 
@@ -98,7 +99,7 @@ def _differences(golden: GoldenOutputs, model: Any, tokenizer: Any) -> Iterator[
     then = [(list(one.ids), character_offsets(one.text, one.offsets)) for one in golden.texts]
     now = [(ids, offsets) for _, ids, offsets in _read(tokenizer, texts)]
     if changed := sum(one != other for one, other in zip(then, now, strict=True)):
-        yield f"the tokenizer cuts {changed} of {len(texts)} texts otherwise than when the model was saved"
+        yield f"the tokenizer cuts {changed} of {many(len(texts), 'text')} otherwise than when the model was saved"
     ids, mask = torch.tensor(golden.input_ids), torch.tensor(golden.attention_mask)
     expected, found = torch.tensor(golden.emissions), emit(model, ids, mask)
     worst = float((expected - found).abs().nan_to_num(nan=torch.inf).max())

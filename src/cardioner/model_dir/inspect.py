@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from cardioner import __version__
+from cardioner.errors import many
 from cardioner.model_dir.card import head_of
 from cardioner.model_dir.custom_code import needed_code
 from cardioner.model_dir.json_files import object_under, read_json, shown
@@ -49,7 +50,7 @@ def inspect(directory: str | Path) -> Inspection:
     facts |= {
         "parameters": sum(tensor.numel() for tensor in weights.values()),
         "code_of_the_auto_classes": code,
-        "manifest": "none" if manifest is None else f"{len(manifest.files)} files",
+        "manifest": "none" if manifest is None else many(len(manifest.files), "file"),
         "signature": signer(path),
     }
     nothing = found_nothing(object_under(read_json(path / TRAINING_ARGS), "scores"))

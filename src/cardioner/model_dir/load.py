@@ -205,7 +205,7 @@ def existing(directory: str | Path) -> Path:
     """The path of a directory, or a `ModelError` if there is none."""
     path = Path(directory)
     if not path.is_dir():
-        raise ModelError(f"{path}: expected a model directory, found {'a file' if path.exists() else 'nothing'}")
+        raise ModelError(f"{path} {'is a file' if path.exists() else 'does not exist'}; expected a model directory")
     return path
 
 

@@ -192,7 +192,7 @@ def _read_key(path: Path) -> bytes:
             return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from None
-    raise UsageError(f"{path}: expected the file of a key, found {'something else' if path.exists() else 'nothing'}")
+    raise UsageError(f"{path} {'is no key' if path.exists() else 'does not exist'}; expected the file of a key")
 
 
 def _fingerprint(public: bytes) -> str:

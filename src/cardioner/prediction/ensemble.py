@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from cardioner._io import as_path
-from cardioner.errors import ModelError
+from cardioner.errors import ModelError, many
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import CONFIG, OLD_TOKENIZER_FILES, TOKENIZER_FILES
 from cardioner.model_dir.manifest import sha256_of
@@ -129,8 +129,8 @@ def _members(place: Path) -> list[Path]:
     if not content.get("complete"):
         finished = sum(member.get("scores") is not None for member in members)
         raise ModelError(
-            f"{place}: {finished} of {len(names)} models are finished: train the others, as before but with --resume, "
-            "or name one of the model directories"
+            f"{place}: {finished} of {many(len(names), 'model')} are finished: train the others, as before but with "
+            "--resume, or name one of the model directories"
         )
     return [place / name for name in names]
 

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from cardioner._progress import ProgressOption
 from cardioner.data.documents import Document, Span
-from cardioner.errors import DataError, ModelError, UsageError, listed
+from cardioner.errors import DataError, ModelError, UsageError, listed, many
 from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.load import read_model_dir
 from cardioner.multiclass.encoding import TokenizerPanicError, encode_notes, plan_windows
@@ -149,7 +149,7 @@ class Predictor:
         documents = list(as_documents(given))
         texts = sum(isinstance(note, str) for note in given)
         if 0 < texts < len(given):
-            raise UsageError(f"expected only texts or only Documents; {texts} of the {len(given)} notes are texts")
+            raise UsageError(f"expected only texts or only Documents; {texts} of {many(len(given), 'note')} are texts")
         predictions = self.predict(documents, progress=progress)
         tagged: list[Any] = [list(document.spans) if texts else document for document in predictions]
         for name, problem in predictions.problems:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import UsageError, listed
+from cardioner.errors import UsageError, listed, many
 from cardioner.training.options import TrainerArguments, TrainingOptions
 
 DEFAULT_MAX_LENGTH = 128
@@ -78,7 +78,9 @@ def class_weights_by_id(weights: ClassWeights | None, labels: LabelSet) -> list[
             f"class_weights names {listed(map(str, unknown))}; the model's tags are {', '.join(labels.tags)}"
         )
     if not isinstance(weights, Mapping) and len(given) != len(labels.tags):
-        raise UsageError(f"class_weights has {len(given)} weights; the model has {len(labels.tags)} tags")
+        raise UsageError(
+            f"class_weights has {many(len(given), 'weight')}; the model has {many(len(labels.tags), 'tag')}"
+        )
     by_id = {known[key]: float(value) for key, value in given.items()}
     if wrong := [value for value in by_id.values() if not (math.isfinite(value) and value >= 0)]:
         raise UsageError(f"class_weights must be finite and not negative; found {wrong}")

@@ -16,7 +16,7 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.formats.words import WORDLESS, document_of_words
 from cardioner.data.labels import LabelSet
 from cardioner.data.quality.tokens import kind_of
-from cardioner.errors import DataError, listed
+from cardioner.errors import DataError, listed, many
 from cardioner.multiclass.encoding import EncodedNote, WindowPlan, encode_notes
 from cardioner.multiclass.inference import pad
 from cardioner.multiclass.modeling import IGNORED
@@ -127,7 +127,7 @@ def _encode(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
         reason = type(error).__name__
     for document in documents if len(documents) > 1 else ():
         _encode([document], tokenizer)
-    which = f"document {documents[0].id}" if len(documents) == 1 else f"{len(documents)} documents at a time"
+    which = f"document {documents[0].id}" if len(documents) == 1 else f"{many(len(documents), 'document')} at a time"
     size = sum(len(document.text) for document in documents)
     raise DataError(f"{which}: the {size} characters could not be cut into sub-tokens ({reason})")
 
@@ -251,7 +251,7 @@ def _read_items(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Dataset:
             raise DataError(f"{identifier}: expected 'tokens' and 'tags' to be lists")
         tokens = [str(token) for token in row["tokens"]]
         if len(tokens) != len(row["tags"]):
-            raise DataError(f"{identifier}: {len(tokens)} tokens but {len(row['tags'])} tags")
+            raise DataError(f"{identifier}: {many(len(tokens), 'token')} but {many(len(row['tags']), 'tag')}")
         tags, repaired = repair(_tag_names(row["tags"], labels, identifier), labels.tags)
         remarks[ILLEGAL_TAGS] += repaired
         runs = to_runs(tags)
@@ -283,7 +283,7 @@ def _clean_feature(
     mask = row.get("attention_mask", [1] * len(ids))
     given = _whole_numbers(row["labels"], f"{where}: 'labels'")
     if not len(ids) == len(mask) == len(given):
-        raise DataError(f"{where}: {len(ids)} input_ids, {len(mask)} attention_mask and {len(given)} labels")
+        raise DataError(f"{where}: input_ids has {len(ids)}, attention_mask {len(mask)} and labels {len(given)}")
     if not any(mask):
         raise DataError(f"{where}: no position is attended")
     wrong = sorted({label for label in given if label != IGNORED and not 0 <= label < len(labels.tags)})

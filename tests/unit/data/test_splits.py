@@ -101,7 +101,7 @@ def test_documents_go_to_their_parts_and_the_rest_is_counted() -> None:
 
 def test_ids_that_the_corpus_lacks_are_listed_up_to_ten() -> None:
     splits = Splits(train=("a",), test=tuple(f"lost{number:02}" for number in range(12)))
-    with pytest.raises(DataError, match=r"12 ids of the splits are not in the corpus: lost00, .*lost09 and 2 more"):
+    with pytest.raises(DataError, match=r"12 ids of the splits not in the corpus: lost00, .*lost09 and 2 more"):
         apply_splits(corpus("a"), splits)
 
 
@@ -141,7 +141,7 @@ def test_groups_of_the_caller_take_the_place_of_those_found() -> None:
 @pytest.mark.parametrize(
     ("groups", "problem"),
     [
-        ([Group(("a", "z"), identical=False)], "1 ids of the groups are not in the corpus: z"),
+        ([Group(("a", "z"), identical=False)], "1 id of the groups not in the corpus: z"),
         ([Group(("a", "b"), identical=False), Group(("b", "c"), identical=False)], "found more often: b"),
     ],
 )
@@ -261,7 +261,7 @@ def test_the_older_form_is_only_replaced_when_asked_and_needs_every_document(tmp
     write_older_splits(Splits(("a",)), corpus("a"), path, language="en")
     with pytest.raises(OutputError, match="exists"):
         write_older_splits(Splits(("b",)), corpus("b"), path, language="en")
-    with pytest.raises(DataError, match="1 ids of the splits are not in the corpus: z"):
+    with pytest.raises(DataError, match="1 id of the splits not in the corpus: z"):
         write_older_splits(Splits(("z",)), corpus("b"), path, language="en", overwrite=True)
     assert read_splits(path) == Splits(("a",))
     write_older_splits(Splits(("b",)), corpus("b"), path, language="en", overwrite=True)

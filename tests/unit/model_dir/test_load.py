@@ -79,11 +79,11 @@ def test_directory_without_config_points_to_whole_checkpoints(directory: Path) -
         enter(directory)
 
 
-@pytest.mark.parametrize("kind", ["file", "nothing"])
+@pytest.mark.parametrize("kind", ["is a file", "does not exist"])
 def test_place_that_is_no_directory_is_refused(tmp_path: Path, kind: str) -> None:
-    if kind == "file":
+    if kind == "is a file":
         (tmp_path / "place").write_text("")
-    with pytest.raises(ModelError, match=f"expected a model directory, found .*{kind}"):
+    with pytest.raises(ModelError, match=f"place {kind}; expected a model directory"):
         read_model_dir(tmp_path / "place")
 
 

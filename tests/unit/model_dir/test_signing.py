@@ -124,7 +124,7 @@ def test_keys_of_the_wrong_kind_are_told_apart(signed: Path, tmp_path: Path) -> 
         check_signature(signed, tmp_path / "key")
     with pytest.raises(UsageError, match="private key"):
         write_signature(signed, tmp_path / "key.pub")
-    with pytest.raises(UsageError, match="found nothing"):
+    with pytest.raises(UsageError, match="does not exist; expected the file of a key"):
         check_signature(signed, tmp_path / "none")
     other = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / "ec").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -191,7 +191,7 @@ def test_texts_give_spans_and_documents_give_documents_alone_or_together(tagger:
         (["heart failure", None], "note 2: expected a str or a Document; found NoneType: "),
         ([Document("a", "heart failure"), b"heart failure"], "note 2: .*; found bytes: decode"),
         ([["heart failure"]], "note 1: .*; found list: "),
-        (["heart failure", Document("a", "heart failure")], "only texts or only Documents; 1 of the 2 notes are texts"),
+        (["heart failure", Document("a", "heart failure")], "only texts or only Documents; 1 of 2 notes are texts"),
     ],
 )
 def test_what_is_no_note_is_refused_in_one_sentence_without_a_word_of_it(

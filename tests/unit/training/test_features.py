@@ -182,7 +182,7 @@ def test_a_tag_that_the_model_lacks_is_refused_with_its_item(
 
 
 def test_items_of_unequal_length_are_refused(tokenizers: Mapping[str, Any], labels: LabelSet) -> None:
-    with pytest.raises(DataError, match="item-0: 2 tokens but 1 tags"):
+    with pytest.raises(DataError, match="item-0: 2 tokens but 1 tag"):
         read_dataset([{"tokens": ["a", "b"], "tags": ["O"]}], labels, tokenizers["wordpiece"])
 
 
@@ -261,8 +261,8 @@ def test_padding_of_ready_features_is_stripped_on_either_side(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": [0, 1]}, "feature-0: 3 input_ids, 3 attention_mask and 2 labels"),
-        ({"attention_mask": [1]}, "1 attention_mask"),
+        ({"labels": [0, 1]}, "feature-0: input_ids has 3, attention_mask 3 and labels 2"),
+        ({"attention_mask": [1]}, "attention_mask 1 and labels 3"),
         ({"labels": [0, 7, 0]}, r"labels must be 0 to 6 or -100; found \[7\]"),
         ({"labels": [0, -1, 0]}, r"found \[-1\]"),
         ({"attention_mask": [0, 0, 0]}, "feature-0: no position is attended"),

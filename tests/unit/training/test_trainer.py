@@ -508,7 +508,7 @@ def test_weights_that_are_no_numbers_replace_no_checkpoint(
         ({"max_length": 9}, "max_length 9 is too short"),
         ({"max_length": 129}, "max_length 129 is more than the 128 sub-tokens"),
         ({"class_weights": "even"}, "class_weights"),
-        ({"class_weights": [1.0]}, "class_weights has 1 weights; the model has 7"),
+        ({"class_weights": [1.0]}, "class_weights has 1 weight; the model has 7"),
         ({"class_weights": {"B-PROCEDURE": 2.0}}, "B-PROCEDURE"),
         ({"class_weights": {"B-DISEASE": -2.0}}, "class_weights"),
         ({"class_weights": {"B-DISEASE": float("inf")}}, "class_weights"),

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _EXPECTED = "expected a folder of NAME.txt and NAME.ann files, or one .txt file"
 _EXTENT = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
 _SCORE = re.compile(r"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore (0|1|0\.[0-9]+|1\.0|[0-9](?:\.[0-9]+)?e-[0-9]+)")
+_KINDS = {"E": "events", "R": "relations", "A": "attributes", "M": "attributes", "N": "normalizations"}
+_KINDS |= {"*": "equivalences", "#": "comments"}
+"""What the lines are that are not read, by how they start."""
 _OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
 
 
@@ -178,7 +181,7 @@ def _kind_of(line: str) -> str:
     other = _OTHER_LINE.match(line)
     if other is None:
         raise DataError("expected a line that starts with T, E, R, A, M or N and a number, or with # or *")
-    return f"{other[other.lastindex or 0]} lines"
+    return _KINDS[other[other.lastindex or 0]]
 
 
 def _parse_span(line: str, place: tuple[Path, int]) -> Quote:

@@ -45,7 +45,7 @@ def read_text(path: Path, encoding: str = UTF8) -> str:
     try:
         return path.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
-        problem = f"{path}: expected {encoding.upper()}, found another byte at offset {error.start}; {_hint(encoding)}"
+        problem = f"{path}: byte {error.start} is not valid {encoding.upper()}; {_hint(encoding)}"
     except OSError as error:
         problem = f"{path}: cannot be read ({error.strerror})"
     raise DataError(problem)
@@ -76,7 +76,7 @@ def numbered(lines: Iterable[str], path: Path, encoding: str) -> Iterator[tuple[
             yield number, content.removeprefix("\ufeff") if number == 1 else content
         return
     except UnicodeDecodeError:
-        problem = f"{path}:{number + 1}: expected {encoding} from here on, found another byte; {_hint(encoding)}"
+        problem = f"{path}:{number + 1}: not valid {encoding.upper()} on this line or soon after; {_hint(encoding)}"
     raise DataError(problem)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from cardioner.errors import DataError
+from cardioner.errors import DataError, many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,9 @@ def matching(quotes: Sequence[Quote], text: str, what: str, reading: Reading) ->
         with reading.guarded(quote.path, quote.line):
             if quote.span.end > len(text):
                 start, end = quote.span.start, quote.span.end
-                raise DataError(f"the span {start} to {end} ends after the text, which has {len(text)} characters")
+                raise DataError(
+                    f"the span {start} to {end} ends after the text, which has {many(len(text), 'character')}"
+                )
             held = quote.held(flat)
             if quote.text is None or any(map(quote.reads, held)):
                 found.append(quote)

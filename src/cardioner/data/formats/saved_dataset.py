@@ -16,7 +16,7 @@ from cardioner.data.corpus import IssueCounter
 from cardioner.data.formats.files import encoded
 from cardioner.data.formats.words import Sentence, TagReader, parse_tag, tag_words
 from cardioner.data.labels import LabelSet
-from cardioner.errors import DataError, OutputError, UsageError, listed, missing_packages
+from cardioner.errors import DataError, OutputError, UsageError, listed, many, missing_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -194,7 +194,7 @@ class _Table:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError(f"{where}: expected a list of strings under {self.words!r}")
         if not isinstance(tags, list) or len(tags) != len(words):
-            found = f"{len(tags)} for {len(words)} words" if isinstance(tags, list) else "none"
+            found = f"{len(tags)} for {many(len(words), 'word')}" if isinstance(tags, list) else "none"
             raise DataError(f"{where}: expected a tag for each word under {self.tags!r}, found {found}")
         parsed = [self._tag(tag, f"{where}: the tag at position {index}") for index, tag in enumerate(tags)]
         return Sentence(words, parsed, where)

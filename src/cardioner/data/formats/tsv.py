@@ -26,7 +26,7 @@ from cardioner.data.formats.files import (
 from cardioner.data.formats.quotes import Quote, matching
 from cardioner.data.formats.recognition import count_others
 from cardioner.data.formats.tables import HEADER, Row, read_rows, row_text
-from cardioner.errors import DataError, OutputError
+from cardioner.errors import DataError, OutputError, many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -159,7 +159,7 @@ def _read_documents(path: Path, found: _Found, reading: Reading) -> Iterator[Doc
     stopped = reading.options.on_error == "stop" and reading.report.problems
     if reading.options.require_annotations and rows.keys().isdisjoint(notes) and not stopped:
         raise DataError(
-            f"{path}: expected annotations, but no row names any of the {len(notes)} notes; "
+            f"{path}: expected annotations, but no row names a note ({many(len(notes), 'note')} found); "
             "compare the names, or give the folder of the notes (--texts DIR)"
         )
     _refuse_rows_without_note(rows, notes, reading)

@@ -18,7 +18,7 @@ from cardioner.data.quality.findings import CheckReport, NearDuplicates, Part, S
 from cardioner.data.quality.tokens import Tokens, words
 from cardioner.data.quality.type_names import find_similar_names
 from cardioner.data.splits import read_splits
-from cardioner.errors import DataError, UsageError, listed
+from cardioner.errors import DataError, UsageError, listed, many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,7 +157,7 @@ class _Reader:
         with reading.guarded(path):
             if self.awaited:
                 raise DataError(
-                    f"{len(self.awaited)} ids of the splits are not among the documents that could be read: "
+                    f"{many(len(self.awaited), 'id')} of the splits are not among the documents that could be read: "
                     f"{listed(self.awaited)}"
                 )
 

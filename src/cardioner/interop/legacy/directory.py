@@ -14,7 +14,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError, UsageError
+from cardioner.errors import ModelError, UsageError, many
 from cardioner.model_dir.encoder import load_tokenizer
 from cardioner.model_dir.json_files import in_one_line, object_under, read_object
 from cardioner.model_dir.layout import (
@@ -71,7 +71,8 @@ def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
         UsageError: If `backbone` is not an encoder's folder.
     """
     if not (place / CONFIG).is_file():
-        raise ModelError(f"{place}: expected a model directory of the original CardioNER, found no {CONFIG} in it")
+        found = f"holds no {CONFIG}" if place.exists() else "does not exist"
+        raise ModelError(f"{place} {found}; expected a model directory of the original CardioNER")
     files = look(place)
     config, described = read_object(place / CONFIG), read_weights(place, files)
     check_safe(place, files, config, described)
@@ -136,7 +137,7 @@ def encoder_of(model: LegacyModel) -> dict[str, Any]:
         whole: dict[str, Any] = found.to_dict()
     if not 0 < layers <= len(model.weights):
         raise ModelError(
-            f"{place / CONFIG}: {layers} layers do not fit the {len(model.weights)} weights of {model.file}"
+            f"{place / CONFIG}: {layers} layers do not fit the {many(len(model.weights), 'weight')} of {model.file}"
         )
     return whole
 
@@ -158,7 +159,10 @@ def labels_of(model: LegacyModel) -> LabelSet:
     where, by_id = model.place / CONFIG, object_under(model.config, "id2label")
     tags = [by_id.get(str(index)) for index in range(len(by_id))]
     if not tags or not all(isinstance(tag, str) for tag in tags) or len(set(tags)) != len(tags):
-        raise ModelError(f"{where}: expected id2label to name each tag once, ids from 0 on, found {len(by_id)} entries")
+        raise ModelError(
+            f"{where}: expected id2label to name each tag once, ids from 0 on, found "
+            f"{many(len(by_id), 'entry', 'entries')}"
+        )
     labels = LabelSet(tuple(map(str, tags)))
     if object_under(model.config, "label2id") not in ({}, labels.label2id):
         raise ModelError(f"{where}: id2label and label2id disagree: expected the ids that the model was trained with")
@@ -181,7 +185,7 @@ def tokenizer_of(model: LegacyModel, encoder: Mapping[str, Any]) -> Any:
     known = AutoConfig.for_model(**encoder).vocab_size
     if len(tokenizer) > known:
         raise ModelError(
-            f"the tokenizer in {places[0]} knows {len(tokenizer)} sub-tokens, the encoder {known}: "
+            f"the tokenizer in {places[0]} knows {many(len(tokenizer), 'sub-token')}, the encoder {known}: "
             "it is another encoder's"
         )
     return tokenizer

@@ -21,7 +21,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import torch
 from torch import Tensor
 
-from cardioner.errors import ModelError
+from cardioner.errors import ModelError, many
 from cardioner.model_dir.json_files import in_one_line, refuse
 from cardioner.model_dir.untrusted.weights import Stored, check_names
 
@@ -134,7 +134,7 @@ def _members(path: Path, archive: ZipFile, size: int) -> dict[str, int]:
     """The sizes of a zip file's members, none of which may be longer than what stands for it."""
     entries = archive.infolist()
     if not 0 < len(entries) <= _MOST_MEMBERS:
-        refuse(path, f"expected a file that torch.save writes, found {len(entries):,} members in it")
+        refuse(path, f"expected a file that torch.save writes, found {many(len(entries), 'member')} in it")
     stored = all(entry.compress_type == ZIP_STORED and entry.compress_size == entry.file_size for entry in entries)
     if not stored or any(entry.flag_bits & 1 for entry in entries):
         refuse(path, "expected what torch.save writes, found it cut, damaged or compressed: it may unfold to any size")

@@ -96,7 +96,7 @@ def _facts(content: Content) -> Iterator[tuple[str, str]]:
     yield "head", content.head
     yield (
         "entity types",
-        f"{len(content.types):,} in {len(record.get('labels') or ()):,} tags: {', '.join(content.types)}",
+        f"{len(content.types):,} in {many(len(record.get('labels') or ()), 'tag')}: {', '.join(content.types)}",
     )
     if "max_length" in record:
         yield "windows", f"up to {record['max_length']:,} sub-tokens"

@@ -157,7 +157,7 @@ def test_a_malformed_line_is_named_without_its_words(tmp_path: Path, line: str, 
 
 def test_bytes_of_another_encoding_are_refused_or_read_as_named(tmp_path: Path) -> None:
     path = put(tmp_path, "# newdoc id = a\ncaf\xe9\tB-X\n".encode("latin-1"))
-    with pytest.raises(DataError, match="expected utf-8"):
+    with pytest.raises(DataError, match="not valid UTF-8"):
         read_corpus(path)
     assert read_corpus(path, encoding="latin-1").documents == (Document("a", "café", (Span(0, 4, "X"),)),)
 

@@ -113,7 +113,7 @@ def test_a_bom_and_windows_newlines_are_no_content(tmp_path: Path) -> None:
 def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
     path = put(tmp_path, json.dumps(note(text="cafe\u00e9 pain"), ensure_ascii=False).encode("latin-1"))
     assert read_corpus(path, encoding="latin-1").documents[0].text == "cafe\u00e9 pain"
-    with pytest.raises(DataError, match=r"notes\.jsonl:1: expected utf-8"):
+    with pytest.raises(DataError, match=r"notes\.jsonl:1: not valid UTF-8"):
         read_corpus(path)
 
 

@@ -145,7 +145,7 @@ def test_the_notes_of_a_folder_are_documents_though_no_row_names_one(tmp_path: P
     if not required:
         assert read(tmp_path) == ([Document("a", TEXT)], ())
         return
-    with pytest.raises(DataError, match="no row names any of the 1 notes"):
+    with pytest.raises(DataError, match=r"no row names a note \(1 note found\)"):
         read(tmp_path, require_annotations=True)
 
 

@@ -231,7 +231,7 @@ def test_everything_malformed_in_every_corpus_is_told_with_file_and_line(tmp_pat
     assert SECRET not in json.dumps(report.to_dict())
     assert (report.total.documents, report.total.entities) == (4, 2)
     set_aside = [(issue.kind, issue.count) for issue in report.sources[1].issues]
-    assert set_aside == [(".txt without .ann", 1), ("R lines", 1)]
+    assert set_aside == [(".txt without .ann", 1), ("relations", 1)]
 
 
 def test_a_corpus_that_cannot_be_read_at_all_is_told_beside_the_others(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Messages say what is wrong and what to do, in the words of whoever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("predict", "--html", "x"), "there is no option --html here, only with check, train, evaluate"),
+        (("check", "--htm", "x"), "there is no option --htm; the nearest is --html"),
+        (("check", "--zyx", "x"), "there is no option --zyx ("),
+        (("inspect", "modelx"), "modelx does not exist; expected a model directory"),
+        (("verify", "modelx"), "modelx does not exist; expected a model directory"),
+        (("upgrade", "modelx", "new"), "modelx does not exist; expected a model directory of the original CardioNER"),
+        (("sign", "modelx", "--key", "keyx"), "keyx does not exist; expected the file of a key"),
+        (("train", "--train", "x", "--output", "y", "--class-weights", "b"), "expected balanced, or weights of tags"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_do(
+    command: tuple[str, ...], said: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*command)
+    assert said in done.error
+    assert "Value error" not in done.error
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["new"])
+
+
+def test_what_check_shows_is_in_plain_words(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("No oedema of the legs.")
+    (tmp_path / "a.ann").write_text(
+        "T1\tSIGN 3 9\toedema\nT2\tSIGN 3 14\toedema of t\nN1\tReference T1 ICD:R60\tx\n#1\tN T1\tx\n"
+    )
+    done = run("check", tmp_path)
+    assert done.code == 0
+    for said in (
+        "│ min ",
+        " max ┃",
+        "Spans that BIO tags cannot represent",
+        "normalizations",
+        "comments",
+        "1 document,",
+    ):
+        assert said.replace("│", "┃") in done.out.replace("│", "┃"), said
+
+
+def test_bytes_that_are_no_text_are_located(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"No\xffne")
+    (tmp_path / "a.ann").touch()
+    assert "a.txt: byte 2 is not valid UTF-8" in run("check", tmp_path).out
