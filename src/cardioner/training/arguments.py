@@ -87,6 +87,16 @@ def class_weights_by_id(weights: ClassWeights | None, labels: LabelSet) -> list[
     return [by_id.get(index, 1.0) for index in range(len(labels.tags))]
 
 
+def check_early_stopping(options: TrainingOptions, evaluation: Any) -> None:
+    """Refuse to stop early without notes by which to see when.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    if options.early_stopping is not None and not evaluation:
+        raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
+
+
 def check_options(options: TrainingOptions, arguments: TrainerArguments) -> None:
     """Refuse what cannot work, or contradicts itself.
 

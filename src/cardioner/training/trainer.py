@@ -14,7 +14,7 @@ from transformers import TrainingArguments, set_seed
 
 from cardioner._progress import Progress, showing, silent
 from cardioner.data.documents import fingerprint
-from cardioner.errors import OutputError, UsageError
+from cardioner.errors import OutputError
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import score_pairs
 from cardioner.model_dir.custom_code import adopt
@@ -28,6 +28,7 @@ from cardioner.training import checkpoints
 from cardioner.training.arguments import (
     BALANCED,
     ClassWeights,
+    check_early_stopping,
     check_options,
     class_weights_by_id,
     label_set,
@@ -210,8 +211,7 @@ class ModelTrainer:
         self.model.config.inference_dtype = "float32"  # until the end, when the precision is chosen
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
-        if evaluation is None and self.options.early_stopping is not None:
-            raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
+        check_early_stopping(self.options, evaluation)
         held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
         documents = describe_parts({"training": training, **held_out}, self.options, self.output_dir)
         prepared = self._features(training)

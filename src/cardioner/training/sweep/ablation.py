@@ -14,6 +14,7 @@ from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, UsageError, listed
 from cardioner.evaluation.comparison import compare_pairs
 from cardioner.evaluation.pairing import Pair
+from cardioner.training.arguments import check_early_stopping
 from cardioner.training.options import TrainingOptions
 from cardioner.training.run_metadata import LEFT_OUT
 from cardioner.training.sweep.outcomes import Ablation, Decoding, Failure, Outcome
@@ -42,7 +43,7 @@ class Plan:
         samples: Samples of documents, and swaps of predictions, for intervals and differences.
 
     Raises:
-        UsageError: If no notes are held out, or there is no sample.
+        UsageError: If no notes are held out, none to stop early by, or there is no sample.
         DataError: If two of the notes that are scored have the same id.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.held_out:
             raise UsageError("recipes are compared on held-out notes: give test notes, evaluation notes, or both")
+        check_early_stopping(self.options, self.parts.evaluation)
         if self.samples < 1:
             raise UsageError(f"expected at least one sample, found {self.samples}")
         counts = Counter(document.id for document in self.held_out)

@@ -19,6 +19,7 @@ from cardioner.evaluation import Scores
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import TRAINING_ARGS
 from cardioner.prediction.ensemble import SUMMARY
+from cardioner.training.arguments import check_early_stopping
 from cardioner.training.checkpoints import check_same
 from cardioner.training.options import TrainingOptions, current_names
 from cardioner.training.run_metadata import WEIGHTLESS, TrainingResult
@@ -98,6 +99,7 @@ class RepeatedTraining:
             raise UsageError("nothing is to be repeated: give folds, seeds, or both")
         if self.seeds is not None and self.seeds < 1:
             raise UsageError(f"expected 1 seed or more; found {self.seeds}")
+        check_early_stopping(self.options, parts.evaluation)
         replace(self.options, seed=self.options.seed + (self.seeds or 1) - 1)  # which refuses a seed that is too large
         if self.folds is None:
             if not parts.evaluation and not parts.test:

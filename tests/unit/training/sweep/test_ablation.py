@@ -204,6 +204,11 @@ def test_a_recipe_that_fails_does_not_stop_the_others_and_the_next_one_is_the_fi
     assert json.loads((plan().output / REPORT).read_text())["failures"] == {"simple": "the disk is full"}
 
 
+def test_early_stopping_without_evaluation_notes_is_refused_before_anything_is_trained(plan: Plans) -> None:
+    with pytest.raises(UsageError, match="early_stopping needs evaluation data"):
+        plan(evaluation=(), options=TrainingOptions(early_stopping=1))
+
+
 def test_progress_names_the_recipe(plan: Plans, stage: Callable[..., Stage]) -> None:
     stage()
     told: list[tuple[Any, ...]] = []
