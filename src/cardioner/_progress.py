@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 EVERY = 30.0
 """Seconds between two plain lines."""
 
-_UNITS = {"training": " steps"}
-
 
 class Progress(Protocol):
     """What is called with the stage of some work, how much of it is done, and how much there is, if that is known.
@@ -164,8 +162,9 @@ class Lines:
 
 def _line(stage: str, known: _Stage, total: int | None, detail: str, seconds: float) -> str:
     """`training: 120 of 600 steps, loss 0.2130, 1.4 steps/s, 0:05:43 left`."""
-    unit = next((unit for name, unit in _UNITS.items() if stage.endswith(name)), "")
-    parts = [f"{stage}: {known.done:,}" + ("" if total is None else f" of {total:,}") + unit, detail]
+    name, _, unit = stage.rstrip(")").partition(" (")  # tagging (notes)
+    unit = f" {unit or 'steps'}" if unit or name.endswith("training") else ""
+    parts = [f"{name}: {known.done:,}" + ("" if total is None else f" of {total:,}") + unit, detail]
     rate = (known.done - known.first) / seconds if seconds else 0.0
     if rate:
         parts.append(f"{rate:,.3g}{unit}/s" if rate < 100 else f"{rate:,.0f}{unit}/s")

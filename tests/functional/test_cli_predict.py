@@ -69,8 +69,8 @@ def test_a_log_file_gets_what_is_shown_and_no_word_of_a_note(
     done = run("predict", model, corpus / "dev", "--output", tmp_path / "out", "--log-file", log)
     assert done.code == 0
     logged = log.read_text()
-    assert "tagging (notes): 2 of 2, " in logged
-    assert "tagging (notes): 2 of 2, " in done.err
+    assert "tagging: 2 of 2 notes, " in logged
+    assert "tagging: 2 of 2 notes, " in done.err
     assert "Spans found" in logged
     words = {word for note in read_corpus(corpus / "dev") for word in note.text.split() if len(word) > 5}
     assert not words & set(logged.split())

@@ -50,7 +50,7 @@ def test_what_was_done_before_does_not_count_for_the_rate(clock: Clock) -> None:
     lines("tagging (notes)", 4000, None)
     clock.now += 60
     lines("tagging (notes)", 4030, None, detail="900 sub-tokens/s")
-    assert written == ["tagging (notes): 4,030, 900 sub-tokens/s, 0.5/s"]
+    assert written == ["tagging: 4,030 notes, 900 sub-tokens/s, 0.5 notes/s"]
 
 
 def test_a_stage_that_starts_again_starts_its_rate_again(clock: Clock) -> None:
