@@ -56,3 +56,27 @@ def test_bytes_that_are_no_text_are_located(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"No\xffne")
     (tmp_path / "a.ann").touch()
     assert "a.txt: byte 2 is not valid UTF-8" in run("check", tmp_path).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "notes", "--from", "bla"], "--from: bla is not one of brat, tsv,"),
+        (["evaluate", "a", "b", "--bootstrap", "-1"], "--bootstrap: expected 0 or more; found '-1'"),
+        (["predict", "m", "n", "--min-score", "2"], "--min-score: expected 1.0 or less; found '2'"),
+        (["train", "--output", "m", "--folds", "1"], "--folds: expected 2 or more; found '1'"),
+        (["check", "notes", "--html"], "(see cardioner check --help)"),
+    ],
+)
+def test_a_wrong_value_is_told_in_the_same_words_whatever_checks_it(run: Run, arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.code == 2
+    assert said in done.error.replace("python -m ", "")
+
+
+def test_a_folder_without_notes_is_told_without_empty_tables(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    done = run("check", tmp_path)
+    assert done.code == 3
+    assert "(it has a config.json, as model directories do)" in " ".join(done.out.replace("│", " ").split())
+    assert "Entities per type" not in done.out

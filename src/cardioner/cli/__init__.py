@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 
 from cardioner import __version__
 from cardioner.cli.ablate import ablate
@@ -20,6 +21,7 @@ from cardioner.cli.predict import predict
 from cardioner.cli.split import split
 from cardioner.cli.train import train
 from cardioner.errors import CardioNERError, UsageError
+from cardioner.training.options import expected
 
 app = typer.Typer(
     name="cardioner",
@@ -52,6 +54,8 @@ def options(
 
 def _mistake(error: Any) -> str:
     """What is wrong with the command line; of an unknown option, which one was meant or which commands have it."""
+    if isinstance(error, typer.BadParameter) and error.param and error.message:  # a missing one has no message
+        return f"{error.param.opts[-1]}: {_problem(error)}"
     name = getattr(error, "option_name", None)
     if name is None or error.ctx is None:
         return str(error.format_message())
@@ -63,6 +67,20 @@ def _mistake(error: Any) -> str:
     return f"there is no option {name}" + (f" here, only with {', '.join(having)}" if having else "")
 
 
+def _problem(error: typer.BadParameter) -> str:
+    """What is wrong with a value, in the same words whether typer or a field of ours checked it."""
+    if not isinstance(error.__cause__, ValidationError):
+        return error.message
+    found = error.__cause__.errors()[0]
+    problem = expected(found)
+    return problem if found["type"] == "value_error" else f"expected {problem}; found {found['input']!r}"
+
+
+def _command(arguments: list[str]) -> list[str]:
+    """The command that is named first, where one is."""
+    return [one for one in arguments[1:2] if one in getattr(typer.main.get_command(app), "commands", {})]
+
+
 def main() -> None:
     """Run the command; an error of the user's becomes one line on standard error and the exit code of its class."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -72,7 +90,7 @@ def main() -> None:
         complain(str(error))
         code = error.exit_code
     except _USAGE_MISTAKE as error:
-        where = error.ctx.command_path if error.ctx else app.info.name
+        where = error.ctx.command_path if error.ctx else " ".join([str(app.info.name), *_command(sys.argv)])
         complain(f"{_mistake(error)} (see {where} --help)")
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):

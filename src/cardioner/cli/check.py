@@ -103,17 +103,18 @@ def _write_page(report: CheckReport, html: Path, *, ids_only: bool, overwrite: b
 
 def _tables(report: CheckReport) -> Iterator[Table | str]:
     """Everything that is shown; sections that found nothing get a line."""
-    parts = [*report.parts, report.total] if len(report.parts) > 1 else [*report.parts]
-    yield _part_table(parts)
-    yield _type_table(parts, report.short_names)
-    yield _spread_table(report)
+    parts, total = [*report.parts, report.total] if len(report.parts) > 1 else [*report.parts], report.total
+    if total.documents:
+        yield _part_table(parts)
+        yield _type_table(parts, report.short_names)
+        yield _spread_table(report)
     for source in report.sources:
         yield from _source_tables(source)
-    yield from _flat_tables(report.flat_tags)
-    yield from _duplicate_tables(report)
-    yield from _label_tables(report)
+    if total.documents:
+        yield from _flat_tables(report.flat_tags)
+        yield from _duplicate_tables(report)
+        yield from _label_tables(report)
     found = f"{report.malformed} malformed" if report.malformed else "nothing malformed"
-    total = report.total
     yield f"{many(total.documents, 'document')}, {many(total.entities, 'entity', 'entities')}: {found}"
 
 

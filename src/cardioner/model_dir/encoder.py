@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported lazily
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
@@ -160,7 +162,13 @@ def _folder(name: str | Path, *, token: str | None, weights: bool = False) -> Pa
     """The folder of an encoder: a local one, or a snapshot in the cache of Hugging Face, fetched if it is missing."""
     if Path(name).is_dir():
         return Path(name)
-    hint = "(expected a folder with config.json, or a Hugging Face name; encoders that need remote code are refused)"
+    wanted = "expected a folder with config.json, or a Hugging Face name"
+    try:
+        validate_repo_id(str(name))
+    except HFValidationError:
+        found = "is a file" if Path(name).is_file() else "does not exist"
+        raise ModelError(f"the encoder {name} {found}; {wanted}") from None
+    hint = f"({wanted}; encoders that need remote code are refused)"
     with in_one_line(f"the encoder {name} cannot be read", hint):
         folder = Path(snapshot_download(str(name), allow_patterns=_DESCRIBING, token=token))
         if weights and not any(folder.glob(_SAFE_WEIGHTS)):

@@ -101,7 +101,8 @@ def _find_files(path: Path, reading: Reading) -> tuple[dict[str, Path], dict[str
             return _single_note(path, reading)
         notes, annotations = by_name(path, ".txt"), by_name(path, ".ann")
         if not notes:
-            raise DataError(f"{path} holds no .txt file; {_EXPECTED}")
+            model = " (it has a config.json, as model directories do)" if (path / "config.json").is_file() else ""
+            raise DataError(f"{path} holds no .txt file{model}; {_EXPECTED}")
         _check_pairs(path, notes, annotations, reading)
         count_others(path, {*notes.values(), *annotations.values()}, reading)
         return notes, annotations
