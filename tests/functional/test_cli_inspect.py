@@ -78,6 +78,7 @@ def test_help_has_a_line_for_every_option(name: str, run: Callable[..., Any], mo
     shown_too = {name for parameter in parameters for name in parameter.opts}
     stand_for = {f"--{old}": f"--{new}".replace("_", "-") for old, new in RENAMED.items()}
     stand_for = {old.replace("_", "-"): new for old, new in stand_for.items()}
+    stand_for["--format"] = "--to" if "--to" in shown_too else "--from"
     assert all(stand_for.get(name, name.replace("--no-", "--")) in shown_too for name in hidden), (
         "only opposites of switches and earlier names are hidden"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -92,8 +92,9 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _is_left_over(value: Any) -> bool:
-    """Whether a value is a path to nothing here, as where a tokenizer was made is often written down."""
-    return isinstance(value, str) and ("/" in value or "\\" in value) and not os.path.lexists(value)
+    """Whether a value is the full path of nothing here: where a tokenizer was once made is often written down."""
+    full = isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute())
+    return full and not os.path.lexists(value)
 
 
 def _check_decoder(path: Path, tokens: Any, rows: int | None) -> None:
