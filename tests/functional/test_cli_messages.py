@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,18 @@ def test_bytes_that_are_no_text_are_located(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"No\xffne")
     (tmp_path / "a.ann").touch()
     assert "a.txt: byte 2 is not valid UTF-8" in run("check", tmp_path).out
+
+
+@pytest.mark.parametrize("shown", ["", "--json"])
+def test_a_reader_that_goes_away_is_told_of_nothing(shown: str, corpus: Path) -> None:
+    shell = f"{sys.executable} -m cardioner check {corpus / 'train'} {shown} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
+
+
+def test_a_missing_model_leaves_no_folder(run: Run, tmp_path: Path) -> None:
+    assert run("upgrade", tmp_path / "nowhere", tmp_path / "new").code == 4
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

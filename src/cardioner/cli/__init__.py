@@ -95,6 +95,9 @@ def main() -> None:
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except BrokenPipeError:  # the reader is gone, as `head` is after ten lines: end quietly, as rich does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = CardioNERError.exit_code
     except Exception as error:
         if os.environ.get(TRACEBACK) == "1":
             raise

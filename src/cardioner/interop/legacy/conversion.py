@@ -63,8 +63,8 @@ def upgrade(
         OutputError: If `new` cannot be written.
     """
     old, new = Path(old), Path(new)
-    check_output(new, overwrite=overwrite)
     source = read_legacy_model(old, Path(backbone) if backbone else None)
+    check_output(new, overwrite=overwrite)
     encoder, labels = encoder_of(source), labels_of(source)
     weights = _renamed(source, labels)
     tokenizer = tokenizer_of(source, encoder)
