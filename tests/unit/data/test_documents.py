@@ -81,7 +81,7 @@ def test_notes_with_text_and_without_are_renamed_together() -> None:
 
 
 def test_annotations_need_one_mention_for_each_span() -> None:
-    with pytest.raises(DataError, match="document a: 1 spans, but 2 mentions"):
+    with pytest.raises(DataError, match="document a: 1 span, but 2 mentions"):
         Annotations("a", (Span(0, 6, "A"),), (None, "mitral"))
 
 

@@ -495,7 +495,7 @@ def test_a_new_model_is_replaced_only_on_request(make_old: MakeOld, tmp_path: Pa
 
 
 def test_folders_that_hold_no_model_are_named(make_old: MakeOld, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"found no config\.json"):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
         upgrade(tmp_path, tmp_path / "new")
     with pytest.raises(UsageError, match="--backbone"):
         upgrade(make_old().place, tmp_path / "new", backbone=tmp_path)
