@@ -31,7 +31,10 @@ PAGES = [
     ROOT / "SECURITY.md",
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "adr"),
 ]
-SLOW = ("choose-a-recipe", "cross-validate", "export-to-onnx", "train-on-several-gpus")
+SLOW = (
+    *("choose-a-recipe", "cross-validate", "export-to-onnx", "train-on-several-gpus"),
+    *("hand-over-a-model", "training-options", "your-own-notes"),
+)
 """Pages that train many models, start processes or export graphs."""
 NOT_RUN = {
     "make": "it installs from a package index, and `make test` runs these tests; `make --dry-run` is run in its place",

@@ -50,6 +50,7 @@ def ablated(corpus: Path, encoder_dir: Callable[[str], Path], tmp_path_factory: 
     return Ablated(folder, first, report, cardioner(*command, "--recipes", "crf,mlp", "--resume", "--json"))
 
 
+@pytest.mark.slow
 def test_recipes_are_shown_side_by_side_in_80_columns(ablated: Ablated) -> None:
     done = ablated.first
     assert done.returncode == 0, done.stderr
@@ -60,6 +61,7 @@ def test_recipes_are_shown_side_by_side_in_80_columns(ablated: Ablated) -> None:
     assert "flatters" not in done.stderr
 
 
+@pytest.mark.slow
 def test_going_on_trains_what_is_missing_and_json_is_alone_on_standard_output(ablated: Ablated) -> None:
     done = ablated.second
     assert done.returncode == 0, done.stderr
@@ -74,6 +76,7 @@ def test_going_on_trains_what_is_missing_and_json_is_alone_on_standard_output(ab
     assert crf["decodings"]["viterbi"]["scores"] == before["decodings"]["viterbi"]["scores"]
 
 
+@pytest.mark.slow
 def test_every_recipe_is_decoded_as_it_can_be_and_compared_with_the_first(ablated: Ablated) -> None:
     found = json.loads(ablated.second.stdout)["recipes"]
     assert {name: sorted(recipe["decodings"]) for name, recipe in found.items()} == {
@@ -90,6 +93,7 @@ def test_every_recipe_is_decoded_as_it_can_be_and_compared_with_the_first(ablate
     assert 0 < difference["p"] <= 1
 
 
+@pytest.mark.slow
 def test_every_recipe_has_costs_that_are_measured(ablated: Ablated) -> None:
     for name, recipe in json.loads(ablated.second.stdout)["recipes"].items():
         assert recipe["training"]["seconds"] > 0
@@ -99,6 +103,7 @@ def test_every_recipe_has_costs_that_are_measured(ablated: Ablated) -> None:
         assert all(way["sub_tokens_per_second"] > 0 for way in recipe["decodings"].values())
 
 
+@pytest.mark.slow
 def test_models_are_kept_and_are_what_the_recipes_say(ablated: Ablated) -> None:
     configs = {name: read_model_dir(ablated.folder / name, device="cpu")[2] for name in ("crf", "mlp")}
     assert {name: (config.use_crf, config.classifier_hidden_layers) for name, config in configs.items()} == {
@@ -111,6 +116,7 @@ def test_models_are_kept_and_are_what_the_recipes_say(ablated: Ablated) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_no_word_of_a_note_and_no_id_comes_out(ablated: Ablated) -> None:
     reports = [(ablated.folder / name).read_text() for name in ("ablation.json", "ablation-state.json")]
     for text in (*reports, ablated.first.stdout, ablated.first.stderr, ablated.second.stdout, ablated.second.stderr):

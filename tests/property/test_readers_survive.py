@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cardioner.data.formats import ReadReport, read_corpus
@@ -75,6 +75,10 @@ def edited(content: bytes, edits: Edits) -> bytes:
 def check(name: str, edits: Edits, note_edits: Edits, on_error: str, *, named: bool, annotated: bool) -> None:
     """Read a corpus with edits, with its annotations and as notes to tag, and look at all that is said."""
     file, content = VALID[name]
+    start = edited(content.encode(), edits).partition(b"\n")[0]
+    assume(
+        not (start.startswith(b"# newdoc id =") and CANARY[:6].encode() in start)
+    )  # then it is an id, which is shown
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / file).write_bytes(edited(content.encode(), edits))
         if name in {"brat", "tsv"}:

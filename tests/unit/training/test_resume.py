@@ -115,13 +115,17 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {},
-        {"gradient_accumulation_steps": 2, "batch_size": 2},
-        {"unfreeze_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
-        {"use_crf": False, "class_weights": "balanced", "label_smoothing": 0.1},
-        {"evaluated": False, "precision": "bfloat16", "attention_dropout": 0.1},
+        pytest.param({}, id="crf"),
+        *(
+            pytest.param(given, id=name, marks=pytest.mark.slow)
+            for name, given in {
+                "accumulated": {"gradient_accumulation_steps": 2, "batch_size": 2},
+                "unfrozen": {"unfreeze_per_epoch": 1, "layer_decay": 0.8, "schedule": "cosine"},
+                "weighted": {"use_crf": False, "class_weights": "balanced", "label_smoothing": 0.1},
+                "unscored": {"evaluated": False, "precision": "bfloat16", "attention_dropout": 0.1},
+            }.items()
+        ),
     ],
-    ids=["crf", "accumulated", "unfrozen", "weighted", "unscored"],
 )
 def test_interrupted_after_any_step_it_ends_with_the_same_weights(
     given: dict[str, Any], fit: Callable[..., ModelTrainer], quiet: Path, tmp_path: Path
