@@ -16,7 +16,7 @@ export NO_MKDOCS_2_WARNING := 1
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check lint docs matrix bench wheelhouse clean
+.PHONY: help setup demo test test-slow test-all fuzz check lint docs matrix bench wheelhouse clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
@@ -48,6 +48,9 @@ test: $(VENV)/.ready-dev ## Run the tests
 
 test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks or open a browser
 	$(PYTEST) -m 'slow or browser'
+
+fuzz: $(VENV)/.ready-dev ## Look for changed directories that are not answered, with new examples (about an hour)
+	$(PYTEST) --hypothesis-profile search tests/unit/model_dir/untrusted/test_fuzz.py
 
 test-all: test test-slow wheelhouse matrix ## Run everything that can be tested
 

@@ -46,7 +46,10 @@ from cardioner.data.labels import LabelSet, Scheme
 from cardioner.model_dir.layout import MANIFEST
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
-hypothesis.settings.register_profile("project", deadline=None)  # how long it takes is for benchmarks
+# The same examples each time, so that a test fails for a change alone; `make fuzz` looks for new ones. How long an
+# example takes is for benchmarks.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, derandomize=False, max_examples=2000, print_blob=True)
 hypothesis.settings.load_profile("project")
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 

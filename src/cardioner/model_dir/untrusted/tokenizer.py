@@ -122,7 +122,7 @@ def _check_content(path: Path, content: Mapping[str, Any], *, rows: int | None, 
     model = content.get("model")
     kinds = {} if not isinstance(model, dict) else model
     kind = kinds.get("type", "BPE" if "merges" in kinds else "WordPiece")
-    if not isinstance(model, dict) or kind not in _MODELS:
+    if not isinstance(model, dict) or not isinstance(kind, str) or kind not in _MODELS:
         refuse(path, f"expected a model such as {', '.join(sorted(_MODELS))}, found {shown(kind)}")
     largest = _largest_id(path, model)
     added = content.get("added_tokens") or []

@@ -38,7 +38,7 @@ VALUES = st.recursive(
 )
 PIECES = st.binary(max_size=8) | st.sampled_from([b'{"', b"[", b"\n", b"\0", b"\xff", b"vocab", b"9" * 400])
 FUZZING = settings(
-    max_examples=50,
+    max_examples=settings.default.max_examples // 2,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
