@@ -1,4 +1,4 @@
-"""One of two processes that share a training step; `test_models` starts it with RANK set."""
+"""One of two processes that share a training step of each model given; `test_models` starts it with RANK set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from torch import distributed
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
 
-def step(place: Path) -> None:
+def step(place: Path, rank: int) -> None:
     """Run forward and backward on this process's half of the batch; the first one writes what both agreed on."""
-    rank = int(os.environ["RANK"])
-    distributed.init_process_group("gloo", init_method=f"file://{place / 'meeting'}", rank=rank, world_size=2)
     given = torch.load(place / "given.pt", weights_only=True)
     config = CardioNERConfig.from_json_file(place / "config.json")
     model = (TokenClassificationModelCRF if config.use_crf else TokenClassificationModel)(config).eval()
@@ -30,5 +28,9 @@ def step(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    step(Path(sys.argv[1]))
+    meeting, *places = sys.argv[1:]
+    own = int(os.environ["RANK"])
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=own, world_size=2)
+    for one in places:
+        step(Path(one), own)
     os._exit(0)  # gloo's threads now and then wait for each other for ever when the interpreter takes them down
