@@ -140,12 +140,13 @@ def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
         check_encoder_config(folder / CONFIG, _plain(folder, files, name))  # it is read for the class of the tokenizer
     with in_one_line(f"the tokenizer of {name} cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        special = tokenizer.all_special_ids  # without end where the unknown token is unknown
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {name} cannot tell which characters a sub-token stands for: "
             "a folder with a tokenizer.json (a fast tokenizer) is needed"
         )
-    if len(tokenizer) - len(tokenizer.all_special_ids) < _LEAST_VOCABULARY:  # made of no files at all
+    if len(tokenizer) - len(special) < _LEAST_VOCABULARY:  # made of no files at all
         raise ModelError(f"the tokenizer of {name} has no vocabulary: a folder with a tokenizer.json is needed")
     return tokenizer
 
