@@ -24,16 +24,16 @@ from cardioner.data.documents import Document
 from cardioner.data.formats import read_corpus
 from cardioner.errors import ModelError
 from cardioner.interop.onnx import export_onnx
-from cardioner.interop.onnx_files.tag import Tagger
 from cardioner.multiclass.precision import computes_bfloat16
 from cardioner.multiclass.windows import in_groups
+from cardioner.prediction.engines.tagger import Tagger
 from cardioner.prediction.predictor import Predictor
 from pairs import in_turn, seconds
 
 
 def tagging(folder: Path, notes: list[Document]) -> Callable[[], object]:
     """The tagging of an export, as its `tag.py` does it."""
-    tagger = Tagger(folder)
+    tagger = Tagger.from_folder(folder)
 
     def work() -> int:
         return sum(len(tagger.tag([note.text for note in group])) for group in in_groups(notes, lambda n: len(n.text)))

@@ -19,7 +19,7 @@ from cardioner.data.formats import FORMATS, read_corpus, write_corpus
 from cardioner.model_dir import manifest
 from cardioner.model_dir.manifest import read_manifest
 from cardioner.model_dir.save import write_model_dir
-from cardioner.prediction import predictor
+from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
 
 Run = Callable[..., Any]
@@ -276,14 +276,14 @@ def test_a_note_that_cannot_be_read_is_named_and_the_others_are_tagged(
 def test_a_note_that_cannot_be_tagged_is_named_and_the_others_are_tagged(
     run: Run, model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tag = predictor.tag_texts
+    tag = torch_engine.tag_texts
 
     def refuse(model: Any, tokenizer: Any, texts: Sequence[str], **others: Any) -> Any:
         if any("chest pain" in text for text in texts):
             raise RuntimeError(f"no memory for {texts}")
         return tag(model, tokenizer, texts, **others)
 
-    monkeypatch.setattr(predictor, "tag_texts", refuse)
+    monkeypatch.setattr(torch_engine, "tag_texts", refuse)
     done = run("predict", model, corpus / "train", "--output", tmp_path / "out")
     assert done.code == 3
     assert "1 note could not be read or tagged" in done.error

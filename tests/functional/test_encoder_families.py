@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModel
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
-from cardioner.model_dir.encoder import load_encoder, max_positions
+from cardioner.model_dir.encoder import load_encoder
+from cardioner.model_dir.positions import max_positions
 from cardioner.training.initialization import build, read_source
 
 SHAPE = {

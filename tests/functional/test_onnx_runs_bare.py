@@ -47,7 +47,7 @@ for place in places:
     found[place] = [json.loads(line) for line in lines.getvalue().splitlines()]
     sys.path.remove(place)
     loaded = [name for name in sys.modules if name.partition(".")[0] == "tagger"]
-    assert len(loaded) == 5
+    assert len(loaded) == 6
     for name in loaded:
         assert sys.modules.pop(name).__file__.startswith(place)
 print(json.dumps(found))

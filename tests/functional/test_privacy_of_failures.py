@@ -21,7 +21,7 @@ from cardioner.data.labels import LabelSet
 from cardioner.data.notes import NoteSource
 from cardioner.errors import DataError, OutputError
 from cardioner.multiclass.modeling import TokenClassificationModel
-from cardioner.prediction import batch_job, predictor
+from cardioner.prediction import batch_job
 from cardioner.prediction.predictor import Predictor
 from cardioner.training import features
 from cardioner.training.hf_trainer import SpanTrainer
@@ -178,7 +178,7 @@ TRAINING: dict[str, tuple[Any, str, Any, int]] = {
     "loss that is no number": (TokenClassificationModel, "loss", no_loss, 6),
     "tokenizer": (features, "encode_notes", lambda _, texts: quoting(texts), 3),
     "encoder": (SpanTrainer, "compute_loss", told_ids, 1),
-    "scoring": (predictor, "tag_texts", lambda _, __, texts, **___: quoting(texts), 6),
+    "scoring": (torch_engine, "tag_texts", lambda _, __, texts, **___: quoting(texts), 6),
     "full disk": (TokenClassificationModel, "save_pretrained", no_space, 5),
 }
 """What fails, and the exit code."""
@@ -228,16 +228,16 @@ def test_training_notes_that_do_not_fit_are_told_without_a_word(lab: Lab, watch:
 
 
 def test_notes_that_cannot_be_tagged_are_told_without_a_word(lab: Lab, watch: Watch, monkeypatch: Any) -> None:
-    real = predictor.tag_texts
+    real = torch_engine.tag_texts
 
     def some(model: Any, tokenizer: Any, texts: Any, **named: Any) -> Any:
         return quoting(texts) if any(" d2 " in text for text in texts) else real(model, tokenizer, texts, **named)
 
-    monkeypatch.setattr(predictor, "tag_texts", some)
+    monkeypatch.setattr(torch_engine, "tag_texts", some)
     done = watch("predict", lab.model, lab.notes / "dev", "--output", "tagged", may_hold=["tagged"])
     assert (done.code, done.leaks) == (3, []), done.err
     assert "not tagged: d2" in done.err
-    monkeypatch.setattr(predictor, "tag_texts", lambda _, __, texts, **___: quoting(texts))
+    monkeypatch.setattr(torch_engine, "tag_texts", lambda _, __, texts, **___: quoting(texts))
     done = watch("predict", lab.model, lab.notes / "train", "--output", "other", may_hold=["tagged"])
     assert (done.code, done.leaks) == (3, []), done.err
 

@@ -15,7 +15,7 @@ from cardioner.data.formats import read_corpus
 from cardioner.data.labels import LabelSet
 from cardioner.errors import CardioNERError, DataError, UsageError
 from cardioner.multiclass import pipeline
-from cardioner.prediction import predictor
+from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
 from cardioner.training import features
 from cardioner.training.trainer import ModelTrainer
@@ -63,7 +63,7 @@ def test_a_tokenizer_that_fails_is_told_with_the_note_it_fails_on(lab: Lab, monk
 
 def test_one_text_that_cannot_be_tagged_is_told_without_a_word(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = Predictor.from_pretrained(lab.model)
-    monkeypatch.setattr(predictor, "tag_texts", lambda _, __, texts, **___: quoting(texts))
+    monkeypatch.setattr(torch_engine, "tag_texts", lambda _, __, texts, **___: quoting(texts))
     with pytest.raises(DataError, match="could not be tagged") as caught:
         loaded.predict_text(TEXT)
     assert lab.search.in_errors(caught.value) == []

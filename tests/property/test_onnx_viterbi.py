@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardioner.interop.onnx_files.viterbi import CRF, best_tags, span_probabilities
 from cardioner.multiclass import modeling
 from cardioner.multiclass.modeling import legal_transitions
+from cardioner.prediction.engines.viterbi import CRF, best_tags, span_probabilities
 
 TAGS = {
     "BIO": ["O", "B-A", "I-A", "B-B", "I-B"],

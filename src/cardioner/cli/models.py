@@ -219,11 +219,14 @@ def hub(
 
 
 @export.command()
-def onnx(
+def onnx(  # noqa: PLR0913 - one parameter an option
     model: Annotated[
         Path, typer.Argument(metavar="DIR", help="The model directory, with any head, with or without a CRF.")
     ],
-    target: ExportArgument,
+    target: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="The directory to write.")] = None,
+    into: Annotated[
+        bool, typer.Option("--into", help="Add the graph to DIR itself, for predict --engine onnx, in place of OUT.")
+    ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Reduce the weights to 8 bits; needs --check.")] = False,
     check: Annotated[
         Path | None,
@@ -238,15 +241,29 @@ def onnx(
     the same, in the notes of --check and in a few made-up ones. With --int8 some spans change: those found in the notes
     of --check must agree with the model's by at least 0.98 (F1), and the model must find at least 50 there.
 
+    With --into the graph goes into the model directory, and its manifest lists it: cardioner predict --engine onnx then
+    needs no torch. A signed directory is left as it is: delete its signature first, and sign again afterwards.
+
     Example: cardioner export onnx model onnx-model --int8 --check dev
+
+    Example: cardioner export onnx model --into
     """
-    check_no_file(target)
+    if into == (target is not None):
+        raise UsageError("expected either OUT, a directory to write, or --into, to add the graph to the model itself")
+    if target is not None:
+        check_no_file(target)
     notes = read_parts([check], {}, ReadOptions(format))[0] if check else ()
     with notices.status("exporting and comparing"):
         quieten()
-        from cardioner.interop.onnx import export_onnx  # noqa: PLC0415 - imports torch
+        from cardioner.interop.onnx import add_onnx, export_onnx  # noqa: PLC0415 - imports torch
 
-        done = export_onnx(model, target, check=notes, int8=int8, overwrite=overwrite)
+        if target is None:
+            done = add_onnx(model, check=notes, int8=int8, overwrite=overwrite)
+        else:
+            done = export_onnx(model, target, check=notes, int8=int8, overwrite=overwrite)
     for line in done.figures:
         tell(line)
-    tell(f"Written: {done.directory} (python tag.py NOTES)")
+    if target is None:
+        tell(f"Added to {done.directory}: cardioner predict --engine onnx (not signed: cardioner sign)")
+    else:
+        tell(f"Written: {done.directory} (python tag.py NOTES)")

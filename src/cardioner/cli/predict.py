@@ -33,7 +33,8 @@ _PROBLEMS_SHOWN = 20
 
 Models = tuple[Path, ...]
 Decoder = Literal["viterbi", "argmax"]
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "int8"]
+EngineName = Literal["auto", "torch", "onnx"]
 TaggedFormat = Literal["brat", "tsv", "jsonl", "conll"]
 
 
@@ -53,6 +54,9 @@ class TaggingOptions:
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")] = False
     decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
+    engine: Annotated[
+        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
+    ] = "auto"
     device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
     dtype: Annotated[
         Dtype, typer.Option(metavar="NAME", help="float32 or bfloat16; auto takes what the model says.")
@@ -196,11 +200,16 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
     with stages.busy("loading the model"):
         quieten()
         from cardioner.model_dir.manifest import found_nothing, read_manifest  # noqa: PLC0415
-        from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
+        from cardioner.prediction.directories import model_directories  # noqa: PLC0415 - starts fast
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
-            models, device=options.device, dtype=options.dtype, decoder=options.decode, key=options.key
+            models,
+            engine=options.engine,
+            device=options.device,
+            dtype=options.dtype,
+            decoder=options.decode,
+            key=options.key,
         )
         for place in model_directories(models):
             manifest = read_manifest(place)
@@ -213,16 +222,16 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
 
 def _request(predictor: Predictor, models: Models, options: TaggingOptions, batch_tokens: int) -> dict[str, Any]:
     """All that decides what is found in a note, and written."""
-    from cardioner.prediction.ensemble import model_directories, models_digest  # noqa: PLC0415 - imports torch
+    from cardioner.prediction.directories import model_directories, models_digest  # noqa: PLC0415 - starts fast
 
-    configs = [tagger.model.config for tagger in predictor.taggers]
     return {
         "version": __version__,
         "model": models_digest(model_directories(models)),
         "decoder": options.decode,
-        "device": predictor.model.device.type,
-        "dtype": [config.inference_dtype for config in configs],
-        "windows": [[config.window_length, config.window_context] for config in configs],
+        "engine": predictor.engines[0].name,
+        "device": predictor.engines[0].device.partition(":")[0],
+        "dtype": [engine.dtype for engine in predictor.engines],
+        "windows": [list(engine.windows) for engine in predictor.engines],
         "batch size": batch_tokens,
         "minimum score": options.min_score,
     }
@@ -232,7 +241,7 @@ def _own_scores(predictor: Predictor, models: Models) -> dict[str, tuple[Any, ..
     """For each type, what a model that finds it scored when it was made: the notes, gold spans and strict F1."""
     from cardioner.model_dir.json_files import object_under  # noqa: PLC0415 - slow
     from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
-    from cardioner.prediction.ensemble import model_directories  # noqa: PLC0415 - imports torch
+    from cardioner.prediction.directories import model_directories  # noqa: PLC0415
 
     found: dict[str, tuple[Any, ...]] = dict.fromkeys(predictor.labels, ("not known", "", ""))
     for place in model_directories(models):

@@ -89,10 +89,10 @@ and the exit code is 3. In Python, from this folder:
 ```python
 from tag import Tagger
 
-(spans,) = Tagger(".").tag(["No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg."])
+(spans,) = Tagger.from_folder(".").tag(["No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg."])
 ```
 
-`tag.py` is short and meant to be read and changed. It reads `tokenizer.json`, `settings.json` (tags by id, transitions
+`tag.py` is short and meant to be read and changed. It reads `tokenizer.json`, `onnx.json` (tags by id, transitions
 of the CRF, windows, special ids, temperature) and `model.onnx`: encoder and head, from `input_ids` and
 `attention_mask`, `(batch, length)`, to `logits`, `(batch, length, tags)`, not yet divided by the temperature. `tagger/`
 cuts a note into overlapping windows of {window} sub-tokens, special ones included, takes the scores of each sub-token

@@ -25,6 +25,7 @@ from cardioner._io import staging
 from cardioner.errors import ModelError, OutputError, first_line
 from cardioner.interop.cards import hub_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, logits_of, publish_export
+from cardioner.model_dir.entrance import existing
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import (
     CARD,
@@ -36,7 +37,7 @@ from cardioner.model_dir.layout import (
     TRAINING_ARGS,
     WEIGHTS,
 )
-from cardioner.model_dir.load import existing, read_model_dir
+from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import check_free
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 

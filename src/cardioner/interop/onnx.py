@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cardioner import __version__
-from cardioner._io import staging
+from cardioner._io import grant_default_permissions, reporting_failed_writes, staging, writing
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, OutputError, UsageError, missing_packages
 from cardioner.interop.cards import onnx_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, publish_export
 from cardioner.interop.onnx_check import BOUND, Agreement, agreement, made_up_notes
-from cardioner.interop.onnx_graph import DATA, GRAPH, quantize, size_of, write_graph
+from cardioner.interop.onnx_graph import DATA, quantize, size_of, write_graph
+from cardioner.model_dir.entrance import existing
+from cardioner.model_dir.golden_comparison import TOLERANCE
+from cardioner.model_dir.graph_settings import FORMAT, GraphSettings
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CARD, FIRST_CODE, TOKENIZER, TORCH_FREE_CODE, TRAINING_ARGS
-from cardioner.model_dir.load import existing, read_model_dir
+from cardioner.model_dir.layout import (
+    CARD,
+    FIRST_CODE,
+    GRAPH_FILES,
+    GRAPH_SETTINGS,
+    MANIFEST,
+    SIGNATURE,
+    TOKENIZER,
+    TORCH_FREE_CODE,
+    TRAINING_ARGS,
+)
+from cardioner.model_dir.load import Loaded, read_model_dir
+from cardioner.model_dir.manifest import Manifest, list_files, read_manifest
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
 
@@ -30,23 +45,22 @@ SHARE = 0.98
 LEAST_SPANS = 50
 """How many spans the model must find in these notes for the agreement to mean something."""
 
-SETTINGS = "settings.json"
-FORMAT = 1
-"""The version of `settings.json` and of the code that reads it."""
-
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _RUNNER = Path(__file__).parent / "onnx_files"
 _SHARED = Path(__file__).parents[1] / "multiclass"
+_ENGINE = Path(__file__).parents[1] / "prediction" / "engines"
 _FOLDER = "tagger"
 _CODE = {
     "tag.py": _RUNNER / "tag.py",
-    **{f"{_FOLDER}/{name}": _RUNNER / name for name in ("__init__.py", "viterbi.py")},
+    f"{_FOLDER}/__init__.py": _RUNNER / "__init__.py",
+    **{f"{_FOLDER}/{name}": _ENGINE / name for name in ("tagger.py", "viterbi.py")},
     **{f"{_FOLDER}/{name}": _SHARED / name for name in TORCH_FREE_CODE},
 }
 """The code of an export, and what each of its files is a copy of."""
-_STALE = (DATA, "viterbi.py", *(name for name in TORCH_FREE_CODE if name in FIRST_CODE))
+_EARLIER_SETTINGS = "settings.json"
+_STALE = (DATA, _EARLIER_SETTINGS, "viterbi.py", *(name for name in TORCH_FREE_CODE if name in FIRST_CODE))
 """What an earlier export, of version 0.2.0 too, may have left that this one does not replace."""
-_OWN = {GRAPH, SETTINGS, TOKENIZER, CARD, *_CODE, *_STALE}
+_OWN = {*GRAPH_FILES, TOKENIZER, CARD, *_CODE, *_STALE}
 _PASSED = (".", "__pycache__")
 """How the names of other files and folders begin that may lie in an export."""
 
@@ -110,29 +124,105 @@ def export_onnx(
         OutputError: If `out` holds something else, lies in `directory`, or cannot be written.
     """
     directory, out = existing(directory), Path(out)
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise UsageError(missing_packages("export onnx", missing))
-    if int8 and not check:
-        raise UsageError("8-bit weights change spans: name notes to check them in (--check PATH), annotated or not")
+    _check_request(check, int8=int8)
     _check_out(directory, out, overwrite=overwrite)
-    model, tokenizer, config = read_model_dir(directory, device="cpu", accept=_check_source)
+    model, tokenizer, config = _read(directory)
     warnings = _warnings(config, int8=int8)
-    model.config.inference_dtype = "float32"  # what the graph computes in, and is compared with
-    model = model.float()
     with staging(out) as stage:
-        _write_files(model, tokenizer, stage)
-        write_graph(model, stage)
-        try:
-            measured = _checked(model, tokenizer, stage, [document.text for document in check], int8=int8)
-        except FloatingPointError as error:
-            raise ModelError(f"{directory}: spans of the model and its export cannot be compared: {error}") from error
+        _write_code(stage)
+        measured = _write_graph(directory, model, tokenizer, stage, check, int8=int8)
         done = OnnxExport(out, *measured, warnings)
         precision = "with 8-bit weights" if int8 else "in float32"
         record = read_json(directory / TRAINING_ARGS)
         card = onnx_card(config, record, precision=precision, checked=done.figures)
         (stage / CARD).write_text(card, encoding="utf-8")
-        publish_export(stage, out, stale=_STALE, key=SETTINGS)
+        publish_export(stage, out, stale=_STALE, key=GRAPH_SETTINGS)
     return done
+
+
+def add_onnx(
+    directory: str | Path, *, check: Sequence[Document] = (), int8: bool = False, overwrite: bool = False
+) -> OnnxExport:
+    """Add a graph to a model directory itself, for the engine that needs no torch; its manifest then lists the graph.
+
+    The directory is whole at every moment: while an earlier graph is replaced, it has none.
+
+    Args:
+        directory: A model directory with a manifest, without a signature and without a class of its own.
+        check: Notes, annotated or not, in which both engines must find the same spans.
+        int8: Whether to quantise the weights to 8 bits, as for `export_onnx`.
+        overwrite: Whether a graph that is there may be replaced.
+
+    Raises:
+        UsageError: If a package is missing, or `int8` comes without `check`.
+        ModelError: If the directory is not a whole model, its encoder cannot be written as ONNX or needs more than one
+            file, or the graph gives other logits or spans than the model.
+        OutputError: If the directory is signed, has a graph already, or cannot be written.
+    """
+    directory = existing(directory)
+    _check_request(check, int8=int8)
+    manifest = _check_into(directory, overwrite=overwrite)
+    model, tokenizer, config = _read(directory)
+    with staging(directory) as stage:
+        measured = _write_graph(directory, model, tokenizer, stage, check, int8=int8)
+        if (stage / DATA).exists():
+            raise ModelError(
+                f"{directory}: the weights are too large for the one file that the onnx engine reads: try --int8, or "
+                "export to another directory"
+            )
+        grant_default_permissions(stage)
+        with reporting_failed_writes(directory):
+            _publish_into(stage, directory, manifest)
+    return OnnxExport(directory, *measured, _warnings(config, int8=int8))
+
+
+def _check_request(check: Sequence[Document], *, int8: bool) -> None:
+    """Refuse what cannot be done here."""
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise UsageError(missing_packages("export onnx", missing))
+    if int8 and not check:
+        raise UsageError("8-bit weights change spans: name notes to check them in (--check PATH), annotated or not")
+
+
+def _check_into(directory: Path, *, overwrite: bool) -> Manifest:
+    """The manifest of a directory that may get a graph."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise ModelError(f"{directory} has no manifest, which must list the graph: save the model again")
+    if (directory / SIGNATURE).exists():
+        raise OutputError(
+            f"{directory} is signed, and a graph changes the manifest that is signed: delete {SIGNATURE}, add the "
+            "graph, and sign again"
+        )
+    if not overwrite and any((directory / name).exists() for name in GRAPH_FILES):
+        raise OutputError(f"{directory} already has a graph: pass --overwrite to replace it")
+    return manifest
+
+
+def _publish_into(stage: Path, directory: Path, manifest: Manifest) -> None:
+    """Move a finished graph to its model; the manifest lists it only while it is whole there."""
+    files = {name: entry for name, entry in manifest.files.items() if name not in GRAPH_FILES}
+    if len(files) < len(manifest.files):
+        _write_manifest(directory, manifest, files)
+    for name in GRAPH_FILES:
+        (stage / name).replace(directory / name)
+    _write_manifest(directory, manifest, {**files, **list_files(directory, GRAPH_FILES)})
+
+
+def _write_manifest(directory: Path, manifest: Manifest, files: Mapping[str, Any]) -> None:
+    with writing(directory / MANIFEST, overwrite=True) as file:
+        file.write(manifest.model_copy(update={"files": dict(sorted(files.items()))}).to_bytes())
+
+
+def _read(directory: Path) -> Loaded:
+    """The model, as the graph is compared with it: in float32."""
+    loaded = read_model_dir(directory, device="cpu", accept=_check_source)
+    dtype = loaded.config.inference_dtype
+    model = loaded.model.float()
+    model.config.inference_dtype = "float32"
+    config = copy(loaded.config)
+    config.inference_dtype = dtype
+    return Loaded(model, loaded.tokenizer, config)
 
 
 def _check_source(directory: Path, config: Mapping[str, Any]) -> None:
@@ -156,13 +246,8 @@ def _check_out(directory: Path, out: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{out} already holds an export: choose another directory, or pass --overwrite")
 
 
-def _write_files(model: TokenClassificationModel, tokenizer: Any, stage: Path) -> None:
-    """Write what runs the graph: the tokenizer, the settings, the code."""
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    (stage / TOKENIZER).write_text(tokenizer.backend_tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
-    settings = json.dumps(_settings(model, tokenizer), indent=2, ensure_ascii=False, allow_nan=False)
-    (stage / SETTINGS).write_text(settings + "\n", encoding="utf-8")
+def _write_code(stage: Path) -> None:
+    """Write what runs a graph."""
     (stage / _FOLDER).mkdir()
     for name, source in _CODE.items():
         text = source.read_text(encoding="utf-8")
@@ -172,19 +257,60 @@ def _write_files(model: TokenClassificationModel, tokenizer: Any, stage: Path) -
         (stage / name).write_text(text, encoding="utf-8")
 
 
-def _settings(model: TokenClassificationModel, tokenizer: Any) -> dict[str, Any]:
-    """The content of `settings.json`."""
+def _write_graph(
+    directory: Path,
+    model: TokenClassificationModel,
+    tokenizer: Any,
+    stage: Path,
+    check: Sequence[Document],
+    *,
+    int8: bool,
+) -> tuple[int, int, float, Agreement]:
+    """Write the graph, its settings and the tokenizer, and compare the spans; returns what `_checked` does."""
+    _write_tokenizer(tokenizer, stage)
+    _write_settings(model, tokenizer, stage)
+    write_graph(model, stage)
+    try:
+        measured = _checked(model, tokenizer, stage, [document.text for document in check], int8=int8)
+    except FloatingPointError as error:
+        raise ModelError(f"{directory}: spans of the model and its export cannot be compared: {error}") from error
+    if int8:
+        _write_settings(model, tokenizer, stage, precision="int8", tolerance=2 * measured[2])
+    return measured
+
+
+def _write_tokenizer(tokenizer: Any, stage: Path) -> None:
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    (stage / TOKENIZER).write_text(tokenizer.backend_tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
+
+
+def _write_settings(
+    model: TokenClassificationModel,
+    tokenizer: Any,
+    stage: Path,
+    *,
+    precision: Literal["float32", "int8"] = "float32",
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Write `onnx.json`."""
     config, plan = model.config, plan_windows(model.config, tokenizer)
-    return {
+    content = {
         "format": FORMAT,
         "cardioner": __version__,
+        "precision": precision,
+        "tolerance": tolerance,
+        "vocabulary": len(model.get_input_embeddings().weight),
         "tags": config.tags,
         "crf": _crf(model) if model.uses_crf else None,
         "temperature": config.score_temperature,
         "windows": {"length": plan.length, "context": plan.context, "aligned": plan.aligned},
-        "special_ids": plan.special._asdict(),
+        "special_ids": {name: list(ids) for name, ids in plan.special._asdict().items()},
         "padding_id": tokenizer.pad_token_id or 0,
     }
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    GraphSettings.model_validate_json(text)
+    (stage / GRAPH_SETTINGS).write_text(text + "\n", encoding="utf-8")
 
 
 def _crf(model: TokenClassificationModel) -> dict[str, Any]:
@@ -228,9 +354,9 @@ def _checked(
     Raises:
         ModelError: If logits or spans differ more from the model's than the bounds allow.
     """
-    from cardioner.interop.onnx_files.tag import Tagger  # noqa: PLC0415 - needs onnxruntime
+    from cardioner.prediction.engines.tagger import Tagger  # noqa: PLC0415 - needs onnxruntime
 
-    tagger, padding = Tagger(stage), tokenizer.pad_token_id or 0
+    tagger, padding = Tagger.from_folder(stage), tokenizer.pad_token_id or 0
     difference = greatest_difference(model, tagger.logits, padding=padding)
     if not difference <= BOUND:  # a difference that is not a number is refused too
         raise ModelError(
@@ -246,7 +372,7 @@ def _checked(
     float_size = size_of(stage)
     if int8:
         quantize(stage)
-        tagger = Tagger(stage)
+        tagger = Tagger.from_folder(stage)
         difference = greatest_difference(model, tagger.logits, padding=padding)
         found = agreement(model, tokenizer, tagger, texts, exact=False)
         _check_quantized(found)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from cardioner.errors import ModelError, many
+from cardioner.model_dir.golden_outputs import score_of
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import decode_notes, emissions_of
 from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.windows import in_groups
 
 if TYPE_CHECKING:
-    from cardioner.interop.onnx_files.tag import Tagger
+    from cardioner.prediction.engines.tagger import Tagger
 
 BOUND = 1e-4
 """How far a logit of the float32 graph may be from the model's."""
@@ -109,14 +107,5 @@ def _tied(model: Any, tokenizer: Any, tagger: Tagger, text: str) -> bool:
     (ours,) = decode_notes(model, [emissions])
     (theirs,) = tagger.decode(tagger.emissions(tagger.encode([text])))
     differing = sum(one != other for one, other in zip(ours, theirs, strict=True))
-    gap = _score(model, emissions, ours) - _score(model, emissions, theirs)
+    gap = score_of(model, emissions, ours) - score_of(model, emissions, theirs)
     return differing > 0 and gap <= 2 * BOUND * differing
-
-
-@torch.no_grad()
-def _score(model: Any, emissions: Tensor, tags: Sequence[int]) -> float:
-    """The log score of a sequence of tags, up to a constant of the note; an illegal one's is lower than any."""
-    wide, ids = emissions.double(), torch.tensor(tags)
-    if model.uses_crf:  # of two log-likelihoods the normaliser is the same
-        return float(model.crf(wide.unsqueeze(0), ids.unsqueeze(0), reduction="sum"))
-    return float(wide.gather(1, ids.unsqueeze(1)).sum())

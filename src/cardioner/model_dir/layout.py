@@ -28,6 +28,10 @@ CARD = "README.md"
 """The one file that people may edit."""
 MANIFEST = "cardioner.json"
 SIGNATURE = "cardioner.sig"
+GRAPH = "model.onnx"
+GRAPH_SETTINGS = "onnx.json"
+GRAPH_FILES = (GRAPH, GRAPH_SETTINGS)
+"""What the light engine reads beside the tokenizer: the graph, and how to use it. A model may lack both."""
 CODE = ("modeling.py", *COMPANIONS)
 """The code files that travel with every model."""
 FIRST_CODE = ("modeling.py", "windows.py", "tagging.py", "inference.py", "pipeline.py")
@@ -37,7 +41,7 @@ TORCH_FREE_CODE = ("encoding.py", "windows.py", "tagging.py")
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
 
-READ_BY_US = (CONFIG, WEIGHTS, INDEX, PICKLED_WEIGHTS, *TOKENIZER_FILES, MANIFEST, TRAINING_ARGS)
+READ_BY_US = (CONFIG, WEIGHTS, INDEX, PICKLED_WEIGHTS, *TOKENIZER_FILES, MANIFEST, TRAINING_ARGS, *GRAPH_FILES)
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 """Where peft is installed, transformers loads these on top of the model."""
 CHECKPOINT_FILES = ("checkpoint.json", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json")

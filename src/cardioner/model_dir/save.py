@@ -21,6 +21,7 @@ from cardioner.model_dir.layout import (
     CARD,
     CODE,
     CONFIG,
+    GRAPH_FILES,
     MANIFEST,
     OLD_TOKENIZER_FILES,
     PARTIAL,
@@ -191,7 +192,7 @@ def _replaced_files(directory: Path) -> set[str]:
     unchanged = [name for name, entry in found.items() if entry == entries[name]]
     weights = [path.name for path in directory.glob("model*.safetensors*")]
     own = own_file(read_json(directory / CONFIG))
-    fixed = {MANIFEST, SIGNATURE, PICKLED_WEIGHTS, TRAINING_ARGS, *OLD_TOKENIZER_FILES}
+    fixed = {MANIFEST, SIGNATURE, PICKLED_WEIGHTS, TRAINING_ARGS, *OLD_TOKENIZER_FILES, *GRAPH_FILES}
     return {*fixed, *weights, *unchanged, *filter(None, [own])}
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from cardioner.errors import ModelError
 from cardioner.model_dir.custom_code import tags_in_its_own_way
+from cardioner.model_dir.entrance import GOLDEN, WHOLE, ModelDir, Report, existing
 from cardioner.model_dir.json_files import shown_path
 from cardioner.model_dir.layout import MANIFEST
-from cardioner.model_dir.load import GOLDEN, WHOLE, Loaded, ModelDir, Report, enter, existing, load_unchecked
+from cardioner.model_dir.load import Loaded, enter, load_unchecked
 from cardioner.model_dir.manifest import Issue, Manifest
 from cardioner.model_dir.signing import signer
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from cardioner._progress import ProgressOption
 from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError, ModelError, UsageError, listed, many
-from cardioner.model_dir.encoder import max_positions
-from cardioner.model_dir.load import read_model_dir
-from cardioner.multiclass.encoding import TokenizerPanicError, encode_notes, plan_windows
-from cardioner.multiclass.inference import batch_tokens_for
-from cardioner.multiclass.pipeline import tag_texts
-from cardioner.multiclass.precision import set_precision
+from cardioner.multiclass.encoding import TokenizerPanicError
 from cardioner.multiclass.windows import Coverage
-from cardioner.prediction.ensemble import Tagger, entity_types, join, model_directories
+from cardioner.prediction.directories import model_directories
+from cardioner.prediction.engines import Engine, engine_named, entity_types
+from cardioner.prediction.ensemble import join
 from cardioner.prediction.predictions import Advance, Predictions, as_documents, each_note, not_a_note
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Coverage", "Predictions", "Predictor", "load"]
 
 DECODERS = ("viterbi", "argmax")
-DTYPES = ("auto", "float32", "bfloat16")
 
 
 class Predictor:
@@ -32,45 +31,69 @@ class Predictor:
         model: A model of `cardioner.multiclass.modeling`.
         tokenizer: Its tokenizer.
         decoder: `viterbi`, or `argmax` to ignore a CRF; the same thing for a model without one.
-        others: Models of other entity types, each with its tokenizer: the spans of all are united.
+
+    Attributes:
+        engines: What computes the spans: one model, or several of other entity types, whose spans are united.
+        decoder: How tags are decoded.
 
     Raises:
         UsageError: For another decoder.
         ModelError: If a tokenizer does not tell which characters a sub-token stands for, or windows have no room.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, decoder: str = "viterbi", others: Sequence[Tagger] = ()) -> None:
+    engines: tuple[Engine, ...]
+    decoder: str
+    _directories: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, tokenizer: Any, *, decoder: str = "viterbi") -> None:
+        from cardioner.prediction.engines.torch import TorchEngine  # noqa: PLC0415 - the light engine needs no torch
+
+        self._set([TorchEngine(model, tokenizer)], decoder)
+
+    def _set(self, engines: Sequence[Engine], decoder: str) -> None:
         if decoder not in DECODERS:
             raise UsageError(f"the decoder must be one of {', '.join(DECODERS)}; found {decoder!r}")
-        self.model = model
-        self.tokenizer = tokenizer
+        self.engines = tuple(engines)
         self.decoder = decoder
-        self.taggers = (Tagger(model, tokenizer), *others)
-        self._directories: tuple[str, ...] = ()
-        for tagger in self.taggers:
-            _check_readable(tagger)
+        for engine in self.engines:
+            _check_readable(engine)
+
+    @classmethod
+    def of_engines(cls, engines: Sequence[Engine], *, decoder: str = "viterbi") -> Self:
+        """A predictor of models whose spans are united.
+
+        Raises:
+            UsageError: For another decoder.
+            ModelError: If a tokenizer does not tell which characters a sub-token stands for, or windows have no room.
+        """
+        made = cls.__new__(cls)
+        made._set(engines, decoder)
+        return made
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - what can be chosen when a model is loaded
         cls,
         directory: str | Path | Sequence[str | Path],
         *,
+        engine: str = "auto",
         device: str = "auto",
         dtype: str = "auto",
         max_length: int | None = None,
         context: int | None = None,
         decoder: str = "viterbi",
         key: str | Path | None = None,
-    ) -> Predictor:
-        """Load a saved directory with the installed classes; nothing in it is executed.
+    ) -> Self:
+        """Load a saved directory; nothing in it is executed.
 
         Args:
             directory: The directory; or several; or a folder of repeated trainings, which stands for all its models.
                 Models with the same tags and the same tokenizer become one, which decodes the mean of their emissions;
                 of models that have no entity type in common the spans are united.
-            device: `auto` takes the GPU where there is one; or a device as torch names it.
+            engine: `torch`; or `onnx`, which needs neither torch nor transformers, and a graph in the directory
+                (`cardioner export onnx DIR --into`); `auto` takes torch where it is installed.
+            device: `auto` takes the GPU where there is one; or a device as torch names it. `onnx` takes the CPU.
             dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says, but takes
-                `float32` where the device has no instructions for bfloat16.
+                `float32` where the device has no instructions for bfloat16. A graph has its own precision.
             max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
             context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
             decoder: `viterbi`, or `argmax` to ignore a CRF.
@@ -78,44 +101,57 @@ class Predictor:
 
         Raises:
             ModelError: If a directory is missing, incomplete, altered, not signed as it should be, computes something
-                else than when it was saved, or is not one of ours, or they do not go together.
-            UsageError: If `directory` is no path, the device, the dtype, the decoder or the key does not exist, or
-                windows of that length do not fit.
+                else than when it was saved, is not one of ours, or has no graph for `onnx`, or they do not go together.
+            UsageError: If `directory` is no path, the engine, the device, the dtype, the decoder or the key does not
+                exist, a package is missing, or windows of that length do not fit.
         """
-        if dtype not in DTYPES:
-            raise UsageError(f"the dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
-        loaded = []
+        kind, loaded = engine_named(engine), []
         for place in model_directories(directory):
-            model, tokenizer, _ = read_model_dir(place, device=device, key=None if key is None else Path(key))
-            if dtype == "auto":
-                set_precision(model)
-            else:
-                model.config.inference_dtype = dtype
-            _set_windows(model.config, tokenizer, max_length, context)
-            loaded.append((str(place), Tagger(model, tokenizer)))
-        first, *others = join(loaded)
-        made = cls(*first, decoder=decoder, others=others)
+            opened = kind.load(place, device=device, dtype=dtype, key=None if key is None else Path(key))
+            _set_windows(opened, max_length, context)
+            loaded.append((str(place), opened))
+        made = cls.of_engines(join(loaded), decoder=decoder)
         made._directories = tuple(name for name, _ in loaded)
         return made
 
     @property
+    def model(self) -> Any:
+        """The model in torch.
+
+        Raises:
+            UsageError: If another engine computes.
+        """
+        return self._of_torch("model")
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, likewise."""
+        return self._of_torch("tokenizer")
+
+    def _of_torch(self, name: str) -> Any:
+        if not hasattr(self.engines[0], name):
+            raise UsageError(f"there is no {name} without torch: load the directory with engine='torch'")
+        return getattr(self.engines[0], name)
+
+    @property
     def default_batch_tokens(self) -> int:
         """How many sub-tokens the encoder reads at a time by default: more on a GPU than on a CPU."""
-        return batch_tokens_for(self.model.device)
+        return self.engines[0].default_batch_tokens
 
     def __repr__(self) -> str:
         """Where the models are from, their entity types, the device and the dtype."""
-        models = ", ".join(self._directories) or type(self.model).__name__
-        dtypes = {tagger.model.config.inference_dtype for tagger in self.taggers}
+        first = self.engines[0]
+        models = ", ".join(self._directories) or type(getattr(first, "model", first)).__name__
+        dtypes = {engine.dtype for engine in self.engines}
         return (
             f"Predictor({models}; labels: {listed(self.labels) or 'none'}; "
-            f"device: {self.model.device}; dtype: {listed(dtypes)})"
+            f"device: {first.device}; dtype: {listed(dtypes)})"
         )
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The entity types that can be found, sorted."""
-        return tuple(sorted(set[str]().union(*map(entity_types, self.taggers))))
+        return tuple(sorted(set[str]().union(*map(entity_types, self.engines))))
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is no list of texts
@@ -206,11 +242,10 @@ class Predictor:
         """Tag a group of notes together, so that their windows share batches."""
         texts = [document.text for document in documents]
         spans: list[list[Span]] = [[] for _ in documents]
-        for tagger in self.taggers:
-            counted = advance if tagger is self.taggers[-1] else _reading_only(advance)
-            found = tag_texts(
-                *tagger, texts, viterbi=self.decoder == "viterbi", batch_tokens=batch_tokens, advance=counted
-            )
+        for engine in self.engines:
+            counted = advance if engine is self.engines[-1] else _reading_only(advance)
+            viterbi = self.decoder == "viterbi"
+            found = engine.tag(texts, viterbi=viterbi, batch_tokens=batch_tokens, advance=counted)
             for own, entities in zip(spans, found, strict=True):
                 own += [Span(entity.start, entity.end, entity.label, entity.score) for entity in entities]
         return [
@@ -220,16 +255,21 @@ class Predictor:
 
 
 def load(
-    directory: str | Path | Sequence[str | Path], *, device: str = "auto", key: str | Path | None = None
+    directory: str | Path | Sequence[str | Path],
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    key: str | Path | None = None,
 ) -> Predictor:
     """Load a model directory, or several as an ensemble: short for `Predictor.from_pretrained`, which says more.
 
     Args:
         directory: The directory, or a list of them.
+        engine: `torch`; or `onnx`, which needs no torch; `auto` takes torch where it is installed.
         device: `auto` takes the GPU where there is one; or a device as torch names it.
         key: The file of a public key: every directory must be signed with its private key.
     """
-    return Predictor.from_pretrained(directory, device=device, key=key)
+    return Predictor.from_pretrained(directory, engine=engine, device=device, key=key)
 
 
 def _reading_only(advance: Advance) -> Advance:
@@ -237,7 +277,7 @@ def _reading_only(advance: Advance) -> Advance:
     return lambda more: advance(more._replace(documents=0, characters=0))
 
 
-def _set_windows(config: Any, tokenizer: Any, max_length: int | None, context: int | None) -> None:
+def _set_windows(engine: Engine, max_length: int | None, context: int | None) -> None:
     """Use the caller's windows instead of those that the model was trained with.
 
     Raises:
@@ -245,10 +285,9 @@ def _set_windows(config: Any, tokenizer: Any, max_length: int | None, context: i
     """
     if max_length is None and context is None:
         return
-    special = config.window_length - plan_windows(config, tokenizer).length
-    length = config.window_length if max_length is None else max_length
-    shared = config.window_context if context is None else context
-    limit = max_positions(config.encoder_config)
+    special, limit = engine.special_count, engine.max_positions
+    length = engine.windows[0] if max_length is None else max_length
+    shared = engine.windows[1] if context is None else context
     if shared < 0:
         raise UsageError(f"context must be 0 or more; found {shared}")
     if limit is not None and length > limit:
@@ -259,17 +298,16 @@ def _set_windows(config: Any, tokenizer: Any, max_length: int | None, context: i
             f"{shared}: give a context of {max(0, (length - special - 1) // 2)} or less, or a max_length of "
             f"{special + 2 * shared + 1} or more"
         )
-    config.window_length, config.window_context = length, shared
+    engine.set_windows(length, shared)
 
 
-def _check_readable(tagger: Tagger) -> None:
+def _check_readable(engine: Engine) -> None:
     """Refuse what would fail on every note.
 
     Raises:
         ModelError: If the tokenizer is a slow one, or the windows have no room.
     """
     try:
-        (nothing,) = encode_notes(tagger.tokenizer, [""])
-        plan_windows(tagger.model.config, tagger.tokenizer).cut(nothing)
+        engine.cut("")
     except (ValueError, TokenizerPanicError) as error:
         raise ModelError(f"the model cannot cut notes into windows: {error}") from error

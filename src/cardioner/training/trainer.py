@@ -18,9 +18,10 @@ from cardioner.errors import OutputError
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import score_pairs
 from cardioner.model_dir.custom_code import adopt
-from cardioner.model_dir.encoder import max_positions, name_of
+from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import WEIGHTS
+from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel

@@ -25,14 +25,16 @@ from cardioner.interop import exports, onnx, onnx_check, onnx_graph
 from cardioner.interop.onnx import export_onnx
 from cardioner.interop.onnx_check import agreement
 from cardioner.interop.onnx_files import tag
-from cardioner.interop.onnx_files.tag import Entity, Tagger
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import emissions_of
+from cardioner.multiclass.tagging import Entity
+from cardioner.prediction.engines import tagger as tagger_module
+from cardioner.prediction.engines.tagger import Tagger
 
 FILES = {
-    *("README.md", "model.onnx", "settings.json", "tokenizer.json", "tag.py"),
-    *(f"tagger/{name}.py" for name in ("__init__", "encoding", "tagging", "viterbi", "windows")),
+    *("README.md", "model.onnx", "onnx.json", "tokenizer.json", "tag.py"),
+    *(f"tagger/{name}.py" for name in ("__init__", "encoding", "tagger", "tagging", "viterbi", "windows")),
 }
 CANARY = "zyxwvcanary"
 
@@ -113,14 +115,17 @@ def test_an_export_holds_the_graph_the_tagger_and_nothing_that_names_us(
     for name, lines in code.items():
         ours = onnx._CODE[name].read_text(encoding="utf-8").splitlines()
         changed_lines = [(one, other) for one, other in zip(ours, lines, strict=True) if one != other]
-        assert bool(changed_lines) == (name == "tag.py"), "the others are the very files of the package"
+        assert bool(changed_lines) == (name in ("tag.py", "tagger/tagger.py")), (
+            "the others are the very files of the package"
+        )
         assert all(one.startswith("from cardioner.") for one, _ in changed_lines)
         assert all(
-            re.match(r"from tagger\.(viterbi|encoding|tagging|windows) import", line) for _, line in changed_lines
+            re.match(r"from tagger\.(tagger|viterbi|encoding|tagging|windows) import", line)
+            for _, line in changed_lines
         )
         imported = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.ImportFrom)]
         assert not [node.module for node in imported if (node.module or "").startswith("cardioner")], name
-    settings = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+    settings = json.loads((out / "onnx.json").read_text(encoding="utf-8"))
     assert settings["tags"] == ["O", *(f"{p}-{t}" for t in ("DISEASE", "MEDICATION", "SYMPTOM") for p in "BI")]
     assert settings["windows"] == {"length": 30, "context": 4, "aligned": 32}
     assert settings["crf"]["legal"]["start"] == [not name.startswith("I-") for name in settings["tags"]]
@@ -136,7 +141,7 @@ def test_emissions_tags_and_spans_are_the_models(
     done = export_onnx(saved(), tmp_path / "out")
     model, tokenizer = make_model("bert", use_crf=True), tokenizers["wordpiece"]
     texts = onnx_check.made_up_notes()
-    tagger = Tagger(done.directory)
+    tagger = Tagger.from_folder(done.directory)
     encoded = encode_notes(tokenizer, texts)
     assert [tuple(note) for note in tagger.encode(texts)] == [tuple(note) for note in encoded]
     ours = emissions_of(model, tokenizer, encoded)
@@ -187,7 +192,7 @@ def test_eight_bits_travel_where_spans_hardly_move(
     assert (done.agreement.notes, done.size != done.float_size) == (len(notes), True)
     assert done.agreement.share >= 0.5
     assert 1e-4 < done.difference < 1
-    found = Tagger(done.directory).tag([note.text for note in notes])
+    found = Tagger.from_folder(done.directory).tag([note.text for note in notes])
     assert sum(map(len, found)) == done.agreement.other
 
 
@@ -245,7 +250,7 @@ def test_too_few_spans_to_tell_are_refused(saved: Callable[..., Path], notes: li
 def test_a_decoder_that_finds_other_spans_is_refused(
     saved: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tag, "best_tags", lambda _, lengths, __: [[0] * length for length in lengths])
+    monkeypatch.setattr(tagger_module, "best_tags", lambda _, lengths, __: [[0] * length for length in lengths])
     with pytest.raises(ModelError, match=r"spans differ from the model's in \d+ of \d+ notes \(0 of \d+ are equal\)"):
         export_onnx(saved(), tmp_path / "out")
     assert nothing_left(tmp_path)
@@ -255,14 +260,14 @@ def test_a_decoder_that_finds_other_spans_is_refused(
 def test_a_tokenizer_that_differs_without_transformers_is_refused(
     saved: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = onnx._write_files
+    write = onnx._write_tokenizer
 
-    def disturbed(model: Any, tokenizer: Any, stage: Path) -> None:
-        write(model, tokenizer, stage)
+    def disturbed(tokenizer: Any, stage: Path) -> None:
+        write(tokenizer, stage)
         content = json.loads((stage / "tokenizer.json").read_text())
         (stage / "tokenizer.json").write_text(json.dumps({**content, "normalizer": None}))
 
-    monkeypatch.setattr(onnx, "_write_files", disturbed)
+    monkeypatch.setattr(onnx, "_write_tokenizer", disturbed)
     with pytest.raises(ModelError, match=r"tokenizer.json alone gives other sub-tokens .* in \d+ of \d+ notes"):
         export_onnx(saved(), tmp_path / "out")
     assert nothing_left(tmp_path)
@@ -424,7 +429,7 @@ def test_the_tagger_names_a_note_whose_scores_are_no_numbers_and_goes_on(
     words.CopyFrom(numpy_helper.from_array(rows, words.name))
     onnx_format.save(model, done.directory / "model.onnx")
     with pytest.raises(FloatingPointError, match="not finite"):
-        Tagger(done.directory).tag(["No oedema"])
+        Tagger.from_folder(done.directory).tag(["No oedema"])
     notes = tmp_path / "notes"
     notes.mkdir()
     for name, text in {"a": b"bisoprolol", "b": b"No oedema", "c": b"\xff", "d": b"bisoprolol"}.items():
@@ -438,8 +443,8 @@ def test_the_tagger_names_a_note_whose_scores_are_no_numbers_and_goes_on(
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["a", "d"]
     assert "b: its 9 characters could not be tagged (the model computed scores that are not finite numbers)" in err
     assert f"{notes / 'c.txt'}: the byte at offset 0 is not valid UTF-8" in err
-    settings = json.loads((done.directory / "settings.json").read_text())
+    settings = json.loads((done.directory / "onnx.json").read_text())
     settings["crf"]["transitions"][0][0] = float("nan")
-    (done.directory / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(FloatingPointError, match=r"settings\.json"):
-        Tagger(done.directory)
+    (done.directory / "onnx.json").write_text(json.dumps(settings))
+    with pytest.raises(FloatingPointError, match=r"onnx\.json"):
+        Tagger.from_folder(done.directory)

@@ -17,7 +17,8 @@ from transformers import GPT2Config, GPT2Model, T5Config, T5Model
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError
 from cardioner.model_dir import encoder
-from cardioner.model_dir.encoder import default_encoder, load_encoder, load_tokenizer, max_positions
+from cardioner.model_dir.encoder import default_encoder, load_encoder, load_tokenizer
+from cardioner.model_dir.positions import max_positions
 from cardioner.training.initialization import build, read_source
 
 Dir = Callable[[str], Path]

@@ -19,7 +19,9 @@ from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, Toke
 from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import decode_notes, emissions_of, score_spans
 from cardioner.multiclass.pipeline import runs_of, tag_texts
-from cardioner.prediction.ensemble import Tagger, join, models_digest
+from cardioner.prediction.directories import models_digest
+from cardioner.prediction.engines.torch import TorchEngine
+from cardioner.prediction.ensemble import join
 from cardioner.prediction.predictor import Predictor
 
 TEXTS = [
@@ -77,7 +79,7 @@ def test_copies_of_a_model_are_that_model_to_the_last_bit(
     together = Predictor.from_pretrained([place] * copies, device="cpu", decoder=decoder)
     assert list(together.predict(NOTES)) == alone
     assert alone[0].spans
-    assert len(together.taggers) == 1
+    assert len(together.engines) == 1
 
 
 @pytest.mark.parametrize("use_crf", [True, False])
@@ -86,7 +88,7 @@ def test_two_models_are_the_mean_of_their_numbers(
     viterbi: bool, use_crf: bool, make: Make, tokenizers: dict[str, Any]
 ) -> None:
     models, tokenizer = [make(1, use_crf=use_crf), make(2, use_crf=use_crf)], tokenizers["wordpiece"]
-    (joint,) = join([(str(index), Tagger(model, tokenizer)) for index, model in enumerate(models)])
+    (joint,) = join([(str(index), TorchEngine(model, tokenizer)) for index, model in enumerate(models)])
     notes = encode_notes(tokenizer, TEXTS)
     each = [emissions_of(model, tokenizer, notes) for model in models]
     mean = [(one + other) / 2 for one, other in zip(*each, strict=True)]
@@ -117,7 +119,7 @@ def test_two_models_are_the_mean_of_their_numbers(
 def test_members_stay_as_they_are(make: Make, tokenizers: dict[str, Any]) -> None:
     models = [make(1, window_length=64, temperature=1.0), make(2, window_length=32, temperature=3.0)]
     before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
-    (joint,) = join([(str(index), Tagger(model, tokenizers["wordpiece"])) for index, model in enumerate(models)])
+    (joint,) = join([(str(index), TorchEngine(model, tokenizers["wordpiece"])) for index, model in enumerate(models)])
     assert (joint.model.config.window_length, joint.model.config.score_temperature) == (32, 2.0)
     for model, state in zip(models, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
@@ -128,7 +130,7 @@ def test_members_stay_as_they_are(make: Make, tokenizers: dict[str, Any]) -> Non
 @pytest.mark.parametrize(("dtypes", "expected"), [(["bfloat16"] * 2, "bfloat16"), (["bfloat16", "float32"], "float32")])
 def test_all_must_allow_bfloat16(dtypes: list[str], expected: str, make: Make, tokenizers: dict[str, Any]) -> None:
     models = [make(seed, inference_dtype=dtype) for seed, dtype in enumerate(dtypes)]
-    (joint,) = join([("m", Tagger(model, tokenizers["wordpiece"])) for model in models])
+    (joint,) = join([("m", TorchEngine(model, tokenizers["wordpiece"])) for model in models])
     assert joint.model.config.inference_dtype == expected
 
 

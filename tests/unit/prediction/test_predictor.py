@@ -23,8 +23,8 @@ from cardioner.multiclass import TokenClassificationModel, precision
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.pipeline import CardioNERPipeline
 from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Coverage, in_groups
-from cardioner.prediction import predictor as predictor_module
 from cardioner.prediction.batch_job import BatchJob, tag_all
+from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
 
 TEXT = "Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d. No oedema. "
@@ -52,7 +52,7 @@ def numbered(count: int, text: str = TEXT) -> list[Document]:
 def test_no_more_notes_are_read_ahead_than_stated(
     size: int, most: int, tagger: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor_module, "tag_texts", lambda _, __, texts, **___: [[] for _ in texts])
+    monkeypatch.setattr(torch_engine, "tag_texts", lambda _, __, texts, **___: [[] for _ in texts])
     taken = 0
 
     def notes() -> Iterator[Document]:
@@ -103,7 +103,7 @@ def test_more_is_read_at_a_time_on_a_gpu_and_no_more_than_that_on_a_cpu(tagger: 
 
 
 def test_a_note_that_cannot_be_tagged_stops_no_other(tagger: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    tag = predictor_module.tag_texts
+    tag = torch_engine.tag_texts
 
     def refuse(model: Any, tokenizer: Any, texts: Sequence[str], *, advance: Any, **others: Any) -> Any:
         found = tag(model, tokenizer, texts, advance=advance, **others)  # fails late, with batches already counted
@@ -114,7 +114,7 @@ def test_a_note_that_cannot_be_tagged_stops_no_other(tagger: Predictor, monkeypa
     notes = numbered(READ_AHEAD + 9)
     alone = {note.id: note.spans for note in tagger.predict(notes)}
     notes[5], notes[-1] = Document("bad", f"{BAD} bisoprolol"), Document("worse", BAD)
-    monkeypatch.setattr(predictor_module, "tag_texts", refuse)
+    monkeypatch.setattr(torch_engine, "tag_texts", refuse)
     predictions = tagger.predict(notes)
     tagged = list(predictions)
     assert [note.id for note in tagged] == [note.id for note in notes if note.id not in {"bad", "worse"}]
@@ -228,7 +228,7 @@ def test_a_note_that_cannot_be_tagged_is_named_by_a_call(tagger: Predictor, monk
     def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError(BAD)
 
-    monkeypatch.setattr(predictor_module, "tag_texts", refuse)
+    monkeypatch.setattr(torch_engine, "tag_texts", refuse)
     for notes, said in (([TEXT, "x"], "note 'text-1': its 79 characters"), ("x", "note 'text-1': its 1 character ")):
         with pytest.raises(DataError, match=said) as caught:
             tagger(notes)

@@ -22,10 +22,10 @@ from cardioner.interop.legacy.directory import (
     read_legacy_model,
     tokenizer_of,
 )
-from cardioner.model_dir.encoder import max_positions
 from cardioner.model_dir.inspect import inspect
 from cardioner.model_dir.json_files import in_one_line
 from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.training.arguments import pick_window_length

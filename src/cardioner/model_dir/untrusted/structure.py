@@ -59,8 +59,9 @@ from cardioner.model_dir.layout import (
     TOKENIZER_FILES,
     WEIGHTS,
 )
-from cardioner.model_dir.untrusted.config import check_config, check_encoder_config, check_numbers
+from cardioner.model_dir.untrusted.config import check_config, check_encoder_config
 from cardioner.model_dir.untrusted.pickled import load_pickle, read_pickle
+from cardioner.model_dir.untrusted.settings import check_numbers
 from cardioner.model_dir.untrusted.shapes import check_encoder, check_head
 from cardioner.model_dir.untrusted.tokenizer import check_class, check_tokenizer
 from cardioner.model_dir.untrusted.weights import Stored, check_names, read_header

@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
-from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
-
 from cardioner.model_dir.json_files import LARGE, check_name, read_object, refuse, shown
 from cardioner.model_dir.layout import OLD_TOKENIZER_FILES, TOKENIZER, TOKENIZER_CONFIG, refused_in_tokenizer
 from cardioner.model_dir.untrusted.patterns import check_growth, check_patterns, steps_of
@@ -43,8 +40,7 @@ def check_tokenizer(directory: Path, files: frozenset[str], *, rows: int | None,
         if _VOCABULARIES.fullmatch(name) and (directory / name).stat().st_size > LARGE:
             refuse(directory / name, f"expected at most {LARGE:,} bytes, found {(directory / name).stat().st_size:,}")
     if TOKENIZER in files:
-        path = directory / TOKENIZER
-        _check_content(path, read_object(path, most=LARGE), rows=rows, most_special=window or _MOST_SPECIAL)
+        check_content(directory / TOKENIZER, rows=rows, window=window)
     if TOKENIZER_CONFIG in files:
         path = directory / TOKENIZER_CONFIG
         settings = read_object(path)
@@ -55,12 +51,20 @@ def check_tokenizer(directory: Path, files: frozenset[str], *, rows: int | None,
             _check_other(directory / name, read_object(directory / name))
 
 
+def check_content(path: Path, *, rows: int | None, window: int | None) -> None:
+    """Refuse a `tokenizer.json` whose parts are none, or whose work has no bounds; as `check_tokenizer` has it."""
+    _check_content(path, read_object(path, most=LARGE), rows=rows, most_special=window or _MOST_SPECIAL)
+
+
 def check_class(path: Path, name: Any) -> None:
     """Refuse a class of tokenizers that is none of `tokenizers`: others read files and options of their own."""
     if name is None:
         return
     if not isinstance(name, str) or not _CLASS.fullmatch(name):
         refuse(path, f"expected tokenizer_class to name a class, found {shown(name)}")
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - only here; the light engine has none
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name  # noqa: PLC0415
+
     for known_as in (name, f"{name.removesuffix('Fast')}Fast", name.removesuffix("Fast")):
         kind = tokenizer_class_from_name(known_as)
         if kind is not None and issubclass(kind, PreTrainedTokenizerFast):

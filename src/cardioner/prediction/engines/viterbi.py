@@ -1,7 +1,7 @@
 """What follows the emissions, in numpy: the best legal tags of a CRF (Viterbi), and the probability of a span.
 
-This file travels with every ONNX export and imports numpy alone. Sums are taken in double precision. Batches are
-`(batch, length, tags)`, padded behind each row's end with anything.
+The light engine and every ONNX export run this file, which imports numpy alone. Sums are taken in double precision.
+Batches are `(batch, length, tags)`, padded behind each row's end with anything.
 """
 
 from __future__ import annotations
@@ -35,20 +35,35 @@ class CRF(NamedTuple):
 
     @classmethod
     def from_settings(cls, crf: Mapping[str, Any]) -> CRF:
-        """As `settings.json` writes it: scores, and which of them are legal.
+        """As `onnx.json` writes it: scores, and which of them are legal.
 
         Raises:
             FloatingPointError: If a score is not a finite number.
         """
         legal = crf["legal"]
         if not all(np.isfinite(np.asarray(crf[name], dtype=np.float64)).all() for name in cls._fields[:3]):
-            raise FloatingPointError("the scores of the CRF in settings.json are not finite numbers")
+            raise FloatingPointError("the scores of the CRF in onnx.json are not finite numbers")
 
         def scores(name: str) -> Floats:
             return np.where(np.asarray(legal[name], dtype=bool), np.asarray(crf[name], dtype=np.float64), _FORBIDDEN)
 
         continues = np.asarray(legal["continues"], dtype=bool)
         return cls(scores("start"), scores("transitions"), scores("end"), continues)
+
+    @classmethod
+    def mean(cls, fields: Sequence[CRF]) -> CRF:
+        """The mean of fields in which the same transitions are legal, rounded as their scores are: to float32."""
+
+        def mean(name: str) -> Floats:
+            values: Floats = np.mean([getattr(one, name) for one in fields], axis=0)
+            return values.astype(np.float32).astype(np.float64)
+
+        return cls(mean("start"), mean("transitions"), mean("end"), fields[0].continues)
+
+    def score(self, tags: Sequence[int]) -> float:
+        """The score of a sequence, without that of its emissions."""
+        steps = self.transitions[list(tags[:-1]), list(tags[1:])]
+        return float(self.start[tags[0]] + steps.sum() + self.end[tags[-1]])
 
     def divided(self, temperature: float) -> CRF:
         """The same with every score divided."""
