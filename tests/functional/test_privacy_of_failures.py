@@ -22,6 +22,7 @@ from cardioner.data.notes import NoteSource
 from cardioner.errors import DataError, OutputError
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.prediction import batch_job
+from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
 from cardioner.training import features
 from cardioner.training.hf_trainer import SpanTrainer

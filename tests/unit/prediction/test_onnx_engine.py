@@ -268,7 +268,7 @@ def unlisted(directory: Path) -> None:
         (without_graph, "has no graph for the onnx engine: run `cardioner export onnx"),
         (unlisted, "has no graph for the onnx engine"),
         (
-            other_settings(tags=["O", "B-DISEASE", "I-DISEASE", "B-OTHER", "I-OTHER"]),
+            other_settings(tags=["O", "B-X", "I-X", "B-Y", "I-Y"]),
             "its tags are not those of the model",
         ),
         (other_settings(format=3), "install a newer one"),
