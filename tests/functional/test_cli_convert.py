@@ -98,3 +98,15 @@ def test_another_encoding_is_read_when_it_is_named(run: Callable[..., Any], tmp_
     assert run("convert", tmp_path / "in", tmp_path / "o.jsonl", "--encoding", "latin-1").code == 0
     assert read_corpus(tmp_path / "o.jsonl").documents == (Document("a", "válvula", (Span(0, 7, "X"),)),)
     assert run("convert", tmp_path / "in", tmp_path / "p.jsonl", "--encoding", "rubbish").code == 2
+
+
+@pytest.mark.parametrize("command", [("convert",), ("split", "--output")])
+def test_nothing_is_written_into_the_corpus_that_is_read(
+    run: Callable[..., Any], source: Callable[[str], Path], command: tuple[str, ...]
+) -> None:
+    corpus = source("brat")
+    place = corpus / ("made.jsonl" if command == ("convert",) else "made.json")
+    done = run(command[0], corpus, *command[1:], place)
+    assert done.code == 5
+    assert f"lies in the corpus {corpus}" in done.err
+    assert not place.exists()

@@ -182,3 +182,11 @@ def test_names_that_a_terminal_would_obey_are_shown_as_text(run: Any, model: Pat
         done = run(command, odd)
         assert "\x1b[2J" not in done.out + done.err
         assert "mo\\x1b[2Jdel" in done.err or command == "inspect"
+
+
+def test_a_folder_of_notes_is_called_no_model_directory(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("No oedema.")
+    done = run("verify", tmp_path)
+    assert done.code == 4
+    assert "is no model directory" in done.err
+    assert "trusted" not in done.err

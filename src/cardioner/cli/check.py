@@ -48,7 +48,8 @@ def check(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Check corpora before training: counts, malformed files and lines, spans that flat tags lose, and leakage.
 
-    Every corpus is read to its end; the exit code is 3 if anything in it is malformed.
+    Every corpus is read to its end; the exit code is 3 if anything in it is malformed, or if files that look annotated
+    were not read.
 
     Example: cardioner check notes/train notes/test --html check.html
     """
@@ -62,7 +63,7 @@ def check(  # noqa: PLR0913 - one parameter an option
             output.print(made, markup=False)
     if html is not None:
         _write_page(report, html, ids_only=ids_only, overwrite=overwrite)
-    if report.malformed:
+    if report.malformed or report.unread:
         raise typer.Exit(DataError.exit_code)
 
 
@@ -115,6 +116,8 @@ def _tables(report: CheckReport) -> Iterator[Table | str]:
         yield from _duplicate_tables(report)
         yield from _label_tables(report)
     found = f"{report.malformed} malformed" if report.malformed else "nothing malformed"
+    if report.unread:
+        found = f"{report.malformed} malformed, {many(report.unread, 'file')} with annotations that were not read"
     yield f"{many(total.documents, 'document')}, {many(total.entities, 'entity', 'entities')}: {found}"
 
 

@@ -13,7 +13,7 @@ from cardioner._io import is_stream
 from cardioner.cli.console import Stages, show, showing_progress, table, tell
 from cardioner.cli.inputs import OnErrorOption, ReadingOptions, Writable, check_mapping, show_issues
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.outputs import place_name
+from cardioner.cli.outputs import check_outside, place_name
 from cardioner.data.documents import Document, rename_labels
 from cardioner.data.formats import Reading, format_of_name, stream_corpus, write_corpus
 from cardioner.errors import UsageError
@@ -42,6 +42,7 @@ def convert(
     """
     if to is None and not target.suffix and not is_stream(target):
         raise UsageError(f"{target}: choose a format for it with --to: brat, tsv, jsonl, conll or datasets")
+    check_outside(target, source)
     chosen = to or format_of_name(target)
     names, labels = reading.names, Counter[str]()
     progress = Reading(reading.options(on_error))

@@ -40,6 +40,16 @@ def check_page(html: Path | None, inputs: Sequence[Path | None], *, overwrite: b
     check_file(html, overwrite=overwrite)
 
 
+def check_outside(output: Path, corpus: Path) -> None:
+    """Refuse a new file or folder in the folder of a corpus, where it would be read as a part of it next time.
+
+    Raises:
+        OutputError: If it lies there.
+    """
+    if not is_stream(output) and corpus.resolve() in output.resolve().parents:
+        raise OutputError(f"{output} lies in the corpus {corpus}: choose a place outside of it")
+
+
 def publish_page(page: str, html: Path, *, overwrite: bool, private: bool) -> None:
     """Write the page, for its owner's eyes alone if it holds the text of notes, and say where it is."""
     write_page(page, html, overwrite=overwrite, private=private)

@@ -15,7 +15,7 @@ from cardioner._io import check_file, check_no_file, is_stream, reporting_failed
 from cardioner.cli.console import show, table, tell
 from cardioner.cli.inputs import OnErrorOption, ReadingOptions, UnannotatedOption, read_parts
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.outputs import place_name
+from cardioner.cli.outputs import check_outside, place_name
 from cardioner.data.documents import Document
 from cardioner.data.near_duplicates import Group, group_near_duplicates
 from cardioner.data.splits import Splits, apply_splits, make_folds, make_splits, write_older_splits, write_splits
@@ -97,6 +97,7 @@ def _check_target(output: Path, corpus: Path, *, folder: bool, overwrite: bool) 
     """
     if output.resolve() == corpus.resolve():
         raise OutputError(f"{output} is the corpus: choose another place for the splits")
+    check_outside(output, corpus)
     if not folder:
         if output.suffix.lower() not in ("", ".json") and not is_stream(output):
             raise UsageError(f"--output {output}: the splits are JSON; expected a name that ends in .json")

@@ -54,6 +54,9 @@ def make_signing_key(path: str | Path, password: str | None = None) -> Path:
         lock = serialization.BestAvailableEncryption(password.encode())
     pem, info = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     public = path.with_name(f"{path.name}.pub")
+    for place in (path, public):
+        if place.exists():
+            raise OutputError(f"{place} exists, and a key is never replaced: choose another name")
     _write_new(path, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock), mode=0o600)
     _write_new(public, private.public_key().public_bytes(pem, info), mode=0o644)
     return public
@@ -207,7 +210,6 @@ def _file(public: bytes, signature: bytes) -> bytes:
 
 def _write_new(path: Path, content: bytes, *, mode: int) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
     except FileExistsError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from cardioner.errors import ModelError
 from cardioner.model_dir.custom_code import tags_in_its_own_way
 from cardioner.model_dir.entrance import GOLDEN, WHOLE, ModelDir, Report, existing
 from cardioner.model_dir.json_files import shown_path
-from cardioner.model_dir.layout import MANIFEST
+from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 from cardioner.model_dir.load import Loaded, enter, load_unchecked
 from cardioner.model_dir.manifest import Issue, Manifest
 from cardioner.model_dir.signing import signer
@@ -65,10 +66,14 @@ def verify(directory: str | Path, *, key: str | Path | None = None) -> Verificat
         key: The file of the public key that it should be signed with.
 
     Raises:
-        ModelError: If there is no directory.
+        ModelError: If there is no directory, or nothing in it says that it holds a model.
         UsageError: If there is no public key in that file.
     """
     path, report = existing(directory), Report(keep_errors=True)
+    if not any(map(os.path.lexists, (path / CONFIG, path / MANIFEST, path / SIGNATURE))):
+        raise ModelError(
+            f"{path} is no model directory: it has neither {CONFIG} nor {MANIFEST}; name what training wrote"
+        )
 
     def load(entered: ModelDir) -> Loaded | None:
         if entered.manifest is None:

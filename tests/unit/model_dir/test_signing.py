@@ -176,3 +176,12 @@ def test_a_signature_under_a_key_with_which_anyone_signs_is_refused(key: int, si
     )
     with pytest.raises(UsageError, match="anyone can sign anything"):
         check_signature(signed, tmp_path / "weak.pub")
+
+
+def test_making_a_key_makes_no_folder_and_no_half_of_a_pair(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        make_signing_key(tmp_path / "nowhere" / "a.key")
+    (tmp_path / "b.key.pub").write_text("another key")
+    with pytest.raises(OutputError, match=r"b\.key\.pub exists"):
+        make_signing_key(tmp_path / "b.key")
+    assert [place.name for place in tmp_path.iterdir()] == ["b.key.pub"]

@@ -22,7 +22,7 @@ from cardioner.data.formats.files import (
     writing_notes,
 )
 from cardioner.data.formats.quotes import Quote, matching
-from cardioner.data.formats.recognition import count_others, likely_format_of
+from cardioner.data.formats.recognition import WITHOUT_NOTE, count_others, likely_format_of
 from cardioner.errors import DataError, OutputError, listed, many
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _check_pairs(path: Path, notes: Mapping[str, Path], annotations: Mapping[str
         for name in bare:
             reading.add_issue(".txt without .ann", notes[name])
         for name in alone:
-            reading.add_issue(".ann without .txt", annotations[name])
+            reading.add_issue(WITHOUT_NOTE, annotations[name])
         return
     problems = []
     if bare:

@@ -140,7 +140,7 @@ class _File:
                 f"the whole file types without prefixes; found {many(len(columns[-1]), 'character')} that are no tag"
             )
         if not self.columns:
-            self._set_columns(line, number, len(columns))
+            self._set_columns(line.rstrip(" \t\r"), number, len(columns))
         if len(columns) != self.columns:
             raise DataError(f"expected {self.columns} columns as in the lines before, found {len(columns)}")
         if not self.in_sentence:

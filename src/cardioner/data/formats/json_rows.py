@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner.data.documents import Document, Span
@@ -205,14 +207,24 @@ def _looks_like_spans(value: Any) -> bool:
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
-            if sum(_is_whole(held) and _EDGE.search(key) is not None for key, held in one.items()) > 1:
+            if sum(_is_edge(key, held) for key, held in one.items()) > 1:
                 return True
             waiting += one.values()
         elif isinstance(one, list):
-            if len(one) in (3, 4) and sum(map(_is_whole, one)) == 2 and any(isinstance(held, str) for held in one):
+            numbers = [_is_whole(held) or _is_digits(held) for held in one]
+            if len(one) in (3, 4) and sum(numbers) == 2 and str in map(type, compress(one, map(not_, numbers))):
                 return True
             waiting += one
     return False
+
+
+def _is_edge(key: str, held: Any) -> bool:
+    """Whether a value is an offset by its key: of digits in quotes only under the very names of offsets."""
+    return (_is_whole(held) and _EDGE.search(key) is not None) or (key in _STARTS + _ENDS and _is_digits(held))
+
+
+def _is_digits(held: Any) -> bool:
+    return isinstance(held, str) and held.isascii() and held.isdigit()
 
 
 # Keys and values -----------------------------------------------------------------------------------------------------

@@ -27,8 +27,13 @@ SUFFIXES = {
 SHARED = (".txt", ".tsv", ".tab", ".json")
 """Suffixes under which several formats are found."""
 
+WITHOUT_NOTE = ".ann without .txt"
+LOOKS_LIKE = "other files that look like the format"
+"""The kinds of issue, or how they begin, of files that seem to hold annotations and are not read."""
+
 _HEAD = 1 << 14
 """Bytes that are looked at."""
+_BRAT = re.compile(r"\ufeff?T[0-9]+\t[^\s]{1,100} [0-9]+ [0-9]+")
 _PUBTATOR = re.compile(r"[^|\t]{1,100}\|[ta]\|")
 _JSON_ROWS = re.compile(r"\[\s*[\[{]\s*\"")
 
@@ -50,13 +55,12 @@ def form_of_folder(path: Path, encoding: str = "utf-8") -> str:
 
     Annotations of brat go first, then tables of spans. Texts are of another format only if all of them look like it.
     """
-    files = files_below(path)
+    files = [file for file in files_below(path) if not is_hidden(file, path)]
     if any(file.suffix == ".ann" for file in files):
         return "brat"
     by_suffix: dict[str, list[Path]] = {}
     for file in files:
-        if not is_hidden(file, path):
-            by_suffix.setdefault(file.suffix.lower(), []).append(file)
+        by_suffix.setdefault(file.suffix.lower(), []).append(file)
     texts, rows = by_suffix.pop(".txt", []), by_suffix.pop(".json", [])
     known = [file for suffix in (".tsv", *chain(*SUFFIXES.values())) for file in by_suffix.get(suffix, [])]
     forms = {form_of_file(file, encoding) for file in known}
@@ -93,21 +97,38 @@ def count_others(folder: Path, used: Collection[Path], reading: Reading) -> None
     for file in files_below(folder):
         if file in used:
             continue
-        kind = "hidden files" if is_hidden(file, folder) else "other files"
-        shared = kind == "other files" and file.suffix.lower() in SHARED
-        form = likely_format(file, reading.options.encoding) if shared else None
-        reading.add_issue(f"{kind} that look like the format {form}" if form else kind, file)
+        if is_hidden(file, folder):
+            reading.add_issue("hidden files", file)
+        else:
+            form = _form_of_other(file, reading.options.encoding)
+            reading.add_issue(f"{LOOKS_LIKE} {form}" if form else "other files", file)
+
+
+def _form_of_other(path: Path, encoding: str) -> str | None:
+    """The name of the format of annotations that a file may hold which no reader takes for its own, such as `X.ANN`."""
+    for name, suffixes in SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return name
+    head = _head(path, encoding)
+    return "brat" if _BRAT.match(head) else likely_format_of(head)
 
 
 def likely_format(path: Path, encoding: str = "utf-8") -> str | None:
     """The name of the format that the content of a file looks like; `None` for notes, tables and what is unreadable."""
+    return likely_format_of(_head(path, encoding))
+
+
+def _head(path: Path, encoding: str) -> str:
+    """The first whole lines of a file; nothing if it cannot be read, or is no file."""
     try:
+        if not path.is_file():
+            return ""
         with path.open("rb") as file:
             head = file.read(_HEAD + 1)
     except OSError:
-        return None
+        return ""
     text = head[:_HEAD].decode(encoding, errors="replace")
-    return likely_format_of(text if len(head) <= _HEAD else text.rpartition("\n")[0])
+    return text if len(head) <= _HEAD else text.rpartition("\n")[0]
 
 
 def likely_format_of(text: str) -> str | None:

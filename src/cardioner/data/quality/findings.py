@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cardioner.data.corpus import ReadReport
+from cardioner.data.formats.recognition import LOOKS_LIKE, WITHOUT_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -246,6 +247,12 @@ class CheckReport:
         return sum(source.malformed for source in self.sources)
 
     @property
+    def unread(self) -> int:
+        """How many files seem to hold annotations that no reader took."""
+        issues = (issue for source in self.sources for issue in source.issues)
+        return sum(issue.count for issue in issues if issue.kind.startswith((WITHOUT_NOTE, LOOKS_LIKE)))
+
+    @property
     def leaks(self) -> tuple[NearDuplicates, ...]:
         """The groups whose documents are in different parts."""
         return tuple(group for group in self.near_duplicates if group.is_leak)
@@ -276,6 +283,7 @@ class CheckReport:
             "parts": [part.to_dict() for part in self.parts],
             "all": self.total.to_dict(),
             "malformed": self.malformed,
+            "unread": self.unread,
             "sources": _plain(self.sources),
             "flat_tags": self.flat_tags.to_dict(),
             "near_duplicates": [{"leakage": group.is_leak, **_plain(group)} for group in self.near_duplicates],

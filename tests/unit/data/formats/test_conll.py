@@ -328,3 +328,9 @@ def test_a_last_column_that_is_not_of_tags_is_refused(tmp_path: Path, content: s
 def test_inside_tags_are_no_repairs_in_iob1_that_has_some_opening_tags(tmp_path: Path, tags: str, count: int) -> None:
     mentions(tmp_path, tags)
     assert sum(issue.count for issue in read_corpus(tmp_path / "notes.conll").report.issues) == count
+
+
+def test_white_space_behind_the_first_line_does_not_make_tabs_the_separator(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("The O \t\nheart B-X\nfailed I-X\t\n")
+    (document,) = read_corpus(tmp_path / "a.conll")
+    assert (document.text, document.spans) == ("The heart failed", (Span(4, 16, "X"),))

@@ -210,3 +210,17 @@ def test_metadata_that_json_cannot_hold_is_refused(tmp_path: Path, metadata: dic
     with pytest.raises(OutputError, match=r"^document 'a': "):
         write_corpus([Document("a", "x", metadata=metadata)], tmp_path / "n.jsonl")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "held", ['[["3", "9", "SYMPTOM"]]', '[{"start": "3", "end": "9", "label": "SYMPTOM"}]', '[["SYMPTOM", "3", "9"]]']
+)
+def test_offsets_in_quotes_look_like_spans_too(tmp_path: Path, held: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "No oedema.", "ner": {held}}}\n')
+    assert "what looks like spans" in check_corpora([tmp_path / "a.jsonl"]).sources[0].problems[0]
+
+
+@pytest.mark.parametrize("held", ['{"start_year": "2019", "end_year": "2020"}', '["2019", "2020", "21"]'])
+def test_other_digits_in_quotes_do_not_look_like_spans(tmp_path: Path, held: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "No oedema.", "stay": {held}}}\n')
+    assert check_corpora([tmp_path / "a.jsonl"]).malformed == 0

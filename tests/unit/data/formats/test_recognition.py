@@ -111,3 +111,17 @@ def test_notes_to_tag_that_look_annotated_are_tagged_and_counted(tmp_path: Path)
     assert [document.id for document in found] == ["a", "b"]
     kinds = [issue.kind for issue in reports[0][1].issues]
     assert kinds == ["notes that look like the format conll, tagged as they are"]
+
+
+def test_hidden_files_do_not_decide_the_format(tmp_path: Path) -> None:
+    put(tmp_path, a_conll=WORDS)
+    (tmp_path / "._a.ann").write_bytes(b"\0\5")
+    assert detect_format(tmp_path) == "conll"
+
+
+@pytest.mark.parametrize("name", ["a.ANN", "a.txt.ann", "a.a1", "rows.jsonl"])
+def test_check_names_files_of_annotations_that_no_reader_takes(tmp_path: Path, name: str) -> None:
+    put(tmp_path, a_txt=NOTE)
+    (tmp_path / name).write_text(ROWS if name == "rows.jsonl" else "T1\tX 3 8\tfever\n")
+    report = check_corpora([put(tmp_path, b_txt=NOTE, b_ann="")])
+    assert (report.malformed, report.unread) == (0, 1)
