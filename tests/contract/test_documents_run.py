@@ -32,7 +32,7 @@ PAGES = [
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "adr"),
 ]
 SLOW = (
-    *("choose-a-recipe", "cross-validate", "export-to-onnx", "train-on-several-gpus"),
+    *("choose-a-recipe", "cross-validate", "export-to-onnx", "tag-without-torch", "train-on-several-gpus"),
     *("hand-over-a-model", "training-options", "your-own-notes"),
 )
 """Pages that train many models, start processes or export graphs."""

@@ -20,7 +20,7 @@ from cardioner.cli.models import export, inspect, sign, upgrade, verify
 from cardioner.cli.predict import predict
 from cardioner.cli.split import split
 from cardioner.cli.train import train
-from cardioner.errors import CardioNERError, UsageError
+from cardioner.errors import CardioNERError, UsageError, missing_extra
 from cardioner.training.options import expected
 
 app = typer.Typer(
@@ -81,6 +81,11 @@ def _command(arguments: list[str]) -> list[str]:
     return [one for one in arguments[1:2] if one in getattr(typer.main.get_command(app), "commands", {})]
 
 
+def _what(arguments: list[str]) -> str:
+    """The program, and the command that is named."""
+    return " ".join([str(app.info.name), *_command(arguments)])
+
+
 def main() -> None:
     """Run the command; an error of the user's becomes one line on standard error and the exit code of its class."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -90,7 +95,7 @@ def main() -> None:
         complain(str(error))
         code = error.exit_code
     except _USAGE_MISTAKE as error:
-        where = error.ctx.command_path if error.ctx else " ".join([str(app.info.name), *_command(sys.argv)])
+        where = error.ctx.command_path if error.ctx else _what(sys.argv)
         complain(f"{_mistake(error)} (see {where} --help)")
         code = UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -99,6 +104,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = CardioNERError.exit_code
     except Exception as error:
+        lacking = isinstance(error, ModuleNotFoundError) and missing_extra(_what(sys.argv), error)
+        if lacking:
+            complain(lacking)
+            sys.exit(UsageError.exit_code)
         if os.environ.get(TRACEBACK) == "1":
             raise
         complain(unexpected(error))

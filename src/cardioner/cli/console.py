@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -205,8 +204,6 @@ def showing_progress() -> Iterator[Stages]:
 
 def quieten() -> None:
     """Silence the progress bars and messages of libraries: commands have their own."""
-    if find_spec("transformers") is None:
-        return
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - slow, and needed only here
 
     transformers_logging.set_verbosity_error()

@@ -198,7 +198,10 @@ def _run(
 def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Predictor, int]:
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
-        quieten()
+        from cardioner.prediction.engines import chosen  # noqa: PLC0415 - starts fast
+
+        if chosen(options.engine) == "torch":
+            quieten()
         from cardioner.model_dir.manifest import found_nothing, read_manifest  # noqa: PLC0415
         from cardioner.prediction.directories import model_directories  # noqa: PLC0415 - starts fast
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415

@@ -51,6 +51,10 @@ def train(
     """
     repeated = run.folds is not None or run.seeds is not None
     _check_page(notes, run, repeated=repeated, overwrite=options.overwrite)
+    if run.onnx:
+        from cardioner.interop.onnx_packages import check_packages  # noqa: PLC0415 - starts fast
+
+        check_packages("train --onnx")
     open_log(run.log_file)
     check_model_folder(arguments.output_dir, replace=options.overwrite or options.resume)
     quieten()
@@ -63,6 +67,8 @@ def train(
         except KeyboardInterrupt:
             _show_interruption(arguments.output_dir)
             raise typer.Exit(INTERRUPTED) from None
+        if run.onnx and prints:
+            _add_graphs(arguments.output_dir)
         if run.json and prints:
             print_json(record)
 
@@ -150,6 +156,21 @@ def _train_several(
     show(member_table(summary))
     tell(f"{many(len(summary.members), 'model')}, which predict uses as one: {output}")
     return summary.to_dict()
+
+
+def _add_graphs(output: Path) -> None:
+    """Add a graph to each model that was trained; those that have one keep it."""
+    from cardioner.interop.onnx import add_onnx  # noqa: PLC0415 - imports torch
+    from cardioner.model_dir.layout import GRAPH  # noqa: PLC0415
+    from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
+    from cardioner.prediction.directories import model_directories  # noqa: PLC0415
+
+    for directory in model_directories(output):
+        if GRAPH in getattr(read_manifest(directory), "files", ()):
+            continue
+        with notices.status("adding the graph and comparing"):
+            done = add_onnx(directory, overwrite=True)
+        tell(f"Graph for the onnx engine: {directory / GRAPH}; {done.figures[0]}")
 
 
 def _show_member(member: Member, state: State, result: TrainingResult | None) -> None:

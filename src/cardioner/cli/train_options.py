@@ -68,6 +68,8 @@ class RunOptions(Checked):
     """Append everything that is shown on standard error to a file, with the time."""
     json: bool = setting(False, panel="Running")
     """Print the record of the training as JSON alone on standard output."""
+    onnx: bool = setting(False, panel="Running")
+    """Add a graph to the model, with which `cardioner predict --engine onnx` needs no torch."""
     folds: int | None = setting(None, panel="Repeated training", metavar="K", ge=2)
     """Cross-validation: K models, each scored on a fold of the training notes that it has not seen."""
     seeds: int | None = setting(None, panel="Repeated training", ge=1)

@@ -7,18 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from cardioner import __version__
 from cardioner._io import grant_default_permissions, reporting_failed_writes, staging, writing
 from cardioner.data.documents import Document
-from cardioner.errors import ModelError, OutputError, UsageError, missing_packages
+from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.interop.cards import onnx_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, publish_export
 from cardioner.interop.onnx_check import BOUND, Agreement, agreement, made_up_notes
 from cardioner.interop.onnx_graph import DATA, quantize, size_of, write_graph
+from cardioner.interop.onnx_packages import check_packages
 from cardioner.model_dir.entrance import existing
 from cardioner.model_dir.golden_comparison import TOLERANCE
 from cardioner.model_dir.graph_settings import FORMAT, GraphSettings
@@ -45,7 +45,6 @@ SHARE = 0.98
 LEAST_SPANS = 50
 """How many spans the model must find in these notes for the agreement to mean something."""
 
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _RUNNER = Path(__file__).parent / "onnx_files"
 _SHARED = Path(__file__).parents[1] / "multiclass"
 _ENGINE = Path(__file__).parents[1] / "prediction" / "engines"
@@ -178,8 +177,7 @@ def add_onnx(
 
 def _check_request(check: Sequence[Document], *, int8: bool) -> None:
     """Refuse what cannot be done here."""
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise UsageError(missing_packages("export onnx", missing))
+    check_packages("export onnx")
     if int8 and not check:
         raise UsageError("8-bit weights change spans: name notes to check them in (--check PATH), annotated or not")
 

@@ -50,7 +50,7 @@ def test_no_two_options_have_one_name() -> None:
 
 def test_an_ablation_takes_what_no_recipe_decides() -> None:
     train, ablate = ({one.name for one in COMMANDS[name].params} for name in ("train", "ablate"))
-    assert train - ablate == {"use_crf", "no_use_crf", "config", "html", "folds", "seeds", "no_json"}
+    assert train - ablate == {"use_crf", "no_use_crf", "config", "html", "folds", "seeds", "no_json", "onnx", "no_onnx"}
     assert ablate - train == {"recipes", "bootstrap"}
 
 

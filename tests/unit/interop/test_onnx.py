@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.evaluation import score
-from cardioner.interop import exports, onnx, onnx_check, onnx_graph
+from cardioner.interop import exports, onnx, onnx_check, onnx_graph, onnx_packages
 from cardioner.interop.onnx import export_onnx
 from cardioner.interop.onnx_check import agreement
 from cardioner.interop.onnx_files import tag
@@ -294,7 +294,7 @@ def test_eight_bits_need_notes_to_be_checked_on(saved: Callable[..., Path], tmp_
 def test_a_missing_package_is_named_with_what_brings_it(
     saved: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name != "onnx" else object())
+    monkeypatch.setattr(onnx_packages, "find_spec", lambda name: None if name != "onnx" else object())
     with pytest.raises(UsageError, match="onnxscript and onnxruntime: pip install onnxscript onnxruntime"):
         export_onnx(saved(), tmp_path / "out")
 

@@ -106,17 +106,26 @@ class Engine(Protocol):
         """
 
 
-def engine_named(name: str) -> type[Engine]:
-    """The engine of a name; for `auto` torch where it is installed, else onnx.
+def chosen(name: str) -> str:
+    """The name of an engine; for `auto`, `torch` where it is installed, else `onnx`.
 
     Raises:
         UsageError: If there is none of that name.
     """
     if name not in ENGINES:
         raise UsageError(f"the engine must be one of {', '.join(ENGINES)}; found {name!r}")
-    if name == "auto":
-        name = "torch" if find_spec("torch") and find_spec("transformers") else "onnx"
-    if name == "torch":
+    if name != "auto":
+        return name
+    return "torch" if find_spec("torch") and find_spec("transformers") else "onnx"
+
+
+def engine_named(name: str) -> type[Engine]:
+    """The engine of a name, as `chosen` has it.
+
+    Raises:
+        UsageError: If there is none of that name, or a package is missing that it needs.
+    """
+    if chosen(name) == "torch":
         from cardioner.prediction.engines.torch import TorchEngine  # noqa: PLC0415 - only the engine that is used
 
         return TorchEngine
