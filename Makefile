@@ -76,6 +76,7 @@ bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_D
 	$(BIN)/python benchmarks/crf.py
 	$(BIN)/python benchmarks/formats.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/train.py
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it

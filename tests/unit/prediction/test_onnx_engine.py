@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -388,6 +389,35 @@ def test_every_cut_and_an_unknown_field_are_refused(tmp_path: Path) -> None:
     place.write_bytes(b"")
     with pytest.raises(ModelError, match="less than"):
         check_graph(place)
+
+
+def test_no_id_of_a_note_is_printed_when_a_graph_cannot_be_run(
+    with_graph: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    light = load(with_graph("crf"), engine="onnx")
+    compute = light.engines[0].tagger.compute  # type: ignore[attr-defined]
+    with pytest.raises(Exception, match="123456"):
+        compute(np.array([[123456]]), np.array([[1]]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_graphs_are_answered_in_one_line_and_nothing_is_printed(
+    copied: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content, generator = (copied / "model.onnx").read_bytes(), random.Random(7)
+    messages = set()
+    for _ in range(40):
+        damaged = bytearray(content)
+        for _ in range(generator.choice([1, 2, 8])):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        (copied / "model.onnx").write_bytes(damaged)
+        try:
+            load(listed_again(copied), engine="onnx")
+        except ModelError as error:
+            messages.add(str(error))
+    assert len(messages) > 3
+    assert not [message for message in messages if "\n" in message]
+    assert capfd.readouterr() == ("", "")
 
 
 # Adding a graph ------------------------------------------------------------------------------------------------------

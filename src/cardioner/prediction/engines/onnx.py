@@ -25,7 +25,7 @@ from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
 
 if missing := [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]:
-    raise UsageError(missing_packages("the onnx engine", missing))
+    raise UsageError(missing_packages("tagging without torch and transformers", missing))
 
 from cardioner.prediction.engines.tagger import Tagger, mean_of
 

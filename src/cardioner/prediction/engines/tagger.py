@@ -190,9 +190,11 @@ def open_graph(path: Path, *, threads: int = 0) -> Compute:
         threads: How many processors to use; 0 for all.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # messages about an error may quote ids, and so a note; the exception comes anyway
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False
+    )
 
     def compute(ids: Array, mask: Array) -> Array:
         found: Array = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
