@@ -20,14 +20,14 @@ from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.untrusted.graph import check_graph
 from cardioner.model_dir.untrusted.settings import check_settings
 from cardioner.model_dir.untrusted.tokenizer import check_content
-from cardioner.multiclass.encoding import BATCH_TOKENS, EncodedNote
+from cardioner.multiclass.encoding import EncodedNote
 from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
 
 if missing := [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]:
     raise UsageError(missing_packages("tagging without torch and transformers", missing))
 
-from cardioner.prediction.engines.tagger import Tagger, mean_of
+from cardioner.prediction.engines.tagger import BATCH_TOKENS, Tagger, mean_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
