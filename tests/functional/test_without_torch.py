@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,35 @@ def test_four_commands_need_no_torch_and_the_others_name_what_they_need(
             (s.start, s.end, s.label) for s in found[note.id].spans
         ]
         assert len(note.spans) > 3
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--min-score", "0.1"), ("--decode", "argmax"), ("--batch-tokens", "40", "--to", "tsv")]
+)
+def test_both_engines_write_the_same_notes(
+    options: tuple[str, ...], run: Callable[..., Any], model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    tagged = {}
+    for engine in ("onnx", "torch"):
+        arguments = ("--output", tmp_path / engine, "--engine", engine, "--device", "cpu", "--dtype", "float32")
+        done = run("predict", model, corpus / "train", *arguments, *options)
+        assert done.code == 0
+        counted = re.search(r"4 notes, .* sub-tokens, \d+ characters, \d+ spans.*?, in", done.err)
+        assert counted is not None
+        spans = [[(s.start, s.end, s.label) for s in note.spans] for note in read_corpus(tmp_path / engine).documents]
+        tagged[engine] = counted[0], spans
+    assert tagged["onnx"] == tagged["torch"]
+    assert sum(map(len, tagged["onnx"][1])) > 3
+
+
+def test_where_nothing_can_tag_the_packages_are_named(
+    run: Callable[..., Any], model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "cardioner.prediction.engines.onnx", raising=False)
+    done = run("predict", model, corpus / "train", "--output", tmp_path / "out")
+    assert (done.code, "without torch and transformers needs onnxruntime: pip install" in done.error) == (2, True)
 
 
 def test_only_a_package_that_the_extra_brings_is_named() -> None:
