@@ -487,6 +487,44 @@ def test_a_graph_is_replaced_and_an_interruption_leaves_a_model(
     assert not [issue for issue in verify(copied).issues if issue.serious]
 
 
+def test_eight_bits_are_recorded_and_held_to_what_was_measured(
+    copied: Path, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = copied / "model.onnx"
+    monkeypatch.setattr(onnx_export, "write_graph", lambda _, folder: shutil.copy(graph, folder))
+    monkeypatch.setattr(onnx_export, "SHARE", 0.3)  # of random weights, more spans are near to others
+    notes = [Document(f"{index}", document.text * 9) for index, document in enumerate(documents)]
+    done = add_onnx(copied, check=notes, int8=True, overwrite=True)
+    settings = json.loads((copied / "onnx.json").read_text())
+    assert (settings["precision"], settings["tolerance"]) == ("int8", 2 * done.difference)
+    light = Predictor.from_pretrained(copied, engine="onnx", dtype="int8")
+    assert repr(light).endswith("device: cpu; dtype: int8)")
+    assert sum(map(len, light([note.text for note in notes]))) > 20
+    assert inspect(copied).facts["graph"]["precision"] == "int8"
+    with pytest.raises(UsageError, match="computes in int8, and float32"):
+        Predictor.from_pretrained(copied, engine="onnx", dtype="float32")
+    other_settings(tolerance=1e-6)(copied)
+    with pytest.raises(ModelError, match="does not compute here what it did"):
+        load(copied, engine="onnx")
+
+
+def test_weights_that_need_a_second_file_are_refused_and_nothing_changes(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = copied / "model.onnx"
+
+    def large(_: Any, folder: Path) -> None:
+        shutil.copy(graph, folder)
+        (folder / "model.onnx.data").write_bytes(b"more")
+
+    monkeypatch.setattr(onnx_export, "write_graph", large)
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    with pytest.raises(ModelError, match=r"too large for the one file .*: try --int8, or export to another directory"):
+        add_onnx(copied, overwrite=True)
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    assert [path.name for path in copied.parent.iterdir()] == ["model"]
+
+
 def test_a_model_saved_again_drops_the_graph_of_the_one_before(
     copied: Path, encoder_config: Callable[[str], Any], tokenizers: dict[str, Any]
 ) -> None:
