@@ -90,16 +90,18 @@ def main(
     model: Annotated[Path, typer.Argument(help="A directory of ours.")],
     notes: Annotated[int, typer.Option(help="How many of the notes.")] = 58,
     rounds: Annotated[int, typer.Option(help="Pairs of runs.")] = 5,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")] = "auto",
     only_speed: bool = False,
 ) -> None:
     """Compare, and print."""
     gold = list(read_corpus(Path(os.environ["CARDIONER_DATA"], "cardioccc-en-med", "dev")).documents)[:notes]
     texts = [document.text for document in gold]
-    predictor = Predictor.from_pretrained(model, device="cpu")
+    predictor = Predictor.from_pretrained(model, device="cpu", dtype=dtype)
     count = sum(len(ids) for ids in predictor.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
     config = predictor.model.config
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}")
+    kind = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    print(f"{kind}, {torch.get_num_threads()} threads, {versions}")
     print(f"{len(gold)} notes, {count} sub-tokens; ours in {config.inference_dtype}, windows of {config.window_length}")
     with tempfile.TemporaryDirectory() as place:
         as_stock(model, Path(place))

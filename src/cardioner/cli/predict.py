@@ -59,7 +59,8 @@ class TaggingOptions:
     ] = "auto"
     device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
     dtype: Annotated[
-        Dtype, typer.Option(metavar="NAME", help="float32 or bfloat16; auto takes what the model says.")
+        Dtype,
+        typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
     ] = "auto"
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False
     log_file: LogFileOption = None

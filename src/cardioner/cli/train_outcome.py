@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cardioner.cli.console import count_table, loss_table, score_table, show, table, tell
-from cardioner.errors import many
+from cardioner.errors import listed, many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,10 +32,11 @@ def show_result(result: TrainingResult) -> None:
     if result.test is not None:
         show(score_table("Test notes", result.test))
     if result.precision is not None:
-        tell(
-            f"Inference in {result.precision.dtype}: strict F1 {result.precision.float32:.4f} in float32, "
-            f"{result.precision.bfloat16:.4f} in bfloat16, {result.precision.agreement:.1%} of the spans are the same"
+        tried = "; ".join(
+            f"{name}: strict F1 {trial.f1:.4f}, {trial.agreement:.1%} of the spans as in float32"
+            for name, trial in result.precision.trials.items()
         )
+        tell(f"Inference in {result.precision.dtype}; allowed: {listed(result.precision.allowed)} ({tried})")
     if result.temperature is not None:
         spans = many(result.temperature.spans, "span")
         tell(

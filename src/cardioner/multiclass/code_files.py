@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 _NEEDED = ("crf.py", "crf_recursions.py", "code_files.py")
 """The files that `modeling.py` imports from beside it."""
-PIPELINE_FILES = ("windows.py", "tagging.py", "encoding.py", "precision.py", "inference.py", "pipeline.py")
+PIPELINE_FILES = ("windows.py", "tagging.py", "encoding.py", "int8.py", "precision.py", "inference.py", "pipeline.py")
 """The files that a directory needs further for `pipeline("token-classification")`."""
 COMPANIONS = (*_NEEDED, *PIPELINE_FILES)
 """The files of a directory beside `modeling.py`."""

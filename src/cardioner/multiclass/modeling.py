@@ -75,7 +75,8 @@ class CardioNERConfig(PretrainedConfig):
         window_length: Most sub-tokens in a window, special ones included.
         window_context: Sub-tokens that neighbouring windows share on either side of their border.
         temperature: Divides every score before it becomes a probability.
-        inference_dtype: `float32` or `bfloat16`: the number format of the encoder in prediction.
+        inference_dtype: The number format of the encoder in prediction: see `precision.py`.
+        inference_dtypes: Those that were measured to give the same spans; a machine takes its fastest.
         label_smoothing: Share of each label that the cross-entropy spreads over all tags; 0 with a CRF.
         **kwargs: For `PretrainedConfig`: `id2label`, `label2id` and the like.
     """
@@ -94,6 +95,7 @@ class CardioNERConfig(PretrainedConfig):
         window_context: int = 4,
         temperature: float = 1.0,
         inference_dtype: str = "float32",
+        inference_dtypes: list[str] | tuple[str, ...] = (),
         label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -103,12 +105,10 @@ class CardioNERConfig(PretrainedConfig):
         self.classifier_hidden_layers = list(classifier_hidden_layers) if classifier_hidden_layers else None
         self.classifier_dropout = classifier_dropout
         self.class_weights = class_weights
-        self.use_crf = use_crf
-        self.freeze_backbone = freeze_backbone
-        self.window_length = window_length
-        self.window_context = window_context
+        self.use_crf, self.freeze_backbone = use_crf, freeze_backbone
+        self.window_length, self.window_context = window_length, window_context
         self.score_temperature = temperature  # transformers reserves the name `temperature` for text generation
-        self.inference_dtype = inference_dtype
+        self.inference_dtype, self.inference_dtypes = inference_dtype, list(inference_dtypes)
         self.label_smoothing = label_smoothing
         self.requires_trust_remote_code = True
         kwargs.setdefault("custom_pipelines", PIPELINES)

@@ -15,6 +15,7 @@ from transformers import TokenClassificationPipeline
 
 from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
 from .inference import decode_notes, emissions_of, score_spans
+from .int8 import INT8_OPERATOR  # noqa: F401 - some releases of transformers copy only what this file imports itself
 from .precision import set_precision
 from .tagging import Entity, Run, entities_in, runs_in
 from .windows import Coverage, apart, in_groups, reason_of

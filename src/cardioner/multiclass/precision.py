@@ -1,20 +1,32 @@
-"""What computes emissions when nobody learns: the model itself in float32, or a copy of it in bfloat16.
+"""What computes emissions when nobody learns: the model itself in float32, or a copy of it in bfloat16 or in int8.
 
-This file travels with every saved model and imports none of the others.
+This file travels with every saved model and imports only `int8.py`, which does too.
 """
 
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import hashlib
+import json
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-REDUCED = "bfloat16"
+from .int8 import CALIBRATING, computes_int8, quantized, swapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FULL, REDUCED, INT8 = PRECISIONS = ("float32", "bfloat16", "int8")
+"""The number formats of an encoder in prediction. In int8 the products of linear layers are those of whole numbers."""
 
 _PROBE = 8
 """Sub-tokens of the first reading, which tells whether an encoder can be run with packed layers."""
@@ -27,6 +39,9 @@ _SHORT = 192
 
 _ROWS = 1024
 """Rows that layers are packed for: about what is read at a time."""
+
+_RACING = 4, 3
+"""Windows, and rounds, of the race between precisions."""
 
 _copies: WeakKeyDictionary[nn.Module, tuple[list[Any], Any]] = WeakKeyDictionary()
 """Of each model, the state of its weights when its copy was made, and the copy."""
@@ -51,14 +66,76 @@ def attention_without_cudnn(device: torch.device) -> AbstractContextManager[None
     return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
+def offered(device: torch.device) -> tuple[str, ...]:
+    """The precisions that a device has instructions for, float32 first."""
+    return (FULL, *([REDUCED] if computes_bfloat16(device) else []), *([INT8] if computes_int8(device) else []))
+
+
 def set_precision(model: Any) -> None:
-    """Have a loaded model compute in float32, whatever its configuration allows, where bfloat16 would be slower."""
-    if not computes_bfloat16(model.device):
-        model.config.inference_dtype = "float32"
+    """Have a loaded model compute in the fastest precision that its configuration allows and its device offers."""
+    config = model.config
+    allowed = {config.inference_dtype, *(config.inference_dtypes or ())}
+    choices = [name for name in offered(model.device) if name == FULL or name in allowed]
+    config.inference_dtype = _fastest(model, choices) if INT8 in choices else choices[-1]
+
+
+def _fastest(model: Any, choices: Sequence[str]) -> str:
+    """The precision that reads windows fastest, measured once for a kind of encoder on a machine."""
+    place, key = _race_results(), _race_key(model, choices)
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError, RecursionError):
+        known = json.loads(place.read_text(encoding="utf-8"))
+    if isinstance(known, dict) and known.get(key) in choices:
+        return known[key]
+    own = model.config.inference_dtype
+    taken = {}
+    for name in choices:
+        model.config.inference_dtype = name
+        taken[name] = _seconds(reader_of(model), _random_ids(model, _RACING[0]))
+    model.config.inference_dtype = own
+    winner = min(taken, key=lambda name: taken[name])
+    with suppress(OSError, ValueError, TypeError):  # without a place to keep it, it is measured again
+        place.parent.mkdir(parents=True, exist_ok=True)
+        written = place.with_name(f"{place.name}.{os.getpid()}")
+        written.write_text(json.dumps({**known, key: winner}, indent=1), encoding="utf-8")
+        written.replace(place)
+    return winner
+
+
+def _race_results() -> Path:
+    """The file of results: nothing but digests and names of precisions."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches, "cardioner", "precisions.json")
+
+
+def _race_key(model: Any, choices: Sequence[str]) -> str:
+    """A digest of all that the result depends on: the encoder's sizes, the machine, torch."""
+    sizes = [[name, list(value.shape)] for name, value in model.backbone.named_parameters()]
+    machine = [platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+    content = json.dumps([sizes, model.config.window_length, [*choices], machine, torch.__version__])
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _random_ids(model: Any, windows: int) -> Tensor:
+    """Windows of random ids, always the same, `(windows, length)`."""
+    generator = torch.Generator().manual_seed(0)
+    rows = model.backbone.get_input_embeddings().num_embeddings
+    return torch.randint(rows, (windows, int(model.config.window_length)), generator=generator)
+
+
+def _seconds(reader: Any, ids: Tensor) -> float:
+    """The least time of reading windows, after one reading that warms up."""
+    taken = []
+    with torch.inference_mode():
+        for _ in range(1 + _RACING[1]):
+            begun = perf_counter()
+            reader(input_ids=ids, attention_mask=torch.ones_like(ids))
+            taken.append(perf_counter() - begun)
+    return min(taken[1:])
 
 
 def reader_of(model: Any) -> Any:
-    """What to call for emissions: the model, or its copy in bfloat16 if `config.inference_dtype` asks for it.
+    """What to call for emissions: the model, or its copy in the precision that `config.inference_dtype` asks for.
 
     The copy shares everything with the model but its encoder, whose weights are rounded once. It is kept for as long as
     the model lives, and made anew when the model's weights have changed.
@@ -66,11 +143,12 @@ def reader_of(model: Any) -> Any:
     Args:
         model: A model of `modeling.py`; anything without an encoder of its own is called as it is.
     """
-    if model.config.inference_dtype != REDUCED or not isinstance(getattr(model, "backbone", None), nn.Module):
+    make: Callable[[Any], Any] | None = {REDUCED: _reduced, INT8: _quantized}.get(model.config.inference_dtype)
+    if make is None or not isinstance(getattr(model, "backbone", None), nn.Module):
         return model
-    state = _state(model.backbone)
+    state = [model.config.inference_dtype, *_state(model.backbone)]
     if model not in _copies or _copies[model][0] != state:
-        _copies[model] = state, _reduced(model)
+        _copies[model] = state, make(model)
     return _copies[model][1]
 
 
@@ -93,7 +171,7 @@ def _reduced(model: Any) -> Any:
     short = model.config.window_length <= _SHORT
     probe = torch.arange(_PROBE).unsqueeze(0)
     try:
-        encoder: Any = _packed(_rounded(model.backbone))
+        encoder: Any = swapped(_rounded(model.backbone), lambda _, layer: _PackedLinear(layer))
         if short:
             encoder.set_attn_implementation("eager")
         packed = _with_encoder(model, _Encoder(encoder))
@@ -119,13 +197,15 @@ def _rounded(encoder: nn.Module) -> nn.Module:
     return rounded
 
 
-def _packed(encoder: nn.Module) -> nn.Module:
-    """Have every linear layer keep its weights in the order that the processor's library wants."""
-    for module in list(encoder.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
-                setattr(module, name, _PackedLinear(child))
-    return encoder
+def _quantized(model: Any) -> Any:
+    """The model with linear layers in int8; the model itself if its encoder is not one that can be computed so."""
+    try:
+        made = _with_encoder(model, _Encoder(quantized(model.backbone, _random_ids(model, CALIBRATING))))
+        with torch.inference_mode():
+            made(input_ids=_random_ids(model, 1)[:, :_PROBE])
+    except (RuntimeError, AttributeError, TypeError, ValueError, NotImplementedError):
+        return model  # it reads its layers' weights in a way of its own, or the operator is not what it was
+    return made
 
 
 class _PackedLinear(nn.Module):
@@ -142,14 +222,14 @@ class _PackedLinear(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """An encoder in bfloat16 whose last hidden states come out in float32, for the head."""
+    """An encoder in another precision whose last hidden states come out in float32, for the head."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, **given: Any) -> Any:
-        with attention_without_cudnn(next(self.encoder.parameters()).device):
+        with attention_without_cudnn(given["input_ids"].device):
             encoded = self.encoder(**given)
         encoded.last_hidden_state = encoded.last_hidden_state.float()
         return encoded

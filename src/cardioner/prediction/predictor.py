@@ -92,8 +92,8 @@ class Predictor:
             engine: `torch`; or `onnx`, which needs neither torch nor transformers, and a graph in the directory
                 (`cardioner export onnx DIR --into`); `auto` takes torch where it is installed.
             device: `auto` takes the GPU where there is one; or a device as torch names it. `onnx` takes the CPU.
-            dtype: What the encoder computes in: `float32` or `bfloat16`; `auto` does as the model says, but takes
-                `float32` where the device has no instructions for bfloat16. A graph has its own precision.
+            dtype: What the encoder computes in: `float32`, `bfloat16` or `int8`; `auto` takes the fastest that the
+                model allows and the device has instructions for. A graph has its own precision.
             max_length: Most sub-tokens in a window, special ones included, in place of what the model says.
             context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
             decoder: `viterbi`, or `argmax` to ignore a CRF.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cardioner._progress import Progress, silent
 from cardioner.data.documents import Document
 from cardioner.evaluation import score
-from cardioner.multiclass.precision import computes_bfloat16
+from cardioner.multiclass.precision import FULL, offered, set_precision
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature, fit_temperature
 from cardioner.training.distributed import broadcast_from_first
@@ -25,20 +25,40 @@ LEAST_AGREEMENT = 0.995
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
-    """What running a model in bfloat16 costs.
+class Trial:
+    """What a model finds in one precision.
 
     Attributes:
-        dtype: `bfloat16` if it costs next to nothing, else `float32`.
-        float32: Strict F1 in float32.
-        bfloat16: Strict F1 in bfloat16.
-        agreement: The share of spans that both find, of those of the one that finds more; 1.0 if none finds any.
+        f1: Strict F1.
+        agreement: The share of spans that are found in float32 too, of those of the one that finds more; 1.0 if none
+            finds any.
+    """
+
+    f1: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What running a model in other precisions than float32 costs.
+
+    Attributes:
+        dtype: The fastest on this machine of those that cost next to nothing.
+        trials: Those that were tried, by name, float32 first.
     """
 
     dtype: str
-    float32: float
-    bfloat16: float
-    agreement: float
+    trials: dict[str, Trial]
+
+    @property
+    def allowed(self) -> list[str]:
+        """Those that cost next to nothing: any machine may take its fastest of them."""
+        full = self.trials[FULL].f1
+        return [
+            name
+            for name, trial in self.trials.items()
+            if full - trial.f1 <= MOST_LOSS and trial.agreement >= LEAST_AGREEMENT
+        ]
 
 
 class InferenceSettings(NamedTuple):
@@ -57,18 +77,19 @@ def choose_inference_settings(
     first of several processes chooses for all.
     """
     config = model.config
-    config.inference_dtype, config.score_temperature = "float32", 1.0
+    config.inference_dtype, config.inference_dtypes, config.score_temperature = FULL, [], 1.0
     if evaluation is None or evaluation.features is not None:
         return InferenceSettings(None, None)
     notes = evaluation.documents
 
     def choose() -> InferenceSettings:
         precision = choose_precision(model, tokenizer, notes, progress=progress)
-        config.inference_dtype = "float32" if precision is None else precision.dtype  # the temperature is of this one
+        config.inference_dtype = FULL if precision is None else precision.dtype  # the temperature is of this one
         return InferenceSettings(precision, fit_temperature(model, tokenizer, notes, progress=progress))
 
     precision, temperature = chosen = broadcast_from_first(choose)
-    config.inference_dtype = "float32" if precision is None else precision.dtype
+    if precision is not None:
+        config.inference_dtype, config.inference_dtypes = precision.dtype, precision.allowed
     config.score_temperature = 1.0 if temperature is None else temperature.value
     return chosen
 
@@ -76,7 +97,7 @@ def choose_inference_settings(
 def choose_precision(
     model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress = silent
 ) -> Precision | None:
-    """Tag notes in both precisions and compare; the model is left as it was.
+    """Tag notes in all precisions that the device offers and compare; the model is left as it was.
 
     Args:
         model: A model of `modeling.py`.
@@ -85,25 +106,31 @@ def choose_precision(
         progress: Called with how many characters are done.
 
     Returns:
-        The measurement; `None` where the device has no instructions for bfloat16: nothing would be gained.
+        The measurement; `None` where the device offers float32 alone.
     """
-    if not computes_bfloat16(model.device):
+    names = offered(model.device)
+    if names == (FULL,):
         return None
-    own = model.config.inference_dtype
+    own = model.config.inference_dtype, model.config.inference_dtypes
     tagged: dict[str, list[Document]] = {}
     try:
-        for dtype in ("float32", "bfloat16"):
+        for dtype in names:
             model.config.inference_dtype = dtype
             advance = by_characters(progress, f"scoring in {dtype}", documents)
             found = {one.id: one for one in Predictor(model, tokenizer).predict(documents, advance=advance)}
-            # An encoder that cannot be run in bfloat16 tags nothing: that is no agreement, and no reason to stop.
+            # An encoder that cannot be run in a precision tags nothing: that is no agreement, and no reason to stop.
             tagged[dtype] = [found.get(document.id, document.with_spans(())) for document in documents]
+        found_in_full = tagged[FULL]
+        trials = {
+            name: Trial(score(documents, found).strict.micro.f1, _agreement(found_in_full, found))
+            for name, found in tagged.items()
+        }
+        precision = Precision(FULL, trials)
+        model.config.inference_dtype, model.config.inference_dtypes = FULL, precision.allowed
+        set_precision(model)
+        return replace(precision, dtype=model.config.inference_dtype)
     finally:
-        model.config.inference_dtype = own
-    f1 = {dtype: score(documents, side).strict.micro.f1 for dtype, side in tagged.items()}
-    agreement = _agreement(*tagged.values())
-    allowed = f1["float32"] - f1["bfloat16"] <= MOST_LOSS and agreement >= LEAST_AGREEMENT
-    return Precision("bfloat16" if allowed else "float32", f1["float32"], f1["bfloat16"], agreement)
+        model.config.inference_dtype, model.config.inference_dtypes = own
 
 
 def _agreement(first: Sequence[Document], second: Sequence[Document]) -> float:

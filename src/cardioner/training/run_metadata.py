@@ -44,8 +44,8 @@ class TrainingResult:
         best_epoch: The epoch, counted from 1, whose model is saved; 0 if training ended without one.
         scored: The saved model's scores on held-out data: `evaluation` and `test`, as far as there are any.
         documents: What is said of the notes: `training`, `evaluation` and `test`.
-        precision: What running the model in bfloat16 costs on the notes of `eval_data`; `None` if there are none, or
-            the device has no instructions for it.
+        precision: What running the model in other precisions than float32 costs on the notes of `eval_data`; `None` if
+            there are none, or the device offers no other.
         temperature: What makes the scores of spans mean what they say, fitted on the notes of `eval_data`; `None`
             if there are none.
         losses: Training spans that the tags cannot represent, by kind and entity type.

@@ -1,14 +1,16 @@
-"""The twin in bfloat16: close to the model, made anew when weights change, and never saved or trained."""
+"""Copies in bfloat16 and in int8: close to the model, made anew when weights change, and never saved or trained."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from cardioner.multiclass import TokenClassificationModel, precision
+from cardioner.multiclass import TokenClassificationModel, int8, precision
 from cardioner.multiclass.precision import attention_without_cudnn, reader_of
 
 MakeModel = Callable[..., TokenClassificationModel]
@@ -21,7 +23,7 @@ def test_the_copy_in_bfloat16_of_every_family_agrees_with_the_model_up_to_roundi
     family: str, packs: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
-        monkeypatch.setattr(precision, "_packed", _refuse)
+        monkeypatch.setattr(precision, "swapped", _refuse)
     model = make_model(family, use_crf=True).eval()
     model.config.inference_dtype = "bfloat16"
     reader = reader_of(model)
@@ -32,7 +34,7 @@ def test_the_copy_in_bfloat16_of_every_family_agrees_with_the_model_up_to_roundi
     assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
 
 
-def _refuse(_: nn.Module) -> nn.Module:
+def _refuse(*_: object) -> nn.Module:
     raise RuntimeError("no such operator")
 
 
@@ -120,3 +122,103 @@ def test_attention_on_a_gpu_is_computed_without_cudnn_and_elsewhere_as_torch_lik
         assert torch.backends.cuda.cudnn_sdp_enabled() is (before and left_to_torch)
         assert torch.backends.cuda.mem_efficient_sdp_enabled()
     assert torch.backends.cuda.cudnn_sdp_enabled() is before
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "electra"])
+def test_the_copy_in_int8_of_every_family_agrees_with_the_model_up_to_rounding(
+    family: str, make_model: MakeModel
+) -> None:
+    model = make_model(family, use_crf=True).eval()
+    model.config.inference_dtype = "int8"
+    reader = reader_of(model)
+    assert any(isinstance(module, int8._Int8Linear) for module in reader.backbone.modules())
+    with torch.inference_mode():
+        exact, rounded = model(input_ids=IDS).logits, reader(input_ids=IDS).logits
+    assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:torch.quantize_per")
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e-3])
+def test_a_layer_in_int8_multiplies_the_whole_numbers_that_it_says(size: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(96, 40)
+    layer.weight[::2] = layer.weight.abs()[::2].max() * size  # sums of the largest products: nothing may be cut off
+    values = torch.randn(64, 96) * size
+    values[0] = values.max()
+    made = int8._Int8Linear(layer, values.amin(0), values.amax(0))
+    smooth = 1 / made.inverse
+    rounded = ((values * made.inverse / made.scale).round() + made.zero).clamp(0, 255) - made.zero
+    weight = layer.weight.detach() * smooth
+    scales = weight.abs().amax(1, keepdim=True) / 63
+    expected = (rounded.double() * made.scale) @ ((weight / scales).round() * scales).double().T + layer.bias.double()
+    assert torch.allclose(made(values).double(), expected, rtol=1e-4, atol=float(1e-4 * expected.abs().mean()))
+
+
+def test_windows_that_are_read_together_do_not_change_each_other_in_int8(make_model: MakeModel) -> None:
+    model = make_model(use_crf=True).eval()
+    model.config.inference_dtype = "int8"
+    reader = reader_of(model)
+    with torch.inference_mode():
+        together = reader(input_ids=IDS).logits
+        alone = torch.cat([reader(input_ids=row[None]).logits for row in IDS])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_an_encoder_that_cannot_be_computed_in_int8_is_called_as_it_is(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "quantized", _refuse)
+    model = make_model()
+    model.config.inference_dtype = "int8"
+    assert reader_of(model) is model
+
+
+@pytest.fixture
+def race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A race in which int8 wins, on a machine that offers all; the list gets a line for each measurement."""
+    measured: list[str] = []
+
+    def seconds(reader: TokenClassificationModel, _: torch.Tensor) -> float:
+        measured.append(reader.config.inference_dtype)
+        return {"float32": 3.0, "bfloat16": 2.0, "int8": 1.0}[measured[-1]]
+
+    monkeypatch.setattr(precision, "offered", lambda _: precision.PRECISIONS)
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return measured
+
+
+def test_the_fastest_of_the_allowed_precisions_is_taken_and_measured_once_for_a_machine(
+    race: list[str], make_model: MakeModel, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        model = make_model()
+        model.config.inference_dtypes = ["float32", "bfloat16", "int8"]
+        precision.set_precision(model)
+        assert model.config.inference_dtype == "int8"
+    assert race == ["float32", "bfloat16", "int8"]
+    (kept,) = json.loads((tmp_path / "cardioner" / "precisions.json").read_text()).items()
+    assert kept[1] == "int8"
+
+
+def test_what_a_model_does_not_allow_is_not_tried(race: list[str], make_model: MakeModel) -> None:
+    for allowed, expected in (([], "float32"), (["float32", "bfloat16"], "bfloat16")):
+        model = make_model()
+        model.config.inference_dtypes = allowed
+        precision.set_precision(model)
+        assert model.config.inference_dtype == expected
+    assert race == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 5}', "[" * 10_000])
+def test_damaged_results_are_measured_again(
+    content: str, race: list[str], make_model: MakeModel, tmp_path: Path
+) -> None:
+    (tmp_path / "cardioner").mkdir()
+    (tmp_path / "cardioner" / "precisions.json").write_text(content)
+    model = make_model()
+    model.config.inference_dtypes = ["int8"]
+    precision.set_precision(model)
+    assert model.config.inference_dtype == "int8"
+    assert race == ["float32", "int8"]

@@ -1,4 +1,4 @@
-"""Whether bfloat16 is allowed is decided by spans and scores, not by hope."""
+"""Which precisions are allowed is decided by spans and scores, not by hope."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.evaluation import score
-from cardioner.multiclass import TokenClassificationModel
+from cardioner.multiclass import TokenClassificationModel, precision
 from cardioner.prediction.predictor import Predictor
 from cardioner.training import post_training
-from cardioner.training.post_training import choose_precision
+from cardioner.training.post_training import Precision, Trial, choose_precision
 
 
 @pytest.fixture
 def model(make_model: Callable[..., TokenClassificationModel], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(post_training, "computes_bfloat16", lambda _: True)
+    for module in (post_training, precision):
+        monkeypatch.setattr(module, "offered", lambda _: ("float32", "bfloat16"))
     return make_model(use_crf=True)
 
 
@@ -42,9 +43,10 @@ def test_bfloat16_needs_the_same_spans_and_the_same_score(
     predicting(monkeypatch, {"float32": gold, "bfloat16": notes_with(400 - lost)})
     found = choose_precision(model, tokenizers["wordpiece"], gold)
     assert found is not None
-    assert (found.dtype, found.float32) == (chosen, 1.0)
-    assert found.agreement == pytest.approx(1 - lost / 400)
-    assert found.bfloat16 == pytest.approx(score(gold, notes_with(400 - lost)).strict.micro.f1)
+    assert (found.dtype, found.trials["float32"]) == (chosen, Trial(1.0, 1.0))
+    assert found.allowed == ["float32", "bfloat16"][: 1 + (chosen == "bfloat16")]
+    assert found.trials["bfloat16"].agreement == pytest.approx(1 - lost / 400)
+    assert found.trials["bfloat16"].f1 == pytest.approx(score(gold, notes_with(400 - lost)).strict.micro.f1)
     assert model.config.inference_dtype == "float32"
 
 
@@ -55,7 +57,7 @@ def test_spans_that_move_forbid_it_though_the_score_stays(
     predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": notes_with(400, shift=1)})
     found = choose_precision(model, tokenizers["wordpiece"], nothing)
     assert found is not None
-    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 0.0, 0.0, 0.0)
+    assert found == Precision("float32", {"float32": Trial(0.0, 1.0), "bfloat16": Trial(0.0, 0.0)})
 
 
 def test_an_encoder_that_cannot_be_run_in_bfloat16_stays_in_float32(
@@ -64,7 +66,7 @@ def test_an_encoder_that_cannot_be_run_in_bfloat16_stays_in_float32(
     predicting(monkeypatch, {"float32": notes_with(400), "bfloat16": []})
     found = choose_precision(model, tokenizers["wordpiece"], notes_with(400))
     assert found is not None
-    assert (found.dtype, found.float32, found.bfloat16, found.agreement) == ("float32", 1.0, 0.0, 0.0)
+    assert found == Precision("float32", {"float32": Trial(1.0, 1.0), "bfloat16": Trial(0.0, 0.0)})
 
 
 def test_the_real_model_is_measured_and_left_as_it_was(
@@ -75,14 +77,14 @@ def test_the_real_model_is_measured_and_left_as_it_was(
     assert model.config.inference_dtype == "float32"
     model.config.inference_dtype = found.dtype
     again = list(Predictor(model, tokenizers["wordpiece"]).predict(documents))
-    assert score(documents, again).strict.micro.f1 == getattr(found, found.dtype)
+    assert score(documents, again).strict.micro.f1 == found.trials[found.dtype].f1
 
 
-def test_without_instructions_for_bfloat16_nothing_is_tried(
+def test_a_device_that_offers_float32_alone_has_nothing_to_try(
     make_model: Callable[..., TokenClassificationModel],
     tokenizers: dict[str, Any],
     documents: list[Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(post_training, "computes_bfloat16", lambda _: False)
+    monkeypatch.setattr(post_training, "offered", lambda _: ("float32",))
     assert choose_precision(make_model(), tokenizers["wordpiece"], documents) is None

@@ -78,6 +78,7 @@ class _Pipelines(_Part):
 
 
 _ClassName = Annotated[str, Field(max_length=200), AfterValidator(_identifier)]
+_Dtype = Literal["float32", "bfloat16", "int8"]
 _Share = Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")]
 
 
@@ -104,7 +105,8 @@ class _Settings(_Part):
     classifier_dropout: _Share = 0.0
     label_smoothing: _Share = 0.0
     temperature: float = Field(1.0, gt=0, description="a number above 0")
-    inference_dtype: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16")
+    inference_dtype: _Dtype = Field("float32", description="float32, bfloat16 or int8")
+    inference_dtypes: list[_Dtype] = Field([], max_length=3, description="a list of float32, bfloat16 and int8")
     class_weights: list[Annotated[float, Field(ge=0)]] | None = Field(None, description="numbers of 0 or more")
 
 

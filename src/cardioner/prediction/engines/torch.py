@@ -19,14 +19,14 @@ from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import tag_texts
-from cardioner.multiclass.precision import reader_of, set_precision
+from cardioner.multiclass.precision import FULL, PRECISIONS, reader_of, set_precision
 from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DTYPES = ("auto", "float32", "bfloat16")
+DTYPES = ("auto", *PRECISIONS)
 
 
 class TorchEngine:
@@ -133,8 +133,8 @@ class AveragedModel(nn.Module):
     """The mean of models with the same tags and the same tokenizer, to be used in the place of one.
 
     Emissions are averaged, and so are the CRF's parameters and the temperatures: one decoding follows. Notes are cut as
-    the model with the shortest windows wants it. It computes in bfloat16 where all of them do. Means are taken in
-    double precision, so that equal models give exactly what one of them gives.
+    the model with the shortest windows wants it. It computes in float32 unless all of them have the same
+    dtype. Means are taken in double precision, so that equal models give exactly what one of them gives.
 
     Args:
         models: The models, all with a CRF or none.
@@ -150,9 +150,9 @@ class AveragedModel(nn.Module):
         shortest = min((model.config for model in models), key=lambda config: config.window_length)
         self.config.window_length, self.config.window_context = shortest.window_length, shortest.window_context
         self.config.score_temperature = sum(model.config.score_temperature for model in models) / len(models)
-        reduced = all(model.config.inference_dtype == "bfloat16" for model in models)
+        dtypes = {model.config.inference_dtype for model in models}
         for config in (self.config, *(model.config for model in models)):
-            config.inference_dtype = "bfloat16" if reduced else "float32"
+            config.inference_dtype = min(dtypes) if len(dtypes) == 1 else FULL
         if first.uses_crf:
             own = [dict(model.crf.named_parameters()) for model in models]
             with torch.no_grad():

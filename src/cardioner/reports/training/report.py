@@ -46,7 +46,7 @@ def render(record: Mapping[str, Any]) -> str:
         advice=list(_advice(content)),
         title=_title(content.types),
         calibration=_whole(record.get("calibration"), ("value", "spans", "before", "after")),
-        inference=_whole(record.get("inference"), ("dtype", "float32", "bfloat16", "agreement")),
+        inference=_inference(record.get("inference")),
         versions=record.get("versions") or {},
         styles=html.type_styles(content.types),
     )
@@ -86,6 +86,17 @@ def _title(types: Sequence[str]) -> str:
 def _whole(found: Any, names: Iterable[str]) -> Mapping[str, Any] | None:
     """An object of the record, if it has all of these."""
     return found if isinstance(found, dict) and found.keys() >= set(names) else None
+
+
+def _inference(found: Any) -> tuple[str, list[tuple[str, float, float]]] | None:
+    """The precision of a record, and those that were tried, each with its F1 and its agreement with float32."""
+    if earlier := _whole(found, ("dtype", "float32", "bfloat16", "agreement")):  # written by 0.2.0
+        tried = [("float32", earlier["float32"], 1.0), ("bfloat16", earlier["bfloat16"], earlier["agreement"])]
+        return earlier["dtype"], tried
+    whole = _whole(found, ("dtype", "trials"))
+    if whole is None:
+        return None
+    return whole["dtype"], [(name, trial["f1"], trial["agreement"]) for name, trial in whole["trials"].items()]
 
 
 def _facts(content: Content) -> Iterator[tuple[str, str]]:

@@ -189,7 +189,8 @@ def test_it_says_what_was_trained_on_how_much_and_how(whole: Page) -> None:
     assert facts["steps"] == "120"
     assert facts["time"] == "1 h 6 min, including the scoring after each epoch"
     assert "temperature 1.250, fitted to 80 spans of the evaluation notes: mean loss 0.500 before" in page.text
-    assert "computes in bfloat16: strict F1 0.750 in float32, 0.742 in bfloat16; 99.75 %" in page.text
+    tried = "float32 (strict F1 0.750, 100.00 % of the spans as in float32), bfloat16 (strict F1 0.742, 99.75 %"
+    assert f"computes in bfloat16. Tried were {tried}" in page.text
     assert "cardioner 0.1.0, torch 2.13.0" in page.text
     settings = dict(re.findall(r"<dt>(\w+)</dt><dd>([^<]*)</dd>", render(a_record())))
     assert settings["seed"] == "11"
@@ -447,3 +448,9 @@ def test_an_epoch_has_the_mean_of_the_losses_of_its_own_steps() -> None:
         {"step": 3, "loss": 2.0}, {"step": 4, "f1": 0.1}, {"step": 6, "f1": 0.1},
     ]  # fmt: skip
     assert [epoch.loss for epoch in read_record(record).epochs] == [6.0, 2.0, None]
+
+
+def test_a_record_of_0_2_0_tells_its_precision_too() -> None:
+    trials = {"float32": {"f1": 0.75, "agreement": 1.0}, "bfloat16": {"f1": 0.7421875, "agreement": 0.9975}}
+    now = {**a_record(), "inference": {"dtype": "bfloat16", "trials": trials}}
+    assert render(now) == render(a_record())
