@@ -152,11 +152,11 @@ def test_a_command_works_without_a_network_and_tries_to_reach_none(
     assert done[1][name] == [0, []]
 
 
-def test_commands_leave_nothing_in_the_home_but_a_key_and_a_list_of_fonts(
+def test_commands_leave_nothing_in_the_home_but_a_key_and_lists_of_fonts_and_of_the_fastest_precisions(
     done: tuple[Path, dict[str, list[Any]]],
 ) -> None:
     left = {path.name for path in (done[0] / "home").rglob("*") if path.is_file()}
-    assert {name for name in left if not name.startswith("fontlist")} <= {"data.key"}
+    assert {name for name in left if not name.startswith("fontlist")} <= {"data.key", "precisions.json"}
 
 
 PYTHON_ATTEMPTS = {

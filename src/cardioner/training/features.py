@@ -100,7 +100,7 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     Raises:
         DataError: If the tokenizer fails on a note.
     """
-    notes = _encode(documents, tokenizer)
+    notes = encode_documents(documents, tokenizer)
     losses, features, names = Counter[tuple[str, str]](), [], []
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_tags(document.spans, note.offsets, labels.tags)
@@ -114,7 +114,7 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes), tuple(names))
 
 
-def _encode(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
+def encode_documents(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
     """Tokenise the notes; an error names its kind and the note, not its message, which may quote the note.
 
     Raises:
@@ -126,7 +126,7 @@ def _encode(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:
     except Exception as error:  # noqa: BLE001 - whatever a tokenizer raises
         reason = type(error).__name__
     for document in documents if len(documents) > 1 else ():
-        _encode([document], tokenizer)
+        encode_documents([document], tokenizer)
     which = f"document {documents[0].id}" if len(documents) == 1 else f"{many(len(documents), 'document')} at a time"
     size = sum(len(document.text) for document in documents)
     raise DataError(f"{which}: the {size} characters could not be cut into sub-tokens ({reason})")

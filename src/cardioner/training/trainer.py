@@ -45,6 +45,7 @@ from cardioner.training.features import (
     FeatureSet,
     balanced_weights,
     check_features,
+    encode_documents,
     read_dataset,
     training_features,
 )
@@ -274,6 +275,8 @@ class ModelTrainer:
         """Data to score on, if there is any."""
         found = read_dataset([] if data is None else data, self.labels, self.tokenizer)
         check_features(found.features or (), self.model, self.settings["max_length"])
+        if found.features is None:  # before hours of training, not at the first scoring
+            encode_documents(found.documents, self.tokenizer)
         return found if found.documents else None
 
     def _features(self, training: Dataset) -> FeatureSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cardioner.errors import DataError, ModelError, OutputError, TrainingError, 
 from cardioner.evaluation import evaluate, pair_documents
 from cardioner.evaluation import score as score_documents
 from cardioner.model_dir.load import enter, read_model_dir
+from cardioner.multiclass.encoding import EncodedNote, TokenizerPanicError, encode_notes
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature
 from cardioner.training.checkpoints import last_checkpoint
@@ -693,3 +694,19 @@ def test_the_fitted_temperature_is_saved_and_moves_scores_but_no_span(
     assert [(span.start, span.end, span.label) for span in raw] == [(s.start, s.end, s.label) for s in calibrated]
     assert raw
     assert all(before.score != after.score for before, after in zip(raw, calibrated, strict=True))
+
+
+@pytest.mark.parametrize("part", ["eval_data", "test_data"])
+def test_a_held_out_note_that_cannot_be_tokenised_is_named_before_training_starts(
+    part: str, make_trainer: Make, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(tokenizer: Any, texts: Sequence[str]) -> list[EncodedNote]:
+        if any("unreadable" in text for text in texts):
+            raise TokenizerPanicError("the tokenizer's native code panicked")
+        return encode_notes(tokenizer, texts)
+
+    monkeypatch.setattr("cardioner.training.features.encode_notes", encode)
+    monkeypatch.setattr(ModelTrainer, "_fit", lambda *_: pytest.fail("training began"))
+    held_out = [*documents[:2], Document("strange", "unreadable")]
+    with pytest.raises(DataError, match=r"^document strange: the 10 characters could not be cut into sub-tokens \(Tok"):
+        make_trainer().train(documents, **{part: held_out})
