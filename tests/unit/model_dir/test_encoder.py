@@ -192,3 +192,23 @@ def test_the_encoder_reads_as_many_positions_as_it_says_and_no_more(
 def test_no_limit_is_none(positions: object) -> None:
     assert max_positions({"model_type": "bert", "max_position_embeddings": positions}) is None
     assert max_positions({"model_type": "bert"}) is None
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_without_a_network_only_the_cache_is_asked_for_a_named_encoder(
+    answers: bool, encoder_dir: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def info(*_: Any, **__: Any) -> None:
+        if not answers:
+            raise OSError("no network")
+
+    def download(name: str, *, local_files_only: bool, **_: Any) -> str:
+        asked.append((name, local_files_only))
+        return str(encoder_dir("bert"))
+
+    monkeypatch.setattr("cardioner.model_dir.encoder.model_info", info)
+    monkeypatch.setattr("cardioner.model_dir.encoder.snapshot_download", download)
+    assert load_encoder("some-lab/some-encoder").config["model_type"] == "bert"
+    assert asked == [("some-lab/some-encoder", not answers)]
