@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cardioner.errors import ModelError, listed
 from cardioner.model_dir.golden_comparison import Computer, compare_golden_outputs
-from cardioner.model_dir.json_files import object_under, read_object, shown, shown_path
+from cardioner.model_dir.json_files import in_one_line, object_under, read_object, shown, shown_path
 from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 from cardioner.model_dir.manifest import Issue, Manifest, compare_files, read_manifest
 from cardioner.model_dir.signing import MissingLibraryError, check_signature
@@ -234,8 +234,11 @@ def _check_golden_outputs(path: Path, manifest: Manifest, computer: Computer, re
     """Compare what a loaded model computes with what its manifest says."""
     known = manifest.versions
     versions = ", ".join(f"{name} {known[name]}" for name in ("torch", "transformers", "tokenizers") if name in known)
+    found: list[Issue] = []
+    with report.errors_of(GOLDEN), in_one_line(f"{path} cannot be run", "(copy the whole directory again)"):
+        found = [Issue(GOLDEN, one) for one in compare_golden_outputs(manifest.golden_outputs, computer)]
     report.add(
-        (Issue(GOLDEN, one) for one in compare_golden_outputs(manifest.golden_outputs, computer)),
+        found,
         f"{path} does not compute here what it did when it was saved: ",
         f". It was saved with {versions}: install these, or see cardioner verify",
     )

@@ -16,6 +16,8 @@ TOLERANCE = 1e-3
 """How far an emission in float32 may be from what it was."""
 
 _MOST_CHARACTERS = 10_000
+_LEGAL = -1e29
+"""What the score of a legal sequence is above; where all are illegal, no difference between two of them shows."""
 
 Floats: TypeAlias = NDArray[Any]
 Integers: TypeAlias = NDArray[np.int64]
@@ -119,5 +121,6 @@ def _differing(emissions: Floats, then: list[int], now: list[int], computer: Com
         return 0
     if not all(0 <= tag < computer.tags for tag in then):
         return differing
-    gap = abs(computer.score(emissions, then) - computer.score(emissions, now))
-    return 0 if gap <= 2 * computer.tolerance * differing else differing
+    before, here = computer.score(emissions, then), computer.score(emissions, now)
+    as_good = abs(before - here) <= 2 * computer.tolerance * differing and before > _LEGAL
+    return 0 if as_good else differing

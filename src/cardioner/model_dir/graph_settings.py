@@ -107,6 +107,9 @@ def read_graph_settings(path: Path) -> GraphSettings:
         refuse(path, f"expected settings of a graph; {shown(place)}: {shown(first['msg'], 200)}")
     if settings.crf is not None and not settings.crf.fits(len(settings.tags)):
         refuse(path, f"expected scores of a CRF for {many(len(settings.tags), 'tag')}, found others")
+    largest = max([settings.padding_id, *settings.special_ids.opening, *settings.special_ids.closing])
+    if largest >= settings.vocabulary:
+        refuse(path, f"it adds the id {largest:,}, and the encoder knows {settings.vocabulary:,} sub-tokens")
     return settings
 
 

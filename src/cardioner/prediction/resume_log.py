@@ -14,14 +14,15 @@ import os
 import secrets
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner.data.documents import Span
 from cardioner.errors import CardioNERError, OutputError
+from cardioner.multiclass.windows import Coverage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _VERSION = 1
 _KEY_BYTES = 16
@@ -30,6 +31,9 @@ _SCHEMA = [
     "CREATE TABLE notes (number INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum BLOB NOT NULL)",
 ]
 _AGAIN = "start again with --overwrite"
+_MOST_COVERED = 1 << 63
+_NAMING_ANOTHER = bytes.fromhex("d9d505f920a163d7")
+"""How a journal of SQLite ends that names one of several databases, a file that SQLite deletes (`pager.c`)."""
 
 
 class Entry(NamedTuple):
@@ -202,12 +206,20 @@ class _InUseError(OutputError):
 def _locked(path: Path) -> Iterator[sqlite3.Connection]:
     """A database in a transaction, open for this run alone until it is closed, also by an error in the block."""
     with _reporting(path), ExitStack() as stack:
+        _check_journal(path)
         database = f"{path.absolute().as_uri()}?mode=rw"  # never makes a new file, which others could read
         connection = stack.enter_context(closing(sqlite3.connect(database, uri=True, timeout=0, isolation_level=None)))
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         yield connection
         stack.pop_all()
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a journal that names a further file: it is not ours, and SQLite would delete that file, wherever it is."""
+    journal = journal_of(Path(os.path.realpath(path)))
+    if journal.is_file() and journal.read_bytes().endswith(_NAMING_ANOTHER):
+        raise OutputError(f"{journal} is damaged, or no journal of cardioner: {_AGAIN}")
 
 
 @contextmanager
@@ -248,12 +260,15 @@ def _read_row(content: bytes) -> tuple[Entry, tuple[int, ...]]:
     try:
         row = json.loads(content)
         entry = Entry(row["id"], row["digest"], tuple(Span(*values) for values in row["spans"]), row["problem"])
-        coverage = tuple(row.get("coverage", ()))
+        coverage = Coverage(*row["coverage"]) if "coverage" in row else ()
     except (AttributeError, KeyError, TypeError, RecursionError, CardioNERError) as error:
         raise ValueError("not a row of a resume log") from error
-    scores = [span.score for span in entry.spans if span.score is not None]
-    texts, numbers = (entry.id, entry.digest, entry.problem), (*coverage, *scores)
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(one, int | float) for one in numbers):
+    texts, scores = (entry.id, entry.digest, entry.problem), [span.score for span in entry.spans]
+    sound = all(isinstance(text, str) for text in texts)
+    sound &= all(score is None or (type(score) is float and 0 <= score <= 1) for score in scores)
+    sound &= all(type(count) is int and 0 <= count < _MOST_COVERED for count in coverage)
+    sound &= not any(span.fragments for span in entry.spans)
+    if not sound or not all(text.isprintable() for text in (entry.problem, *(span.label for span in entry.spans))):
         raise ValueError("not a row of a resume log")
     return entry, coverage
 

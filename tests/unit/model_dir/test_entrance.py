@@ -196,6 +196,20 @@ def test_golden_outputs_that_test_nothing_are_refused_in_one_line(
     assert not verify(whole).sound
 
 
+def test_an_encoder_that_cannot_read_the_golden_outputs_is_refused_in_one_line(whole: Path) -> None:
+    """Its table of positions, and the configuration, are shorter than a window."""
+    name = "backbone.embeddings.position_embeddings.weight"
+    edit_weights(whole, lambda weights: weights.update({name: weights[name][:4].clone()}))
+    config = json.loads((whole / "config.json").read_text())
+    config["encoder_config"]["max_position_embeddings"] = 4
+    (whole / "config.json").write_text(json.dumps(config))
+    rewrite(whole)
+    with pytest.raises(ModelError, match="cannot be run") as caught:
+        read_model_dir(whole)
+    assert "\n" not in str(caught.value)
+    assert [issue.name for issue in verify(whole).issues] == [entrance.GOLDEN]
+
+
 # Names.
 
 

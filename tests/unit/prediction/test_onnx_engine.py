@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,31 @@ def other_settings(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
+def all_illegal(directory: Path) -> None:
+    """No tag may come first: every sequence is as bad as any other, and the first tag, `O`, wins everywhere."""
+    crf = json.loads((directory / "onnx.json").read_text())["crf"]
+    legal = crf["legal"] | {"start": [False] * len(crf["start"])}
+    other_settings(crf=crf | {"legal": legal})(directory)
+
+
+def ending_in(operator: str, kind: int, **attributes: Any) -> Callable[[Path], None]:
+    """A graph whose logits are no array of numbers."""
+
+    def change(directory: Path) -> None:
+        model = onnx.load(directory / "model.onnx")
+        for node in model.graph.node:
+            node.output[:] = ["before" if name == "logits" else name for name in node.output]
+        model.graph.node.append(helper.make_node(operator, ["before"], ["logits"], **attributes))
+        value = helper.make_tensor_value_info("logits", kind, None)
+        if operator == "SequenceConstruct":
+            value = helper.make_tensor_sequence_value_info("logits", kind, None)
+        model.graph.output[0].CopyFrom(value)
+        onnx.save(model, directory / "model.onnx")
+        listed_again(directory)
+
+    return change
+
+
 def without_graph(directory: Path) -> None:
     for name in GRAPH_FILES:
         (directory / name).unlink()
@@ -277,6 +303,11 @@ def unlisted(directory: Path) -> None:
         (other_settings(crf=None), "tags are others than they were"),
         (other_settings(special_ids={"opening": [], "closing": [-1]}), "special_ids"),
         (other_settings(more=1), "more"),
+        (other_settings(padding_id=1_000_000), "it adds the id 1,000,000"),
+        (other_settings(special_ids={"opening": [2], "closing": [1_000_000]}), "it adds the id 1,000,000"),
+        (all_illegal, "tags are others than they were"),
+        (ending_in("Cast", TensorProto.STRING, to=TensorProto.STRING), "cannot be run"),
+        (ending_in("SequenceConstruct", TensorProto.FLOAT), "cannot be run"),
         (
             lambda directory: other_settings(
                 crf=json.loads((directory / "onnx.json").read_text())["crf"] | {"start": [0.0]}
@@ -389,6 +420,22 @@ def test_every_cut_and_an_unknown_field_are_refused(tmp_path: Path) -> None:
     place.write_bytes(b"")
     with pytest.raises(ModelError, match="less than"):
         check_graph(place)
+
+
+def test_a_graph_of_fields_without_end_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x10\x01" * 2_000_000)
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match="found more"):
+        check_graph(tmp_path / "model.onnx")
+    assert time.monotonic() - begun < 2
+
+
+def test_a_probability_that_is_no_number_is_a_problem_of_the_note_as_it_is_in_torch(copied: Path) -> None:
+    """The temperature is so small that scores divided by it overflow."""
+    other_settings(temperature=1e-320)(copied)
+    predictions = load(copied, engine="onnx").predict(["No oedema. " * 9])
+    assert list(predictions) == []
+    assert "not finite numbers" in predictions.problems[0][1]
 
 
 def test_no_id_of_a_note_is_printed_when_a_graph_cannot_be_run(

@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -166,6 +167,13 @@ def test_one_changed_letter_of_a_label_never_reaches_the_output(written: Path) -
         '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", "high"]]}',
         '{"id": "a", "digest": "", "problem": "", "spans": [], "coverage": ["1"]}',
         '{"id": 1, "digest": "", "problem": "", "spans": []}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", NaN]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", 1.5]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "\\u001b[2J", 0.5]]}',
+        '{"id": "a", "digest": "", "problem": "\\u001b[2J", "spans": []}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [], "coverage": [1, 1, 1, 1, 1]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [], "coverage": [Infinity, 1, 1, 1]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [], "coverage": [-1, 1, 1, 1]}',
     ],
     ids=lambda content: ascii(content[-20:]),
 )
@@ -177,6 +185,26 @@ def test_a_row_that_was_never_written_is_damage_though_its_checksum_holds(conten
     with resumed(written) as log:
         assert "the row of note 3" in log.damage
         assert list(log.entries()) == EVERY[:2]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_journal_that_names_a_file_does_not_have_it_deleted(linked: bool, written: Path, tmp_path: Path) -> None:
+    """SQLite deletes the file that is named, so that whoever hands over a resume log could delete any file."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    name, magic = bytes(victim), bytes.fromhex("d9d505f920a163d7")
+    header = magic + struct.pack(">5I", 0, 1, written.stat().st_size // 4096, 512, 4096)
+    tail = struct.pack(">I", (1 << 30) // 4096 + 1) + name + struct.pack(">2I", len(name), sum(name)) + magic
+    journal_of(written).write_bytes(header.ljust(512, b"\0") + tail)
+    place = written
+    if linked:
+        place = tmp_path / "link"
+        place.symlink_to(written)
+    with pytest.raises(OutputError, match=r"log-journal is damaged, .*: start again with --overwrite"):
+        ResumeLog.resume(place, REQUEST)
+    discard(place)
+    assert victim.read_bytes() == b"precious"
+    assert not place.exists()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,10 @@ _KINDS = {"float64", "float32", "float16", "bfloat16"}
 _KIND_KEYS = {"dtype", "torch_dtype"}
 _TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
 """Objects and lists whose texts are anything, and mean nothing to a loader."""
-_COUNTED = re.compile(r"(num|n)_(\w+_)?(layers?|heads?|labels|blocks|groups|groups_\w+|levels|stages)|depths|layers")
+_COUNTED = re.compile(
+    r"(num|n)_(\w+_)?(layers?|heads?|labels|blocks|groups|groups_\w+|levels|stages)|depths|layers"
+    r"|block_repeats|attention_window|tpu_short_seq_length"
+)
 _MANY = re.compile(r"(\w*_)?(vocab\w*|words|ids?|theta|tokens?|rows|base\w*)")
 _MOST_COUNTED = 1_024
 _MOST = 1 << 20

@@ -181,8 +181,7 @@ class _Computer:
         return self._tagger.encode(texts)
 
     def emissions(self, ids: Integers, mask: Integers) -> Floats:
-        with in_one_line("the graph cannot be run", "(copy the whole directory again)"):
-            found = self._tagger.compute(ids, mask)
+        found = self._tagger.compute(ids, mask)
         if found.shape != (*ids.shape, self.tags):
             raise ModelError(f"the graph gives {self._shown(found)} emissions, expected {self.tags} for each position")
         return np.where(mask[:, :, None] > 0, found, np.float32(0))

@@ -146,6 +146,7 @@ class Tagger:
                 decoded[index] = row
         return decoded
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the result is then no number, which is refused
     def score(self, emissions: Sequence[Array], spans: Sequence[Sequence[tuple[int, list[int]]]]) -> list[list[float]]:
         """The probability of each span: with a CRF of exactly this span, without one the product of its tags'."""
         if self.crf is None:

@@ -108,12 +108,12 @@ def span_probabilities(
         value = joint[tags[0]] - _log_sum(joint)
         places = range(first, first + len(tags) - 1)
         for place, tag, after in zip(places, tags, tags[1:], strict=False):
-            value += min(0.0, crf.transitions[tag, after] + ahead[row, place + 1, after] - beta[row, place, tag])
+            value += min(crf.transitions[tag, after] + ahead[row, place + 1, after] - beta[row, place, tag], 0.0)
         behind, tag = first + len(tags), tags[-1]
         if behind < lengths[row]:
             moved = np.where(crf.continues[tag], _FORBIDDEN, crf.transitions[tag] + ahead[row, behind])
-            value += min(0.0, _log_sum(moved) - beta[row, behind - 1, tag])
-        found.append(float(np.exp(min(0.0, value))))
+            value += min(_log_sum(moved) - beta[row, behind - 1, tag], 0.0)
+        found.append(float(np.exp(min(value, 0.0))))  # in this order: of NaN and a number, `min` gives the first
     return found
 
 

@@ -179,6 +179,9 @@ def test_size_that_cannot_be_is_refused(key: str, value: Any, directory: Path) -
         ({"model_type": "distilbert", "sinusoidal_pos_embds": True, "dim": 1 << 20}, "expected positions of at most"),
         ({"num_labels": 10**7}, "expected num_labels of at most"),
         ({"depths": [10**9]}, "expected depths of at most"),
+        ({"block_repeats": [300_000, 1]}, "expected block_repeats of at most"),
+        ({"attention_window": [1 << 13]}, "expected attention_window of at most"),
+        ({"tpu_short_seq_length": 1 << 14}, "expected tpu_short_seq_length of at most"),
         ({"some_unknown_key": 10**12}, "expected some_unknown_key of at most"),
     ],
 )
