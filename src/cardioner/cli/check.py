@@ -15,7 +15,7 @@ from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
 from cardioner.data.quality.findings import spread_of
-from cardioner.errors import DataError, many
+from cardioner.errors import DataError, listed, many
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -167,6 +167,9 @@ def _flat_tables(flat: FlatTags) -> Iterator[Table | str]:
     }
     if flat.losses or beyond:
         yield loss_table({**flat.losses, **beyond})
+    if flat.unread:
+        names = listed(f"{member.id} ({member.part})" for member in flat.unread)
+        yield f"The tokenizer fails on {many(len(flat.unread), 'document')}: {plain(names)}"
 
 
 def _share(value: float | None) -> str:

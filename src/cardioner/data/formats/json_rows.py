@@ -41,7 +41,7 @@ class Row(NamedTuple):
         document: The note.
         is_marked: Whether there is a list of spans, which may be empty.
         issues: What was left out, by kind.
-        suspect: A key that holds what looks like spans, where no list of spans was found.
+        suspect: A key that holds what looks like spans, where no list of spans was found, or an empty one.
     """
 
     document: Document
@@ -79,7 +79,7 @@ def read_row(value: Any, fallback: str) -> Row | None:
     spans = [
         span for number, item in enumerate(items, start=1) for span in _spans(item, text, f"span {number}", issues)
     ]
-    suspect = None if marked else next((key for key, held in row.items() if _looks_like_spans(held)), None)
+    suspect = None if items else next((key for key in row if _looks_like_spans(row[key], key in _MORE_LISTS)), None)
     return Row(Document(str(name), text, tuple(spans), row), marked is not None, +issues, suspect)
 
 
@@ -201,8 +201,11 @@ def _is_pair(piece: Any) -> bool:
     return isinstance(piece, list) and len(piece) == 2 and all(map(_is_whole, piece))
 
 
-def _looks_like_spans(value: Any) -> bool:
-    """Whether something in a JSON value has two offsets, by their names or beside a string."""
+def _looks_like_spans(value: Any, pairs: bool) -> bool:
+    """Whether something in a JSON value has two offsets, by their names or beside a string; or, if so asked, as pairs.
+
+    Lists of pairs are the form of `{"label": {"SYMPTOM": {"oedema": [[3, 8]]}}}`.
+    """
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -211,6 +214,8 @@ def _looks_like_spans(value: Any) -> bool:
                 return True
             waiting += one.values()
         elif isinstance(one, list):
+            if pairs and one and all(map(_is_pair, one)):
+                return True
             numbers = [_is_whole(held) or _is_digits(held) for held in one]
             if len(one) in (3, 4) and sum(numbers) == 2 and str in map(type, compress(one, map(not_, numbers))):
                 return True

@@ -104,6 +104,8 @@ def _note(value: Any, fallback: str, reading: Reading, *, where: tuple[Path, int
         if reading.options.require_annotations:
             raise DataError(f"expected a list of spans under {either(LISTS)}; an empty one marks a note without any")
         reading.add_issue(UNMARKED, *where)
+    if row.is_marked and row.suspect is not None and not reading.options.texts_only:
+        reading.add_issue("empty lists of spans beside what looks like spans", *where)
     for kind, count in row.issues.items():
         reading.add_issue(kind, *where, count=count)
     yield row.document

@@ -34,8 +34,9 @@ class FlatCount:
     exact: Counter[str] = field(default_factory=Counter)
     losses: Counter[tuple[str, str]] = field(default_factory=Counter)
     beyond_window: Counter[str] = field(default_factory=Counter)
+    unread: list[Member] = field(default_factory=list)
 
-    def add(self, document: Document) -> None:
+    def add(self, member: Member, document: Document) -> None:
         """Tag a document's spans, read them back from the tags, and count what came back and what did not."""
         if not document.spans:
             return
@@ -45,6 +46,7 @@ class FlatCount:
             labels = [span.label for span in document.spans]
             self.gold.update(labels)
             self.losses.update((UNREAD, label) for label in labels)
+            self.unread.append(member)
             return
         tags, losses = to_tags(document.spans, offsets)
         found = _read_back(tags, offsets)
@@ -66,7 +68,8 @@ class FlatCount:
     def result(self) -> FlatTags:
         """The counts, sorted."""
         gold, exact, beyond = (dict(sorted((+count).items())) for count in (self.gold, self.exact, self.beyond_window))
-        return FlatTags(self.tokens.unit, self.tokens.window, gold, exact, dict(sorted(self.losses.items())), beyond)
+        losses = dict(sorted(self.losses.items()))
+        return FlatTags(self.tokens.unit, self.tokens.window, gold, exact, losses, beyond, tuple(self.unread))
 
 
 def _read_back(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> Counter[tuple[int, int, str]]:
@@ -106,7 +109,7 @@ class Count:
         member = Member(part, document.id)
         self.members.append(member)
         self.parts[part].add(document)
-        self.flat.add(document)
+        self.flat.add(member, document)
         self.repeats.add(member, document)
         if document.spans and len(self.examples) < _EXAMPLES:
             self.examples.append((member, document))

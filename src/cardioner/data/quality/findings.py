@@ -140,6 +140,7 @@ class FlatTags:
         losses: How many spans are not carried as they are, by why and type. One of them may come back all the same, by
             the tags of another span: of two that differ in white space at their edges alone, both are reported.
         beyond_window: Spans of more tokens than a window, per type; the tags hold them all the same.
+        unread: Documents with spans on which the tokenizer fails.
     """
 
     unit: str
@@ -148,6 +149,7 @@ class FlatTags:
     exact: Mapping[str, int]
     losses: Mapping[tuple[str, str], int]
     beyond_window: Mapping[str, int]
+    unread: tuple[Member, ...] = ()
 
     def ceiling(self, label: str | None = None) -> float | None:
         """The best recall that a tagger with flat tags can reach, of a type or of all; `None` without spans."""
@@ -172,6 +174,7 @@ class FlatTags:
                 {"kind": kind, "type": label, "spans": count} for (kind, label), count in sorted(self.losses.items())
             ],
             "longer_than_a_window": dict(sorted(self.beyond_window.items())),
+            "unread": [_plain(member) for member in self.unread],
         }
 
 

@@ -130,6 +130,7 @@ def test_notes_that_prodigy_did_not_accept_are_left_out_and_counted(tmp_path: Pa
     [
         ("annotation", [{"label": ["X"], "points": [{"start": 0, "end": 4}]}], "annotation"),
         ("ents", {"X": [[0, 5, "X"]]}, "ents"),
+        ("label", {"X": {"Fever": [[0, 4]]}}, "label"),
         ("Fever and", [{"startOffset": 0, "endOffset": 5}], ""),
     ],
 )
@@ -218,6 +219,15 @@ def test_metadata_that_json_cannot_hold_is_refused(tmp_path: Path, metadata: dic
 def test_offsets_in_quotes_look_like_spans_too(tmp_path: Path, held: str) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"text": "No oedema.", "ner": {held}}}\n')
     assert "what looks like spans" in check_corpora([tmp_path / "a.jsonl"]).sources[0].problems[0]
+
+
+def test_an_empty_list_of_spans_beside_what_looks_like_spans_is_counted(tmp_path: Path) -> None:
+    spans = [{"start": 0, "end": 5, "label": "X"}]
+    rows = [{"text": TEXT, "tags": [], "ents": spans}, {"text": TEXT, "tags": [[0, 5, "X"]], "ents": spans}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    issue = Issue("empty lists of spans beside what looks like spans", 1, f"{path}:1")
+    assert issue in check_corpora([path]).sources[0].issues
 
 
 @pytest.mark.parametrize("held", ['{"start_year": "2019", "end_year": "2020"}', '["2019", "2020", "21"]'])

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from cardioner.cli.check import _flat_tables
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
 from cardioner.data.quality import analysis as analysis_module
-from cardioner.data.quality.findings import spread_of
+from cardioner.data.quality.findings import Member, spread_of
 from cardioner.data.splits import Splits, write_splits
 from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.encoder import sub_tokens
@@ -177,6 +178,9 @@ def test_a_note_on_which_the_tokenizer_fails_loses_its_spans_and_stops_no_other(
     flat = check_corpora([put(tmp_path / "c", *notes)], tokens=Tokens("words", offsets, 9)).flat_tags
     assert (flat.exact, flat.gold) == ({"A": 1}, {"A": 2, "B": 1})
     assert flat.losses == {("tokenizer fails on the note", "A"): 1, ("tokenizer fails on the note", "B"): 1}
+    assert flat.unread == (Member(str(tmp_path / "c"), "b"),)
+    assert flat.to_dict()["unread"] == [{"part": str(tmp_path / "c"), "id": "b"}]
+    assert f"The tokenizer fails on 1 document: b ({tmp_path / 'c'})" in list(_flat_tables(flat))
 
 
 def test_a_cut_sub_token_lowers_the_ceiling_though_it_has_tags(tmp_path: Path) -> None:
