@@ -405,6 +405,7 @@ def test_the_closing_line_says_what_was_covered(run: Run, model: Path, corpus: P
     assert (notes, characters) == (4, sum(len(note.text) for note in read_corpus(corpus / "train").documents))
     said = f"{notes} notes, {windows} windows, {tokens} sub-tokens, {characters} characters, {spans} spans, in"
     assert said in done.err
+    assert re.search(r" s, computed in float32 on cpu with torch\n", done.err)
 
 
 # Ensembles -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cardioner.data.documents import Document
 from cardioner.data.formats import Issue, ReadReport, format_of_name
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
-from cardioner.errors import DataError, OutputError, UsageError, many
+from cardioner.errors import DataError, OutputError, UsageError, listed, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.resume_log import ResumeLog
@@ -81,6 +81,7 @@ class _Outcome:
     dropped: Counter[str] = field(default_factory=Counter)
     lost: tuple[Issue, ...] = ()
     own_scores: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    computed: str = ""
 
     @property
     def unread(self) -> list[str]:
@@ -175,6 +176,8 @@ def _run(
     """Tag the notes that no earlier run finished, and write all."""
     outcome = _Outcome()
     predictor, batch_tokens = _load(models, options, stages)
+    dtypes = {engine.dtype for engine in predictor.engines}
+    outcome.computed = f"{listed(dtypes)} on {predictor.engines[0].device} with {predictor.engines[0].name}"
     with job.open(_request(predictor, models, options, batch_tokens), resume=options.resume) as log:
         if log.damage:
             tell(log.damage)
@@ -316,7 +319,7 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     parts = zip(outcome.coverage, ("note", "window", "sub-token", "character"), strict=True)
     counts = ", ".join(many(*part) for part in [*parts, (outcome.kept.total(), "span")])
     dropped = f", {outcome.dropped.total()} below {min_score:g} left out" if min_score else ""
-    tell(f"{counts}{dropped}, in {seconds:.1f} s")
+    tell(f"{counts}{dropped}, in {seconds:.1f} s, computed in {outcome.computed}")
 
 
 def _warn_of_unfound(labels: Sequence[str], outcome: _Outcome) -> None:
