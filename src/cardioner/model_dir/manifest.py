@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cardioner import __version__
 from cardioner.errors import ModelError, many
@@ -44,6 +44,13 @@ class _Part(BaseModel):
     """A part of a manifest: nothing may be missing, unknown, or changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _short(name: str) -> str:
+    """A name that a file can have: a longer one in bytes cannot even be looked for."""
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError
+    return name
 
 
 class FileEntry(_Part):
@@ -126,7 +133,7 @@ class Manifest(_Part):
     scores: dict[str, Any]
     calibration: dict[str, Any] | None
     golden_outputs: GoldenOutputs | None = Field(validation_alias="canary", serialization_alias="canary")
-    files: dict[Annotated[str, Field(pattern=r"^[^./\\:\x00][^/\\:\x00]*$")], FileEntry]
+    files: dict[Annotated[str, Field(pattern=r"^[^./\\:\x00][^/\\:\x00]*$"), AfterValidator(_short)], FileEntry]
 
     def to_bytes(self) -> bytes:
         """The file."""

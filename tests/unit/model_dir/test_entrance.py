@@ -210,6 +210,17 @@ def test_an_encoder_that_cannot_read_the_golden_outputs_is_refused_in_one_line(w
     assert [issue.name for issue in verify(whole).issues] == [entrance.GOLDEN]
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "é" * 200])
+def test_a_manifest_that_lists_a_name_that_no_file_can_have_is_refused_in_one_line(name: str, whole: Path) -> None:
+    manifest = read_manifest(whole)
+    assert manifest is not None
+    files = {**manifest.files, name: manifest.files["config.json"]}
+    (whole / "cardioner.json").write_bytes(manifest.model_copy(update={"files": files}).to_bytes())
+    with pytest.raises(ModelError, match=r"cardioner\.json does not agree"):
+        read_model_dir(whole)
+    assert not verify(whole).sound
+
+
 # Names.
 
 
