@@ -47,6 +47,12 @@ def test_a_format_that_is_given_is_read_whatever_the_suffix(option: str, run: Ru
     assert run("split", odd, option, "jsonl", "--ratios", "1,1,0", "--output", tmp_path / "s.json").code in (0, 3)
 
 
+def test_what_a_suffix_of_several_formats_was_read_as_is_said(run: Run, odd: Path, tmp_path: Path) -> None:
+    notes = odd.rename(tmp_path / "notes.json")
+    assert f"{notes} was read as jsonl (another format: --from)" in " ".join(run("evaluate", notes, notes).err.split())
+    assert "was read as" not in run("evaluate", notes, notes, "--from", "jsonl").err
+
+
 def test_predict_reads_with_from_and_writes_with_to(run: Run, saved: Path, odd: Path, tmp_path: Path) -> None:
     done = run("predict", saved, odd, "--from", "jsonl", "--to", "jsonl", "--output", tmp_path / "a")
     assert done.code == 0

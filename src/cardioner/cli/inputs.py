@@ -12,7 +12,7 @@ import typer
 from cardioner.cli.console import show, table, tell
 from cardioner.cli.option_groups import Earlier
 from cardioner.data.documents import Annotations, Document, Note, rename_labels
-from cardioner.data.formats import Issue, Reading, ReadOptions, stream_corpus, stream_spans
+from cardioner.data.formats import Issue, Reading, ReadOptions, detect_format, stream_corpus, stream_spans
 from cardioner.data.splits import read_splits
 from cardioner.errors import DataError, UsageError, listed, many
 
@@ -130,6 +130,9 @@ class PartOptions:
 
 BY_DEFAULT = ReadOptions()
 
+_OF_SEVERAL_FORMATS = {".json", ".tab", ".txt"}
+"""Suffixes of files whose content tells their format."""
+
 
 def read_parts(
     paths: Sequence[Path], mapping: dict[str, str], options: ReadOptions = BY_DEFAULT
@@ -156,6 +159,8 @@ def _read(
     for path in paths:
         reading = Reading(options)
         parts.append(list(stream(path, reading=reading)))
+        if options.format is None and path.is_file() and path.suffix.lower() in _OF_SEVERAL_FORMATS:
+            tell(f"{path} was read as {detect_format(path, options.encoding)} (another format: --from)")
         show_issues(f"Left out or repaired in {path}", reading.report.issues)
     check_mapping(mapping, {span.label for part in parts for document in part for span in document.spans})
     return [rename_labels(part, mapping) for part in parts]
