@@ -81,11 +81,10 @@ def set_precision(model: Any) -> None:
 
 def _fastest(model: Any, choices: Sequence[str]) -> str:
     """The precision that reads windows fastest, measured once for a kind of encoder on a machine."""
-    place, key = _race_results(), _race_key(model, choices)
-    known: dict[str, str] = {}
-    with suppress(OSError, ValueError, RecursionError):
-        known = json.loads(place.read_text(encoding="utf-8"))
-    if isinstance(known, dict) and known.get(key) in choices:
+    key, known = _race_key(model, choices), dict[str, str]()
+    with suppress(OSError, ValueError, TypeError, RuntimeError):
+        known = dict(json.loads(_race_results().read_text(encoding="utf-8")))
+    if known.get(key) in choices:
         return known[key]
     own = model.config.inference_dtype
     taken = {}
@@ -94,7 +93,8 @@ def _fastest(model: Any, choices: Sequence[str]) -> str:
         taken[name] = _seconds(reader_of(model), _random_ids(model, _RACING[0]))
     model.config.inference_dtype = own
     winner = min(taken, key=lambda name: taken[name])
-    with suppress(OSError, ValueError, TypeError):  # without a place to keep it, it is measured again
+    with suppress(OSError, RuntimeError):  # without a place to keep it, it is measured again
+        place = _race_results()
         place.parent.mkdir(parents=True, exist_ok=True)
         written = place.with_name(f"{place.name}.{os.getpid()}")
         written.write_text(json.dumps({**known, key: winner}, indent=1), encoding="utf-8")

@@ -429,3 +429,12 @@ def test_a_note_that_makes_the_tokenizer_panic_stops_no_other(
             ]
         assert [note.id for note in tagged] == ["a", "c"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_int8_that_cannot_be_had_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("cardioner.multiclass.precision.quantized", refuse)
+    with pytest.raises(UsageError, match="its encoder cannot be computed in int8 on cpu: leave the dtype out"):
+        Predictor.from_pretrained(saved, device="cpu", dtype="int8")

@@ -19,7 +19,7 @@ from cardioner.multiclass.encoding import encode_notes, plan_windows
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import tag_texts
-from cardioner.multiclass.precision import FULL, PRECISIONS, reader_of, set_precision
+from cardioner.multiclass.precision import FULL, INT8, PRECISIONS, reader_of, set_precision
 from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
 
@@ -53,6 +53,10 @@ class TorchEngine:
             set_precision(model)
         else:
             model.config.inference_dtype = dtype
+        if dtype == INT8 and reader_of(model) is model:
+            raise UsageError(
+                f"{directory}: its encoder cannot be computed in int8 on {model.device}: leave the dtype out"
+            )
         return cls(model, tokenizer)
 
     @classmethod
