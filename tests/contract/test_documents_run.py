@@ -201,8 +201,8 @@ def page(
         )
         monkeypatch.setenv("PYTHONPATH", str(programs))
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
-        monkeypatch.setattr("cardioner.interop.onnx.SHARE", 0.5)
-        monkeypatch.setattr("cardioner.interop.onnx.LEAST_SPANS", 1)
+        monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
+        monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)
     before = set(sys.modules)
     yield wanted
     for written in {path.stem for path in place.glob("*.py")} & (set(sys.modules) - before):

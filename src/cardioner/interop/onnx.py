@@ -15,9 +15,9 @@ from cardioner._io import grant_default_permissions, reporting_failed_writes, st
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.interop.cards import onnx_card
-from cardioner.interop.exports import check_place, custom_class, greatest_difference, publish_export
-from cardioner.interop.onnx_check import BOUND, Agreement, agreement, made_up_notes
-from cardioner.interop.onnx_graph import DATA, quantize, size_of, write_graph
+from cardioner.interop.exports import check_place, custom_class, publish_export
+from cardioner.interop.onnx_check import Agreement, check_graph
+from cardioner.interop.onnx_graph import DATA, write_graph
 from cardioner.interop.onnx_packages import check_packages
 from cardioner.model_dir.entrance import existing
 from cardioner.model_dir.golden_comparison import TOLERANCE
@@ -38,12 +38,6 @@ from cardioner.model_dir.load import Loaded, read_model_dir
 from cardioner.model_dir.manifest import Manifest, list_files, read_manifest
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
-
-SHARE = 0.98
-"""The least agreement (F1) with the model's spans that 8-bit weights must reach, in the notes of `check`."""
-
-LEAST_SPANS = 50
-"""How many spans the model must find in these notes for the agreement to mean something."""
 
 _RUNNER = Path(__file__).parent / "onnx_files"
 _SHARED = Path(__file__).parents[1] / "multiclass"
@@ -113,7 +107,7 @@ def export_onnx(
         out: Where to write; it is written whole or not at all.
         check: Notes, annotated or not, in which both must find the same spans.
         int8: Whether to quantise the weights to 8 bits. Then spans may differ a little: in `check`, their strict F1
-            against the model's must be `SHARE` or more.
+            against the model's must be `onnx_check.SHARE` or more.
         overwrite: Whether an earlier export there may be replaced.
 
     Raises:
@@ -264,12 +258,12 @@ def _write_graph(
     *,
     int8: bool,
 ) -> tuple[int, int, float, Agreement]:
-    """Write the graph, its settings and the tokenizer, and compare the spans; returns what `_checked` does."""
+    """Write the graph, its settings and the tokenizer, and compare the spans; returns what `check_graph` does."""
     _write_tokenizer(tokenizer, stage)
     _write_settings(model, tokenizer, stage)
     write_graph(model, stage)
     try:
-        measured = _checked(model, tokenizer, stage, [document.text for document in check], int8=int8)
+        measured = check_graph(model, tokenizer, stage, [document.text for document in check], int8=int8)
     except FloatingPointError as error:
         raise ModelError(f"{directory}: spans of the model and its export cannot be compared: {error}") from error
     if int8:
@@ -339,54 +333,3 @@ def _warnings(config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:
             "can change a span"
         )
     return tuple(warnings)
-
-
-def _checked(
-    model: TokenClassificationModel, tokenizer: Any, stage: Path, texts: Sequence[str], *, int8: bool
-) -> tuple[int, int, float, Agreement]:
-    """Check the graph in float32; then, if asked, reduce it to 8 bits and check it again.
-
-    Returns:
-        Its size and its size in float32, the greatest difference of a logit, and the agreement of spans.
-
-    Raises:
-        ModelError: If logits or spans differ more from the model's than the bounds allow.
-    """
-    from cardioner.prediction.engines.tagger import Tagger  # noqa: PLC0415 - needs onnxruntime
-
-    tagger, padding = Tagger.from_folder(stage), tokenizer.pad_token_id or 0
-    difference = greatest_difference(model, tagger.logits, padding=padding)
-    if not difference <= BOUND:  # a difference that is not a number is refused too
-        raise ModelError(
-            f"the {model.config.encoder_config['model_type']} encoder computes other logits in ONNX: they differ by "
-            f"{difference:.1e} (at most {BOUND:.0e}); share the model directory itself"
-        )
-    found = agreement(model, tokenizer, tagger, [*made_up_notes(), *(() if int8 else texts)], exact=True)
-    if found.moved:
-        raise ModelError(
-            f"spans differ from the model's in {found.moved} of {found.notes} notes ({found.equal} of {found.found} "
-            "are equal): share the model directory itself"
-        )
-    float_size = size_of(stage)
-    if int8:
-        quantize(stage)
-        tagger = Tagger.from_folder(stage)
-        difference = greatest_difference(model, tagger.logits, padding=padding)
-        found = agreement(model, tokenizer, tagger, texts, exact=False)
-        _check_quantized(found)
-    return size_of(stage), float_size, difference, found
-
-
-def _check_quantized(found: Agreement) -> None:
-    """Refuse 8-bit weights that find other spans, and notes with too few spans to judge by."""
-    if found.found < LEAST_SPANS:
-        raise ModelError(
-            f"the model finds {found.found} spans in the notes to check ({found.notes}): name notes in which it finds "
-            f"at least {LEAST_SPANS}"
-        )
-    if found.share < SHARE:
-        raise ModelError(
-            f"8-bit weights change too many spans: the model finds {found.found} in {found.notes} notes, the export "
-            f"{found.other}, and {found.equal} are equal: an agreement (F1) of {found.share:.4f}, at least {SHARE} is "
-            "needed: export without --int8"
-        )

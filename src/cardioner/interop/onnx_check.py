@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner.errors import ModelError, many
+from cardioner.interop.exports import greatest_difference
+from cardioner.interop.onnx_graph import quantize, size_of
 from cardioner.model_dir.golden_outputs import score_of
 from cardioner.multiclass.encoding import encode_notes
 from cardioner.multiclass.inference import decode_notes, emissions_of
+from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.windows import in_groups
 
@@ -17,6 +21,12 @@ if TYPE_CHECKING:
 
 BOUND = 1e-4
 """How far a logit of the float32 graph may be from the model's."""
+
+SHARE = 0.98
+"""The least agreement (F1) with the model's spans that 8-bit weights must reach, in the notes of `check`."""
+
+LEAST_SPANS = 50
+"""How many spans the model must find in these notes for the agreement to mean something."""
 
 _SENTENCES = (
     "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d.\r\n",
@@ -109,3 +119,54 @@ def _tied(model: Any, tokenizer: Any, tagger: Tagger, text: str) -> bool:
     differing = sum(one != other for one, other in zip(ours, theirs, strict=True))
     gap = score_of(model, emissions, ours) - score_of(model, emissions, theirs)
     return differing > 0 and gap <= 2 * BOUND * differing
+
+
+def check_graph(
+    model: TokenClassificationModel, tokenizer: Any, stage: Path, texts: Sequence[str], *, int8: bool
+) -> tuple[int, int, float, Agreement]:
+    """Check the graph in float32; then, if asked, reduce it to 8 bits and check it again.
+
+    Returns:
+        Its size and its size in float32, the greatest difference of a logit, and the agreement of spans.
+
+    Raises:
+        ModelError: If logits or spans differ more from the model's than the bounds allow.
+    """
+    from cardioner.prediction.engines.tagger import Tagger  # noqa: PLC0415 - needs onnxruntime
+
+    tagger, padding = Tagger.from_folder(stage), tokenizer.pad_token_id or 0
+    difference = greatest_difference(model, tagger.logits, padding=padding)
+    if not difference <= BOUND:  # a difference that is not a number is refused too
+        raise ModelError(
+            f"the {model.config.encoder_config['model_type']} encoder computes other logits in ONNX: they differ by "
+            f"{difference:.1e} (at most {BOUND:.0e}); share the model directory itself"
+        )
+    found = agreement(model, tokenizer, tagger, [*made_up_notes(), *(() if int8 else texts)], exact=True)
+    if found.moved:
+        raise ModelError(
+            f"spans differ from the model's in {found.moved} of {found.notes} notes ({found.equal} of {found.found} "
+            "are equal): share the model directory itself"
+        )
+    float_size = size_of(stage)
+    if int8:
+        quantize(stage)
+        tagger = Tagger.from_folder(stage)
+        difference = greatest_difference(model, tagger.logits, padding=padding)
+        found = agreement(model, tokenizer, tagger, texts, exact=False)
+        _check_quantized(found)
+    return size_of(stage), float_size, difference, found
+
+
+def _check_quantized(found: Agreement) -> None:
+    """Refuse 8-bit weights that find other spans, and notes with too few spans to judge by."""
+    if found.found < LEAST_SPANS:
+        raise ModelError(
+            f"the model finds {found.found} spans in the notes to check ({found.notes}): name notes in which it finds "
+            f"at least {LEAST_SPANS}"
+        )
+    if found.share < SHARE:
+        raise ModelError(
+            f"8-bit weights change too many spans: the model finds {found.found} in {found.notes} notes, the export "
+            f"{found.other}, and {found.equal} are equal: an agreement (F1) of {found.share:.4f}, at least {SHARE} is "
+            "needed: export without --int8"
+        )

@@ -180,7 +180,7 @@ def test_eight_bits_travel_where_spans_hardly_move(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx, "SHARE", 0.5)  # of random weights, more spans are near to others than of learned ones
+    monkeypatch.setattr(onnx_check, "SHARE", 0.5)  # of random weights, more spans are near to others
     if large:
         monkeypatch.setattr(onnx, "write_graph", onnx_graph.write_graph)
         monkeypatch.setattr(onnx_graph, "_LARGEST", 0)
@@ -231,7 +231,7 @@ def test_damaged_eight_bits_are_refused_with_figures_and_without_a_word(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx, "quantize", lambda folder: changed(folder, damage))
+    monkeypatch.setattr(onnx_check, "quantize", lambda folder: changed(folder, damage))
     with pytest.raises(ModelError, match=said) as caught:
         export_onnx(saved(), tmp_path / "out", check=notes, int8=True)
     assert CANARY not in str(caught.value)

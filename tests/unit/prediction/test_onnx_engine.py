@@ -22,6 +22,7 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.labels import LabelSet
 from cardioner.errors import DataError, ModelError, OutputError, UsageError
 from cardioner.interop import onnx as onnx_export
+from cardioner.interop import onnx_check
 from cardioner.interop.onnx import add_onnx
 from cardioner.model_dir.inspect import inspect
 from cardioner.model_dir.layout import GRAPH_FILES, MANIFEST
@@ -541,7 +542,7 @@ def test_eight_bits_are_recorded_and_held_to_what_was_measured(
 ) -> None:
     graph = copied / "model.onnx"
     monkeypatch.setattr(onnx_export, "write_graph", lambda _, folder: shutil.copy(graph, folder))
-    monkeypatch.setattr(onnx_export, "SHARE", 0.3)  # of random weights, more spans are near to others
+    monkeypatch.setattr(onnx_check, "SHARE", 0.3)  # of random weights, more spans are near to others
     notes = [Document(f"{index}", document.text * 9) for index, document in enumerate(documents)]
     done = add_onnx(copied, check=notes, int8=True, overwrite=True)
     settings = json.loads((copied / "onnx.json").read_text())
