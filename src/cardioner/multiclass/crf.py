@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from .crf_recursions import (
     MAXIMA,
     both_ways,
+    by_row,
+    kinds_of,
     last_positions,
     log_messages,
     log_partition,
@@ -83,14 +85,22 @@ class CRF(nn.Module):
     have holes: masked positions are left out and their neighbours joined. Sums are computed in float32 or wider, and
     the best sequences in double precision, so that small differences still count at the end of a long note.
 
+    With `types`, as many fields with parameters of their own read the same positions, independently of each other and
+    as one batch. Emissions are `(batch, length, types * tags)`, a type's tags side by side. Tag ids are indices of that
+    axis, so those of the second type begin at `num_tags`. Sequences of tags have an axis `types` behind the two others,
+    or are one list a type; scores of sequences are the sums over all types.
+
     Args:
-        num_tags: Number of tags.
+        num_tags: Number of tags, of each type where there are `types`.
         batch_first: Whether tensors are `(batch, length, ...)` and not `(length, batch, ...)`, here and below.
         legal: Which transitions exist; all of them by default. Illegal ones have probability 0 everywhere and are never
             written into the parameters.
+        types: Number of fields; `None` for one alone, whose tensors have no axis for it.
     """
 
-    def __init__(self, num_tags: int, batch_first: bool = False, *, legal: Legality | None = None) -> None:
+    def __init__(
+        self, num_tags: int, batch_first: bool = False, *, legal: Legality | None = None, types: int | None = None
+    ) -> None:
         if num_tags <= 0:
             raise ValueError(f"a CRF needs at least one tag, found {num_tags}")
         if legal is not None and len(legal.start) != num_tags:
@@ -99,14 +109,17 @@ class CRF(nn.Module):
         self.num_tags = num_tags
         self.batch_first = batch_first
         self.legal = legal
-        self.start_transitions = nn.Parameter(torch.empty(num_tags))
-        self.end_transitions = nn.Parameter(torch.empty(num_tags))
-        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.types = types
+        fields = () if types is None else (types,)
+        self.start_transitions = nn.Parameter(torch.empty(*fields, num_tags))
+        self.end_transitions = nn.Parameter(torch.empty(*fields, num_tags))
+        self.transitions = nn.Parameter(torch.empty(*fields, num_tags, num_tags))
         self.reset_parameters()
 
     def extra_repr(self) -> str:
         """What `print` shows."""
-        return f"num_tags={self.num_tags}, batch_first={self.batch_first}, constrained={self.legal is not None}"
+        types = "" if self.types is None else f", types={self.types}"
+        return f"num_tags={self.num_tags}, batch_first={self.batch_first}, constrained={self.legal is not None}{types}"
 
     def reset_parameters(self) -> None:
         """Set all parameters to 0: an untrained CRF then decodes as the head alone would."""
@@ -129,15 +142,16 @@ class CRF(nn.Module):
             emissions, kept, _, _ = self.arrange(emissions, tags if mask is None else tags & mask.bool())
             score = self._score(emissions, self._viterbi(emissions, kept).clamp(min=0), kept)
         else:
-            check_labels(tags, self.num_tags)
+            check_labels(tags, self.num_tags, self.types)
             emissions, kept, _, tags = self.arrange(emissions, mask, tags.long())
             score = self._score(emissions, tags, kept)
-        return _reduce(score - log_partition(emissions, kept, *self.parameters_for(emissions)), kept, reduction)
+        found = score - log_partition(emissions, kept, *self.parameters_for(emissions))
+        return _reduce(self.by_sequence(found), kept, reduction)
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The logarithm of the sum over all legal sequences of their exponentiated scores, `(batch)`."""
         emissions, kept, _, _ = self.arrange(emissions, mask)
-        return log_partition(emissions, kept, *self.parameters_for(emissions))
+        return self.by_sequence(log_partition(emissions, kept, *self.parameters_for(emissions)))
 
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The probability of each tag at each position, 0 at masked ones; shaped as the emissions."""
@@ -149,13 +163,15 @@ class CRF(nn.Module):
         """The best legal sequences (Viterbi): tag ids, `IGNORED` at masked positions, and log scores, `(batch)`."""
         emissions, kept, order, _ = self.arrange(emissions, mask)
         tags = self._viterbi(emissions, kept)
-        return self.restore(tags, order), self._score(emissions, tags.clamp(min=0), kept)
+        return self.named(self.restore(tags, order)), self.by_sequence(self._score(emissions, tags.clamp(min=0), kept))
 
-    def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
-        """The most probable legal sequences, one tag id per kept position."""
+    def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[Any]:
+        """The most probable legal sequences, one tag id per kept position; with `types` a list of one each per row."""
         emissions, kept, _, _ = self.arrange(emissions, mask)
-        tags = self._viterbi(emissions, kept)
-        return [row[:count] for row, count in zip(tags.tolist(), kept.sum(1).tolist(), strict=True)]
+        tags = self._viterbi(emissions, kept) + by_row(self._first_ids(kept.device), len(kept)).unsqueeze(1)
+        rows = [row[:count] for row, count in zip(tags.tolist(), kept.sum(1).tolist(), strict=True)]
+        batch = len(rows) // (self.types or 1)
+        return rows if self.types is None else [rows[row::batch] for row in range(batch)]
 
     def k_best(self, emissions: Tensor, k: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The `k` best legal sequences of each row, best first (list Viterbi, Seshadri and Sundberg 1994).
@@ -163,7 +179,7 @@ class CRF(nn.Module):
         Returns:
             Tag ids `(k, batch, length)`, or `(k, length, batch)` without `batch_first`, `IGNORED` at masked positions;
             and log scores `(k, batch)`. A row with fewer than `k` legal sequences is filled up with `IGNORED` and
-            `-inf`.
+            `-inf`. With `types` both have an axis for these at their end: the best of each type for itself.
 
         Raises:
             ValueError: If `k` is not positive.
@@ -175,8 +191,9 @@ class CRF(nn.Module):
         scores = [self._score(emissions, row.clamp(min=0), kept) for row in tags]
         missing = tags[:, :, 0].eq(IGNORED) & kept[:, 0]  # (k, batch)
         missing[1:] |= ~kept[:, 0]  # an empty row has one sequence, the empty one
-        tags = torch.stack([self.restore(row, order) for row in tags])
-        return tags, torch.stack(scores).masked_fill(missing, -torch.inf)
+        tags = torch.stack([self.named(self.restore(row, order)) for row in tags])
+        best = torch.stack(scores).masked_fill(missing, -torch.inf)
+        return tags, best if self.types is None else best.view(k, self.types, -1).transpose(1, 2)
 
     @torch.no_grad()
     def span_log_probabilities(
@@ -200,7 +217,8 @@ class CRF(nn.Module):
             temperature: Divides emissions and parameters.
 
         Raises:
-            ValueError: If a span lies outside of its row, or the temperature is not positive.
+            ValueError: If a span lies outside of its row or has tags of several types, or the temperature is not
+                positive.
         """
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, found {temperature}")
@@ -208,13 +226,20 @@ class CRF(nn.Module):
         wide = widened(emissions) / temperature
         if not spans:
             return wide.new_empty(0)
-        check_spans(spans, kept.sum(1).tolist(), self.num_tags)
+        check_spans(spans, kept.sum(1).tolist()[: len(kept) // (self.types or 1)], self.num_tags, self.types)
+        batch = len(kept) // (self.types or 1)
+        kinds = [tags[0] // self.num_tags for _, _, tags in spans]
+        spans = [
+            (kind * batch + row, first, [tag - kind * self.num_tags for tag in tags])
+            for kind, (row, first, tags) in zip(kinds, spans, strict=True)
+        ]
         parameters = (parameter / temperature for parameter in self.parameters_for(wide))
         alpha, beta, ahead, transitions = log_messages(wide, kept, *parameters)  # the first three as the emissions
         at = entries(spans, wide.device)
         # log p(tag | tag before) = transition + ahead of the tag - beta of the tag before: a share of what may follow.
         entering, leaving = (part[at.row, at.position, at.tag] for part in (ahead, beta))  # (entries)
-        moves = transitions[at.tag[:-1], at.tag[1:]] + entering[1:] - leaving[:-1]  # (entries - 1)
+        kind = at.row // batch  # (entries)
+        moves = transitions[kind[:-1], at.tag[:-1], at.tag[1:]] + entering[1:] - leaving[:-1]  # (entries - 1)
         moves = moves.nan_to_num(nan=-torch.inf, neginf=-torch.inf)  # out of a tag that nothing may follow
         # log p(first tag), plus the moves that do not lead from one span into the next.
         shares = (alpha + beta)[at.row, at.position].log_softmax(1)  # (entries, tags)
@@ -224,8 +249,9 @@ class CRF(nn.Module):
         if self.legal is None:
             return found
         # log p(no continuation | last tag): the share of what may follow that does not continue the span.
-        row, position, tag, leaving = (part[at.last] for part in (at.row, at.position, at.tag, leaving))  # (spans)
-        following = transitions[tag] + ahead[row, (position + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
+        ends = (at.row, kind, at.position, at.tag, leaving)
+        row, kind, position, tag, leaving = (part[at.last] for part in ends)  # (spans)
+        following = transitions[kind, tag] + ahead[row, (position + 1).clamp(max=ahead.size(1) - 1)]  # (spans, tags)
         goes_on = torch.tensor(self.legal.continues, device=wide.device)[tag]  # (spans, tags)
         stops = following.masked_fill(goes_on, -torch.inf).logsumexp(1) - leaving  # (spans)
         stops = torch.where(position + 1 < kept.sum(1)[row], stops, 0.0)  # nothing follows the end of a row
@@ -236,6 +262,8 @@ class CRF(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Any]:
         """Make compact sequences: batch first, and the kept positions of each row at its front.
 
+        With `types`, the rows of each type follow those of the one before, and tag ids begin at 0.
+
         Returns:
             Emissions in float32 or wider, 0 at masked positions; which positions are kept; the original positions; and
             the tags, if they were given.
@@ -243,18 +271,26 @@ class CRF(nn.Module):
         Raises:
             ValueError: If the shapes do not fit.
         """
-        if emissions.dim() != 3 or emissions.size(2) != self.num_tags:
-            raise ValueError(f"expected three axes of emissions with {self.num_tags} tags, found {emissions.shape}")
+        fields = self.types or 1
+        if emissions.dim() != 3 or emissions.size(2) != self.num_tags * fields:
+            raise ValueError(
+                f"expected three axes of emissions with {self.num_tags * fields} tags, found {emissions.shape}"
+            )
         if not emissions.size(1 if self.batch_first else 0):
             raise ValueError("expected emissions of at least one position, found none; an empty row is a masked one")
+        places = tuple(emissions.shape[:2])
+        wanted = {"mask": places, "tags": places if self.types is None else (*places, fields)}
         for name, given in (("mask", mask), ("tags", tags)):
-            if given is not None and given.shape != emissions.shape[:2]:
-                raise ValueError(f"expected {name} of shape {tuple(emissions.shape[:2])}, found {tuple(given.shape)}")
-        kept = emissions.new_ones(emissions.shape[:2]).bool() if mask is None else mask.bool()
-        kept = kept if tags is None else kept & tags.ne(IGNORED)
-        if not self.batch_first:
-            emissions, kept = emissions.transpose(0, 1), kept.transpose(0, 1)  # (batch, length, tags), (batch, length)
-            tags = None if tags is None else tags.transpose(0, 1)
+            if given is not None and given.shape != wanted[name]:
+                raise ValueError(f"expected {name} of shape {wanted[name]}, found {tuple(given.shape)}")
+        kept = emissions.new_ones(places).bool() if mask is None else mask.bool()
+        emissions, kept = emissions.reshape(*places, fields, -1), kept.unsqueeze(2).expand(*places, fields)
+        if tags is not None:
+            tags = tags.view(*places, fields)
+            kept = kept & tags.ne(IGNORED)
+            tags = tags.clamp(min=0) - self._first_ids(tags.device)
+        emissions, kept = self._by_type(emissions), self._by_type(kept)  # batch: from here on the rows of all types
+        tags = None if tags is None else self._by_type(tags)
         order = torch.argsort(~kept, dim=1, stable=True)  # (batch, length): kept positions first, in their order
         emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
         flat = order + torch.arange(len(order), device=order.device).unsqueeze(1) * order.size(1)  # into batch * length
@@ -266,12 +302,35 @@ class CRF(nn.Module):
     def restore(self, values: Tensor, order: Tensor) -> Tensor:
         """Undo `arrange`: move values to their original positions, and the axes to the caller's order."""
         restored = torch.empty_like(values).scatter(1, order, values)
+        if self.types is not None:  # (batch, length, types * ...)
+            restored = restored.view(self.types, -1, *restored.shape[1:]).movedim(0, 2).flatten(2)
         return restored if self.batch_first else restored.transpose(0, 1)
 
+    def named(self, tags: Tensor) -> Tensor:
+        """Restored tags of each type as ids of the emissions' last axis."""
+        return tags if self.types is None else torch.where(tags == IGNORED, tags, tags + self._first_ids(tags.device))
+
+    def by_sequence(self, values: Tensor) -> Tensor:
+        """What belongs to the rows of all types, as the sum over these, `(batch)`."""
+        return values if self.types is None else values.view(self.types, -1).sum(0)
+
+    def _by_type(self, values: Tensor) -> Tensor:
+        """The caller's `(batch, length, types, ...)` as rows, `(batch, length, ...)`, those of a type together."""
+        return values.movedim((2, 0, 1) if self.batch_first else (2, 1, 0), (0, 1, 2)).flatten(0, 1)
+
+    def _first_ids(self, device: torch.device) -> Tensor:
+        """The id of each type's first tag, `(types)`."""
+        return self.num_tags * torch.arange(self.types or 1, device=device)
+
     def parameters_for(self, emissions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Start `(tags)`, transition `(tags, tags)` and end `(tags)` scores, with illegal ones all but impossible."""
+        """Start `(fields, tags)`, transition `(fields, tags, tags)` and end `(fields, tags)` scores.
+
+        Illegal ones are all but impossible.
+        """
         given = (self.start_transitions, self.transitions, self.end_transitions)
         start, transitions, end = (parameter.to(emissions.dtype) for parameter in given)
+        if self.types is None:
+            start, transitions, end = start.unsqueeze(0), transitions.unsqueeze(0), end.unsqueeze(0)
         if self.legal is None:
             return start, transitions, end
         opens, follows, closes = (torch.tensor(part, device=emissions.device) for part in self.legal[:3])
@@ -284,10 +343,11 @@ class CRF(nn.Module):
     def _score(self, emissions: Tensor, tags: Tensor, kept: Tensor) -> Tensor:
         """The unnormalised log scores of given sequences, `(batch)`."""
         start, transitions, end = self.parameters_for(emissions)
+        kind = torch.arange(len(tags), device=tags.device) // max(1, len(tags) // len(start))  # (batch)
         emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # (batch, length)
-        moved = transitions[tags[:, :-1], tags[:, 1:]]  # (batch, length - 1)
+        moved = transitions[kind.unsqueeze(1), tags[:, :-1], tags[:, 1:]]  # (batch, length - 1)
         last = tags.gather(1, last_positions(kept).unsqueeze(1)).squeeze(1)  # (batch)
-        score = start[tags[:, 0]] + end[last] + emitted.sum(1)
+        score = start[kind, tags[:, 0]] + end[kind, last] + emitted.sum(1)
         return (score + moved.masked_fill(~kept[:, 1:], 0.0).sum(1)).masked_fill(~kept[:, 0], 0.0)
 
     @torch.no_grad()
@@ -302,17 +362,20 @@ class CRF(nn.Module):
         check_scores(wide, start, transitions, end)
         last = last_positions(kept)
         both = both_ways(wide.transpose(0, 1), last)  # (length, 2, batch, tags)
-        half, rows = (len(both) + 1) // 2, torch.arange(len(kept), device=kept.device)
-        first = both[0] + torch.stack([start, end]).unsqueeze(1)  # (2, batch, tags)
-        edges = torch.stack([transitions, transitions.t()])  # (2, tags, tags)
-        scores = scan(MAXIMA, first, both[1:half], edges)  # (half, 2, batch, tags)
+        half, rows, fields = (len(both) + 1) // 2, torch.arange(len(kept), device=kept.device), len(start)
+        edges = torch.cat([transitions, transitions.mT])  # (2 * fields, tags, tags)
+        start, transitions, end = (by_row(part, len(kept)) for part in (start, transitions, end))
+        first = both[0] + torch.stack([start, end])  # (2, batch, tags)
+        found = scan(MAXIMA, kinds_of(first, fields), kinds_of(both[1:half], fields), edges)
+        scores = found.view(half, *both.shape[1:])  # (half, 2, batch, tags)
         # Where the two meet, (2, batch), each counted from its own end; below 0 in a row that the first covers alone.
         entry = torch.stack([last.clamp(max=half - 1), last - half])
         left, right = scores[entry[0], 0, rows], scores[entry[1].clamp(min=0), 1, rows]  # (batch, tags)
         # The best pair of tags on either side of the middle, as tag * tags + next tag, (batch).
         met = (left.unsqueeze(2) + transitions + right.unsqueeze(1)).flatten(1).argmax(1)
         before = torch.where(entry[1] < 0, (left + end).argmax(1), met // self.num_tags)
-        path = trace(torch.stack([before, met % self.num_tags]), entry, scores, edges)  # (half, 2, batch)
+        ends = torch.stack([before, met % self.num_tags]).view(2 * fields, -1)
+        path = trace(ends, entry.view(ends.shape), found, edges).view(half, 2, -1)  # (half, 2, batch)
         # The second half of each row stands mirrored in the other recursion.
         mirrored = last - torch.arange(half, len(both), device=kept.device).unsqueeze(1)
         path = torch.cat([path[:, 0], path[:, 1].gather(0, mirrored.clamp(min=0))]).t()  # (batch, length)
@@ -322,18 +385,18 @@ class CRF(nn.Module):
     def _list_viterbi(self, emissions: Tensor, kept: Tensor, k: int) -> Tensor:
         """The `k` best sequences `(k, batch, length)`; `IGNORED` behind a row's end, and where there are fewer."""
         wide = widened(emissions)
-        start, transitions, end = self.parameters_for(wide)
+        start, transitions, end = (by_row(part, len(wide)) for part in self.parameters_for(wide))
         check_scores(wide, start, transitions, end)
         # Per tag the k best scores of the sequences that end in it, (batch, tags, k); at first there is one.
         state = F.pad((start + wide[:, 0]).unsqueeze(2), (0, k - 1), value=-torch.inf)
         own = torch.arange(state[0].numel(), device=wide.device).view_as(state[0])
         pointers = []  # per tag and rank, where its sequence came from, as tag before * k + rank before
         for emitted, here in zip(wide.unbind(1)[1:], kept.unbind(1)[1:], strict=True):
-            moved = (state.unsqueeze(3) + transitions.unsqueeze(1)).flatten(1, 2)  # (batch, tags * k, tags)
+            moved = (state.unsqueeze(3) + transitions.unsqueeze(2)).flatten(1, 2)  # (batch, tags * k, tags)
             top, chosen = (found.transpose(1, 2) for found in moved.topk(k, dim=1))  # (batch, tags, k)
             state = torch.where(here.view(-1, 1, 1), top + emitted.unsqueeze(2), state)
             pointers.append(torch.where(here.view(-1, 1, 1), chosen, own))
-        scores, index = (state + end.unsqueeze(1)).flatten(1).topk(k)  # (batch, k)
+        scores, index = (state + end.unsqueeze(2)).flatten(1).topk(k)  # (batch, k)
         path = [index]
         for pointer in reversed(pointers):
             path.append(pointer.flatten(1).gather(1, path[-1]))  # (batch, k)
@@ -387,21 +450,28 @@ def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:
     return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
 
 
-def check_labels(labels: Tensor, num_labels: int) -> None:
+def check_labels(labels: Tensor, num_tags: int, types: int | None = None) -> None:
     """Refuse label ids that the model does not have, before an index error or a device fault hides the cause.
+
+    Args:
+        labels: `(batch, length)`, or `(batch, length, types)`.
+        num_tags: Number of tags, of each type where there are `types`.
+        types: Number of types that have tags of their own.
 
     Raises:
         ValueError: Saying how many there are.
     """
     if labels.is_floating_point():
         raise ValueError(f"labels must be whole numbers, found {labels.dtype}")
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or labels.size(-1) != (types or labels.size(-1)):  # another shape is refused later
         return
-    wrong = int((labels.ne(IGNORED) & ((labels < 0) | (labels >= num_labels))).sum())
+    first = num_tags * torch.arange(types or 1, device=labels.device)
+    wrong = int((labels.ne(IGNORED) & ((labels < first) | (labels >= first + num_tags))).sum())
     if wrong:
+        of_each = "" if types is None else ", of each type its own"
         raise ValueError(
-            f"labels must be 0 to {num_labels - 1}, or {IGNORED} for positions to leave out; {wrong} of "
-            f"{labels.numel()} are not: check label2id against the labels of the data"
+            f"labels must be 0 to {num_tags * (types or 1) - 1}{of_each}, or {IGNORED} for positions to leave out; "
+            f"{wrong} of {labels.numel()} are not: check label2id against the labels of the data"
         )
 
 
@@ -420,7 +490,9 @@ def check_scores(emissions: Tensor, *transitions: Tensor) -> None:
         raise FloatingPointError("the model computed scores that are not finite numbers")
 
 
-def check_spans(spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int) -> None:
+def check_spans(
+    spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int, types: int | None = None
+) -> None:
     """Refuse spans that lie outside of their rows, or hold tag ids that do not exist.
 
     Raises:
@@ -428,8 +500,11 @@ def check_spans(spans: list[tuple[int, int, list[int]]], lengths: list[int], num
     """
     for index, (row, first, tags) in enumerate(spans):
         inside = 0 <= row < len(lengths) and 0 <= first < first + len(tags) <= lengths[row]
-        if not inside or not all(0 <= tag < num_tags for tag in tags):
+        kind = tags[0] // num_tags if tags else 0
+        known = 0 <= kind < (types or 1) and all(tag // num_tags == kind for tag in tags)
+        if not inside or not known:
             raise ValueError(
                 f"span {index}: expected positions within a row, rows having {lengths} of them, and tag ids below "
-                f"{num_tags}; found row {row}, position {first}, tag ids {tags}"
+                f"{num_tags * (types or 1)}{' of one type' if types else ''}; found row {row}, position {first}, "
+                f"tag ids {tags}"
             )

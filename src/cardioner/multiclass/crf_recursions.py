@@ -1,8 +1,11 @@
 """The recursions of the CRF over a sequence: forward and backward sums, Viterbi's maxima, and their gradients.
 
-Everything here works on compact sequences: batch first, the kept positions of each row at its front. This file is
-copied into every saved model directory and imports nothing but the standard library and torch. Why each recursion is
-computed this way, and what else was tried, is in decision 6 of CardioNER's documentation.
+Everything here works on compact sequences: batch first, the kept positions of each row at its front. A row belongs to
+one of several fields (one an entity type, or one alone), whose parameters have that axis first: start and end scores
+`(fields, tags)`, transitions `(fields, tags, tags)`. The rows of a field follow each other.
+
+This file is copied into every saved model directory and imports nothing but the standard library and torch. Why each
+recursion is computed this way, and what else was tried, is in decision 6 of CardioNER's documentation.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ class _LogPartition(torch.autograd.Function):
         """`(batch)`, 0 for empty rows, from `(batch, length, tags)`, `(batch, length)` and the parameters."""
         value, tags, pairs = counts(emissions, kept, *parameters)
         ctx.save_for_backward(tags, pairs, last_positions(kept))
+        ctx.fields = len(parameters[0])
         return value
 
     @staticmethod
@@ -37,7 +41,7 @@ class _LogPartition(torch.autograd.Function):
         _refuse_second_derivative()
         tags, pairs, last = ctx.saved_tensors  # (batch, length, tags), (batch, tags, tags), (batch)
         weight = gradients[0].view(-1, 1, 1)  # (batch, 1, 1)
-        return _gradients(tags * weight, pairs * weight, last)
+        return _gradients(tags * weight, pairs * weight, last, ctx.fields)
 
 
 class _Marginals(torch.autograd.Function):
@@ -65,7 +69,8 @@ class _Marginals(torch.autograd.Function):
         # f(x + i * step * g) = f(x) + i * step * (f'(x) g), up to step ** 2: no difference is taken, nothing cancels.
         stepped = torch.complex(wide, step * gradients[0].to(wide.dtype))  # (batch, length, tags)
         _, tags, pairs = (part.imag / step for part in counts(stepped, kept, *map(widened, parameters)))
-        return _gradients(tags.to(emissions.dtype), pairs.to(emissions.dtype), last_positions(kept))
+        changes = tags.to(emissions.dtype), pairs.to(emissions.dtype)
+        return _gradients(*changes, last_positions(kept), len(parameters[0]))
 
 
 def _refuse_second_derivative() -> None:
@@ -74,10 +79,12 @@ def _refuse_second_derivative() -> None:
         raise RuntimeError("the CRF has first derivatives only: call backward without create_graph=True")
 
 
-def _gradients(tags: Tensor, pairs: Tensor, last: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(tags: Tensor, pairs: Tensor, last: Tensor, fields: int) -> tuple[Tensor | None, ...]:
     """The gradients of emissions, mask, start, transition and end scores, from weighted counts of tags and pairs."""
     final = tags.gather(1, last.view(-1, 1, 1).expand(-1, 1, tags.size(2))).squeeze(1)  # (batch, tags)
-    return tags, None, tags[:, 0].sum(0), pairs.sum(0), final.sum(0)
+    parts = (tags[:, 0], pairs, final)  # (batch, tags), (batch, tags, tags), (batch, tags)
+    first, moves, final = (part.view(fields, len(last) // fields, *part.shape[1:]).sum(1) for part in parts)
+    return tags, None, first, moves, final
 
 
 log_partition: Callable[..., Tensor] = torch.compiler.disable(_LogPartition.apply)  # type: ignore[no-untyped-call]
@@ -92,7 +99,7 @@ class _Messages(NamedTuple):
         alpha: The sum over all beginnings that end in a tag, `(length, batch, tags)`.
         beta: The sum over all that can follow a tag: `ahead` of the next position, moved by `edges`.
         ahead: `beta`, the position's own emission included.
-        edges: The exponentiated transitions, `(tags, tags)`.
+        edges: The exponentiated transitions, `(fields, tags, tags)`.
         total: The sum of `alpha * beta`, `(length, batch, 1)`.
         kept: Which positions there are, `(length, batch, 1)`.
         margin: The least share of a scaled sum that a position's result came from, `(length, batch, 1)`.
@@ -128,32 +135,61 @@ def _linear_messages(emissions: Tensor, kept: Tensor, start: Tensor, transitions
     some 700) contradict each other, a path that decides the result may underflow on the way: see `margin`.
     """
     last, kept = last_positions(kept), kept.t().unsqueeze(2)  # (batch), (length, batch, 1); length first from here on
-    rows, positions = torch.arange(len(last), device=last.device), torch.arange(len(kept), device=last.device)
+    fields, batch = len(start), len(last)
+    rows, positions = torch.arange(batch, device=last.device), torch.arange(len(kept), device=last.device)
     steps = emissions.transpose(0, 1).contiguous()  # (length, batch, tags)
     peak = steps.real.amax(2, keepdim=True)  # (length, batch, 1)
     weights = (steps - peak).exp()  # at most 1: no overflow
     both = both_ways(weights, last)  # (length, 2, batch, tags)
-    tops = start.max(), transitions.max(), end.max()
-    scores = ((part - top).exp() for part, top in zip((start, transitions, end), tops, strict=True))
-    opens, edges, closes = (score.to(weights.dtype) for score in scores)  # (tags), (tags, tags), (tags)
+    tops = start.amax(1), transitions.amax((1, 2)), end.amax(1)  # (fields), each
+    given = (start - tops[0][:, None], transitions - tops[1][:, None, None], end - tops[2][:, None])
+    opens, edges, closes = (
+        part.exp().to(weights.dtype) for part in given
+    )  # (fields, tags), twice (fields, tags, tags)
+    opens, closes = by_row(opens, batch), by_row(closes, batch)  # (batch, tags)
     # The mirror image opens with the end scores and moves by the transposed transitions.
-    first = both[0] * torch.stack([opens, closes]).unsqueeze(1)  # (2, batch, tags)
-    states = scan(_SUMS, first / first.sum(2, keepdim=True), both[1:], torch.stack([edges, edges.t()]))
+    first = both[0] * torch.stack([opens, closes])  # (2, batch, tags)
+    first, rest = (kinds_of(part, fields) for part in (first / first.sum(2, keepdim=True), both[1:]))
+    states = scan(_SUMS, first, rest, torch.cat([edges, edges.mT]))  # (length, 2 * fields, batch / fields, tags)
+    states = states.view(both.shape)
     alpha, ahead = states[:, 0].contiguous(), _mirrored(states[:, 1], last)  # (length, batch, tags), both
     # What follows a tag is one transition away from the next position; behind a row's last one, only its end score.
-    beta = torch.cat([ahead[1:] @ edges.t(), closes.expand_as(ahead[:1])])
+    beta = torch.cat([_moved(ahead[1:], edges.mT), closes.expand_as(ahead[:1])])
     beta = torch.where((positions.unsqueeze(1) == last).unsqueeze(2), closes, beta)  # (length, batch, tags)
     total = (alpha * beta).sum(2, keepdim=True)  # (length, batch, 1)
     # The factors that the forward recursion was divided by: their logarithms add up to the partition function.
-    scales = [(opens * weights[:1]).sum(2, keepdim=True), ((alpha[:-1] @ edges) * weights[1:]).sum(2, keepdim=True)]
+    scales = [
+        (opens * weights[:1]).sum(2, keepdim=True),
+        (_moved(alpha[:-1], edges) * weights[1:]).sum(2, keepdim=True),
+    ]
     scale = torch.cat(scales)  # (length, batch, 1)
     behind = (weights * beta).sum(2, keepdim=True)[1:]  # the same of the backward recursion, (length - 1, batch, 1)
     behind = torch.where(positions.view(-1, 1, 1) < last.unsqueeze(1), F.pad(behind.real, (0, 0, 0, 0, 0, 1)), 1.0)
     margin = total.real * torch.minimum(scale.real, behind)
     # Undo every subtraction: the peaks of the emissions, and those of start, end and `last` transitions.
     value = torch.where(kept, scale.log() + peak, 0.0).sum(0).squeeze(1)  # (batch)
-    value = value + total[last, rows, 0].log() + tops[0] + tops[2] + tops[1] * last
+    opened, moved, closed = (by_row(top, batch) for top in tops)  # (batch)
+    value = value + total[last, rows, 0].log() + opened + closed + moved * last
     return _Messages(torch.where(kept[0, :, 0], value, 0.0), alpha, beta, ahead, edges, total, kept, margin)
+
+
+def by_row(scores: Tensor, rows: int) -> Tensor:
+    """The scores of each row's field, `(rows, ...)`, from `(fields, ...)`."""
+    return scores.unsqueeze(1).expand(-1, rows // len(scores), *scores.shape[1:]).flatten(0, 1)
+
+
+def kinds_of(both: Tensor, fields: int) -> Tensor:
+    """`(..., 2, batch, tags)`, both directions of all fields, with an axis for `scan`: every field and direction."""
+    return both.reshape(*both.shape[:-3], 2 * fields, both.size(-2) // fields, both.size(-1))
+
+
+def _moved(states: Tensor, edges: Tensor) -> Tensor:
+    """States `(length, batch, tags)` times the edges of each row's field, in one matrix product a field."""
+    length, batch, tags = states.shape
+    fields = len(edges)
+    apart = states.view(length, fields, batch // fields, tags).transpose(0, 1)
+    moved = torch.bmm(apart.reshape(fields, length * batch // fields, tags), edges)
+    return moved.view(apart.shape).transpose(0, 1).reshape(states.shape)
 
 
 def both_ways(steps: Tensor, last: Tensor) -> Tensor:
@@ -195,7 +231,8 @@ def counts(emissions: Tensor, kept: Tensor, *parameters: Tensor) -> tuple[Tensor
             marginals = (share * found.beta).transpose(0, 1)  # (batch, length, tags)
             # p(tag, next) = alpha * edge * ahead / total; summing over the positions is one matrix product a row.
             before = torch.where(found.kept[1:], share[:-1], 0.0).permute(1, 2, 0)  # (batch, tags, length - 1)
-            return found.value, marginals, torch.bmm(before, found.ahead[1:].transpose(0, 1)) * found.edges
+            pairs = torch.bmm(before, found.ahead[1:].transpose(0, 1)) * by_row(found.edges, len(before))
+            return found.value, marginals, pairs
         if emissions.dtype == torch.float32 and widened(emissions).dtype != emissions.dtype:
             value, marginals, pairs = counts(widened(emissions), kept, *map(widened, parameters))
             return value.float(), marginals.float(), pairs.float()
@@ -208,8 +245,8 @@ def _log_counts(
     """The same in log space: slower, and right for any emissions."""
     alpha = forward_scores(emissions, kept, start, transitions)  # (batch, length, tags), as beta and joint
     beta = _backward_scores(emissions, kept, transitions, end)
-    joint = alpha + beta
-    value = _log_sum(alpha[:, -1] + end, 1)  # (batch); behind a row's end its last position repeats
+    joint, transitions = alpha + beta, by_row(transitions, len(alpha))
+    value = _log_sum(alpha[:, -1] + by_row(end, len(alpha)), 1)  # (batch); behind a row's end its last position repeats
     marginals = torch.where(kept.unsqueeze(2), (joint - _log_sum(joint, 2).unsqueeze(2)).exp(), 0.0)
     pairs = torch.zeros_like(joint[:, 0]).unsqueeze(2).repeat(1, 1, joint.size(2))  # (batch, tags, tags)
     for position in range(1, emissions.size(1)):
@@ -223,6 +260,7 @@ def _log_counts(
 
 def forward_scores(emissions: Tensor, kept: Tensor, start: Tensor, transitions: Tensor) -> Tensor:
     """Log sums over all prefixes that end in a tag, `(batch, length, tags)`; behind its end a row repeats."""
+    start, transitions = (by_row(part, len(emissions)) for part in (start, transitions))
     alphas = [start + emissions[:, 0]]  # (batch, tags)
     for position in range(1, emissions.size(1)):
         moved = _log_sum(alphas[-1].unsqueeze(2) + transitions, 1)  # (batch, tags)
@@ -232,7 +270,8 @@ def forward_scores(emissions: Tensor, kept: Tensor, start: Tensor, transitions: 
 
 def _backward_scores(emissions: Tensor, kept: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
     """Log sums over all suffixes that follow a tag, `(batch, length, tags)`."""
-    betas = [end.expand_as(emissions[:, 0]).to(emissions.dtype)]  # (batch, tags)
+    end, transitions = (by_row(part, len(emissions)) for part in (end, transitions))
+    betas = [end.to(emissions.dtype)]  # (batch, tags)
     for position in range(emissions.size(1) - 1, 0, -1):
         moved = _log_sum(transitions + (emissions[:, position] + betas[-1]).unsqueeze(1), 2)  # (batch, tags)
         betas.append(torch.where(kept[:, position, None], moved, betas[-1]))

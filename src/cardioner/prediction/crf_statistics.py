@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cardioner.multiclass.crf import CRF, IGNORED
-from cardioner.multiclass.crf_recursions import counts, forward_scores, last_positions, widened
+from cardioner.multiclass.crf_recursions import by_row, counts, forward_scores, last_positions, widened
 
 
 @torch.no_grad()
@@ -42,14 +42,15 @@ def sample(
     wide = widened(emissions)
     start, transitions, end = crf.parameters_for(wide)
     alpha = forward_scores(wide, kept, start, transitions).expand(count, -1, -1, -1)  # (count, batch, length, tags)
-    into = transitions.t()  # per tag, the scores of moving into it
+    into, end = by_row(transitions.mT, len(wide)), by_row(end, len(wide))  # of the first per tag: of moving into it
+    rows = torch.arange(len(wide), device=wide.device)
     path = [_draw(alpha[:, :, -1] + end, generator)]  # (count, batch)
     for position in range(emissions.size(1) - 2, -1, -1):
         # p(tag | next tag) is proportional to exp(alpha + transition): what comes behind the next tag cancels.
-        drawn = _draw(alpha[:, :, position] + into[path[-1]], generator)
+        drawn = _draw(alpha[:, :, position] + into[rows, path[-1]], generator)
         path.append(torch.where(kept[:, position + 1], drawn, path[-1]))  # behind a row's end its last tag repeats
     tags = torch.stack(path[::-1], dim=2).masked_fill(~kept, IGNORED)  # (count, batch, length)
-    return torch.stack([crf.restore(row, order) for row in tags])
+    return torch.stack([crf.named(crf.restore(row, order)) for row in tags])
 
 
 @torch.no_grad()
@@ -69,11 +70,12 @@ def entropy(crf: CRF, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
     start, transitions, end = crf.parameters_for(wide)
     # H = log Z - E[score], in double precision, as the two are large and close.
     value, tags, pairs = counts(wide, kept, start, transitions, end)
+    start, transitions, end = (by_row(part, len(wide)) for part in (start, transitions, end))
     last = tags[torch.arange(len(tags), device=tags.device), last_positions(kept)]  # (batch, tags)
     edges = (tags[:, 0] * start + last * end).sum(1)  # (batch)
     emitted = torch.where(tags > 0, tags * wide, 0.0).sum((1, 2))  # a tag at minus infinity has no share, not NaN
     expected = emitted + edges + (pairs * transitions).sum((1, 2))
-    return (value - expected).clamp(min=0.0).to(emissions.dtype)
+    return crf.by_sequence((value - expected).clamp(min=0.0).to(emissions.dtype))
 
 
 def _draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
