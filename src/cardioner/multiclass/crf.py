@@ -284,7 +284,7 @@ class CRF(nn.Module):
             if given is not None and given.shape != wanted[name]:
                 raise ValueError(f"expected {name} of shape {wanted[name]}, found {tuple(given.shape)}")
         kept = emissions.new_ones(places).bool() if mask is None else mask.bool()
-        emissions, kept = emissions.reshape(*places, fields, -1), kept.unsqueeze(2).expand(*places, fields)
+        emissions, kept = emissions.reshape(*places, fields, self.num_tags), kept.unsqueeze(2).expand(*places, fields)
         if tags is not None:
             tags = tags.view(*places, fields)
             kept = kept & tags.ne(IGNORED)

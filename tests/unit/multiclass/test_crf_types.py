@@ -179,3 +179,11 @@ def test_one_type_gives_the_same_bits_as_a_field_without_types() -> None:
 def test_tags_of_another_type_or_shape_are_refused(tags: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         together_and_alone(legal=True)[0](emissions_of(), tags)
+
+
+def test_a_batch_of_nothing_gives_nothing() -> None:
+    together, _ = together_and_alone(legal=True)
+    nothing = emissions_of()[:0].requires_grad_()
+    assert together.decode(nothing) == []
+    together(nothing, some_tags()[:0]).backward()
+    assert together.marginals(nothing).shape == nothing.shape
