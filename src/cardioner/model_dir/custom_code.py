@@ -20,7 +20,8 @@ from typing import Any
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.model_dir.layout import FIRST_CODE
 from cardioner.multiclass import modeling
-from cardioner.multiclass.modeling import COMPANIONS, OwnCode, TokenClassificationModel, TokenClassificationModelCRF
+from cardioner.multiclass.code_files import COMPANIONS, OwnCode
+from cardioner.multiclass.modeling import TokenClassificationModel, TokenClassificationModelCRF
 
 _OURS = {"cardioner.multiclass", "cardioner.multiclass.modeling"}
 _EXPORTED = {"CardioNERConfig", "TokenClassificationModel", "TokenClassificationModelCRF"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +66,33 @@ def tags_like(model: Any, base: type) -> bool:
         for kind in takewhile(lambda each: each is not base, type(model).__mro__)
         for name, value in vars(kind).items()
     )
+
+
+def check_loaded(model: Any, report: Mapping[str, Any], place: Any) -> None:
+    """Refuse a model whose weights or class are not those that its directory was saved with.
+
+    Args:
+        model: What was loaded.
+        report: What transformers says of the weights: which it missed, did not expect, or found in another shape.
+        place: The directory.
+
+    Raises:
+        ValueError: Naming the first of the weights, or the class.
+    """
+    kind = type(model)
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    wrong = {name: sorted(map(str, report[name])) for name in kinds if report.get(name)}
+    if wrong:
+        counted = "; ".join(f"{len(keys)} {name}, {keys[0]} the first" for name, keys in wrong.items())
+        raise ValueError(
+            f"{place}: the weights are not those of {kind.__name__}: {counted}. The directory was saved as "
+            f"{model.config.architectures}: load it with that class, or save the model again"
+        )
+    if model._saved_type not in {None, *(each.__name__ for each in kind.__mro__)}:
+        raise ValueError(
+            f"{place}: saved by {model._saved_type}, which tags in a way of its own, not by {kind.__name__}: load "
+            "it with that class, or through AutoModelForTokenClassification with trust_remote_code=True"
+        )
 
 
 def pipeline_home(name_or_path: str | None) -> Path | None:

@@ -32,12 +32,11 @@ if not __package__:  # loaded by its path alone: make a package of the files bes
     sys.modules.setdefault(__package__, ModuleType(__package__)).__path__ = [str(_beside[0].parent)]
 
 # All three are named here, as older releases of transformers copy only the files that this one names.
-from .code_files import COMPANIONS, PIPELINES, OwnCode, copy_code, file_of, own_code_of, pipeline_home, tags_like
+from .code_files import PIPELINES, OwnCode, check_loaded, copy_code, file_of, own_code_of, pipeline_home, tags_like
 from .crf import CRF, IGNORED, check_labels, check_scores, check_spans, entries, legal_transitions
 from .crf_recursions import widened
 
 __all__ = [
-    "COMPANIONS",
     "CRF",
     "IGNORED",
     "CardioNERConfig",
@@ -186,6 +185,17 @@ class TokenClassificationModel(PreTrainedModel):
         self.post_init()
         self._freeze()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """As inherited, but each layer of an MLP passes on what it gets at its own scale, whatever the widths.
+
+        He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10. At the fixed deviation of the encoder's family
+        two layers dampen values and gradients so much that little data teaches the encoder nothing.
+        """
+        super()._init_weights(module)
+        layers = [part for part in self.classifier.children() if isinstance(part, nn.Linear)]
+        if module in layers:  # torch's function leaves weights alone that transformers has loaded
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module is layers[-1] else "relu")
+
     def _name_class(self) -> None:
         """Write into the configuration which class this is, where its code is, and which class tags as it does."""
         kind, config = type(self), self.config
@@ -228,19 +238,7 @@ class TokenClassificationModel(PreTrainedModel):
                 return kind.from_pretrained(place, *args, output_loading_info=wants_report, **kwargs)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported here, and refused
         model, report = super().from_pretrained(place, *args, **kwargs)
-        kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-        wrong = {kind: sorted(map(str, report[kind])) for kind in kinds if report.get(kind)}
-        if wrong:
-            counted = "; ".join(f"{len(keys)} {kind}, {keys[0]} the first" for kind, keys in wrong.items())
-            raise ValueError(
-                f"{place}: the weights are not those of {cls.__name__}: {counted}. The directory was saved as "
-                f"{model.config.architectures}: load it with that class, or save the model again"
-            )
-        if model._saved_type not in {None, *(kind.__name__ for kind in cls.__mro__)}:
-            raise ValueError(
-                f"{place}: saved by {model._saved_type}, which tags in a way of its own, not by {cls.__name__}: load "
-                "it with that class, or through AutoModelForTokenClassification with trust_remote_code=True"
-            )
+        check_loaded(model, report, place)
         model._freeze()  # loading makes every parameter trainable
         return (model, report) if wants_report else model
 
