@@ -6,7 +6,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -60,6 +60,15 @@ class FeatureSet:
     losses: Counter[tuple[str, str]]
     sub_tokens: int
     names: tuple[str, ...]
+
+    def plus(self, other: FeatureSet) -> FeatureSet:
+        """Both, one after the other."""
+        return FeatureSet(
+            self.features + other.features,
+            self.losses + other.losses,
+            self.sub_tokens + other.sub_tokens,
+            self.names + other.names,
+        )
 
 
 def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Dataset:
@@ -146,8 +155,10 @@ def _window_feature(
     return {"input_ids": plan.ids(note, window), "labels": [*opening, *inner, *closing]}
 
 
-def training_features(data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
-    """Windows of data of any accepted form.
+def training_features(
+    data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels: LabelSet, unlabelled: Sequence[Document] = ()
+) -> FeatureSet:
+    """Windows of data of any accepted form, and behind them those of notes without annotations.
 
     Raises:
         DataError: If there is nothing to train on.
@@ -157,6 +168,9 @@ def training_features(data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels
     else:
         size = sum(len(row["input_ids"]) for row in data.features)
         prepared = FeatureSet(data.features, Counter(), size, tuple(document.id for document in data.documents))
+    bare = build_features(unlabelled, tokenizer, plan, labels=labels)
+    nothing = tuple({**feature, "labels": [IGNORED] * len(feature["labels"])} for feature in bare.features)
+    prepared = prepared.plus(replace(bare, features=nothing))
     if not prepared.sub_tokens:
         raise DataError("the training data is empty: expected at least one document with text")
     return prepared

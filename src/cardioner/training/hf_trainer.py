@@ -121,13 +121,13 @@ class SpanTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The batches of a step, and what all their positions weigh together, in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        weight = sum((self._weigh(batch["labels"]) for batch in batches), torch.zeros(()))
+        weight = sum((self._weigh(batch) for batch in batches), torch.zeros(()))
         return batches, self.accelerator.gather(weight.to(device)).sum()
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's own loss, a mean, weighted by this batch's share of the step's labelled positions.
+        """The loss of a batch, a mean, weighted by this batch's share of what the step's positions weigh.
 
         So accumulated batches and several processes learn what one batch would; with a CRF and class weights, which
         average in two ways, almost so. Reduced precision is set here: the `bf16` argument of the Hugging Face Trainer
@@ -143,18 +143,24 @@ class SpanTrainer(Trainer):
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.run.reduced),
         ):
             outputs = model(**inputs)
-        loss = outputs.loss.mean()  # of one number a device, under DataParallel
+        loss = self._loss(outputs, inputs, windows)
         if not loss.isfinite():
             named = listed(self.run.names[index] for index in windows)
             raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, f", in a batch of {named}")
         self.run.losses.append(loss.item())
         if num_items_in_batch is not None:
-            share = self._weigh(inputs["labels"]) / num_items_in_batch.clamp(min=torch.finfo(torch.float32).tiny)
+            share = self._weigh(inputs) / num_items_in_batch.clamp(min=torch.finfo(torch.float32).tiny)
             loss = loss * share * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def _weigh(self, labels: Tensor) -> Tensor:
+    def _loss(self, outputs: Any, inputs: Mapping[str, Tensor], windows: Sequence[int]) -> Tensor:  # noqa: ARG002
+        """The mean loss of a batch: the model's own."""
+        loss: Tensor = outputs.loss.mean()  # of one number a device, under DataParallel
+        return loss
+
+    def _weigh(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What the labelled positions of a batch weigh: one each or, without a CRF, their class weights."""
+        labels = batch["labels"]
         weights = None if self.model.uses_crf else self.model.config.class_weights
         by_tag = torch.ones(self.model.num_labels) if weights is None else torch.tensor(weights)
         return by_tag.to(labels.device)[labels[labels.ne(IGNORED)]].sum()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import ModelError, UsageError
@@ -89,6 +91,55 @@ def with_attention_dropout(source: Source, share: float) -> Source:
     """A source whose encoder drops this share of its attention while it learns; families have two names for it."""
     names = ("attention_probs_dropout_prob", "attention_dropout")
     return replace(source, config={**source.config, **{name: share for name in names if name in source.config}})
+
+
+def with_layers(source: Source, count: int | None) -> Source:
+    """A source with so many layers of its encoder, evenly spaced, the last one among them; `None` keeps all.
+
+    Of 6 layers 3 are the second, the fourth and the sixth (Sun et al. 2019, Patient Knowledge Distillation).
+
+    Raises:
+        UsageError: If the encoder has fewer, or its layers are not one list of equals.
+    """
+    if count is None:
+        return source
+    config = AutoConfig.for_model(**source.config)
+    layers, place = config.num_hidden_layers, _place_of_layers(source)
+    if count > layers:
+        raise UsageError(f"layers: expected at most {layers}, which {source.name} has; found {count}")
+    kept = {(number + 1) * layers // count - 1: number for number in range(count)}
+    weights = {}
+    for name, value in source.weights.items():
+        found = place.match(name)
+        if found is None:
+            weights[name] = value
+        elif (number := kept.get(int(found[2]))) is not None:
+            weights[f"{found[1]}{number}{found[3]}"] = value
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == layers:  # one setting a layer
+            setattr(config, name, [value[number] for number in kept])
+    config.num_hidden_layers = count
+    return replace(source, config=config.to_dict(), weights=weights)
+
+
+def _place_of_layers(source: Source) -> re.Pattern[str]:
+    """A pattern of the names of a layer's weights: what stands before its number, the number, what stands behind it.
+
+    Raises:
+        UsageError: If there is no such list of layers.
+    """
+    layers = AutoConfig.for_model(**source.config).num_hidden_layers
+    numbers: dict[str, dict[str, set[str]]] = {}
+    for name in source.weights:
+        if found := re.match(r"(backbone\..*?\.)(\d+)(\..*)$", name):
+            numbers.setdefault(found[1], {}).setdefault(found[2], set()).add(found[3])
+    for prefix, parts in numbers.items():
+        if sorted(map(int, parts)) == list(range(layers)) and len({frozenset(part) for part in parts.values()}) == 1:
+            return re.compile(rf"({re.escape(prefix)})(\d+)(\..*)$")
+    raise UsageError(
+        f"layers: the layers of {source.name} ({source.config.get('model_type')}) are not alike, or are no plain list: "
+        "leave layers out, and take a smaller encoder"
+    )
 
 
 def build(

@@ -135,6 +135,14 @@ def _progress(value: Any) -> Any:
     raise ValueError("true, or a function of the stage, how much is done and how much there is")
 
 
+def _places(value: Any) -> tuple[str | Path, ...]:
+    """A path or several."""
+    places = (value,) if isinstance(value, (str, Path)) else tuple(value) if isinstance(value, Sequence) else ()
+    if places and all(isinstance(place, (str, Path)) for place in places):
+        return places
+    raise ValueError("a model directory, or several")
+
+
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +214,8 @@ class TrainingOptions(Checked):
         UsageError: Naming every option that does not fit.
     """
 
+    layers: int | None = model_setting(None, ge=1)
+    """Keep N layers of the encoder, evenly spaced, the last one among them. Default: all."""
     window_context: int = model_setting(4, ge=0)
     """Sub-tokens that neighbouring windows share on either side when notes are tagged; stored with the model."""
     training_context: int = model_setting(16, ge=0)
@@ -264,3 +274,36 @@ class TrainingOptions(Checked):
     """True shows bars, or without a terminal a line every half minute, on standard error. Or a function, which is
     called with the stage (`training`, `scoring`), how much is done and how much there is (steps; characters) and, if
     it takes the keyword `detail`, with what else there is to say, such as `loss 0.2130`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DistillationOptions(Checked):
+    """How a student learns from its teachers.
+
+    Raises:
+        UsageError: Naming every option that does not fit.
+    """
+
+    teacher_weight: float = setting(0.5, panel="Distillation", gt=0, le=1)
+    """Share of the teachers in the loss on annotated notes; the annotations have the rest."""
+    teacher_temperature: float = setting(2.0, panel="Distillation", gt=0)
+    """Divides all scores of teachers and student before they are compared: above 1, improbable tags count more."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Distillation(DistillationOptions):
+    """What a student learns from, beside annotated notes: the `distillation` of `ModelTrainer`.
+
+    Args:
+        teachers: A model directory, or several with the same tags, which teach the mean of what they compute; a folder
+            of repeated trainings stands for all its models.
+        unlabelled: Documents, whose spans play no part, or texts, from which only the teachers teach.
+        teacher_weight: Share of the teachers in the loss on annotated notes.
+        teacher_temperature: Divides all scores of teachers and student before they are compared.
+
+    Raises:
+        UsageError: Naming every argument that does not fit.
+    """
+
+    teachers: Annotated[Any, PlainValidator(_places)]
+    unlabelled: Any = ()

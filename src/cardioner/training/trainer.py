@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.save import check_output, write_model_dir
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.prediction.predictions import as_documents
 from cardioner.training import checkpoints
 from cardioner.training.arguments import (
     BALANCED,
@@ -38,6 +40,7 @@ from cardioner.training.arguments import (
 )
 from cardioner.training.batch_sampler import check_shares
 from cardioner.training.callbacks import trackers
+from cardioner.training.distillation import DistillingTrainer, Teachers
 from cardioner.training.distributed import barrier, rank, world_size
 from cardioner.training.features import (
     Collator,
@@ -57,9 +60,9 @@ from cardioner.training.hf_trainer import (
     trainer_arguments,
     tuned_for_cpu,
 )
-from cardioner.training.initialization import Start, build, read_source, with_attention_dropout
+from cardioner.training.initialization import Start, build, read_source, with_attention_dropout, with_layers
 from cardioner.training.optimizer import optimizer
-from cardioner.training.options import TrainerArguments, TrainingOptions
+from cardioner.training.options import Distillation, TrainerArguments, TrainingOptions
 from cardioner.training.post_training import choose_inference_settings
 from cardioner.training.run_metadata import (
     History,
@@ -97,6 +100,8 @@ class ModelTrainer:
         class_weights: Weights of the loss by tag id or tag (others weigh 1), in the order of ids, or `balanced`.
         model_class: A subclass of one of the two models, with a loss of its own; in place of `use_crf`.
         options: Everything newer.
+        distillation: Teachers to learn from, beside the training data or without any. Then the tags are the teachers',
+            and so are encoder, head, CRF and window length where the arguments do not say otherwise.
 
     Raises:
         UsageError: If an argument cannot work, or `model_class` could not be saved so that it loads anywhere.
@@ -124,7 +129,11 @@ class ModelTrainer:
         class_weights: ClassWeights | None = None,
         model_class: type[TokenClassificationModel] | None = None,
         options: TrainingOptions | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
+        self.teachers = None if distillation is None else Teachers.read(distillation)
+        if self.teachers is not None and label2id is None and id2label is None:
+            label2id = self.teachers.labels.label2id
         self.labels = label_set(label2id, id2label)
         self.options = options or TrainingOptions()
         if rank() > 0:  # the first process reports for all
@@ -147,11 +156,15 @@ class ModelTrainer:
             class_weights=class_weights,
             output_dir=Path(output_dir),
         )
+        if self.teachers is not None:
+            given = self.teachers.complete(given)
         check_options(self.options, given)
         self.class_weights = class_weights_by_id(given.class_weights, self.labels)
         self.output_dir = given.output_dir
         self.start = self._build(given, tokenizer, hf_token, model_class)
         self.model, self.tokenizer = self.start.model, self.start.tokenizer
+        if self.teachers is not None:
+            self.teachers.check_student(self.start, self.labels)
         self.result: TrainingResult | None = None
         unchanged = ("batch_size", "gradient_accumulation_steps", "num_train_epochs", "weight_decay")
         hidden_size = self.model.config.build_encoder_config().hidden_size
@@ -159,7 +172,8 @@ class ModelTrainer:
             **{name: getattr(given, name) for name in unchanged},
             "learning_rate": pick_learning_rate(given.learning_rate, hidden_size),
             "max_length": self.model.config.window_length,
-            "model": name_of(model),
+            "model": name_of(given.model),
+            **({} if self.teachers is None else {"distillation": self.teachers.record()}),
         }
 
     def _build(
@@ -167,9 +181,8 @@ class ModelTrainer:
     ) -> Start:
         """The model before training, and its tokenizer."""
         options = self.options
-        source = with_attention_dropout(
-            read_source(given.model, token=token, model_class=model_class), options.attention_dropout
-        )
+        source = with_layers(read_source(given.model, token=token, model_class=model_class), options.layers)
+        source = with_attention_dropout(source, options.attention_dropout)
         context = max(options.window_context, options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
         set_seed(options.seed)
@@ -215,8 +228,10 @@ class ModelTrainer:
         evaluation = self._held_out(eval_data)
         check_early_stopping(self.options, evaluation)
         held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
-        documents = describe_parts({"training": training, **held_out}, self.options, self.output_dir)
-        prepared = self._features(training)
+        unlabelled = None if self.teachers is None else self._unlabelled(self.teachers.settings.unlabelled)
+        parts = {"training": training, "unlabelled": unlabelled, **held_out}
+        documents = describe_parts(parts, self.options, self.output_dir)
+        prepared = self._features(training, unlabelled)
         check_shares(len(prepared.features), self.settings["batch_size"], world_size())
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
@@ -279,12 +294,18 @@ class ModelTrainer:
             encode_documents(found.documents, self.tokenizer)
         return found if found.documents else None
 
-    def _features(self, training: Dataset) -> FeatureSet:
+    def _unlabelled(self, notes: Iterable[Any]) -> Dataset | None:
+        """Notes to learn from the teachers alone, if there are any."""
+        bare = [document.with_spans(()) for document in as_documents(notes)]
+        return read_dataset(bare, self.labels, self.tokenizer) if bare else None
+
+    def _features(self, training: Dataset, unlabelled: Dataset | None) -> FeatureSet:
         """Windows of the training data."""
         plan = plan_windows(self.model.config, self.tokenizer)._replace(
             context=self.options.training_context, aligned=1
         )
-        prepared = training_features(training, self.tokenizer, plan, labels=self.labels)
+        bare = () if unlabelled is None else unlabelled.documents
+        prepared = training_features(training, self.tokenizer, plan, labels=self.labels, unlabelled=bare)
         check_features(prepared.features, self.model, self.settings["max_length"])
         return prepared
 
@@ -332,7 +353,13 @@ class ModelTrainer:
     ) -> list[dict[str, float]]:
         """Train, and return what was logged."""
         tracking = trackers(self.options.tracking, self.output_dir, run.request)
-        trainer = SpanTrainer(
+        kind: Callable[..., SpanTrainer] = SpanTrainer
+        if self.teachers is not None:
+            lesson = self.teachers.teach(
+                prepared.features, self.start, device=arguments.device, progress=self._progress
+            )
+            kind = partial(DistillingTrainer, lesson=lesson)
+        trainer = kind(
             run=run,
             batch_size=self.settings["batch_size"],
             model=self.model,
