@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from cardioner.evaluation.comparison import compare
     from cardioner.evaluation.evaluate import evaluate
     from cardioner.prediction.predictor import Predictor, load
-    from cardioner.training.options import TrainingOptions
+    from cardioner.training.options import Distillation, TrainingOptions
     from cardioner.training.trainer import ModelTrainer
 
 __all__ = [
     "Corpus",
+    "Distillation",
     "Document",
     "LabelSet",
     "ModelTrainer",
@@ -48,6 +49,7 @@ for _name, _off in _TELEMETRY_OFF.items():  # here, as they ask when they are im
 
 _HOMES = {
     "Corpus": "data.corpus",
+    "Distillation": "training.options",
     "Document": "data.documents",
     "LabelSet": "data.labels",
     "ModelTrainer": "training.trainer",

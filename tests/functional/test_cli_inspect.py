@@ -20,6 +20,7 @@ COMMANDS = (
     "check",
     "split",
     "train",
+    "distill",
     "ablate",
     "predict",
     "evaluate",

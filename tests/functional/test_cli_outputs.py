@@ -139,6 +139,7 @@ def test_a_model_is_not_written_among_other_files(run: Run, saved: Path, corpus:
     before = sorted((tmp_path / "notes").iterdir())
     for command in (
         ("train", "--train", corpus / "train", "--output", tmp_path / "notes"),
+        ("distill", saved, "--train", corpus / "train", "--output", tmp_path / "notes"),
         ("ablate", "--train", corpus / "train", "--output", tmp_path / "notes"),
         ("upgrade", saved, tmp_path / "notes"),
         ("export", "hub", saved, tmp_path / "notes"),
@@ -156,6 +157,7 @@ def test_a_model_does_not_go_to_standard_output(
     monkeypatch.chdir(tmp_path)
     for command in (
         ("train", "--train", corpus / "train", "--output", "-"),
+        ("distill", saved, "--train", corpus / "train", "--output", "-"),
         ("ablate", "--train", corpus / "train", "--output", "-"),
         ("upgrade", saved, "-"),
         ("export", "hub", saved, "-"),

@@ -221,6 +221,21 @@ CASES = {
             ("ablate", *lab.parts(), "--recipes", "simple", "--bootstrap", "9", "--output", "recipes"),
         ]
     ),
+    "distill": Case(
+        lambda lab: [
+            (
+                "distill",
+                lab.model,
+                *lab.parts(),
+                "--unlabelled",
+                lab.notes / "n.jsonl",
+                "--layers",
+                "1",
+                "--output",
+                "m",
+            ),
+        ]
+    ),
     "model": Case(
         lambda lab: [
             *(("inspect", lab.model), ("inspect", lab.model, "--json"), ("export", "hub", lab.model, "hub")),

@@ -15,6 +15,7 @@ from cardioner.cli.ablate import ablate
 from cardioner.cli.check import check
 from cardioner.cli.console import INTERRUPTED, TRACEBACK, close_log, complain, unexpected
 from cardioner.cli.convert import convert
+from cardioner.cli.distill import distill
 from cardioner.cli.evaluate import compare, evaluate
 from cardioner.cli.models import export, inspect, sign, upgrade, verify
 from cardioner.cli.predict import predict
@@ -30,7 +31,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (check, split, train, ablate, predict, evaluate, compare, convert, inspect, verify, sign, upgrade):
+for command in (
+    check,
+    split,
+    train,
+    distill,
+    ablate,
+    predict,
+    evaluate,
+    compare,
+    convert,
+    inspect,
+    verify,
+    sign,
+    upgrade,
+):
     app.command()(command)
 app.add_typer(export)
 

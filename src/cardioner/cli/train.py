@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from cardioner.cli.console import INTERRUPTED, notices, open_log, print_json, qu
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
-from cardioner.cli.train_options import NotesOptions, RunOptions, read_notes
+from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, read_notes
 from cardioner.cli.train_outcome import member_table, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.training.options import TrainerArguments, TrainingOptions
@@ -50,7 +50,36 @@ def train(
     Example: cardioner train --config train.yaml --seed 7
     """
     repeated = run.folds is not None or run.seeds is not None
-    _check_page(notes, run, repeated=repeated, overwrite=options.overwrite)
+    if run.html is not None and repeated:
+        raise UsageError("--html is a page about one training: leave it out with --folds and --seeds")
+
+    def work(options: TrainingOptions) -> dict[str, Any]:
+        parts, labels = read_notes(notes)
+        if repeated:
+            return _train_several(parts, labels, vars(arguments).copy(), options, run)
+        return train_one(parts, {**vars(arguments), "label2id": labels.label2id}, options, run)
+
+    run_training(notes, arguments, options, run, work)
+
+
+def run_training(
+    notes: NotesOptions,
+    arguments: TrainerArguments,
+    options: TrainingOptions,
+    run: OutcomeOptions,
+    work: Callable[[TrainingOptions], dict[str, Any]],
+) -> None:
+    """Check, before anything is read, what could fail afterwards; train, and show what is asked for.
+
+    Args:
+        notes: Where the notes are.
+        arguments: Where the model is to be.
+        options: How to train.
+        run: What to show.
+        work: Reads the notes, trains with the options that it gets, and returns the record.
+    """
+    inputs = (notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits, notes.texts)
+    check_page(run.html, inputs, overwrite=options.overwrite)
     if run.onnx:
         from cardioner.interop.onnx_packages import check_packages  # noqa: PLC0415 - starts fast
 
@@ -58,12 +87,10 @@ def train(
     open_log(run.log_file)
     check_model_folder(arguments.output_dir, replace=options.overwrite or options.resume)
     quieten()
-    settings = vars(arguments).copy()
     options = replace(options, data_key=options.data_key or _own_key())
     with _only_first_prints() as prints:
-        parts, labels = read_notes(notes)
         try:
-            record = (_train_several if repeated else _train_one)(parts, labels, settings, options, run)
+            record = work(options)
         except KeyboardInterrupt:
             _show_interruption(arguments.output_dir)
             raise typer.Exit(INTERRUPTED) from None
@@ -71,14 +98,6 @@ def train(
             _add_graphs(arguments.output_dir)
         if run.json and prints:
             print_json(record)
-
-
-def _check_page(notes: NotesOptions, run: RunOptions, *, repeated: bool, overwrite: bool) -> None:
-    """Refuse, before training, a page that could not be written afterwards."""
-    if run.html is not None and repeated:
-        raise UsageError("--html is a page about one training: leave it out with --folds and --seeds")
-    inputs = (notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits, notes.texts)
-    check_page(run.html, inputs, overwrite=overwrite)
 
 
 @contextmanager
@@ -108,9 +127,7 @@ def _own_key() -> Path | None:
     return place
 
 
-def _train_one(
-    parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
-) -> dict[str, Any]:
+def train_one(parts: Parts, settings: dict[str, Any], options: TrainingOptions, run: OutcomeOptions) -> dict[str, Any]:
     """Train, with progress, and show the results; the record that is saved with the model."""
     from cardioner.model_dir.json_files import read_json  # noqa: PLC0415 - imports torch
     from cardioner.model_dir.layout import TRAINING_ARGS  # noqa: PLC0415
@@ -123,9 +140,9 @@ def _train_one(
         return read_json(settings["output_dir"] / TRAINING_ARGS)
     with showing_progress() as stages:
         with stages.busy("loading the encoder"):
-            trainer = ModelTrainer(label2id=labels.label2id, options=replace(options, progress=stages), **settings)
+            trainer = ModelTrainer(options=replace(options, progress=stages), **settings)
             trainer.check_output()
-        _show_start(trainer.start, labels)
+        _show_start(trainer.start, trainer.labels)
         result = trainer.train(parts.train, parts.test, parts.evaluation)
     show_result(result)
     record = read_json(result.output_dir / TRAINING_ARGS)

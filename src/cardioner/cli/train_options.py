@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet, Scheme
 from cardioner.data.splits import apply_splits, read_splits
 from cardioner.errors import DataError, UsageError, many
-from cardioner.training.options import STRICT, Checked, setting
+from cardioner.training.options import STRICT, Checked, DistillationOptions, setting
 from cardioner.training.sweep.trial import Parts
 
 
@@ -59,8 +59,16 @@ class NotesOptions(Checked, ReadingOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RunOptions(Checked):
-    """How often to train, and what to show at the end."""
+class TeachingOptions(DistillationOptions):
+    """How a student learns from its teachers, and where else than on annotated notes."""
+
+    unlabelled: Path | None = setting(None, panel="Data")
+    """More notes, from which only the teachers teach; their annotations, if any, play no part."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OutcomeOptions(Checked):
+    """What to show at the end, and what to add to the model."""
 
     html: Path | None = setting(None, panel="Running", metavar="FILE")
     """Write a page with the curves of the training."""
@@ -70,6 +78,12 @@ class RunOptions(Checked):
     """Print the record of the training as JSON alone on standard output."""
     onnx: bool = setting(False, panel="Running")
     """Add a graph to the model, with which `cardioner predict --engine onnx` needs no torch."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunOptions(OutcomeOptions):
+    """How often to train, too."""
+
     folds: int | None = setting(None, panel="Repeated training", metavar="K", ge=2)
     """Cross-validation: K models, each scored on a fold of the training notes that it has not seen."""
     seeds: int | None = setting(None, panel="Repeated training", ge=1)
@@ -83,11 +97,24 @@ def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:
         UsageError: If places are missing, or given twice.
         DataError: If a part cannot be used.
     """
-    parts = _read_corpus(notes) if notes.corpus or notes.splits else _read_folders(notes)
+    if not (notes.corpus or notes.splits or notes.train):
+        raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
+    parts = read_given_parts(notes)
     labels = _labels_of(parts.train, notes.scheme)
     labels.check([*parts.evaluation, *parts.test])
-    _warn_of_overlap(parts)
     return parts, labels
+
+
+def read_given_parts(notes: NotesOptions) -> Parts:
+    """Read the parts that are given, of which training notes need not be one.
+
+    Raises:
+        UsageError: If places are given twice.
+        DataError: If a part cannot be used.
+    """
+    parts = _read_corpus(notes) if notes.corpus or notes.splits else _read_folders(notes)
+    warn_of_overlap(parts.train, parts, "a training note")
+    return parts
 
 
 def _read_corpus(notes: NotesOptions) -> Parts:
@@ -106,8 +133,6 @@ def _read_corpus(notes: NotesOptions) -> Parts:
 
 def _read_folders(notes: NotesOptions) -> Parts:
     """The parts given as folders of their own."""
-    if notes.train is None:
-        raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
     places = (notes.train, notes.evaluation, notes.test)
     found = iter(notes.read(*(path for path in places if path is not None)))
     return Parts(*(next(found) if path is not None else [] for path in places))
@@ -124,9 +149,9 @@ def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
     return LabelSet.from_types(types, scheme=scheme)
 
 
-def _warn_of_overlap(parts: Parts) -> None:
-    """Warn of held-out notes that are also trained on: their scores would flatter."""
-    learned = {document.text for document in parts.train}
+def warn_of_overlap(documents: Iterable[Document], parts: Parts, what: str) -> None:
+    """Warn of held-out notes that are also learned from: their scores would flatter."""
+    learned = {document.text for document in documents}
     for name, part in (("evaluation", parts.evaluation), ("test", parts.test)):
         if seen := sum(document.text in learned for document in part):
-            tell(f"warning: {seen} of {len(part)} {name} notes have the same text as a training note")
+            tell(f"warning: {seen} of {len(part)} {name} notes have the same text as {what}")

@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import AutoConfig
 
+from cardioner.errors import many
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
 from cardioner.model_dir.json_files import object_under
 from cardioner.model_dir.layout import CODE
@@ -22,6 +23,7 @@ SPLITS = {"evaluation": "validation", "test": "test"}
 """What the hub calls the notes that the epoch was picked on, and those scored once, at the end."""
 _PURPOSES = {
     "training": "learned from",
+    "unlabelled": "learned from by what the teachers find in them, without annotations",
     "evaluation": "scored after each epoch, to pick the best one",
     "test": "scored once, at the end",
 }
@@ -207,8 +209,20 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
         "window": training.get("max_length"),
         "seed": options.get("seed"),
     }
+    if taught := object_under(training, "distillation"):
+        yield f"\n{_teachers(taught)}"
     yield f"\n{'; '.join(f'{name} {value}' for name, value in known.items() if value is not None)}."
     yield "`training_args.json` holds every setting, `cardioner.json` what the directory was and must be."
+
+
+def _teachers(taught: Mapping[str, Any]) -> str:
+    """What a distilled model learned from besides annotations."""
+    manifests = taught.get("manifests")
+    digests = [f"`{digest}`" if digest else "none" for digest in manifests] if isinstance(manifests, list) else []
+    return (
+        f"Distilled from {many(len(digests), 'teacher')}, by the digest of the manifest: {', '.join(digests)}. "
+        f"Weight of the teachers: {taught.get('teacher_weight')}; temperature: {taught.get('teacher_temperature')}."
+    )
 
 
 def _counted(notes: Notes) -> str:

@@ -63,6 +63,7 @@ def sequence_layer(model: TokenClassificationModel, legal: Any = None) -> CRF:
     return CRF(model.num_labels, batch_first=True, legal=legal).to(model.device).requires_grad_(False)
 
 
+@torch.no_grad()
 def expectations(crf: CRF, emissions: Tensor, mask: Tensor, *, temperature: float) -> Expectations:
     """The expectations of a distribution.
 

@@ -14,11 +14,11 @@ from cardioner.cli import app
 from cardioner.cli.option_groups import options_of
 from cardioner.cli.train_options import NotesOptions, RunOptions
 from cardioner.errors import UsageError
-from cardioner.training.options import RENAMED, TrainerArguments, TrainingOptions
+from cardioner.training.options import RENAMED, DistillationOptions, TrainerArguments, TrainingOptions
 from cardioner.training.trainer import ModelTrainer
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "training-options.md"
-NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options"}
+NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options", "distillation"}
 """Arguments of `ModelTrainer` that are objects, secrets, or made of other options."""
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -52,6 +52,12 @@ def test_an_ablation_takes_what_no_recipe_decides() -> None:
     train, ablate = ({one.name for one in COMMANDS[name].params} for name in ("train", "ablate"))
     assert train - ablate == {"use_crf", "no_use_crf", "config", "html", "folds", "seeds", "no_json", "onnx", "no_onnx"}
     assert ablate - train == {"recipes", "bootstrap"}
+
+
+def test_a_distillation_takes_what_a_single_training_does_and_its_own() -> None:
+    train, distill = ({one.name for one in COMMANDS[name].params} for name in ("train", "distill"))
+    assert train - distill == {"scheme", "folds", "seeds"}
+    assert distill - train == {"teachers", "unlabelled", *options_of(DistillationOptions)}
 
 
 @pytest.mark.parametrize("old", sorted(RENAMED))
