@@ -173,7 +173,7 @@ class Teachers:
         places = model_directories(settings.teachers)
         loaded = [read_model_dir(place, device="cpu") for place in places]
         identities = [TorchEngine(model, tokenizer).identity for model, tokenizer, _ in loaded]
-        for place, (_, _, config), identity in zip(places, loaded, identities, strict=True):
+        for place, (model, _, config), identity in zip(places, loaded, identities, strict=True):
             if config.tags != loaded[0].config.tags:
                 raise ModelError(
                     f"expected teachers with the same tags; {places[0]} has {', '.join(loaded[0].config.tags)}, and "
@@ -181,6 +181,8 @@ class Teachers:
                 )
             if identity != identities[0]:
                 raise ModelError(f"expected teachers with the same tokenizer; {places[0]} and {place} have two")
+            if config.use_crf and model.crf.types is not None:  # whose rows are those of its types
+                raise ModelError(f"{place} has a CRF for each type: such a model cannot teach")
         return cls(tuple(one.model for one in loaded), tuple(places), identities[0], settings)
 
     @property

@@ -286,7 +286,7 @@ class DistillationOptions(Checked):
 
     teacher_weight: float = setting(0.5, panel="Distillation", gt=0, le=1)
     """Share of the teachers in the loss on annotated notes; the annotations have the rest."""
-    teacher_temperature: float = setting(2.0, panel="Distillation", gt=0)
+    teacher_temperature: float = setting(1.0, panel="Distillation", ge=0.1, le=100)
     """Divides all scores of teachers and student before they are compared: above 1, improbable tags count more."""
 
 

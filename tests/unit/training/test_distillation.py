@@ -374,7 +374,7 @@ def test_a_student_is_saved_whole_and_says_who_taught_it(
     assert manifest["training"]["distillation"] == {
         "manifests": digests,
         "teacher_weight": 0.5,
-        "teacher_temperature": 2.0,
+        "teacher_temperature": 1.0,
     }
     assert manifest["documents"]["unlabelled"]["documents"] == 1
     card = (result.output_dir / "README.md").read_text()
