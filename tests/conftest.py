@@ -69,12 +69,16 @@ SAMPLE_TEXTS = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what cannot run here: tests of real corpora (CARDIONER_DATA says where they are) and in a browser."""
+    """Deselect what lacks what it needs: the corpora (CARDIONER_DATA says where), a browser, a compiler, a GPU."""
     lacking = set[str]()
     if not os.environ.get("CARDIONER_DATA"):
         lacking.add("corpus")
     if shutil.which("chromium") is None:
         lacking.add("browser")
+    if shutil.which("c++") is None:
+        lacking.add("compiler")
+    if not torch.cuda.is_available():
+        lacking.add("gpu")
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in lacking)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -21,7 +21,7 @@ from cardioner.cli import app
 
 SOURCE = Path(cardioner.__file__).parent
 README = SOURCE.parents[1] / "README.md"
-OF_THE_MODEL = ("modeling", "crf", "crf_recursions", "code_files")
+OF_THE_MODEL = ("modeling", "crf", "crf_cuda", "crf_recursions", "code_files")
 TRAVELLING = (*OF_THE_MODEL, "windows", "tagging", "encoding", "int8", "precision", "inference", "pipeline")
 WITHOUT_TORCH = ("code_files", "windows", "tagging", "encoding")
 EXAMPLE = "cardioner.multiclass.load_custom_model_example"

@@ -223,6 +223,7 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
     assert {file for file in CODE if (again / file).exists()} == {
         "modeling.py",
         "crf.py",
+        "crf_cuda.py",
         "crf_recursions.py",
         "code_files.py",
     }

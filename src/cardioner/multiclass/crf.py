@@ -1,7 +1,7 @@
 """The conditional random field over tags, and which tags may follow which.
 
-This file is copied into every saved model directory and imports nothing but the standard library, torch and the file of
-its recursions beside it.
+This file is copied into every saved model directory and imports nothing but the standard library, torch and the files
+of its recursions beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor, nn
 
+from .crf_cuda import fits_kernel, illegal_scores, log_likelihood
 from .crf_recursions import (
     MAXIMA,
     both_ways,
@@ -141,12 +142,15 @@ class CRF(nn.Module):
         if tags.dtype == torch.bool:
             emissions, kept, _, _ = self.arrange(emissions, tags if mask is None else tags & mask.bool())
             score = self._score(emissions, self._viterbi(emissions, kept).clamp(min=0), kept)
+        elif fits_kernel(emissions, self.num_tags) and (found := self._in_one_kernel(emissions, tags, mask)):
+            values, positions = found
+            return _reduce(self.by_sequence(values), positions, reduction)
         else:
             check_labels(tags, self.num_tags, self.types)
             emissions, kept, _, tags = self.arrange(emissions, mask, tags.long())
             score = self._score(emissions, tags, kept)
-        found = score - log_partition(emissions, kept, *self.parameters_for(emissions))
-        return _reduce(self.by_sequence(found), kept, reduction)
+        values = score - log_partition(emissions, kept, *self.parameters_for(emissions))
+        return _reduce(self.by_sequence(values), kept.sum(), reduction)
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The logarithm of the sum over all legal sequences of their exponentiated scores, `(batch)`."""
@@ -340,6 +344,25 @@ class CRF(nn.Module):
             end.masked_fill(~closes, _FORBIDDEN),
         )
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _in_one_kernel(self, emissions: Tensor, tags: Tensor, mask: Tensor | None) -> tuple[Tensor, int] | None:
+        """The log-likelihoods of all rows and the number of kept positions, where the GPU's kernel gives them."""
+        fields, places = self.types or 1, emissions.shape[:2]
+        fit = tags.shape == (places if self.types is None else (*places, fields)) and not tags.is_floating_point()
+        if not fit or emissions.size(2) != self.num_tags * fields or (mask is not None and mask.shape != places):
+            return None  # what is wrong with these is said where the other way checks them
+        tags = tags.view(*places, fields)
+        if fields > 1:
+            tags = torch.where(tags == IGNORED, tags, (tags - self._first_ids(tags.device)).clamp(min=-1))
+        tags = tags if mask is None else tags.masked_fill(~mask.bool().unsqueeze(2), IGNORED)
+        given = (self.transitions, self.start_transitions, self.end_transitions)
+        scores = torch.cat([parameter.view(fields, -1) for parameter in given], dim=1)  # (fields, scores)
+        if self.legal is not None:
+            start, transitions, end, _ = self.legal
+            scores = scores.masked_fill(illegal_scores(scores.device, *transitions, start, end), _FORBIDDEN)
+        emissions = emissions.view(*places, fields, self.num_tags)
+        return log_likelihood(self._by_type(emissions), self._by_type(tags), scores, IGNORED)
+
     def _score(self, emissions: Tensor, tags: Tensor, kept: Tensor) -> Tensor:
         """The unnormalised log scores of given sequences, `(batch)`."""
         start, transitions, end = self.parameters_for(emissions)
@@ -441,12 +464,12 @@ def entries(spans: list[tuple[int, int, list[int]]], device: torch.device) -> En
     return Entries(span, row, position, tag, first, ends - 1)
 
 
-def _reduce(values: Tensor, kept: Tensor, reduction: str) -> Tensor:
-    """Reduce the values `(batch)`; the names are those of pytorch-crf."""
+def _reduce(values: Tensor, positions: Tensor | int, reduction: str) -> Tensor:
+    """Reduce the values `(batch)` of so many kept positions; the names are those of pytorch-crf."""
     if reduction not in {"none", "sum", "mean", "token_mean"}:
         raise ValueError(f"reduction must be none, sum, mean or token_mean; found {reduction!r}")
     if reduction == "token_mean":
-        return values.sum() / kept.sum().clamp(min=1)
+        return values.sum() / (positions.clamp(min=1) if isinstance(positions, Tensor) else max(positions, 1))
     return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
 
 

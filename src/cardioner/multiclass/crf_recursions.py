@@ -38,7 +38,7 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The expected counts, each row's multiplied by its incoming gradient."""
-        _refuse_second_derivative()
+        refuse_second_derivative()
         tags, pairs, last = ctx.saved_tensors  # (batch, length, tags), (batch, tags, tags), (batch)
         weight = gradients[0].view(-1, 1, 1)  # (batch, 1, 1)
         return _gradients(tags * weight, pairs * weight, last, ctx.fields)
@@ -62,7 +62,7 @@ class _Marginals(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The change of the counts along the incoming gradient."""
-        _refuse_second_derivative()
+        refuse_second_derivative()
         emissions, kept, *parameters = ctx.saved_tensors
         wide = widened(emissions)
         step = _imaginary_step(wide.dtype)
@@ -73,7 +73,7 @@ class _Marginals(torch.autograd.Function):
         return _gradients(*changes, last_positions(kept), len(parameters[0]))
 
 
-def _refuse_second_derivative() -> None:
+def refuse_second_derivative() -> None:
     """Raise rather than return a wrong number: nothing here records a graph for a second derivative."""
     if torch.is_grad_enabled():
         raise RuntimeError("the CRF has first derivatives only: call backward without create_graph=True")

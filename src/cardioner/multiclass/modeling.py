@@ -25,15 +25,16 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_outputs import TokenClassifierOutput
 
 if not __package__:  # loaded by its path alone: make a package of the files beside it, named by where and what they are
-    _beside = [Path(__file__).with_name(name) for name in ("crf.py", "crf_recursions.py", "code_files.py")]
+    _beside = [Path(__file__).with_name(f"{name}.py") for name in ("crf", "crf_cuda", "crf_recursions", "code_files")]
     _content = b"".join(bytes(path) + path.read_bytes() for path in _beside)
     __package__ = f"cardioner_{hashlib.sha256(_content).hexdigest()[:16]}"
     __spec__ = __spec__ and ModuleSpec(f"{__package__}.modeling", __spec__.loader, origin=__file__)
     sys.modules.setdefault(__package__, ModuleType(__package__)).__path__ = [str(_beside[0].parent)]
 
-# All three are named here, as older releases of transformers copy only the files that this one names.
+# All four are named here, as older releases of transformers copy only the files that this one names.
 from .code_files import PIPELINES, OwnCode, check_loaded, copy_code, file_of, own_code_of, pipeline_home, tags_like
 from .crf import CRF, IGNORED, check_labels, check_scores, check_spans, entries, legal_transitions
+from .crf_cuda import fits_kernel  # noqa: F401
 from .crf_recursions import widened
 
 __all__ = [
