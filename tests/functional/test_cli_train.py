@@ -310,9 +310,12 @@ def test_a_model_that_finds_nothing_is_named_so_wherever_it_is_described(
     done, model = train(), tmp_path / "model"
     predicted = run("predict", model, corpus / "dev", "--output", tmp_path / "tagged")
     described = run("inspect", model)
+    verified = run("verify", model)
     record, card = ((model / name).read_text() for name in ("training_args.json", "README.md"))
-    said = (done.err, predicted.err, described.out, record, card)
+    said = (done.err, predicted.err, described.out, verified.err, record, card)
     assert ["finds nothing" in text for text in said] == [True] * len(said)
+    assert ["too few" in text for text in said] == [True] * len(said)
+    assert "is sound" in verified.err
 
 
 @pytest.mark.parametrize(

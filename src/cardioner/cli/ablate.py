@@ -139,7 +139,9 @@ def _tell(found: Ablation, plan: Plan) -> None:
     Raises:
         Exit: If a recipe failed.
     """
-    from cardioner.model_dir.manifest import found_nothing  # noqa: PLC0415
+    from cardioner.model_dir.findings import never_found  # noqa: PLC0415
+    from cardioner.model_dir.json_files import read_json  # noqa: PLC0415
+    from cardioner.model_dir.layout import TRAINING_ARGS  # noqa: PLC0415
     from cardioner.training.sweep.ablation import REPORT  # noqa: PLC0415 - imports torch
 
     if found.flatters:
@@ -152,7 +154,8 @@ def _tell(found: Ablation, plan: Plan) -> None:
             tell(f"{many(outcome.untagged, 'note')} could not be tagged by {outcome.recipe.name}: nothing found there")
     tell(f"Models and {REPORT}: {plan.output}")
     for outcome in found.outcomes:
-        if problem := found_nothing({found.scored_on: outcome.own.scores.to_dict()}):
+        record = read_json(plan.output / outcome.recipe.name / TRAINING_ARGS)
+        if problem := never_found({**record, "scores": {found.scored_on: outcome.own.scores.to_dict()}}):
             tell(f"warning: {outcome.recipe.name}: {problem}")
     for failure in found.failures:
         tell(f"{failure.recipe.name} failed: {failure.reason}")

@@ -94,8 +94,9 @@ def _verified(model: Path, key: Path | None = None) -> Verification:
 
 def _show(found: Verification) -> None:
     """What was found, for people."""
-    if found.issues:
-        rows = ((one.name, "wrong" if one.serious else "note", one.problem) for one in found.issues)
+    issues = [one for one in found.issues if one.problem not in found.warnings]
+    if issues:
+        rows = ((one.name, "wrong" if one.serious else "note", one.problem) for one in issues)
         output.print(table("Issues", ("what", "", "problem"), rows, left=3))
     if found.manifest is not None:
         made = ", ".join(f"{name} {version}" for name, version in found.manifest.versions.items())
@@ -108,6 +109,8 @@ def _show(found: Verification) -> None:
         tell(f"a signature names the key {plain(found.claimed)}; --key FILE.pub proves whether it holds")
     else:
         tell("not signed: whoever can write the directory could have changed it and its manifest alike")
+    for warning in found.warnings:
+        tell(f"warning: {warning}")
     tell(f"{found.directory} is {'sound' if found.sound else 'not to be trusted as it is'}")
 
 

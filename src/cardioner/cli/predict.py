@@ -206,7 +206,8 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
 
         if chosen(options.engine) == "torch":
             quieten()
-        from cardioner.model_dir.manifest import found_nothing, read_manifest  # noqa: PLC0415
+        from cardioner.model_dir.findings import never_found  # noqa: PLC0415
+        from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
         from cardioner.prediction.directories import model_directories  # noqa: PLC0415 - starts fast
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 
@@ -222,7 +223,7 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
             manifest = read_manifest(place)
             if manifest is None:
                 tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
-            elif problem := found_nothing(manifest.scores):
+            elif problem := never_found(manifest.record):
                 tell(f"warning: {place}: {problem}")
         return predictor, options.batch_tokens or predictor.default_batch_tokens
 

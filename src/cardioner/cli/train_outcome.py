@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner.cli.console import count_table, loss_table, score_table, show, table, tell
 from cardioner.errors import listed, many
+from cardioner.training.options import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.members import Summary
 
-_ADVICE = "train it for more epochs, at a higher learning rate, or on more notes"
 _COLUMNS = ("precision", "recall", "F1")
 
 
@@ -44,10 +44,12 @@ def show_result(result: TrainingResult) -> None:
             f"(mean loss {result.temperature.before:.3f} before, {result.temperature.after:.3f} after)"
         )
     counts = f"{many(result.windows, 'window')}, {many(result.sub_tokens, 'sub-token')}"
-    tell(f"{counts}, trained in {result.seconds:.0f} s")
+    chosen = ", chosen by the number of steps" if result.asked_epochs == AUTO else ""
+    epochs = f"{many(result.planned_epochs, 'epoch')} of {many(result.steps, 'step')}{chosen}"
+    tell(f"{counts}, trained in {result.seconds:.0f} s: {epochs}")
     tell(f"Model: {result.output_dir}")
     if result.warning:
-        tell(f"warning: {result.warning}: {_ADVICE}")
+        tell(f"warning: {result.warning}")
 
 
 def show_losses(result: TrainingResult) -> None:

@@ -26,6 +26,7 @@ from cardioner.errors import ModelError, OutputError, first_line
 from cardioner.interop.cards import hub_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, logits_of, publish_export
 from cardioner.model_dir.entrance import existing
+from cardioner.model_dir.findings import never_found
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import (
     CARD,
@@ -85,6 +86,9 @@ def export_hub(directory: str | Path, out: str | Path, *, overwrite: bool = Fals
     model = model.float()
     target = _converted(model)
     kind, warnings = type(target).__name__, _warnings(config)
+    record = read_json(directory / TRAINING_ARGS)
+    if unfound := never_found(record):
+        warnings = (f"warning: {unfound}", *warnings)
     with staging(out) as stage:
         target.save_pretrained(stage)
         takes = inspect.signature(target.forward).parameters
@@ -93,7 +97,7 @@ def export_hub(directory: str | Path, out: str | Path, *, overwrite: bool = Fals
         _copy_tokenizer(directory, stage, length=config.window_length, inputs=inputs)
         _check_tokenizer(stage, tokenizer)
         difference = _check_logits(model, stage, kind, padding=tokenizer.pad_token_id or 0)
-        card = hub_card(config, read_json(directory / TRAINING_ARGS), kind=kind, warnings=warnings)
+        card = hub_card(config, record, kind=kind, warnings=warnings)
         (stage / CARD).write_text(card, encoding="utf-8")
         publish_export(stage, out, stale=_STALE, key=CONFIG)
     return HubExport(out, kind, difference, warnings)

@@ -20,6 +20,7 @@ from cardioner.interop.onnx_check import Agreement, check_graph
 from cardioner.interop.onnx_graph import DATA, write_graph
 from cardioner.interop.onnx_packages import check_packages
 from cardioner.model_dir.entrance import existing
+from cardioner.model_dir.findings import never_found
 from cardioner.model_dir.golden_comparison import TOLERANCE
 from cardioner.model_dir.graph_settings import FORMAT, GraphSettings
 from cardioner.model_dir.json_files import read_json
@@ -68,7 +69,7 @@ class OnnxExport:
         float_size: Bytes of the same in float32.
         difference: The greatest difference of a logit from the model's, over random windows.
         agreement: Of its spans with the model's, in the notes to check, and in made-up ones.
-        warnings: What differs from the original model.
+        warnings: What differs from the original model, and what its training says against it.
     """
 
     directory: Path
@@ -83,9 +84,17 @@ class OnnxExport:
         """What was measured and what differs from the original model, a line each."""
         found, smaller = self.agreement, f" ({self.float_size:,} in float32)" if self.size != self.float_size else ""
         ties = f"; {found.ties} notes differ between tags that score the same" if found.ties else ""
-        return (
+        compared = (
             f"spans: {found.equal} of the {found.found} that the model finds in {found.notes} notes are equal, "
-            f"agreement (F1) {found.share:.4f}{ties}",
+            f"agreement (F1) {found.share:.4f}{ties}"
+        )
+        if not found.found and not found.other:
+            compared = (
+                f"warning: the model finds no span in the {found.notes} notes that were compared, so nothing is known "
+                "of its spans: name notes in which there are some (--check PATH)"
+            )
+        return (
+            compared,
             f"logits: at most {self.difference:.1g} from the model's in float32",
             f"size: {self.size:,} bytes{smaller}",
             *self.warnings,
@@ -120,7 +129,7 @@ def export_onnx(
     _check_request(check, int8=int8)
     _check_out(directory, out, overwrite=overwrite)
     model, tokenizer, config = _read(directory)
-    warnings = _warnings(config, int8=int8)
+    warnings = _warnings(directory, config, int8=int8)
     with staging(out) as stage:
         _write_code(stage)
         measured = _write_graph(directory, model, tokenizer, stage, check, int8=int8)
@@ -166,7 +175,7 @@ def add_onnx(
         grant_default_permissions(stage)
         with reporting_failed_writes(directory):
             _publish_into(stage, directory, manifest)
-    return OnnxExport(directory, *measured, _warnings(config, int8=int8))
+    return OnnxExport(directory, *measured, _warnings(directory, config, int8=int8))
 
 
 def _check_request(check: Sequence[Document], *, int8: bool) -> None:
@@ -319,9 +328,10 @@ def _crf(model: TokenClassificationModel) -> dict[str, Any]:
     return {**{name: value.tolist() for name, value in scores.items()}, "legal": legal._asdict()}
 
 
-def _warnings(config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:
-    """What differs from the original model."""
-    warnings = []
+def _warnings(directory: Path, config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:
+    """What differs from the original model, and what its training says against it."""
+    unfound = never_found(read_json(directory / TRAINING_ARGS))
+    warnings = [] if unfound is None else [f"warning: {unfound}"]
     if config.inference_dtype != "float32":
         instead = "it has 8-bit weights instead" if int8 else "it computes in float32"
         warnings.append(

@@ -15,9 +15,10 @@ from transformers import AutoConfig
 
 from cardioner.errors import many
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
+from cardioner.model_dir.findings import never_found
 from cardioner.model_dir.json_files import object_under
 from cardioner.model_dir.layout import CODE
-from cardioner.model_dir.manifest import Manifest, Notes, found_nothing
+from cardioner.model_dir.manifest import Manifest, Notes
 
 SPLITS = {"evaluation": "validation", "test": "test"}
 """What the hub calls the notes that the epoch was picked on, and those scored once, at the end."""
@@ -81,7 +82,7 @@ def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
     training = manifest.training
     options = object_under(training, "options")
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
-    language, problem = options.get("language"), found_nothing(manifest.scores)
+    language, problem = options.get("language"), never_found(manifest.record)
     return front_matter(manifest.labels, manifest.scores, options) + _CARD.format(
         types=", ".join(types_of(manifest.labels)),
         warning="" if problem is None else f"\n**Warning: {problem}.**\n",
@@ -201,8 +202,9 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
         f"| {part} | {_counted(notes)} | {_PURPOSES.get(part, '')} |" for part, notes in manifest.documents.items()
     )
     training = manifest.training
+    epochs = training.get("num_train_epochs")
     known = {
-        "epochs": training.get("num_train_epochs"),
+        "epochs": f"{epochs} (chosen by the number of steps)" if "epochs_chosen" in training else epochs,
         "best epoch": training.get("best_epoch"),
         "batch size": training.get("batch_size"),
         "learning rate": training.get("learning_rate"),

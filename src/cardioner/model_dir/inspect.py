@@ -15,11 +15,12 @@ from cardioner.errors import many
 from cardioner.model_dir.card import head_of
 from cardioner.model_dir.custom_code import needed_code
 from cardioner.model_dir.entrance import Report
+from cardioner.model_dir.findings import never_found
 from cardioner.model_dir.graph_settings import graph_facts
 from cardioner.model_dir.json_files import object_under, read_json, shown
 from cardioner.model_dir.layout import CODE, TRAINING_ARGS
 from cardioner.model_dir.load import enter
-from cardioner.model_dir.manifest import found_nothing, installed_versions
+from cardioner.model_dir.manifest import installed_versions
 from cardioner.model_dir.signing import signer
 from cardioner.model_dir.untrusted.structure import load_weights, not_finite
 
@@ -57,8 +58,7 @@ def inspect(directory: str | Path) -> Inspection:
     }
     if graph := graph_facts(path):
         facts["graph"] = graph
-    nothing = found_nothing(object_under(read_json(path / TRAINING_ARGS), "scores"))
-    warnings += filter(None, [nothing])
+    warnings += filter(None, [never_found(read_json(path / TRAINING_ARGS))])
     files = {shown(name, 255): size for name, size in files.items()}
     return Inspection(facts, files, (*warnings, *_code_warnings(code), *_weight_warnings(config, weights)))
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cardioner import __version__
-from cardioner.errors import ModelError, many
-from cardioner.model_dir.json_files import object_under, parse_object, read_bounded, shown
+from cardioner.errors import ModelError
+from cardioner.model_dir.json_files import parse_object, read_bounded, shown
 from cardioner.model_dir.layout import (
     CARD,
     CHECKPOINT_FILES,
@@ -135,6 +135,12 @@ class Manifest(_Part):
     golden_outputs: GoldenOutputs | None = Field(validation_alias="canary", serialization_alias="canary")
     files: dict[Annotated[str, Field(pattern=r"^[^./\\:\x00][^/\\:\x00]*$"), AfterValidator(_short)], FileEntry]
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is known of the training, as `training_args.json` has it."""
+        documents = {part: notes.model_dump() for part, notes in self.documents.items()}
+        return {**self.training, "documents": documents, "scores": self.scores}
+
     def to_bytes(self) -> bytes:
         """The file."""
         content = self.model_dump(mode="json", by_alias=True)
@@ -215,22 +221,6 @@ def _extra(directory: Path, manifest: Manifest) -> Iterator[Issue]:
     for path in directory.iterdir():
         if not (path.name in {*own, *foreign} or path.name.startswith(".") or matches(path.name, resuming)):
             yield Issue(shown(path.name, _LONGEST_NAME), "it is no part of the model", serious=False)
-
-
-def found_nothing(scores: Mapping[str, Any]) -> str | None:
-    """What to say of a model that found no span of the held-out notes; `None` where it found one, or is not scored.
-
-    Args:
-        scores: Of the parts `evaluation` and `test`, as manifests and records of trainings have them.
-    """
-    for part in ("test", "evaluation"):
-        counts = object_under(object_under(object_under(scores, part), "strict"), "micro")
-        right, missed = counts.get("tp"), counts.get("fn")
-        if right == 0 and isinstance(missed, int) and missed > 0:
-            return (
-                f"this model finds nothing: none of the {many(missed, 'span')} in the {part} notes was found (F1 0.000)"
-            )
-    return None
 
 
 def installed_versions() -> dict[str, str]:

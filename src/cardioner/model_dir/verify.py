@@ -10,11 +10,15 @@ from typing import Any
 from cardioner.errors import ModelError
 from cardioner.model_dir.custom_code import tags_in_its_own_way
 from cardioner.model_dir.entrance import GOLDEN, WHOLE, ModelDir, Report, existing
+from cardioner.model_dir.findings import never_found
 from cardioner.model_dir.json_files import shown_path
 from cardioner.model_dir.layout import CONFIG, MANIFEST, SIGNATURE
 from cardioner.model_dir.load import Loaded, enter, load_unchecked
 from cardioner.model_dir.manifest import Issue, Manifest
 from cardioner.model_dir.signing import signer
+
+SCORES = "scores"
+"""What an issue is about that makes no directory unsound: the model is as it was, and was of little use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class Verification:
     def sound(self) -> bool:
         """Whether nothing serious was found."""
         return not any(issue.serious for issue in self.issues)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the model although it is what was saved."""
+        return tuple(issue.problem for issue in self.issues if issue.name == SCORES)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -91,5 +100,7 @@ def verify(directory: str | Path, *, key: str | Path | None = None) -> Verificat
     if found.manifest is None and not any(issue.name == MANIFEST for issue in report.issues):
         problem = "there is none: an earlier version or another program saved this model, and nothing says what it was"
         report.add([Issue(MANIFEST, problem)])
+    if found.manifest is not None and (unfound := never_found(found.manifest.record)):
+        report.add([Issue(SCORES, unfound, serious=False)])
     compared = found.loaded is not None and report.sound
     return Verification(path, found.manifest, tuple(report.issues), found.signed_by, signer(path), compared)

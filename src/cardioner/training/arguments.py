@@ -10,9 +10,14 @@ import torch
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import UsageError, listed, many
-from cardioner.training.options import TrainerArguments, TrainingOptions
+from cardioner.model_dir.findings import LEAST_STEPS
+from cardioner.training.options import AUTO, Epochs, TrainerArguments, TrainingOptions
 
 DEFAULT_MAX_LENGTH = 128
+DEFAULT_EPOCHS = 5
+"""Passes over notes that are many."""
+MOST_EPOCHS = 40
+"""Passes over notes that are few: more of them would only repeat what is known by heart."""
 BALANCED = "balanced"
 
 ClassWeights = Sequence[float] | Mapping[int, float] | Mapping[str, float] | str
@@ -52,6 +57,18 @@ def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -
             f"window_context and training_context), so the minimum is {2 * context + 8}"
         )
     return length
+
+
+def pick_epochs(wanted: Epochs, steps: int) -> int:
+    """How many passes to make.
+
+    Args:
+        wanted: What was asked for.
+        steps: Of the optimizer, in one pass.
+    """
+    if wanted != AUTO:
+        return wanted
+    return min(max(DEFAULT_EPOCHS, math.ceil(LEAST_STEPS / steps)), MOST_EPOCHS)
 
 
 def pick_learning_rate(wanted: float | None, hidden_size: int) -> float:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+AUTO: Literal["auto"] = "auto"
+"""The number of epochs that depends on how much there is to train on."""
+
 RENAMED = {"thawed_per_epoch": "unfreeze_per_epoch"}
 """Earlier names of options, which are still accepted."""
 
@@ -112,6 +115,14 @@ def _widths(value: Any) -> Any:
     return widths
 
 
+def _epochs(value: Any) -> Any:
+    """`auto`, or a number that may come as text."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != AUTO and not (type(number) is int and number >= 1):
+        raise ValueError("auto, or a whole number, 1 or more")
+    return number
+
+
 def _weights(value: Any) -> Any:
     """`balanced`, weights in the order of the tags, or weights by tag, which may be written `TAG=W,TAG=W`."""
     try:
@@ -146,6 +157,7 @@ def _places(value: Any) -> tuple[str | Path, ...]:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
+Epochs = int | Literal["auto"]
 Widths = Annotated[Sequence[int] | None, BeforeValidator(_widths)]
 
 
@@ -188,8 +200,8 @@ class TrainerArguments(Checked):
     """Dropout before and inside the head."""
     max_length: int | None = model_setting(None, ge=1)
     """Maximum number of sub-tokens in a window; longer notes take several windows. Default: 128."""
-    num_train_epochs: int = setting(5, option="--epochs", ge=1)
-    """Passes over the training notes."""
+    num_train_epochs: Annotated[Epochs, BeforeValidator(_epochs)] = setting(AUTO, option="--epochs", metavar="N|auto")
+    """Passes over the training notes; auto: 5, and more for few notes, which would give too few steps."""
     batch_size: int = setting(16, ge=1)
     """Windows in a batch, over all processes."""
     gradient_accumulation_steps: int = setting(1, option="--gradient-accumulation", ge=1)

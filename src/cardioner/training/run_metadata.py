@@ -11,13 +11,14 @@ from typing import Any
 from cardioner.data.documents import fingerprint
 from cardioner.evaluation import Scores
 from cardioner.evaluation.intervals import Intervals
-from cardioner.model_dir.manifest import Notes, found_nothing, installed_versions
+from cardioner.model_dir.findings import loss_of_quarters, never_found
+from cardioner.model_dir.manifest import Notes, installed_versions
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.calibration import Temperature
 from cardioner.training.distributed import world_size
 from cardioner.training.document_digests import check_key_place, describe_notes, make_key
 from cardioner.training.features import Dataset
-from cardioner.training.options import TrainingOptions
+from cardioner.training.options import AUTO, Epochs, TrainingOptions
 from cardioner.training.post_training import Precision
 from cardioner.training.scoring import HeldOut
 
@@ -50,6 +51,9 @@ class TrainingResult:
             if there are none.
         losses: Training spans that the tags cannot represent, by kind and entity type.
         remarks: What had to be repaired in the data, counted.
+        steps: Steps of the optimizer in an epoch.
+        asked_epochs: The number of epochs that was asked for: `auto`, or a number.
+        planned_epochs: The number that it came to; with early stopping there may have been fewer.
         windows: Windows in the training data.
         sub_tokens: Sub-tokens in the training data, each counted once.
         seconds: Time of the training loop, the scoring between epochs included, and what came before an interruption.
@@ -65,6 +69,9 @@ class TrainingResult:
     temperature: Temperature | None
     losses: Counter[tuple[str, str]]
     remarks: Counter[str]
+    steps: int
+    asked_epochs: Epochs
+    planned_epochs: int
     windows: int
     sub_tokens: int
     seconds: float
@@ -82,8 +89,8 @@ class TrainingResult:
 
     @property
     def warning(self) -> str | None:
-        """That the saved model finds nothing, if it found no span of the held-out notes."""
-        return found_nothing({name: found.scores.to_dict() for name, found in self.scored.items()})
+        """Which types of the held-out notes the saved model never finds, and what to change."""
+        return never_found(_results(self))
 
 
 def run_metadata(
@@ -103,7 +110,9 @@ def run_metadata(
         result: What training did; `None` before it.
     """
     record = {**_settings(config, settings, options), "labels": list(tags), "versions": installed_versions()}
-    return record if result is None else {**record, **_results(result)}
+    if result is None:
+        return record
+    return {**record, **_results(result), **({"warning": result.warning} if result.warning else {})}
 
 
 def resume_settings(
@@ -167,20 +176,23 @@ def _settings(config: Any, settings: Mapping[str, Any], options: TrainingOptions
 
 
 def _results(result: TrainingResult) -> dict[str, Any]:
+    """What came of a training."""
     return {
+        "num_train_epochs": result.planned_epochs,
+        "loss_of_quarters": loss_of_quarters([row["loss"] for row in result.history if "loss" in row]),
         "scores": {
             name: {**found.scores.to_dict(), "intervals": _strict(found.intervals)}
             for name, found in result.scored.items()
         },
         "documents": {name: notes.model_dump() for name, notes in result.documents.items()},
-        **({"warning": result.warning} if result.warning else {}),
         "best_epoch": result.best_epoch,
         "calibration": None if result.temperature is None else asdict(result.temperature),
         "inference": None if result.precision is None else asdict(result.precision),
         "epochs": [value.to_dict() for value in result.epochs],
         "history": list(result.history),
         "seconds": result.seconds,
-        "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens},
+        "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens, "steps_per_epoch": result.steps},
+        **({"epochs_chosen": "by the number of steps"} if result.asked_epochs == AUTO else {}),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -35,6 +36,7 @@ from cardioner.training.arguments import (
     check_options,
     class_weights_by_id,
     label_set,
+    pick_epochs,
     pick_learning_rate,
     pick_window_length,
 )
@@ -62,7 +64,7 @@ from cardioner.training.hf_trainer import (
 )
 from cardioner.training.initialization import Start, build, read_source, with_attention_dropout, with_layers
 from cardioner.training.optimizer import optimizer
-from cardioner.training.options import Distillation, TrainerArguments, TrainingOptions
+from cardioner.training.options import AUTO, Distillation, Epochs, TrainerArguments, TrainingOptions
 from cardioner.training.post_training import choose_inference_settings
 from cardioner.training.run_metadata import (
     History,
@@ -90,7 +92,8 @@ class ModelTrainer:
             encoder reads less.
         learning_rate: Of encoder and head; by default 2e-4 for encoders of up to 512 hidden units, else 5e-5.
         weight_decay: Of all weights but biases, norms and the CRF.
-        num_train_epochs: Passes over the training data.
+        num_train_epochs: Passes over the training data; `auto` makes 5, and more over few notes, which would give too
+            few steps. `settings` has the number once training has begun.
         output_dir: The model directory to write.
         hf_token: For a private Hugging Face name; never stored.
         freeze_backbone: Whether the encoder stays as it came.
@@ -119,7 +122,7 @@ class ModelTrainer:
         max_length: int | None = None,
         learning_rate: float | None = None,
         weight_decay: float = 0.01,
-        num_train_epochs: int = 5,
+        num_train_epochs: Epochs = AUTO,
         output_dir: str | Path = "cardioner-model",
         hf_token: str | None = None,
         freeze_backbone: bool = False,
@@ -166,6 +169,7 @@ class ModelTrainer:
         if self.teachers is not None:
             self.teachers.check_student(self.start, self.labels)
         self.result: TrainingResult | None = None
+        self.epochs = given.num_train_epochs
         unchanged = ("batch_size", "gradient_accumulation_steps", "num_train_epochs", "weight_decay")
         hidden_size = self.model.config.build_encoder_config().hidden_size
         self.settings: dict[str, Any] = {
@@ -235,6 +239,11 @@ class ModelTrainer:
         check_shares(len(prepared.features), self.settings["batch_size"], world_size())
         if self.class_weights == BALANCED:
             self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
+        steps = math.ceil(
+            math.ceil(len(prepared.features) / self.settings["batch_size"])
+            / self.settings["gradient_accumulation_steps"]
+        )
+        self.settings["num_train_epochs"] = pick_epochs(self.epochs, steps)
         run, history = self._fit(prepared, evaluation)
         chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self._progress)
         scored = {name: HeldOut.of(self._tag(data)) for name, data in held_out.items() if data is not None}
@@ -247,6 +256,9 @@ class ModelTrainer:
             **chosen._asdict(),
             losses=prepared.losses,
             remarks=training.remarks + run.remarks,
+            steps=steps,
+            asked_epochs=self.epochs,
+            planned_epochs=self.settings["num_train_epochs"],
             windows=len(prepared.features),
             sub_tokens=prepared.sub_tokens,
             seconds=run.seconds,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +20,6 @@ from cardioner.model_dir.manifest import (
     Manifest,
     Notes,
     canonical,
-    found_nothing,
     list_files,
     read_manifest,
 )
@@ -168,15 +166,3 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"data\.key"):
         make_key(tmp_path / "file" / "data.key")
-
-
-def test_only_a_model_that_found_no_span_of_scored_notes_finds_nothing() -> None:
-    def scored(right: Any, missed: Any) -> dict[str, Any]:
-        return {"strict": {"micro": {"tp": right, "fp": 3, "fn": missed}}}
-
-    assert found_nothing({"evaluation": scored(0, 12)}) == (
-        "this model finds nothing: none of the 12 spans in the evaluation notes was found (F1 0.000)"
-    )
-    assert "1 span in the test notes" in (found_nothing({"evaluation": scored(4, 1), "test": scored(0, 1)}) or "")
-    for fine in ({}, {"test": scored(1, 11)}, {"test": scored(0, 0)}, {"test": scored(0, "\x1b[2J")}, {"test": 3}):
-        assert found_nothing(fine) is None

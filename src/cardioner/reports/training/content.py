@@ -13,12 +13,11 @@ from cardioner.model_dir.json_files import object_under
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cardioner.evaluation.scores import TypeCounts
 
 PARTS = ("evaluation", "test")
 _SHOWN_ELSEWHERE = (
-    "best_epoch", "calibration", "documents", "epochs", "history", "inference", "labels", "scores", "seconds",
-    "training_data", "versions", "warning",
+    "best_epoch", "calibration", "documents", "epochs", "epochs_chosen", "history", "inference", "labels",
+    "loss_of_quarters", "scores", "seconds", "training_data", "versions", "warning",
 )  # fmt: skip
 _SECRETS = ("hf_token", "token")
 
@@ -66,11 +65,6 @@ class Content:
     def trained(self) -> bool:
         """Whether the model was trained at all."""
         return any(name in self.record for name in ("training_data", "epochs", "history"))
-
-    @property
-    def headline(self) -> TypeCounts | None:
-        """The strict counts on the test notes, or else on the evaluation notes, if there are any."""
-        return [*self.parts.values()][-1].strict if self.parts else None
 
     @property
     def notes(self) -> dict[str, tuple[int | None, int]]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner.errors import many
 from cardioner.evaluation.matching import CRITERIA
-from cardioner.model_dir.json_files import object_under
-from cardioner.model_dir.manifest import found_nothing
+from cardioner.model_dir.findings import never_found
 from cardioner.reports import html
 from cardioner.reports.html import COUNT_COLUMNS, SCORE_COLUMNS, Table, count_cells, score_cells, score_text
 from cardioner.reports.training.content import Content, duration, read_record, without_folders
@@ -40,7 +39,7 @@ def render(record: Mapping[str, Any]) -> str:
         {name: plot.draw for name, plot in plots.items()},
         words={name: plot.words for name, plot in plots.items()},
         content=content,
-        warning=found_nothing(object_under(record, "scores")),
+        warning=never_found(record),
         tables=_tables(content),
         facts=list(_facts(content)),
         advice=list(_advice(content)),
@@ -123,10 +122,11 @@ def _facts(content: Content) -> Iterator[tuple[str, str]]:
 
 def _epochs(content: Content) -> str:
     asked, saved = content.record["num_train_epochs"], content.saved_epoch
+    chosen = ", chosen by the number of steps" if "epochs_chosen" in content.record else ""
     if saved is None:
-        return f"{asked:,}; the last one is saved"
+        return f"{asked:,}{chosen}; the last one is saved"
     ran = content.epochs[-1].number
-    return f"{ran:,}" + (f" of {asked:,}" if ran != asked else "") + f"; epoch {saved.number:,} is saved"
+    return f"{ran:,}" + (f" of {asked:,}" if ran != asked else "") + f"{chosen}; epoch {saved.number:,} is saved"
 
 
 def _advice(content: Content) -> Iterator[str]:
@@ -136,10 +136,5 @@ def _advice(content: Content) -> Iterator[str]:
         yield "The last epoch is the best one: more epochs may raise the scores further."
     if "evaluation" in content.parts and "test" not in content.parts:
         yield "The epoch was chosen on the evaluation notes, so their scores are optimistic. There were no test notes."
-    strict = content.headline
-    if strict and strict.micro.true_positives:
-        worst = [label for label, counts in strict.per_type.items() if counts.gold and not counts.true_positives]
-        if worst:
-            yield f"No span of these types was found: {', '.join(worst)}."
     if content.unread:
         yield f"Left out, as another version wrote them in an unknown form: {many(content.unread, 'score')}."

@@ -21,7 +21,7 @@ from cardioner.model_dir.layout import TRAINING_ARGS
 from cardioner.prediction.directories import SUMMARY
 from cardioner.training.arguments import check_early_stopping
 from cardioner.training.checkpoints import check_same
-from cardioner.training.options import TrainingOptions, current_names
+from cardioner.training.options import AUTO, TrainingOptions, current_names
 from cardioner.training.run_metadata import WEIGHTLESS, TrainingResult
 from cardioner.training.sweep.members import Member, Summary
 from cardioner.training.sweep.runner import Sweep, settings_of
@@ -188,4 +188,5 @@ class RepeatedTraining:
 def _recorded(request: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a request that the record of each member has in the same form."""
     by_default = {name for name in ("learning_rate", "max_length") if request.get(name) is None}
+    by_default |= {name for name in ("num_train_epochs",) if request.get(name) == AUTO}
     return {name: value for name, value in request.items() if name not in _OTHERWISE | by_default}
