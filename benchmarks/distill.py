@@ -42,6 +42,8 @@ STUDENT_EPOCHS = {"ncbi-disease": 6, "cardioccc-en-med": 4}
 LAYERS = 3
 RUNS = ("teacher", "again", "bare", "distilled", "ensemble")
 TAUGHT = ("distilled", "ensemble")
+TIMED = 60_000
+"""Characters of the notes whose tagging is timed, about."""
 TINY = 2
 """Documents of each part, where all of it only has to run."""
 
@@ -155,7 +157,8 @@ def speed(corpus: str, plan: Plan, *, rounds: int) -> dict[str, Any]:
     from pairs import in_turn  # noqa: PLC0415
 
     student = place_of(key_of("distilled", corpus, 0, plan, epochs=epochs_of("distilled", corpus, plan)), plan)
-    texts = [document.text for document in read_parts(corpus)[2][: TINY if plan.tiny else None]]
+    texts = [document.text for document in read_parts(corpus)[2]]
+    texts = texts[: TINY if plan.tiny else max(1, TIMED * len(texts) // sum(map(len, texts)))]
     found: dict[str, Any] = {}
     for dtype in ("float32", "bfloat16"):
         fast, slow = (
