@@ -6,10 +6,10 @@
 For each corpus and seed, all scored once on held-out notes, each training a process of its own:
 
 - teacher: the encoder with a CRF, at the defaults.
-- again: the same, for as many epochs as the students.
 - bare: three layers of the encoder, for as many epochs as the students.
 - distilled: three layers of the teacher, which learn from it, on the training notes and on unlabelled ones.
 - ensemble: the whole encoder, which learns from the teachers of all seeds, on the same notes.
+- again: as the teacher, for as many epochs as the students.
 
 A finished run is added to the results at once, and not repeated. A run that fails is named, and the others go on.
 `--speed` compares, after the trainings, how fast a teacher and its student tag on the CPU.
@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -40,7 +41,7 @@ from train import HELD_OUT, read_parts
 TEACHER_EPOCHS = {"ncbi-disease": 3, "cardioccc-en-med": 2}
 STUDENT_EPOCHS = {"ncbi-disease": 6, "cardioccc-en-med": 4}
 LAYERS = 3
-RUNS = ("teacher", "again", "bare", "distilled", "ensemble")
+RUNS = ("teacher", "bare", "distilled", "ensemble", "again")
 TAUGHT = ("distilled", "ensemble")
 TIMED = 60_000
 """Characters of the notes whose tagging is timed, about."""
@@ -145,7 +146,9 @@ def _teaching(key: dict[str, Any], plan: Plan, parts: Sequence[list[Any]]) -> di
         chosen = read_parts(next(other for other in HELD_OUT if other != corpus))[0]
     else:
         chosen = {"evaluation": parts[1], "held-out": parts[2], "none": []}[plan.unlabelled]
-    notes = [document.text for document in chosen][: TINY if plan.tiny else None]
+    texts = [document.text for document in chosen][: TINY if plan.tiny else None]
+    most = sum(len(document.text) for document in parts[0])  # no more text than the annotated notes have
+    notes = [text for text, size in zip(texts, accumulate(map(len, texts)), strict=True) if size <= most]
     distillation = Distillation(teachers=teachers, unlabelled=notes, **plan.teaching)
     from_encoder = whole and plan.start == "encoder"
     return {"distillation": distillation, "model": (plan.encoder or default_encoder()) if from_encoder else None}
