@@ -399,6 +399,28 @@ def test_a_student_loads_by_all_three_doors(
     assert by_load == by_predictor == [(one["start"], one["end"], one["entity_group"]) for one in stock(text)]
 
 
+def test_an_interrupted_distillation_resumes_with_the_same_teachers_alone(
+    save: Save, make_student: Callable[..., ModelTrainer], documents: list[Document]
+) -> None:
+    first, other = save("one"), save("two", shift=0.5)
+
+    def student(teacher: Path, **given: Any) -> ModelTrainer:
+        options = TrainingOptions(training_context=4, precision="float32", device="cpu", **given)
+        return make_student(teacher, num_train_epochs=2, options=options)
+
+    def stop(stage: str, done: int, total: int, **_: Any) -> None:
+        if stage == "training" and done > total // 2:
+            raise KeyboardInterrupt
+
+    whole = trained(student(first, overwrite=True), documents)
+    with pytest.raises(KeyboardInterrupt):
+        student(first, overwrite=True, progress=stop).train(documents)
+    with pytest.raises(UsageError, match="distillation"):
+        student(other, resume=True).train(documents)
+    resumed = trained(student(first, resume=True), documents)
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 
