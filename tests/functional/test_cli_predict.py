@@ -76,6 +76,22 @@ def test_a_log_file_gets_what_is_shown_and_no_word_of_a_note(
     assert not words & set(logged.split())
 
 
+def test_with_a_cache_pasted_notes_are_computed_once_and_the_end_says_so(
+    run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    given = list(read_corpus(corpus / "dev").documents)
+    notes = [Document(f"{index}", note.text * 4) for index, note in enumerate(given * 3)]
+    write_corpus(notes, tmp_path / "notes.jsonl", "jsonl")
+    done = run("predict", model, tmp_path / "notes.jsonl", "--output", tmp_path / "out.jsonl", "--cache", 2)
+    assert done.code == 0
+    counts = re.search(r"(\d+) windows, .*, (\d+) windows from the cache, in ", done.err)
+    assert counts is not None
+    assert int(counts[2]) * 3 >= int(counts[1]) * 2
+    assert [note.spans for note in read_corpus(tmp_path / "out.jsonl")] == [
+        note.spans for note in tagged(model, notes, cache_mib=2)
+    ]
+
+
 def test_several_inputs_and_single_notes_are_taken_together(
     run: Callable[..., Any], saved: Path, corpus: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cardioner.multiclass.windows import Window, cut
+from cardioner.multiclass.windows import Window, cut, cut_at
 
 COUNTS = st.integers(0, 400) | st.integers(0, 10**4)
 
@@ -102,3 +102,47 @@ def test_aligned_windows_are_as_few_and_only_as_much_longer_as_alignment_needs(
         assert needed <= taken < needed + aligned
     assert [window.own_start for window in rounded[1:]] == [window.own_stop for window in rounded[:-1]]
     assert all(window.start <= window.own_start < window.own_stop <= window.stop for window in rounded[1:])
+
+
+@st.composite
+def cuts_on_content(draw: st.DrawFn) -> tuple[int, int, list[Window], set[int]]:
+    """A length, a context, and the windows of a note whose places come in any order, some of them closed."""
+    length, context = draw(sizes())
+    count = draw(st.integers(0, 300))
+    places = draw(st.permutations(range(1, count)))
+    closed = draw(st.sets(st.sampled_from(places))) if places else set()
+    return length, context, cut_at(count, places, closed, length=length, context=context), closed
+
+
+@given(cuts_on_content())
+def test_windows_on_content_own_each_sub_token_once_and_fit(
+    made: tuple[int, int, list[Window], set[int]],
+) -> None:
+    length, _, windows, _ = made
+    count = windows[-1].own_stop
+    assert [index for window in windows for index in range(window.own_start, window.own_stop)] == [*range(count)]
+    for window in windows:
+        assert 0 <= window.start <= window.own_start <= window.own_stop <= window.stop <= count
+        assert window.stop - window.start <= length
+
+
+@given(cuts_on_content())
+def test_windows_on_content_have_their_context_but_behind_a_closed_border(
+    made: tuple[int, int, list[Window], set[int]],
+) -> None:
+    _, context, windows, closed = made
+    count = windows[-1].own_stop
+    for window in windows:
+        left = 0 if window.own_start in closed else min(context, window.own_start)
+        right = 0 if window.own_stop in closed else min(context, count - window.own_stop)
+        assert (window.own_start - window.start, window.stop - window.own_stop) == (left, right)
+
+
+def test_the_best_places_become_borders_unless_they_are_too_close() -> None:
+    windows = cut_at(40, [10, 11, 39, 25, *range(1, 40)], {25}, length=22, context=2)
+    assert windows == [Window(0, 12, 0, 10), Window(8, 25, 10, 25), Window(25, 40, 25, 40)]
+
+
+def test_content_leaves_no_room_between_contexts_either() -> None:
+    with pytest.raises(ValueError, match="a window of 4 sub-tokens has no room between two contexts of 2"):
+        cut_at(9, range(1, 9), set(), length=4, context=2)

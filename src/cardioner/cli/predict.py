@@ -52,6 +52,9 @@ class TaggingOptions:
     batch_tokens: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
     ] = None
+    cache: Annotated[
+        int, typer.Option(metavar="MIB", min=0, help="Memory for windows read before: pasted text is computed once.")
+    ] = 0
     resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")] = False
     decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
     engine: Annotated[
@@ -82,6 +85,7 @@ class _Outcome:
     lost: tuple[Issue, ...] = ()
     own_scores: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     computed: str = ""
+    cached: str = ""
 
     @property
     def unread(self) -> list[str]:
@@ -194,6 +198,7 @@ def _run(
             tell(f"Stopped after {many(log.finished, 'note')}: to resume, repeat the command with --resume")
             raise
         outcome.coverage = log.coverage
+        outcome.cached = many(predictor.windows_from_cache, "window") if options.cache else ""
         outcome.own_scores = _own_scores(predictor, models)
         outcome.untagged = [(entry.id, entry.problem) for entry in log.entries() if entry.problem]
     return outcome
@@ -218,6 +223,7 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
             dtype=options.dtype,
             decoder=options.decode,
             key=options.key,
+            cache_mib=options.cache,
         )
         for place in model_directories(models):
             manifest = read_manifest(place)
@@ -240,6 +246,7 @@ def _request(predictor: Predictor, models: Models, options: TaggingOptions, batc
         "device": predictor.engines[0].device.partition(":")[0],
         "dtype": [engine.dtype for engine in predictor.engines],
         "windows": [list(engine.windows) for engine in predictor.engines],
+        "cache": options.cache > 0,  # which decides where windows end
         "batch size": batch_tokens,
         "minimum score": options.min_score,
     }
@@ -320,7 +327,8 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     parts = zip(outcome.coverage, ("note", "window", "sub-token", "character"), strict=True)
     counts = ", ".join(many(*part) for part in [*parts, (outcome.kept.total(), "span")])
     dropped = f", {outcome.dropped.total()} below {min_score:g} left out" if min_score else ""
-    tell(f"{counts}{dropped}, in {seconds:.1f} s, computed in {outcome.computed}")
+    cached = f", {outcome.cached} from the cache" if outcome.cached else ""
+    tell(f"{counts}{dropped}{cached}, in {seconds:.1f} s, computed in {outcome.computed}")
 
 
 def _warn_of_unfound(labels: Sequence[str], outcome: _Outcome) -> None:

@@ -10,14 +10,21 @@ import math
 import os
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from struct import pack
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from unicodedata import category, normalize
+from zlib import crc32
 
 from .tagging import trim_offsets
-from .windows import Coverage, Window, cut, in_batches
+from .windows import Coverage, Window, cut, cut_at, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Compute = Callable[[list[list[int]]], Any]
+    Allocate = Callable[[int], Any]
+    Cache = Callable[[Compute, Allocate], Compute]
 
 T = TypeVar("T")
 
@@ -29,6 +36,14 @@ ALIGNED = 32
 
 _JOINERS = "\u200c\u200d"
 """Zero-width characters that belong to the character before them, as marks do (Unicode annex 29, rule GB9)."""
+
+_WITHIN_A_WORD, _BETWEEN_WORDS, _SENTENCE, _LINE, _PARAGRAPH = range(5)
+"""Where a window may end, the best last."""
+
+_SENTENCE_ENDS = (".", "!", "?", ";", ":")
+
+_AROUND = 4
+"""Sub-tokens on either side of a place that decide which of several places of the same kind is better."""
 
 _STANDARD_ERROR = 2
 """Its file descriptor, which native code writes to."""
@@ -60,12 +75,18 @@ class SpecialIds(NamedTuple):
 
 
 class WindowPlan(NamedTuple):
-    """How notes are cut: the special ids, and what `cut` takes."""
+    """How notes are cut: the special ids, and what `cut` takes.
+
+    Attributes:
+        cache: Makes of what computes windows, and of what makes room for rows, something that computes only windows of
+            new content (as `read_notes` takes both). Notes are then cut where their content says.
+    """
 
     special: SpecialIds
     length: int
     context: int
     aligned: int = ALIGNED
+    cache: Cache | None = None
 
     @property
     def extra(self) -> int:
@@ -74,11 +95,42 @@ class WindowPlan(NamedTuple):
 
     def cut(self, note: EncodedNote) -> list[Window]:
         """The note's windows."""
+        if self.cache is not None:
+            return cut_at(len(note.ids), *borders_in(note), length=self.length, context=self.context)
         return cut(len(note.ids), length=self.length, context=self.context, special=self.extra, aligned=self.aligned)
 
     def ids(self, note: EncodedNote, window: Window) -> list[int]:
         """A window's input ids, special ones included."""
         return [*self.special.opening, *note.ids[window.start : window.stop], *self.special.closing]
+
+
+def borders_in(note: EncodedNote) -> tuple[list[int], set[int]]:
+    """Where a note may be cut, as `cut_at` takes it: each place decided by nothing but the few sub-tokens around it.
+
+    Ends of paragraphs come first, then those of lines, of sentences and of words; among places of one kind, a checksum
+    of the ids around them decides (content-defined chunking, Muthitacharoen et al. 2001). Paragraphs and lines are read
+    without each other.
+    """
+    raw, size = pack(f"<{len(note.ids)}I", *note.ids), len(pack("<I", 0))
+    kinds = [_kind_of_gap(note.text, before[1], behind[0]) for before, behind in pairwise(note.offsets)]
+    merits = [
+        kind << 32 | crc32(raw[max(0, place - _AROUND) * size : (place + _AROUND) * size])
+        for place, kind in enumerate(kinds, start=1)
+    ]
+    places = sorted(range(1, len(note.ids)), key=lambda place: merits[place - 1], reverse=True)
+    return places, {place for place, kind in enumerate(kinds, start=1) if kind >= _LINE}
+
+
+def _kind_of_gap(text: str, before: int, behind: int) -> int:
+    """What ends between two sub-tokens: a line does not if a small letter follows, where it was only wrapped."""
+    gap = text[before:behind]
+    if not gap:
+        return _WITHIN_A_WORD
+    if text[behind : behind + 1].islower():
+        return _BETWEEN_WORDS
+    if lines := gap.count("\n"):
+        return _LINE if lines == 1 else _PARAGRAPH
+    return _SENTENCE if text.endswith(_SENTENCE_ENDS, 0, before) else _BETWEEN_WORDS
 
 
 def encode_notes(tokenizer: Any, texts: Sequence[str]) -> list[EncodedNote]:
@@ -224,8 +276,8 @@ def plan_windows(config: Any, tokenizer: Any) -> WindowPlan:
 def read_notes(
     plan: WindowPlan,
     notes: Sequence[EncodedNote],
-    compute: Callable[[list[list[int]]], Any],
-    allocate: Callable[[int], Any],
+    compute: Compute,
+    allocate: Allocate,
     *,
     batch_tokens: int = BATCH_TOKENS,
     advance: Callable[[Coverage], None] | None = None,
@@ -247,6 +299,8 @@ def read_notes(
         Per note `(opening + sub-tokens + closing, ...)`: the opening special rows of the first window, one row per
         sub-token, the closing special rows of the last window.
     """
+    if plan.cache is not None:
+        compute = plan.cache(compute, allocate)
     jobs = [(index, window) for index, note in enumerate(notes) for window in plan.cut(note)]
     jobs = [job for job in jobs if plan.ids(notes[job[0]], job[1])]  # nothing to read in an empty note without specials
     left = Counter(index for index, _ in jobs)

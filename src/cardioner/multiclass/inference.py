@@ -17,6 +17,8 @@ from .windows import Coverage, in_batches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .encoding import Cache
+
 BATCH_TOKENS_GPU = 16_384
 """Sub-tokens that the encoder reads at a time on a GPU, which a few windows do not keep busy."""
 
@@ -37,6 +39,7 @@ def emissions_of(
     *,
     batch_tokens: int | None = None,
     advance: Callable[[Coverage], None] | None = None,
+    cache: Cache | None = None,
 ) -> list[Tensor]:
     """The stitched emissions of each note.
 
@@ -46,12 +49,13 @@ def emissions_of(
         notes: The tokenised notes.
         batch_tokens: Most sub-tokens the encoder reads at a time, padding included; by default what suits the device.
         advance: Called with what a batch covered beyond those before it; together that is all of the notes.
+        cache: As `WindowPlan` has it.
 
     Returns:
         Per note `(opening + sub-tokens + closing, tags)`: the opening special rows of the first window, one row per
         sub-token, the closing special rows of the last window; float32, on the CPU.
     """
-    plan, tags = plan_windows(model.config, tokenizer), model.config.num_labels
+    plan, tags = plan_windows(model.config, tokenizer)._replace(cache=cache), model.config.num_labels
     model.eval()
     reader, padding = reader_of(model), tokenizer.pad_token_id or 0
     with torch.inference_mode():

@@ -23,6 +23,8 @@ from .windows import Coverage, apart, in_groups, reason_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from .encoding import Cache
+
 
 def runs_of(model: Any, note: EncodedNote, tags: list[int], special: SpecialIds) -> list[tuple[Run, tuple[int, int]]]:
     """A note's entities in decoded tags: their sub-tokens, and the characters these cover, at least one."""
@@ -30,7 +32,7 @@ def runs_of(model: Any, note: EncodedNote, tags: list[int], special: SpecialIds)
     return runs_in([names[tag] for tag in tags[opening : opening + len(note.ids)]], note.offsets)
 
 
-def tag_texts(
+def tag_texts(  # noqa: PLR0913 - the one path, which every door takes
     model: Any,
     tokenizer: Any,
     texts: Sequence[str],
@@ -38,6 +40,7 @@ def tag_texts(
     viterbi: bool = True,
     batch_tokens: int | None = None,
     advance: Callable[[Coverage], None] | None = None,
+    cache: Cache | None = None,
 ) -> list[list[Entity]]:
     """The spans of each text: see `emissions_of` and `decode_notes` for the arguments.
 
@@ -46,7 +49,7 @@ def tag_texts(
         TokenizerPanicError: If the tokenizer gives up on a text.
     """
     notes = encode_notes(tokenizer, texts)
-    emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance)
+    emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance, cache=cache)
     tags = decode_notes(model, emissions, viterbi=viterbi)
     opening = len(plan_windows(model.config, tokenizer).special.opening)
     read = [(note.text, note.offsets) for note in notes]

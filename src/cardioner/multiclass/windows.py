@@ -9,11 +9,12 @@ it owns, each of which lies where it is most central. Standard library only: thi
 
 from __future__ import annotations
 
+from bisect import bisect
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,6 +24,10 @@ READ_AHEAD = 64
 
 READ_AHEAD_CHARACTERS = 1 << 19
 """No further note is taken to those that are held once they have so many characters."""
+
+
+_LEAST_SHARE = 6
+"""Windows that are cut where the content says own at least this part of what they have room for."""
 
 
 class Coverage(NamedTuple):
@@ -81,8 +86,7 @@ def cut(count: int, *, length: int, context: int, special: int = 0, aligned: int
     Raises:
         ValueError: If the context leaves no room for owned sub-tokens.
     """
-    if context < 0 or length <= 2 * context:
-        raise ValueError(f"a window of {length} sub-tokens has no room between two contexts of {context}")
+    _check_room(length, context)
     if count <= length:
         return [Window(0, count, 0, count)]
     pieces = -(-(count - 2 * context) // (length - 2 * context))
@@ -91,6 +95,52 @@ def cut(count: int, *, length: int, context: int, special: int = 0, aligned: int
     starts = [index * (count - size) // (pieces - 1) for index in range(pieces)]
     borders = [0, *((before + size + after) // 2 for before, after in pairwise(starts)), count]
     return [Window(start, start + size, *own) for start, own in zip(starts, pairwise(borders), strict=True)]
+
+
+def cut_at(count: int, places: Iterable[int], closed: Container[int], *, length: int, context: int) -> list[Window]:
+    """Cut `count` sub-tokens where their content says, so that a passage is cut alike wherever it stands.
+
+    A place becomes a border if the stretch around it is still too long for a window, unless it is too close to a border
+    that a better place has become. So what is cut between two borders depends on nothing but what lies between them:
+    in a passage that was pasted into another note, all borders are the same but those nearest to its ends.
+
+    Args:
+        count: Sub-tokens of the note.
+        places: Each number from 1 to `count` - 1, the best first: a border there lies before that sub-token.
+        closed: Places where both sides are read without the other.
+        length: Most sub-tokens in a window, special ones not counted.
+        context: Sub-tokens that neighbouring windows share on each side of a border that is not closed.
+
+    Returns:
+        The windows in order, of unlike length. Together they own 0 to `count`, each index once. A note that
+        fits is one window.
+
+    Raises:
+        ValueError: If the context leaves no room for owned sub-tokens.
+    """
+    _check_room(length, context)
+    most = length - 2 * context
+    least = max(1, most // _LEAST_SHARE)
+    borders = [0, count]
+    for place in places if count > length else ():
+        index = bisect(borders, place)
+        before, behind = borders[index - 1], borders[index]
+        if behind - before > most and least <= place - before and least <= behind - place:
+            borders.insert(index, place)
+
+    def shared(border: int) -> int:
+        return 0 if border in closed else context
+
+    return [
+        Window(max(0, start - shared(start)), min(count, stop + shared(stop)), start, stop)
+        for start, stop in pairwise(borders)
+    ]
+
+
+def _check_room(length: int, context: int) -> None:
+    """Refuse windows that are all context."""
+    if context < 0 or length <= 2 * context:
+        raise ValueError(f"a window of {length} sub-tokens has no room between two contexts of {context}")
 
 
 def in_groups(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:

@@ -12,6 +12,7 @@ from cardioner.errors import DataError, ModelError, UsageError, listed, many
 from cardioner.multiclass.encoding import TokenizerPanicError
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.directories import model_directories
+from cardioner.prediction.emission_cache import EmissionCache
 from cardioner.prediction.engines import Engine, engine_named, entity_types
 from cardioner.prediction.ensemble import join
 from cardioner.prediction.predictions import Advance, Predictions, as_documents, each_note, not_a_note
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Coverage", "Predictions", "Predictor", "load"]
 
 DECODERS = ("viterbi", "argmax")
+_MIB = 1 << 20
 
 
 class Predictor:
@@ -82,6 +84,7 @@ class Predictor:
         context: int | None = None,
         decoder: str = "viterbi",
         key: str | Path | None = None,
+        cache_mib: int = 0,
     ) -> Self:
         """Load a saved directory; nothing in it is executed.
 
@@ -98,13 +101,18 @@ class Predictor:
             context: Sub-tokens that neighbouring windows share on either side of their border, likewise.
             decoder: `viterbi`, or `argmax` to ignore a CRF.
             key: The file of a public key: every directory must be signed with its private key (`cardioner sign`).
+            cache_mib: MiB of memory for the emissions of windows that were read before, so that pasted text is computed
+                once; 0 for no cache. With one, windows end where lines and sentences do, which can change spans; what
+                is kept never does.
 
         Raises:
             ModelError: If a directory is missing, incomplete, altered, not signed as it should be, computes something
                 else than when it was saved, is not one of ours, or has no graph for `onnx`, or they do not go together.
             UsageError: If `directory` is no path, the engine, the device, the dtype, the decoder or the key does not
-                exist, a package is missing, or windows of that length do not fit.
+                exist, a package is missing, windows of that length do not fit, or `cache_mib` is less than 0.
         """
+        if cache_mib < 0:
+            raise UsageError(f"cache_mib must be 0 or more; found {cache_mib}")
         kind, loaded = engine_named(engine), []
         for place in model_directories(directory):
             opened = kind.load(place, device=device, dtype=dtype, key=None if key is None else Path(key))
@@ -112,6 +120,8 @@ class Predictor:
             loaded.append((str(place), opened))
         made = cls.of_engines(join(loaded), decoder=decoder)
         made._directories = tuple(name for name, _ in loaded)
+        for one in made.engines if cache_mib else ():
+            one.cache = EmissionCache(cache_mib * _MIB // len(made.engines))
         return made
 
     @property
@@ -132,6 +142,11 @@ class Predictor:
         if not hasattr(self.engines[0], name):
             raise UsageError(f"there is no {name} without torch: load the directory with engine='torch'")
         return getattr(self.engines[0], name)
+
+    @property
+    def windows_from_cache(self) -> int:
+        """How many windows were answered from the cache so far."""
+        return sum(engine.cache.hits for engine in self.engines if engine.cache is not None)
 
     @property
     def default_batch_tokens(self) -> int:

@@ -173,6 +173,44 @@ def test_models_are_averaged_and_united_as_torch_does(
         Predictor.from_pretrained([first, with_graph("linear")], engine="onnx")
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_a_cache_changes_no_span_and_pasted_text_is_not_computed_again(
+    head: str, with_graph: Callable[[str], Path], documents: list[Document]
+) -> None:
+    passage = "\n".join(document.text for document in documents) * 2
+    texts = [HARD, "", *(f"{document.text * (number + 1)}\n{passage}" for number, document in enumerate(documents))]
+    texts += texts[2:4]
+    found = []
+    for cached, without in zip(both(with_graph(head), cache_mib=1), both(with_graph(head)), strict=True):
+        without.engines[0].cache = lambda compute, _: compute  # type: ignore[assignment]  # borders alone
+        predictions = without.predict(texts)
+        expected = [note.spans for note in predictions]
+        for _ in range(2):  # in one batch, then from the cache
+            assert assert_same([note.spans for note in cached.predict(texts)], expected) > 20
+        assert predictions.coverage.windows < cached.windows_from_cache < 2 * predictions.coverage.windows
+        found.append(expected)
+    assert_same(*found)
+
+
+def test_models_whose_spans_are_united_share_the_memory_and_no_emissions(
+    with_graph: Callable[[str], Path],
+    encoder_config: Callable[[str], Any],
+    tokenizers: dict[str, Any],
+    documents: list[Document],
+    tmp_path: Path,
+) -> None:
+    made = model_of(encoder_config, {"use_crf": True, "types": ("DRUG",)}, seed=2)
+    write_model_dir(made, tokenizers["wordpiece"], tmp_path / "other")
+    places = [with_graph("crf"), tmp_path / "other"]
+    cached, alone = (Predictor.from_pretrained(places, engine="torch", cache_mib=size) for size in (3, 0))
+    texts = [document.text for document in documents]  # one window each: all borders are the same
+    assert assert_same(cached(texts), alone(texts)) > 5
+    assert assert_same(cached(texts), alone(texts)) > 5
+    caches = [engine.cache for engine in cached.engines if engine.cache is not None]
+    assert [cache.limit for cache in caches] == [3 << 19] * 2
+    assert cached.windows_from_cache == 2 * len(texts)
+
+
 def test_a_note_with_scores_that_are_no_numbers_is_named_and_the_others_go_on(
     with_graph: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

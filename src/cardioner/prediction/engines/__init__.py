@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cardioner.errors import UsageError
 from cardioner.multiclass.tagging import OUTSIDE, Entity, split_tag
 from cardioner.multiclass.windows import Coverage, Window
+from cardioner.prediction.emission_cache import EmissionCache
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,7 +19,13 @@ ENGINES = ("auto", "torch", "onnx")
 
 
 class Engine(Protocol):
-    """A model that is ready to tag."""
+    """A model that is ready to tag.
+
+    Attributes:
+        cache: Where the emissions of windows are kept that it has read before; `None` to read all.
+    """
+
+    cache: EmissionCache | None
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from cardioner.model_dir.untrusted.tokenizer import check_content
 from cardioner.multiclass.encoding import EncodedNote
 from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
+from cardioner.prediction.emission_cache import EmissionCache
 
 if missing := [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]:
     raise UsageError(missing_packages("tagging without torch and transformers", missing))
@@ -99,6 +100,15 @@ class OnnxEngine:
     def identity(self) -> tuple[Any, ...]:
         """The tokenizer, what it puts around a window, and the id of padding."""
         return json.loads(self.tagger.tokenizer.to_str()), self.tagger.plan.special, self.tagger.padding
+
+    @property
+    def cache(self) -> EmissionCache | None:
+        """A part of the plan."""
+        return self.tagger.plan.cache  # type: ignore[return-value]  # an export could use another function
+
+    @cache.setter
+    def cache(self, cache: EmissionCache | None) -> None:
+        self.tagger.plan = self.tagger.plan._replace(cache=cache)
 
     def set_windows(self, length: int, context: int) -> None:
         """Change the plan."""

@@ -22,6 +22,7 @@ from cardioner.multiclass.pipeline import tag_texts
 from cardioner.multiclass.precision import FULL, INT8, PRECISIONS, reader_of, set_precision
 from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
+from cardioner.prediction.emission_cache import EmissionCache
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,6 +43,7 @@ class TorchEngine:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.cache: EmissionCache | None = None
 
     @classmethod
     def load(cls, directory: Path, *, device: str, dtype: str, key: Path | None) -> Self:
@@ -119,7 +121,7 @@ class TorchEngine:
     def cut(self, text: str) -> list[Window]:
         """The windows of a text."""
         (note,) = encode_notes(self.tokenizer, [text])
-        return plan_windows(self.model.config, self.tokenizer).cut(note)
+        return plan_windows(self.model.config, self.tokenizer)._replace(cache=self.cache).cut(note)
 
     def tag(
         self,
@@ -130,7 +132,15 @@ class TorchEngine:
         advance: Callable[[Coverage], None] | None,
     ) -> list[list[Entity]]:
         """The spans of each text."""
-        return tag_texts(self.model, self.tokenizer, texts, viterbi=viterbi, batch_tokens=batch_tokens, advance=advance)
+        return tag_texts(
+            self.model,
+            self.tokenizer,
+            texts,
+            viterbi=viterbi,
+            batch_tokens=batch_tokens,
+            advance=advance,
+            cache=self.cache,
+        )
 
 
 class AveragedModel(nn.Module):
