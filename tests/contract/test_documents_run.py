@@ -33,7 +33,8 @@ PAGES = [
 ]
 SLOW = (
     *("choose-a-recipe", "cross-validate", "export-to-onnx", "tag-without-torch", "train-on-several-gpus"),
-    *("distill-a-smaller-model", "hand-over-a-model", "training-options", "your-own-notes"),
+    *("train-on-few-notes", "distill-a-smaller-model", "hand-over-a-model", "training-options"),
+    "your-own-notes",
 )
 """Pages that train many models, start processes or export graphs."""
 NOT_RUN = {
@@ -203,6 +204,11 @@ def page(
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)
+    if (
+        wanted.stem == "train-on-few-notes"
+    ):  # the notes here are even fewer, and a tiny encoder learns nothing from them
+        monkeypatch.setattr("cardioner.training.sweep.curve.LEAST", 1)
+        monkeypatch.setattr("cardioner.training.arguments.MOST_EPOCHS", 1)
     before = set(sys.modules)
     yield wanted
     for written in {path.stem for path in place.glob("*.py")} & (set(sys.modules) - before):

@@ -143,3 +143,31 @@ def test_a_folder_of_repeated_trainings_is_not_written_over(
     assert done.code == 5
     assert "--resume" in done.error
     assert train("--folds", "2", "--overwrite", folders=folders, output=tmp_path / "out").code == 0
+
+
+@pytest.mark.slow
+def test_a_curve_is_trained_told_and_kept(
+    train: Callable[..., Any], notes: Callable[[int], Path], tmp_path: Path
+) -> None:
+    place, out = notes(20), tmp_path / "out"
+    arguments = ("--curve", "--seeds", "2", "--json")
+    done = train(*arguments, folders=("--train", place, "--eval", place), output=out)
+    assert done.code == 0, done.err
+    assert done.json == json.loads((out / "curve.json").read_text())
+    assert [row["notes"] for row in done.json["trainings"]] == [5, 10, 20] * 2
+    assert [row[0] for size in (5, 10, 20) for row in rows(done.err, str(size))] == ["5", "10", "20"]
+    assert "100 more notes" in done.err
+    saved = {path: path.stat().st_mtime_ns for path in out.glob("*/model.safetensors")}
+    assert len(saved) == 6
+    again = train(*arguments, "--resume", folders=("--train", place, "--eval", place), output=out)
+    assert again.json == done.json
+    assert {path: path.stat().st_mtime_ns for path in saved} == saved
+
+
+def test_a_curve_is_not_asked_for_together_with_what_it_excludes(
+    train: Callable[..., Any], notes: Callable[[int], Path], tmp_path: Path
+) -> None:
+    place = notes(4)
+    assert "--curve and --folds divide the notes" in train("--curve", "--folds", "2", folders=("--train", place)).error
+    assert "one training" in train("--curve", "--html", tmp_path / "page.html", folders=("--train", place)).error
+    assert "20 training notes or more; found 4" in train("--curve", folders=("--train", place, "--eval", place)).error

@@ -16,7 +16,7 @@ from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, read_notes
-from cardioner.cli.train_outcome import member_table, show_losses, show_result
+from cardioner.cli.train_outcome import member_table, show_curve, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.training.options import TrainerArguments, TrainingOptions
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cardioner.data.labels import LabelSet
     from cardioner.training.initialization import Start
     from cardioner.training.run_metadata import TrainingResult
+    from cardioner.training.sweep.curve import Point
     from cardioner.training.sweep.members import Member
     from cardioner.training.sweep.repeated import State
     from cardioner.training.sweep.trial import Parts
@@ -41,6 +42,8 @@ def train(
 
     With --folds or --seeds it trains several, which cardioner predict DIR uses as one.
 
+    With --curve it trains on growing parts of the notes, and says what more notes would bring: DIR/curve.json.
+
     Their scores are in DIR/summary.json. Without --eval, the last epoch is saved.
 
     Example: cardioner train --train notes/train --eval notes/dev --output model --crf --hidden-layers 256
@@ -50,11 +53,15 @@ def train(
     Example: cardioner train --config train.yaml --seed 7
     """
     repeated = run.folds is not None or run.seeds is not None
-    if run.html is not None and repeated:
-        raise UsageError("--html is a page about one training: leave it out with --folds and --seeds")
+    if run.html is not None and (repeated or run.curve):
+        raise UsageError("--html is a page about one training: leave it out with --folds, --seeds and --curve")
+    if run.curve and run.folds is not None:
+        raise UsageError("--curve and --folds divide the notes in different ways: ask for one of them")
 
     def work(options: TrainingOptions) -> dict[str, Any]:
         parts, labels = read_notes(notes)
+        if run.curve:
+            return _train_curve(parts, labels, vars(arguments).copy(), options, run)
         if repeated:
             return _train_several(parts, labels, vars(arguments).copy(), options, run)
         return train_one(parts, {**vars(arguments), "label2id": labels.label2id}, options, run)
@@ -188,6 +195,32 @@ def _add_graphs(output: Path) -> None:
         with notices.status("adding the graph and comparing"):
             done = add_onnx(directory, overwrite=True)
         tell(f"Graph for the onnx engine: {directory / GRAPH}; {done.figures[0]}")
+
+
+def _train_curve(
+    parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
+) -> dict[str, Any]:
+    """Train on growing parts of the notes, with progress, and show the curve; what is saved of it."""
+    from cardioner.training.sweep.curve import REPORT, SEEDS, CurveTraining  # noqa: PLC0415 - imports torch
+
+    output = settings.pop("output_dir")
+    with showing_progress() as stages:
+        training = CurveTraining(
+            labels=labels,
+            output_dir=output,
+            seeds=run.seeds or SEEDS,
+            arguments=settings,
+            options=replace(options, progress=stages),
+        )
+        curve = training.train(parts, watch=_show_point)
+    show_curve(curve)
+    tell(f"Models and {REPORT}: {output}")
+    return curve.to_dict()
+
+
+def _show_point(name: str, point: Point | None) -> None:
+    """Show the start or the result of a training of a curve."""
+    tell(f"{name}: training" if point is None else f"{name}: strict F1 {point.f1:.3f}")
 
 
 def _show_member(member: Member, state: State, result: TrainingResult | None) -> None:

@@ -87,7 +87,9 @@ class RunOptions(OutcomeOptions):
     folds: int | None = setting(None, panel="Repeated training", metavar="K", ge=2)
     """Cross-validation: K models, each scored on a fold of the training notes that it has not seen."""
     seeds: int | None = setting(None, panel="Repeated training", ge=1)
-    """N models with N seeds, from --seed on; with --folds, N models per fold."""
+    """N models with N seeds, from --seed on; with --folds, N models per fold; with --curve, 3 unless given."""
+    curve: bool = setting(False, panel="Repeated training")
+    """Learning curve: train on an eighth, a fourth, a half and all of the notes, and say what 100 more would bring."""
 
 
 def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from cardioner.cli.console import count_table, loss_table, score_table, show, table, tell
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cardioner.training.run_metadata import TrainingResult
+    from cardioner.training.sweep.curve import Curve, Forecast
     from cardioner.training.sweep.members import Summary
 
 _COLUMNS = ("precision", "recall", "F1")
@@ -77,3 +79,33 @@ def member_table(summary: Summary) -> Table:
         rows.append([name, "", micro.precision, micro.recall, micro.f1])
     totals = len(rows) - len(summary.members)
     return table(f"Strict spans on {summary.scored_on}", ("model", "epoch", *_COLUMNS), rows, totals=totals)
+
+
+def show_curve(curve: Curve) -> None:
+    """Scores by number of notes, and what more notes would bring."""
+    rows = []
+    for size in curve.sizes:
+        points = curve.of_size(size)
+        figures = [point.f1 for point in points]
+        mentions = round(mean(point.mentions for point in points))
+        rows.append((size, mentions, len(points), mean(figures), min(figures), max(figures)))
+    columns = ("notes", "mentions", "models", "mean F1", "lowest", "highest")
+    show(table(f"Strict F1 on {curve.scored_on}, by number of training notes", columns, rows))
+    found = curve.forecast
+    tell("Too few trainings for a forecast: give --seeds 2 or more" if found is None else _forecast_text(found))
+
+
+def _forecast_text(found: Forecast) -> str:
+    """What more notes would bring, and how far that can be trusted."""
+    more = many(found.more, "more note")
+    ranges = f"(95 of 100 resampled fits: {found.interval.low:.3f} to {found.interval.high:.3f})"
+    if not found.clear:
+        return (
+            f"No clear gain from {more}: the trainings differ by more than the curve rises (strict F1 {found.now:.3f} "
+            f"now, {found.then:.3f} with them {ranges})"
+        )
+    return (
+        f"If the error goes on falling as it did, {more} like these bring strict F1 from {found.now:.3f} to "
+        f"{found.then:.3f} {ranges}. This continues a curve: it says nothing of notes of another kind, and the error "
+        "of the annotations themselves is a limit that it cannot see"
+    )

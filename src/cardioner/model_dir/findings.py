@@ -10,6 +10,8 @@ from cardioner.model_dir.json_files import object_under, shown
 
 LEAST_STEPS = 400
 """Steps of the optimizer after which a new head tags well, however few the notes: see ADR 10."""
+MOST_EPOCHS = 40
+"""Passes over notes that are few: more of them would only repeat what is known by heart."""
 LEAST_MENTIONS = 20
 """Spans of a type in the training notes, below which there is little to learn it from."""
 _FALLING = 0.9
@@ -56,8 +58,8 @@ def _what_to_change(record: Mapping[str, Any], types: Sequence[str]) -> str:
     if known and max(known.values()) < LEAST_MENTIONS:
         counts = ", ".join(f"{shown(name, _LONGEST)} {count}" for name, count in _first(known))
         return f"too few mentions to learn from ({counts} in the training notes): annotate {LEAST_MENTIONS} or more"
-    if type(epochs) is int and type(steps) is int and 0 < epochs * steps < LEAST_STEPS:
-        enough = -(-LEAST_STEPS // steps)
+    enough = min(-(-LEAST_STEPS // steps), MOST_EPOCHS) if isinstance(steps, int) and steps > 0 else 0
+    if isinstance(epochs, int) and isinstance(steps, int) and epochs < enough:
         return f"too few steps ({epochs * steps} in {many(epochs, 'epoch')}): train with --epochs {enough}"
     if _still_falls(record.get("loss_of_quarters")) and type(epochs) is int:
         return f"the loss was still falling: train longer (--epochs {2 * epochs}), or at a higher --learning-rate"

@@ -10,14 +10,12 @@ import torch
 
 from cardioner.data.labels import LabelSet
 from cardioner.errors import UsageError, listed, many
-from cardioner.model_dir.findings import LEAST_STEPS
+from cardioner.model_dir.findings import LEAST_STEPS, MOST_EPOCHS
 from cardioner.training.options import AUTO, Epochs, TrainerArguments, TrainingOptions
 
 DEFAULT_MAX_LENGTH = 128
 DEFAULT_EPOCHS = 5
 """Passes over notes that are many."""
-MOST_EPOCHS = 40
-"""Passes over notes that are few: more of them would only repeat what is known by heart."""
 BALANCED = "balanced"
 
 ClassWeights = Sequence[float] | Mapping[int, float] | Mapping[str, float] | str

@@ -50,13 +50,25 @@ def test_no_two_options_have_one_name() -> None:
 
 def test_an_ablation_takes_what_no_recipe_decides() -> None:
     train, ablate = ({one.name for one in COMMANDS[name].params} for name in ("train", "ablate"))
-    assert train - ablate == {"use_crf", "no_use_crf", "config", "html", "folds", "seeds", "no_json", "onnx", "no_onnx"}
+    assert train - ablate == {
+        "use_crf",
+        "no_use_crf",
+        "config",
+        "html",
+        "folds",
+        "seeds",
+        "no_json",
+        "onnx",
+        "no_onnx",
+        "curve",
+        "no_curve",
+    }
     assert ablate - train == {"recipes", "bootstrap"}
 
 
 def test_a_distillation_takes_what_a_single_training_does_and_its_own() -> None:
     train, distill = ({one.name for one in COMMANDS[name].params} for name in ("train", "distill"))
-    assert train - distill == {"scheme", "folds", "seeds"}
+    assert train - distill == {"scheme", "folds", "seeds", "curve", "no_curve"}
     assert distill - train == {"teachers", "unlabelled", *options_of(DistillationOptions)}
 
 

@@ -51,9 +51,11 @@ def test_a_model_that_is_fine_or_not_scored_is_not_blamed(scores: dict[str, Any]
     [
         ({"mentions": 7}, "too few mentions to learn from (B 7 in the training notes): annotate 20 or more"),
         (
-            {"training_data": {"steps_per_epoch": 9}},
-            f"too few steps (90 in 10 epochs): train with --epochs {-(-LEAST_STEPS // 9)}",
+            {"training_data": {"steps_per_epoch": 19}},
+            f"too few steps (190 in 10 epochs): train with --epochs {-(-LEAST_STEPS // 19)}",
         ),
+        ({"training_data": {"steps_per_epoch": 1}}, "too few steps (10 in 10 epochs): train with --epochs 40"),
+        ({"training_data": {"steps_per_epoch": 1}, "num_train_epochs": 40}, "train it for more epochs (--epochs), at"),
         ({"loss_of_quarters": [0.5, 0.3]}, "the loss was still falling: train longer (--epochs 20), or at a higher"),
         ({}, "train it for more epochs (--epochs), at another --learning-rate, with --class-weights balanced"),
     ],

@@ -12,10 +12,10 @@ from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
 from cardioner.errors import UsageError
 from cardioner.model_dir.card import model_card
-from cardioner.model_dir.findings import LEAST_STEPS
+from cardioner.model_dir.findings import LEAST_STEPS, MOST_EPOCHS
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.manifest import read_manifest
-from cardioner.training.arguments import DEFAULT_EPOCHS, MOST_EPOCHS, pick_epochs
+from cardioner.training.arguments import DEFAULT_EPOCHS, pick_epochs
 from cardioner.training.options import AUTO, TrainerArguments, TrainingOptions
 from cardioner.training.trainer import ModelTrainer
 
