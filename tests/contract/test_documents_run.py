@@ -204,11 +204,9 @@ def page(
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)
-    if (
-        wanted.stem == "train-on-few-notes"
-    ):  # the notes here are even fewer, and a tiny encoder learns nothing from them
+    monkeypatch.setattr("cardioner.training.arguments.MOST_EPOCHS", 5)  # more would only take time
+    if wanted.stem == "train-on-few-notes":  # there are even fewer here
         monkeypatch.setattr("cardioner.training.sweep.curve.LEAST", 1)
-        monkeypatch.setattr("cardioner.training.arguments.MOST_EPOCHS", 1)
     before = set(sys.modules)
     yield wanted
     for written in {path.stem for path in place.glob("*.py")} & (set(sys.modules) - before):
