@@ -159,9 +159,19 @@ def _source_tables(source: Source) -> Iterator[Table | str]:
 
 def _flat_tables(flat: FlatTags) -> Iterator[Table | str]:
     yield f"Flat tags: one tag for each of the {flat.unit}"
-    rows = [(label, flat.gold[label], flat.exact.get(label, 0), _share(flat.ceiling(label))) for label in flat.gold]
-    rows.append(("all", sum(flat.gold.values()), sum(flat.exact.values()), _share(flat.ceiling())))
-    yield table("Best recall of a tagger", ("type", "spans", "exact", "best recall"), rows)
+    rows = [
+        (
+            "all" if label is None else label,
+            sum(flat.gold.values()) if label is None else flat.gold[label],
+            _share(flat.ceiling(label)),
+            _share(flat.ceiling(label, per_type=True)),
+        )
+        for label in (*flat.gold, None)
+    ]
+    yield table("Best recall of a tagger", ("type", "spans", "with flat tags", "with tags per type"), rows)
+    beyond_flat = sum(flat.exact_per_type.values()) - sum(flat.exact.values())
+    if beyond_flat > 0:
+        yield f"Tags per type (train --overlap per-type) carry {many(beyond_flat, 'span')} that flat tags lose"
     beyond = {
         (f"longer than a window of {flat.window}, yet tagged", label): n for label, n in flat.beyond_window.items()
     }

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 from cardioner.cli.console import tell
 from cardioner.cli.inputs import LogFileOption, MapOption, OnErrorOption, ReadingOptions, read_parts
 from cardioner.data.documents import Document
-from cardioner.data.labels import LabelSet, Scheme
+from cardioner.data.labels import LabelSet, Overlap, Scheme
+from cardioner.data.quality.overlap import choose_overlap
 from cardioner.data.splits import apply_splits, read_splits
 from cardioner.errors import DataError, UsageError, many
 from cardioner.training.options import STRICT, Checked, DistillationOptions, setting
@@ -52,6 +53,8 @@ class NotesOptions(Checked, ReadingOptions):
     """Take notes without annotations as notes without entities."""
     scheme: Annotated[Literal["BIO", "BIOES"], BeforeValidator(_upper)] = setting("BIO", panel="Data")
     """Tags: BIO, or BIOES, which also has tags for the end of an entity and for entities of one token."""
+    overlap: Literal["auto", "flat", "per-type"] = setting("auto", panel="Data")
+    """Tags per type let entities of different types overlap; flat tags lose them; auto counts whether that matters."""
 
     def read(self, *paths: Path) -> list[list[Document]]:
         """The notes at some paths."""
@@ -102,7 +105,7 @@ def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:
     if not (notes.corpus or notes.splits or notes.train):
         raise UsageError("give the training notes: --train PATH, or --corpus PATH with --splits FILE")
     parts = read_given_parts(notes)
-    labels = _labels_of(parts.train, notes.scheme)
+    labels = _labels_of(parts.train, notes.scheme).with_overlap(_overlap_of(parts.train, notes.overlap))
     labels.check([*parts.evaluation, *parts.test])
     return parts, labels
 
@@ -149,6 +152,20 @@ def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
             "(does --map drop every type?)"
         )
     return LabelSet.from_types(types, scheme=scheme)
+
+
+def _overlap_of(documents: Sequence[Document], asked: Literal["auto", "flat", "per-type"]) -> Overlap:
+    """The layout of tags that was asked for, or that the training notes need; says what flat tags lose."""
+    choice = choose_overlap(documents)
+    beyond, spans = choice.per_type - choice.flat, many(choice.spans, "entity")
+    overlap = choice.overlap if asked == "auto" else asked
+    if beyond and overlap == "flat":
+        tell(f"Flat tags: {beyond} of {spans} overlap others and are lost; --overlap per-type would keep them")
+    elif overlap == "per-type":
+        tell(
+            f"Tags per type: they keep {beyond} of {spans} that flat tags would lose to an overlap ({choice.gain:.1%})"
+        )
+    return overlap
 
 
 def warn_of_overlap(documents: Iterable[Document], parts: Parts, what: str) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardioner import __version__
-from cardioner.model_dir.card import front_matter, score_table, types_of
+from cardioner.model_dir.card import front_matter, score_table
 from cardioner.model_dir.json_files import object_under
 from cardioner.multiclass.modeling import CardioNERConfig
+from cardioner.multiclass.tagging import types_of
 
 _END = """
 ## Scores

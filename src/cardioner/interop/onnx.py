@@ -314,18 +314,22 @@ def _write_settings(
     (stage / GRAPH_SETTINGS).write_text(text + "\n", encoding="utf-8")
 
 
-def _crf(model: TokenClassificationModel) -> dict[str, Any]:
-    """The scores of the CRF, and which transitions are legal.
+def _crf(model: TokenClassificationModel) -> list[dict[str, Any]]:
+    """Per tag group the scores of the CRF, and which transitions are legal.
 
     Raises:
         ModelError: If a score is not a number.
     """
     crf = model.crf
-    legal = crf.legal or legal_transitions(model.config.tags)
+    legal = crf.legal or legal_transitions(list(model.config.tag_groups[0].tags))
     scores = {"start": crf.start_transitions, "transitions": crf.transitions, "end": crf.end_transitions}
     if not all(bool(value.isfinite().all()) for value in scores.values()):
         raise ModelError("the CRF holds scores that are not numbers: train the model again")
-    return {**{name: value.tolist() for name, value in scores.items()}, "legal": legal._asdict()}
+    fields = {name: (value if model.types else value.unsqueeze(0)).tolist() for name, value in scores.items()}
+    return [
+        {**{name: values[index] for name, values in fields.items()}, "legal": legal._asdict()}
+        for index in range(model.types or 1)
+    ]
 
 
 def _warnings(directory: Path, config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:

@@ -114,8 +114,8 @@ def _tied(model: Any, tokenizer: Any, tagger: Tagger, text: str) -> bool:
     twice the bound for each position at which they differ.
     """
     (emissions,) = emissions_of(model, tokenizer, encode_notes(tokenizer, [text]))
-    (ours,) = decode_notes(model, [emissions])
-    (theirs,) = tagger.decode(tagger.emissions(tagger.encode([text])))
+    decoded = decode_notes(model, [emissions]), tagger.decode(tagger.emissions(tagger.encode([text])))
+    ours, theirs = ([tag for tags in found[0] for tag in tags] for found in decoded)
     differing = sum(one != other for one, other in zip(ours, theirs, strict=True))
     gap = score_of(model, emissions, ours) - score_of(model, emissions, theirs)
     return differing > 0 and gap <= 2 * BOUND * differing

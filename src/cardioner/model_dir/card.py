@@ -19,6 +19,7 @@ from cardioner.model_dir.findings import never_found
 from cardioner.model_dir.json_files import object_under
 from cardioner.model_dir.layout import CODE
 from cardioner.model_dir.manifest import Manifest, Notes
+from cardioner.multiclass.tagging import tag_groups, types_of
 
 SPLITS = {"evaluation": "validation", "test": "test"}
 """What the hub calls the notes that the epoch was picked on, and those scored once, at the end."""
@@ -73,8 +74,9 @@ Strict: a span counts if both edges and its type are right. In brackets: where 9
 """
 _LIMITS = """\
 The scores hold for notes like those it was scored on: other hospitals, specialties and languages have others. It marks
-flat, contiguous spans of the types above and knows nothing of negation, of who is meant, or of time. What a model has
+{spans} of the types above and knows nothing of negation, of who is meant, or of time. What a model has
 learned can give away parts of what it learned from: share it with those who may know the notes."""
+_FLAT = "flat, contiguous spans"
 
 
 def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
@@ -82,6 +84,7 @@ def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
     training = manifest.training
     options = object_under(training, "options")
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
+    per_type = len(tag_groups(manifest.labels)) > 1
     language, problem = options.get("language"), never_found(manifest.record)
     return front_matter(manifest.labels, manifest.scores, options) + _CARD.format(
         types=", ".join(types_of(manifest.labels)),
@@ -89,13 +92,15 @@ def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
         language=f" in the language `{language}`" if language else "",
         encoder=f"{training.get('model', 'not recorded')} ({config['encoder_config'].get('model_type')})",
         head=head_of(config),
-        decoding=crf,
+        decoding=f"{crf} Each type has tags of its own, so that spans of different types may overlap."
+        if per_type
+        else crf,
         version=manifest.versions["cardioner"],
         snippet=_STOCK,
         **_doors(config),
         made_of="\n".join(_made_of(manifest, options)),
         scores="\n\n".join([score_table(manifest.scores), _calibration(manifest.calibration)]),
-        limits=_LIMITS,
+        limits=_LIMITS.format(spans="contiguous spans (of one type never two that overlap)" if per_type else _FLAT),
     )
 
 
@@ -122,11 +127,6 @@ def front_matter(labels: Sequence[str], scores: Mapping[str, Any], about: Mappin
         eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---\n"
-
-
-def types_of(labels: Sequence[str]) -> list[str]:
-    """The entity types of tags, sorted."""
-    return sorted({tag.partition("-")[2] or tag for tag in labels if tag != "O"})
 
 
 def score_table(scores: Mapping[str, Any]) -> str:

@@ -28,12 +28,14 @@ class Computer(Protocol):
 
     Attributes:
         tags: How many tags there are.
+        sequences: How many tags each position has: one, or one for each type.
         window_length: Most positions of a row.
         vocabulary: How many sub-tokens the encoder has vectors for.
         tolerance: How far an emission may be from what it was.
     """
 
     tags: int
+    sequences: int
     window_length: int
     vocabulary: int
     tolerance: float
@@ -45,7 +47,7 @@ class Computer(Protocol):
         """Emissions `(rows, positions, tags)` of ids and mask `(rows, positions)`, 0 where nothing is attended."""
 
     def decode(self, emissions: Floats, mask: Integers) -> list[list[int]]:
-        """The best tags of each row's attended positions."""
+        """The best tags of each row's attended positions; with tags per type those of one type after the other."""
 
     def score(self, emissions: Floats, tags: Sequence[int]) -> float:
         """The log score of tags, up to a constant of the emissions `(length, tags)`; lowest for illegal ones."""
@@ -80,7 +82,7 @@ def _misfits(golden: GoldenOutputs, computer: Computer) -> Iterator[str]:
         yield f"expected ids below {size}"
     if any(len(scores) != tags for row in golden.emissions for scores in row):
         yield f"expected {tags} emissions a position"
-    if [len(row) for row in golden.tags] != [sum(row) for row in golden.attention_mask]:
+    if [len(row) for row in golden.tags] != [sum(row) * computer.sequences for row in golden.attention_mask]:
         yield "expected a tag for each attended position"
     yield from _misfitting_texts(golden.texts)
 

@@ -62,6 +62,7 @@ class TorchComputer:
         self._model = model
         self._tokenizer = tokenizer
         self.tags = len(model.config.tags)
+        self.sequences = len(model.config.tag_groups)
         self.window_length = int(model.config.window_length)
         self.vocabulary = len(model.get_input_embeddings().weight)
 
@@ -124,16 +125,22 @@ def _read(tokenizer: Any, texts: Any) -> list[tuple[str, list[int], list[tuple[i
 
 @torch.inference_mode()
 def _decode(model: Any, emissions: Tensor, mask: Tensor) -> list[list[int]]:
-    return [list(map(int, row)) for row in model.decode(emissions.to(model.device), mask.to(model.device))]
+    rows = model.decode(emissions.to(model.device), mask.to(model.device))
+    if model.types is not None:
+        rows = [[tag for tags in row for tag in tags] for row in rows]
+    return [list(map(int, row)) for row in rows]
 
 
 @torch.no_grad()
 def score_of(model: Any, emissions: Tensor, tags: Sequence[int]) -> float:
-    """The log score of a sequence of tags, up to a constant of its emissions `(length, tags)`.
+    """The log score of a sequence of tags, or of one a type after the other, up to a constant of its emissions.
+
+    Emissions are `(length, tags)`.
 
     That of an illegal sequence is lower than any other.
     """
-    wide, ids = emissions.double(), torch.tensor(tags)
+    wide, ids = emissions.double(), torch.tensor(tags).view(-1, len(emissions)).t()  # (length, tags), (length, groups)
     if model.uses_crf:  # of two log-likelihoods the normaliser is the same
-        return float(model.crf(wide.to(model.device).unsqueeze(0), ids.to(model.device).unsqueeze(0), reduction="sum"))
-    return float(wide.gather(1, ids.unsqueeze(1)).sum())
+        given = ids.squeeze(1) if model.types is None else ids
+        return float(model.crf(wide.to(model.device).unsqueeze(0), given.to(model.device).unsqueeze(0)))
+    return float(wide.gather(1, ids).sum())

@@ -11,6 +11,7 @@ from cardioner.errors import many
 from cardioner.model_dir.json_files import read_object, refuse, shown
 from cardioner.model_dir.layout import GRAPH_SETTINGS
 from cardioner.model_dir.untrusted.settings import MOST_TAGS, MOST_TAGS_OF_A_CRF
+from cardioner.multiclass.tagging import tag_groups
 
 FORMAT: Literal[2] = 2
 """The version of the file and of the code that reads it; the exports of version 0.2.0 had `settings.json`, format 1."""
@@ -40,12 +41,13 @@ class _CRF(_Part):
     end: _Scores
     legal: _LegalTransitions
 
-    def fits(self, tags: int) -> bool:
-        """Whether every part is of so many tags."""
+    @property
+    def size(self) -> int | None:
+        """How many tags every part is of; `None` if they differ."""
         rows = (self.start, self.end, self.legal.start, self.legal.end)
         squares = (self.transitions, self.legal.transitions, self.legal.continues)
         lengths = [len(row) for row in rows] + [len(row) for square in squares for row in (square, *square)]
-        return set(lengths) == {tags}
+        return lengths[0] if len(set(lengths)) == 1 else None
 
 
 class _Windows(_Part):
@@ -69,7 +71,7 @@ class GraphSettings(_Part):
         tolerance: How far an emission may be from the golden outputs of the model, which are in float32.
         vocabulary: How many sub-tokens the encoder has vectors for.
         tags: In the order of their ids.
-        crf: Its scores, and which transitions are legal; `None` for a model without one.
+        crf: Per tag group its scores, and which transitions are legal; `None` for a model without a CRF.
         temperature: Divides all scores before a probability is taken.
         windows: Most sub-tokens of a window, special ones not counted; those shared with its neighbours; alignment.
         special_ids: What stands before and behind the sub-tokens of a window.
@@ -82,7 +84,7 @@ class GraphSettings(_Part):
     tolerance: float = Field(gt=0, le=100)
     vocabulary: int = Field(ge=1, lt=_MOST_IDS)
     tags: list[Annotated[str, Field(max_length=1000)]] = Field(max_length=MOST_TAGS)
-    crf: _CRF | None
+    crf: Annotated[list[_CRF], Field(min_length=1, max_length=MOST_TAGS_OF_A_CRF)] | None
     temperature: float = Field(gt=0)
     windows: _Windows
     special_ids: _SpecialIds
@@ -105,7 +107,11 @@ def read_graph_settings(path: Path) -> GraphSettings:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"][:3]))
         refuse(path, f"expected settings of a graph; {shown(place)}: {shown(first['msg'], 200)}")
-    if settings.crf is not None and not settings.crf.fits(len(settings.tags)):
+    try:
+        sizes = [len(group.tags) for group in tag_groups(settings.tags)]
+    except ValueError as error:
+        refuse(path, str(error))
+    if settings.crf is not None and [field.size for field in settings.crf] != sizes:
         refuse(path, f"expected scores of a CRF for {many(len(settings.tags), 'tag')}, found others")
     largest = max([settings.padding_id, *settings.special_ids.opening, *settings.special_ids.closing])
     if largest >= settings.vocabulary:

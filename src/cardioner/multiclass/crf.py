@@ -133,7 +133,8 @@ class CRF(nn.Module):
         Args:
             emissions: `(batch, length, tags)`.
             tags: `(batch, length)` tag ids, with `IGNORED` counting as masked; or a boolean mask of that shape.
-            mask: `(batch, length)`; positions that are 0 are left out.
+            mask: `(batch, length)`; positions that are 0 are left out. With `types` they may differ from type to type,
+                `(batch, length, types)`, here and in all that follows.
             reduction: `none` gives `(batch)`; `sum`; `mean` over sequences; or `token_mean` over kept positions.
 
         Raises:
@@ -285,10 +286,13 @@ class CRF(nn.Module):
         places = tuple(emissions.shape[:2])
         wanted = {"mask": places, "tags": places if self.types is None else (*places, fields)}
         for name, given in (("mask", mask), ("tags", tags)):
-            if given is not None and given.shape != wanted[name]:
+            if given is not None and given.shape not in {wanted[name], wanted["tags"]}:
                 raise ValueError(f"expected {name} of shape {wanted[name]}, found {tuple(given.shape)}")
         kept = emissions.new_ones(places).bool() if mask is None else mask.bool()
-        emissions, kept = emissions.reshape(*places, fields, self.num_tags), kept.unsqueeze(2).expand(*places, fields)
+        emissions, kept = (
+            emissions.reshape(*places, fields, self.num_tags),
+            kept.view(*places, -1).expand(*places, fields),
+        )
         if tags is not None:
             tags = tags.view(*places, fields)
             kept = kept & tags.ne(IGNORED)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .encoding import BATCH_TOKENS, EncodedNote, plan_windows, read_notes
 from .precision import reader_of
+from .tagging import TagGroup, tag_groups
 from .windows import Coverage, in_batches
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ BATCH_SCORES = 1 << 21
 """Emissions, one a sub-token and tag, that are decoded or scored at a time, padding included."""
 
 
-def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Rows of different length as one tensor, padded on the right."""
+def pad(rows: Sequence[Sequence[Any]], value: Any) -> Tensor:
+    """Rows of different length as one tensor, padded on the right; of numbers, or of equally long lists of them."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long)
 
@@ -83,21 +84,30 @@ def _logits(model: Any, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
     return logits
 
 
-def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = True) -> list[list[int]]:
+def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = True) -> list[list[list[int]]]:
     """The best tag ids of whole notes, special rows included: one decoding a note, many notes at a time.
+
+    Per note and tag group one id per row; flat tags are one group.
 
     Args:
         model: A model of `modeling.py`.
         emissions: Per note `(length, tags)`.
         viterbi: Whether a model with a CRF uses it; else the most probable tag of each row is taken.
     """
+    groups = tag_groups(model.config.tags)
     if not viterbi:
-        return [rows.argmax(1).tolist() for rows in emissions]
-    decoded: list[list[int]] = [[] for _ in emissions]
+        return [[_most_probable(rows, group) for group in groups] for rows in emissions]
+    decoded: list[list[list[int]]] = [[[] for _ in groups] for _ in emissions]
     for indices, logits, mask in _padded(model, emissions):
         for index, row in zip(indices, model.decode(logits, mask), strict=True):
-            decoded[index] = row
+            decoded[index] = [row] if groups[0].label is None else row
     return decoded
+
+
+def _most_probable(rows: Tensor, group: TagGroup) -> list[int]:
+    """The most probable tag of a group for each of the rows `(length, tags)`."""
+    best: list[int] = (rows[:, group.first : group.first + len(group.tags)].argmax(1) + group.first).tolist()
+    return best
 
 
 def score_spans(

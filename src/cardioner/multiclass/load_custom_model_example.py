@@ -48,16 +48,18 @@ def show_tags(model: Any, tokenizer: Any, text: str) -> None:
         if hasattr(model, "crf"):
             predictions = model.crf.decode(outputs.logits, mask=mask)
         else:
-            predictions = torch.argmax(outputs.logits, dim=-1).tolist()
-    for token, tag in zip(tokenizer.convert_ids_to_tokens(inputs["input_ids"][0]), predictions[0], strict=True):
-        say(f"{token:<20} {model.config.id2label[tag]}")
+            predictions = model.decode(outputs.logits, mask)
+    rows = predictions[0] if model.types else [predictions[0]]  # one tag a sub-token, or one for each type
+    for token, *tags in zip(tokenizer.convert_ids_to_tokens(inputs["input_ids"][0]), *rows, strict=True):
+        say(f"{token:<20} {' '.join(model.config.id2label[tag] for tag in tags)}")
     if hasattr(model, "crf"):
         show_likelihoods(model, outputs.logits, mask)
 
 
 def show_likelihoods(model: Any, logits: torch.Tensor, mask: torch.Tensor) -> None:
     """The log-likelihood of the best tags, and of tags of one's own: here `O` everywhere."""
-    own = torch.full(mask.shape, model.config.label2id["O"])
+    outside = torch.tensor([group.first + group.tags.index("O") for group in model.config.tag_groups])
+    own = outside.expand(*mask.shape, -1) if model.types else torch.full(mask.shape, outside.item())
     with torch.no_grad():
         say(f"log-likelihood of the best tags: {model.crf(logits, mask).item():.4f}")
         say(f"log-likelihood of O everywhere: {model.crf(logits, own, mask=mask).item():.4f}")

@@ -25,7 +25,8 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_outputs import TokenClassifierOutput
 
 if not __package__:  # loaded by its path alone: make a package of the files beside it, named by where and what they are
-    _beside = [Path(__file__).with_name(f"{name}.py") for name in ("crf", "crf_cuda", "crf_recursions", "code_files")]
+    _names = ("crf", "crf_cuda", "crf_recursions", "code_files", "tagging")
+    _beside = [Path(__file__).with_name(f"{name}.py") for name in _names]
     _content = b"".join(bytes(path) + path.read_bytes() for path in _beside)
     __package__ = f"cardioner_{hashlib.sha256(_content).hexdigest()[:16]}"
     __spec__ = __spec__ and ModuleSpec(f"{__package__}.modeling", __spec__.loader, origin=__file__)
@@ -36,6 +37,7 @@ from .code_files import PIPELINES, OwnCode, check_loaded, copy_code, file_of, ow
 from .crf import CRF, IGNORED, check_labels, check_scores, check_spans, entries, legal_transitions
 from .crf_cuda import fits_kernel  # noqa: F401
 from .crf_recursions import widened
+from .tagging import TagGroup, tag_groups
 
 __all__ = [
     "CRF",
@@ -126,6 +128,11 @@ class CardioNERConfig(PretrainedConfig):
         """The tags in the order of their ids."""
         return [self.id2label[index] for index in range(len(self.id2label))]
 
+    @property
+    def tag_groups(self) -> tuple[TagGroup, ...]:
+        """The tags that exclude each other: all of them, or those of each type."""
+        return tag_groups(self.tags)
+
     def build_encoder_config(self) -> PretrainedConfig:
         """The encoder's configuration as an object of its own class."""
         if "model_type" not in self.encoder_config:
@@ -141,13 +148,29 @@ def _build_encoder(config: PretrainedConfig) -> nn.Module:
         return AutoModel.from_config(config)  # type: ignore[no-any-return]
 
 
+class _Heads(nn.ModuleList):
+    """A head for each type, all of which read the same states."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The emissions of all types side by side."""
+        return torch.cat([head(states) for head in self], dim=-1)
+
+
 def _build_head(config: CardioNERConfig, width: int) -> nn.Module:
+    """A head for all tags; with tags per type and hidden layers, one of its own for each type."""
+    groups = config.tag_groups
+    if not config.classifier_hidden_layers or len(groups) == 1:
+        return _head(config, width, config.num_labels)
+    return _Heads(_head(config, width, len(group.tags)) for group in groups)
+
+
+def _head(config: CardioNERConfig, width: int, tags: int) -> nn.Module:
     """One linear layer, or `Linear -> ReLU -> Dropout` for each hidden width and a linear layer after them."""
     layers: list[nn.Module] = []
     for hidden in config.classifier_hidden_layers or ():
         layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.classifier_dropout)]
         width = hidden
-    last = nn.Linear(width, config.num_labels)
+    last = nn.Linear(width, tags)
     return nn.Sequential(*layers, last) if layers else last
 
 
@@ -178,8 +201,12 @@ class TokenClassificationModel(PreTrainedModel):
         self.backbone = _build_encoder(encoder_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = _build_head(config, encoder_config.hidden_size)
+        group, *others = config.tag_groups
+        self.types = None if group.label is None else 1 + len(others)
+        self.tags_of_each = len(group.tags)
         if self.uses_crf:
-            self.crf = CRF(config.num_labels, batch_first=True, legal=legal_transitions(config.tags))
+            legal = legal_transitions(list(group.tags))  # the same for all types
+            self.crf = CRF(self.tags_of_each, batch_first=True, legal=legal, types=self.types)
         asked = {"output_attentions", "output_hidden_states"}  # every encoder takes them, some unnamed
         self._encoder_inputs = asked.union(inspect.signature(self.backbone.forward).parameters)
         self._name_class()
@@ -269,7 +296,8 @@ class TokenClassificationModel(PreTrainedModel):
             token_type_ids: For encoders that read segments.
             position_ids: For encoders that read positions.
             inputs_embeds: `(batch, length, hidden)` in place of `input_ids`.
-            labels: `(batch, length)` tag ids, `IGNORED` where there is nothing to learn.
+            labels: `(batch, length)` tag ids, with tags per type `(batch, length, types)`; `IGNORED` where there is
+                nothing to learn.
             output_attentions: Whether to return the encoder's attentions.
             output_hidden_states: Whether to return the encoder's hidden states.
 
@@ -293,27 +321,35 @@ class TokenClassificationModel(PreTrainedModel):
         logits = self.classifier(self.dropout(encoded.last_hidden_state))  # (batch, length, tags)
         loss = None
         if labels is not None:
-            if labels.shape != logits.shape[:2]:
-                raise ValueError(f"expected labels of shape {tuple(logits.shape[:2])}, found {tuple(labels.shape)}")
-            loss = self.loss(logits, labels.masked_fill(attention_mask == 0, IGNORED))
+            wanted = (*logits.shape[:2], *(() if self.types is None else (self.types,)))
+            if labels.shape != wanted:
+                raise ValueError(f"expected labels of shape {wanted}, found {tuple(labels.shape)}")
+            unattended = (attention_mask == 0).view(*logits.shape[:2], *[1] * (labels.dim() - 2))
+            loss = self.loss(logits, labels.masked_fill(unattended, IGNORED))
         hidden_states, attentions = encoded.get("hidden_states"), encoded.get("attentions")
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over the positions whose label is not `IGNORED`, weighted by `class_weights`.
+        """Cross-entropy over the labels that are not `IGNORED`, weighted by `class_weights`.
 
         With `label_smoothing`, part of each label is spread over all tags (Szegedy et al. 2016), as in
         `torch.nn.functional.cross_entropy`.
         """
-        check_labels(labels, self.num_labels)
-        return self._weighted_loss(F.log_softmax(logits.float(), dim=-1), labels)
+        check_labels(labels, self.tags_of_each, self.types)
+        return self._weighted_loss(self._log_softmax(logits.float()), labels)
 
-    def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
-        """The best tag ids of logits `(batch, length, tags)`, one per attended position: argmax, or Viterbi."""
-        best = logits.argmax(-1)
-        kept = torch.ones_like(best) if attention_mask is None else attention_mask
-        check_scores(logits[kept.bool()])
-        return [row[mask].tolist() for row, mask in zip(best, kept.bool(), strict=True)]
+    def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[Any]:
+        """The best tag ids of logits `(batch, length, tags)`, one per attended position: argmax, or Viterbi.
+
+        Per row a list of ids; with tags per type a list of ids for each type.
+        """
+        grouped = self._grouped(logits)
+        kept = (torch.ones_like(logits[:, :, 0]) if attention_mask is None else attention_mask).bool()
+        check_scores(grouped[kept])
+        first = self.tags_of_each * torch.arange(grouped.size(2), device=logits.device)
+        best = (grouped.argmax(-1) + first).transpose(1, 2)  # (batch, types, length)
+        rows = [row[:, mask].tolist() for row, mask in zip(best, kept, strict=True)]
+        return [row[0] for row in rows] if self.types is None else rows
 
     @torch.no_grad()
     def span_scores(
@@ -326,10 +362,10 @@ class TokenClassificationModel(PreTrainedModel):
             spans: Per span its row, its first position as `decode` counts them, and its tag ids.
             attention_mask: `(batch, length)`.
         """
-        scores = F.log_softmax(widened(logits) / self.config.score_temperature, dim=-1)
+        scores = self._log_softmax(widened(logits) / self.config.score_temperature)
         kept = torch.ones_like(scores[:, :, 0]) if attention_mask is None else attention_mask
         lengths = kept.bool().sum(1).tolist()
-        check_spans(spans, lengths, self.num_labels)
+        check_spans(spans, lengths, self.tags_of_each, self.types)
         at = entries(spans, scores.device)
         before = at.row.new_tensor([0, *accumulate(lengths)])  # attended positions of the rows above, (batch + 1)
         tokens = scores[kept.bool()][before[at.row] + at.position, at.tag].cpu().double()  # (entries)
@@ -357,16 +393,25 @@ class TokenClassificationModel(PreTrainedModel):
         self.config.architectures = list(dict.fromkeys([named, self.config.custom_model_type]))
         self.config.save_pretrained(target)
 
+    def _grouped(self, logits: Tensor) -> Tensor:
+        """`(batch, length, groups, tags)`: with flat tags one group."""
+        return logits.reshape(*logits.shape[:2], self.types or 1, self.tags_of_each)
+
+    def _log_softmax(self, logits: Tensor) -> Tensor:
+        """The log-probability of each tag among those that exclude it, shaped as the logits."""
+        return F.log_softmax(self._grouped(logits), dim=-1).view(logits.shape)
+
     def _weighted_loss(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
-        """The mean of `-log p(label)` over labelled positions, each weighted by its label's class weight."""
-        losses = -log_probabilities.gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)  # (batch, length)
+        """The mean of `-log p(label)` over all labels, each weighted by its class weight."""
+        labels = labels.reshape(*labels.shape[:2], self.types or 1)  # (batch, length, groups)
+        losses = -log_probabilities.gather(2, labels.clamp(min=0))  # (batch, length, groups)
         given, smoothing = self.config.class_weights, self.config.label_smoothing
         by_tag = losses.new_ones(self.num_labels) if given is None else losses.new_tensor(given)
         kept = labels.ne(IGNORED).to(losses.dtype)
         weights = kept * by_tag[labels.clamp(min=0)]
         total = (losses * weights).sum()
         if smoothing:
-            spread = -(log_probabilities @ by_tag) * kept / self.num_labels  # (batch, length)
+            spread = -self._grouped(log_probabilities * by_tag).sum(3) * kept / self.tags_of_each
             total = (1 - smoothing) * total + smoothing * spread.sum()
         return total / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
@@ -384,8 +429,8 @@ class TokenClassificationModelCRF(TokenClassificationModel):
         marginals = self.crf.marginals(logits, labels.ne(IGNORED))
         return self._weighted_loss(marginals.clamp(min=_LEAST).log(), labels) - likelihood
 
-    def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
-        """The most probable legal tag ids, one per attended position."""
+    def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[Any]:
+        """The most probable legal tag ids, one per attended position, as above."""
         return self.crf.decode(logits, attention_mask)
 
     def span_scores(

@@ -17,7 +17,7 @@ from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
 from .inference import decode_notes, emissions_of, score_spans
 from .int8 import INT8_OPERATOR  # noqa: F401 - some releases of transformers copy only what this file imports itself
 from .precision import set_precision
-from .tagging import Entity, Run, entities_in, runs_in
+from .tagging import Entity, Run, entities_in, runs_in, tag_names
 from .windows import Coverage, apart, in_groups, reason_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def runs_of(model: Any, note: EncodedNote, tags: list[int], special: SpecialIds) -> list[tuple[Run, tuple[int, int]]]:
-    """A note's entities in decoded tags: their sub-tokens, and the characters these cover, at least one."""
-    opening, names = len(special.opening), model.config.id2label
+    """A note's entities in the decoded tags of a group: their sub-tokens, and the characters these cover."""
+    opening, names = len(special.opening), tag_names(model.config.tags)
     return runs_in([names[tag] for tag in tags[opening : opening + len(note.ids)]], note.offsets)
 
 
@@ -53,7 +53,8 @@ def tag_texts(  # noqa: PLR0913 - the one path, which every door takes
     tags = decode_notes(model, emissions, viterbi=viterbi)
     opening = len(plan_windows(model.config, tokenizer).special.opening)
     read = [(note.text, note.offsets) for note in notes]
-    return entities_in(read, tags, model.config.id2label, partial(score_spans, model, emissions), opening=opening)
+    names = tag_names(model.config.tags)
+    return entities_in(read, tags, names, partial(score_spans, model, emissions), opening=opening)
 
 
 class CardioNERPipeline(TokenClassificationPipeline):

@@ -2,8 +2,9 @@
 
 Tags are BIO; for a type whose label set has closing tags, BIOES: `E-X` ends an entity, `S-X` is a whole one.
 
-Flat tags give each sub-token one tag. Of spans that claim the same sub-token the longest is kept (of equally long ones
-the first, then the one whose label sorts first), and every other one is reported.
+Flat tags give each sub-token one tag; tags per type give it one for each entity type (see `tag_groups`). Of spans that
+claim the same tag of a sub-token the longest is kept (of equally long ones the first, then the one whose label sorts
+first), and every other one is reported.
 Standard library only: this file travels with every saved model.
 """
 
@@ -14,7 +15,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 OUTSIDE = "O"
 
@@ -63,6 +64,55 @@ class Run(NamedTuple):
     first: int
     stop: int
     label: str
+
+
+class TagGroup(NamedTuple):
+    """Tags of which a sub-token has exactly one: all flat tags, or those of one entity type.
+
+    Attributes:
+        label: The entity type; `None` for flat tags, which are of all types.
+        first: The id of its first tag; those of the others follow.
+        tags: In the order of their ids; the tag of what is outside is `O` in all groups.
+    """
+
+    label: str | None
+    first: int
+    tags: tuple[str, ...]
+
+
+def tag_groups(tags: Sequence[str]) -> tuple[TagGroup, ...]:
+    """The groups in which a model's tags exclude each other.
+
+    Flat tags are one group and have an `O`. Tags per type have one for each type: for each `X` in turn `O-X`, `B-X`,
+    `I-X` and, in BIOES, `E-X` and `S-X`, in the same order for all types. Emissions have the same order.
+
+    Args:
+        tags: In the order of their ids.
+
+    Raises:
+        ValueError: If tags per type are in another order, or some are missing.
+    """
+    if OUTSIDE in tags or not any(tag.startswith("O-") for tag in tags):
+        return (TagGroup(None, 0, tuple(tags)),)
+    labels = [tag[2:] for tag in tags if tag.startswith("O-")]
+    size = len(tags) // len(labels)
+    prefixes = [tag[:2] for tag in tags[:size]]
+    if list(tags) != [f"{prefix}{label}" for label in labels for prefix in prefixes] or prefixes[0] != "O-":
+        raise ValueError("expected tags per type: O-X, B-X, I-X (and E-X, S-X) for each type X, all in the same order")
+    return tuple(
+        TagGroup(label, index * size, (OUTSIDE, *(f"{prefix}{label}" for prefix in prefixes[1:])))
+        for index, label in enumerate(labels)
+    )
+
+
+def tag_names(tags: Sequence[str]) -> dict[int, str]:
+    """Tags by id, that of what is outside as `O` in every group."""
+    return {group.first + place: tag for group in tag_groups(tags) for place, tag in enumerate(group.tags)}
+
+
+def types_of(tags: Sequence[str]) -> list[str]:
+    """The entity types of a model's tags, sorted."""
+    return sorted({split_tag(tag)[1] for tag in tag_names(tags).values() if tag != OUTSIDE})
 
 
 class Entity(NamedTuple):
@@ -119,6 +169,25 @@ def to_tags(
         if kind is not None:
             losses.append(Loss(kind, span.label, span.start, span.end))
     return tags, losses
+
+
+def to_sequences(
+    spans: Sequence[SpanLike], offsets: Sequence[tuple[int, int]], groups: Sequence[TagGroup]
+) -> tuple[list[list[str]], list[Loss]]:
+    """Tag every sub-token once in each group, by the spans of its type.
+
+    Args:
+        spans: The spans of a note, in any order.
+        offsets: The characters of each sub-token, trimmed.
+        groups: As `tag_groups` has them.
+
+    Returns:
+        Per group a tag per sub-token, and the spans that the tags do not carry as they are.
+    """
+    tagged = [
+        to_tags([span for span in spans if group.label in (None, span.label)], offsets, group.tags) for group in groups
+    ]
+    return [tags for tags, _ in tagged], [loss for _, losses in tagged for loss in losses]
 
 
 def _obstacle(span: SpanLike, kept: Sequence[SpanLike], tags: Sequence[str]) -> str | None:
@@ -180,7 +249,7 @@ def runs_in(names: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tu
 
 def entities_in(
     notes: Sequence[tuple[str, Sequence[tuple[int, int]]]],
-    tags: Sequence[Sequence[int]],
+    tags: Sequence[Sequence[Sequence[int]]],
     names: Mapping[int, str],
     score: Callable[[list[list[tuple[int, list[int]]]]], Sequence[Sequence[float]]],
     *,
@@ -190,9 +259,9 @@ def entities_in(
 
     Args:
         notes: Per note its text and the characters of each sub-token, trimmed.
-        tags: Per note the tag ids of its rows: those of the special ids before it, of its sub-tokens, and of the
-            special ids behind it.
-        names: Tags by id.
+        tags: Per note and group the tag ids of its rows: those of the special ids before it, of its sub-tokens, and of
+            the special ids behind it.
+        names: Tags by id, as `tag_names` has them.
         score: Gives the probability of each span, from its first row and its tag ids, note by note.
         opening: How many special rows stand before the sub-tokens.
 
@@ -200,18 +269,30 @@ def entities_in(
         FloatingPointError: If a probability is not a finite number.
     """
     found = [
-        runs_in([names[tag] for tag in row[opening : opening + len(offsets)]], offsets)
-        for (_, offsets), row in zip(notes, tags, strict=True)
+        [runs_in([names[tag] for tag in row[opening : opening + len(offsets)]], offsets) for row in rows]
+        for (_, offsets), rows in zip(notes, tags, strict=True)
     ]
     spans = [
-        [(run.first + opening, list(row[run.first + opening : run.stop + opening])) for run, _ in runs]
-        for runs, row in zip(found, tags, strict=True)
+        [
+            (run.first + opening, list(row[run.first + opening : run.stop + opening]))
+            for runs, row in zip(groups, rows, strict=True)
+            for run, _ in runs
+        ]
+        for groups, rows in zip(found, tags, strict=True)
     ]
     probabilities = score(spans)
     if not all(isfinite(probability) for row in probabilities for probability in row):
         raise FloatingPointError("the model computed probabilities that are not finite numbers")
     scored = zip(notes, found, probabilities, strict=True)
-    return [_entities(text, runs, scores) for (text, _), runs, scores in scored]
+    return [_merged(text, groups, iter(scores)) for (text, _), groups, scores in scored]
+
+
+def _merged(
+    text: str, groups: Sequence[Sequence[tuple[Run, tuple[int, int]]]], scores: Iterator[float]
+) -> list[Entity]:
+    """The spans of a note in all groups, whose scores follow each other."""
+    found = [_entities(text, runs, [next(scores) for _ in runs]) for runs in groups]
+    return found[0] if len(found) == 1 else sorted(entity for entities in found for entity in entities)
 
 
 def _entities(text: str, runs: Sequence[tuple[Run, tuple[int, int]]], scores: Sequence[float]) -> list[Entity]:

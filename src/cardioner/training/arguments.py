@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
-from cardioner.data.labels import LabelSet
+from cardioner.data.labels import LabelSet, Overlap
 from cardioner.errors import UsageError, listed, many
 from cardioner.model_dir.findings import LEAST_STEPS, MOST_EPOCHS
 from cardioner.training.options import AUTO, Epochs, TrainerArguments, TrainingOptions
@@ -38,6 +38,20 @@ def label_set(label2id: Mapping[str, int] | None, id2label: Mapping[int, str] | 
         raise UsageError("label2id and id2label contradict each other: give one of them, or make them agree")
     labels.check_scheme()
     return labels
+
+
+def check_overlap(overlap: str) -> Overlap:
+    """Refuse another layout of tags than the two that there are.
+
+    Raises:
+        UsageError: Naming them.
+    """
+    if overlap not in get_args(Overlap):
+        raise UsageError(
+            f"overlap must be one of {', '.join(get_args(Overlap))}; found {overlap!r} (which of them a corpus needs, "
+            "cardioner.data.quality.overlap.choose_overlap says)"
+        )
+    return cast("Overlap", overlap)
 
 
 def pick_window_length(wanted: int | None, limit: int | None, *, context: int) -> int:

@@ -103,11 +103,13 @@ def _predicted(model: Any, tokenizer: Any, documents: Sequence[Document], progre
     while rows < MOST_ROWS and (group := list(islice(remaining, _GROUP))):
         notes = encode_notes(tokenizer, [document.text for document in group])
         emissions = emissions_of(model, tokenizer, notes)
-        for document, note, logits, tags in zip(group, notes, emissions, decode_notes(model, emissions), strict=True):
-            runs = runs_of(model, note, tags, special)
-            predicted = [Span(*offsets, run.label) for run, offsets in runs]
+        for document, note, logits, rows_of_tags in zip(
+            group, notes, emissions, decode_notes(model, emissions), strict=True
+        ):
+            runs = [(tags, *found) for tags in rows_of_tags for found in runs_of(model, note, tags, special)]
+            predicted = [Span(*offsets, run.label) for _, run, offsets in runs]
             hits = {index for _, index in Sides(document.spans, predicted).strict}
-            places = [(run.first + opening, tags[run.first + opening : run.stop + opening]) for run, _ in runs]
+            places = [(run.first + opening, tags[run.first + opening : run.stop + opening]) for tags, run, _ in runs]
             found.append(_Predicted(logits, places, [index in hits for index in range(len(runs))]))
             rows += len(logits)
         progress("calibrating (notes)", len(found), len(documents))

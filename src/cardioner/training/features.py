@@ -20,14 +20,14 @@ from cardioner.errors import DataError, listed, many
 from cardioner.multiclass.encoding import EncodedNote, WindowPlan, encode_notes
 from cardioner.multiclass.inference import pad
 from cardioner.multiclass.modeling import IGNORED
-from cardioner.multiclass.tagging import OUTSIDE, repair, run_tags, to_runs, to_tags
+from cardioner.multiclass.tagging import OUTSIDE, TagGroup, repair, run_tags, to_runs, to_sequences
 from cardioner.multiclass.windows import Window
 
 ILLEGAL_TAGS = "illegal tags, such as an inside tag that continues nothing, made legal"
 """The remark on tags that were rewritten."""
 
-Feature = dict[str, list[int]]
-"""A window: `input_ids` and `labels`, one each per attended position."""
+Feature = dict[str, list[Any]]
+"""A window: `input_ids` and `labels`, one each per attended position; with tags per type a list of labels each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,10 @@ def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Datas
             raise DataError(f"{len(repeated)} document ids occur more than once: {listed(repeated)}")
         return Dataset(tuple(rows))
     if all(isinstance(row, Mapping) and {"tokens", "tags"} <= set(row) for row in rows):
-        return _read_items(rows, labels)
+        return _read_items(rows, labels.with_overlap("flat"))
     if all(isinstance(row, Mapping) and {"input_ids", "labels"} <= set(row) for row in rows):
+        if labels.overlap == "per-type":
+            raise DataError("ready features have one label a position; with tags per type give Documents instead")
         return _read_features(rows, labels, tokenizer)
     raise DataError(
         "expected Documents, items with 'tokens' and 'tags', or features with 'input_ids' and 'labels', all of one "
@@ -109,14 +111,12 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     Raises:
         DataError: If the tokenizer fails on a note.
     """
-    notes = encode_documents(documents, tokenizer)
+    notes, groups = encode_documents(documents, tokenizer), labels.groups
     losses, features, names = Counter[tuple[str, str]](), [], []
     for document, note in zip(documents, notes, strict=True):
-        tags, lost = to_tags(document.spans, note.offsets, labels.tags)
+        tags, lost = to_sequences(document.spans, note.offsets, groups)
         losses.update((kind_of(loss, document.text), loss.label) for loss in lost)
-        windows = [
-            _window_feature(note, tags, window, plan=plan, label2id=labels.label2id) for window in plan.cut(note)
-        ]
+        windows = [_window_feature(note, tags, window, plan=plan, groups=groups) for window in plan.cut(note)]
         kept = [window for window in windows if window["input_ids"]]
         features += kept
         names += [f"{document.id} (window {number})" for number in range(1, len(kept) + 1)]
@@ -142,17 +142,30 @@ def encode_documents(documents: Sequence[Document], tokenizer: Any) -> list[Enco
 
 
 def _window_feature(
-    note: EncodedNote, tags: Sequence[str], window: Window, *, plan: WindowPlan, label2id: Mapping[str, int]
+    note: EncodedNote,
+    tags: Sequence[Sequence[str]],
+    window: Window,
+    *,
+    plan: WindowPlan,
+    groups: Sequence[TagGroup],
 ) -> Feature:
     """One window's input ids and labels."""
-    shown = tags[window.start : window.stop]
-    inner = [label2id[tag] for tag in shown]
+    rows = [
+        _window_labels(row[window.start : window.stop], group, plan) for row, group in zip(tags, groups, strict=True)
+    ]
+    labels = rows[0] if groups[0].label is None else [list(labels) for labels in zip(*rows, strict=True)]
+    return {"input_ids": plan.ids(note, window), "labels": labels}
+
+
+def _window_labels(shown: Sequence[str], group: TagGroup, plan: WindowPlan) -> list[int]:
+    """The labels of a window in one group, those of its special positions among them."""
+    ids = {tag: group.first + place for place, tag in enumerate(group.tags)}
+    inner = [ids[tag] for tag in shown]
     for run in to_runs(shown):
-        if shown[run.first : run.stop] != run_tags(run.stop - run.first, run.label, label2id):
+        if shown[run.first : run.stop] != run_tags(run.stop - run.first, run.label, ids):
             inner[run.first : run.stop] = [IGNORED] * (run.stop - run.first)
-    outside = label2id[OUTSIDE]
-    opening, closing = ([outside] * len(ids) for ids in plan.special)
-    return {"input_ids": plan.ids(note, window), "labels": [*opening, *inner, *closing]}
+    opening, closing = ([ids[OUTSIDE]] * len(special) for special in plan.special)
+    return [*opening, *inner, *closing]
 
 
 def training_features(
@@ -208,6 +221,7 @@ class Collator:
     def __call__(self, features: Sequence[Feature]) -> dict[str, Tensor]:
         """Tensors `(batch, length)`: `input_ids`, `attention_mask` and `labels`, `IGNORED` on padding.
 
+        With tags per type, `labels` is `(batch, length, types)`.
         Where features carry their number under `window`, these come along as `windows` `(batch)`.
         """
         numbers = (
@@ -217,18 +231,29 @@ class Collator:
             **numbers,
             "input_ids": pad([feature["input_ids"] for feature in features], self.padding_id),
             "attention_mask": pad([[1] * len(feature["input_ids"]) for feature in features], 0),
-            "labels": pad([feature["labels"] for feature in features], IGNORED),
+            "labels": pad([feature["labels"] for feature in features], self._no_label(features)),
         }
 
+    def _no_label(self, features: Sequence[Feature]) -> Any:
+        """What padding has for a label."""
+        label = next((label for feature in features for label in feature["labels"]), IGNORED)
+        return [IGNORED] * len(label) if isinstance(label, list) else IGNORED
 
-def balanced_weights(features: Iterable[Feature], num_labels: int) -> list[float]:
-    """A weight per tag: the number of labelled positions, over the number of tags times the tag's own positions.
+
+def balanced_weights(features: Iterable[Feature], groups: Sequence[TagGroup]) -> list[float]:
+    """A weight per tag: the labelled positions of its group, over the number of tags there times the tag's own.
 
     A tag that never occurs gets weight 1.
     """
-    counts = Counter(label for feature in features for label in feature["labels"] if label != IGNORED)
-    total = sum(counts.values())
-    return [total / (num_labels * counts[index]) if counts[index] else 1.0 for index in range(num_labels)]
+    labels = (label for feature in features for label in feature["labels"])
+    counts = Counter(
+        label for given in labels for label in (given if isinstance(given, list) else [given]) if label != IGNORED
+    )
+    weights = []
+    for group in groups:
+        own = [counts[group.first + place] for place in range(len(group.tags))]
+        weights += [sum(own) / (len(own) * count) if count else 1.0 for count in own]
+    return weights
 
 
 def _tag_names(tags: Sequence[Any], labels: LabelSet, where: str) -> list[str]:

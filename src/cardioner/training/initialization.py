@@ -196,7 +196,9 @@ def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, 
     """The weights of a source that mean the same thing in a model."""
     linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     last = [name for name in linear if name.startswith("classifier")][-1]
-    by_tag = () if source.tags == labels.tags else ("crf.", f"{last}.")  # the weights with a row per tag
+    by_tag: tuple[str, ...] = ()  # the weights with a row per tag, and those of heads that have one type each
+    if source.tags != labels.tags:
+        by_tag = ("crf.", f"{last}." if labels.overlap == "flat" else "classifier.")
     return tuple(
         name
         for name, value in model.state_dict().items()
@@ -211,7 +213,9 @@ def _freeze_unreached(model: TokenClassificationModel) -> None:
     """
     ids = torch.full((1, 9), 1)
     model.eval()
-    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros_like(ids)).loss
+    first = torch.tensor([group.first for group in model.config.tag_groups])
+    labels = torch.zeros_like(ids) if model.types is None else first.expand(*ids.shape, -1)
+    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
     if loss is None:
         raise UsageError(f"forward of {type(model).__name__} gives no loss when it is given labels: set outputs.loss")
     loss.backward()

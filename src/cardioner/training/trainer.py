@@ -16,6 +16,7 @@ from transformers import TrainingArguments, set_seed
 
 from cardioner._progress import Progress, showing, silent
 from cardioner.data.documents import fingerprint
+from cardioner.data.labels import Overlap
 from cardioner.errors import OutputError
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import score_pairs
@@ -34,6 +35,7 @@ from cardioner.training.arguments import (
     ClassWeights,
     check_early_stopping,
     check_options,
+    check_overlap,
     class_weights_by_id,
     label_set,
     pick_epochs,
@@ -102,6 +104,9 @@ class ModelTrainer:
         classifier_dropout: Dropout before and inside the head.
         class_weights: Weights of the loss by tag id or tag (others weigh 1), in the order of ids, or `balanced`.
         model_class: A subclass of one of the two models, with a loss of its own; in place of `use_crf`.
+        overlap: `per-type` gives each type tags of its own, so that spans of different types may overlap; `flat` gives
+            each sub-token one tag; by default as the tags are. `data.quality.overlap.choose_overlap` counts which of
+            them a corpus needs.
         options: Everything newer.
         distillation: Teachers to learn from, beside the training data or without any. Then the tags are the teachers',
             and so are encoder, head, CRF and window length where the arguments do not say otherwise.
@@ -131,13 +136,15 @@ class ModelTrainer:
         classifier_dropout: float = 0.1,
         class_weights: ClassWeights | None = None,
         model_class: type[TokenClassificationModel] | None = None,
+        overlap: Overlap | None = None,
         options: TrainingOptions | None = None,
         distillation: Distillation | None = None,
     ) -> None:
         self.teachers = None if distillation is None else Teachers.read(distillation)
         if self.teachers is not None and label2id is None and id2label is None:
             label2id = self.teachers.labels.label2id
-        self.labels = label_set(label2id, id2label)
+        labels = label_set(label2id, id2label)
+        self.labels = labels if overlap is None else labels.with_overlap(check_overlap(overlap))
         self.options = options or TrainingOptions()
         if rank() > 0:  # the first process reports for all
             self.options = replace(self.options, progress=None)
@@ -238,7 +245,7 @@ class ModelTrainer:
         prepared = self._features(training, unlabelled)
         check_shares(len(prepared.features), self.settings["batch_size"], world_size())
         if self.class_weights == BALANCED:
-            self.model.config.class_weights = balanced_weights(prepared.features, len(self.labels.tags))
+            self.model.config.class_weights = balanced_weights(prepared.features, self.labels.groups)
         steps = math.ceil(
             math.ceil(len(prepared.features) / self.settings["batch_size"])
             / self.settings["gradient_accumulation_steps"]

@@ -27,11 +27,12 @@ _EXAMPLES = 10
 
 @dataclass(slots=True)
 class FlatCount:
-    """What flat tags lose, so far."""
+    """What flat tags lose, and what tags per type carry, so far."""
 
     tokens: Tokens
     gold: Counter[str] = field(default_factory=Counter)
     exact: Counter[str] = field(default_factory=Counter)
+    exact_per_type: Counter[str] = field(default_factory=Counter)
     losses: Counter[tuple[str, str]] = field(default_factory=Counter)
     beyond_window: Counter[str] = field(default_factory=Counter)
     unread: list[Member] = field(default_factory=list)
@@ -56,6 +57,9 @@ class FlatCount:
         whole = Counter((span.start, span.end, span.label) for span in document.spans if not span.fragments)
         self.gold.update(label for _, _, label in every.elements())
         self.exact.update(label for _, _, label in (whole & found).elements())
+        for span_type in {span.label for span in document.spans}:
+            own, _ = to_tags([span for span in document.spans if span.label == span_type], offsets)
+            self.exact_per_type.update(label for _, _, label in (whole & _read_back(own, offsets)).elements())
         self.losses.update((kind_of(loss, document.text), loss.label) for loss in losses)
         self._count_long(document.spans, offsets)
 
@@ -67,9 +71,18 @@ class FlatCount:
 
     def result(self) -> FlatTags:
         """The counts, sorted."""
-        gold, exact, beyond = (dict(sorted((+count).items())) for count in (self.gold, self.exact, self.beyond_window))
-        losses = dict(sorted(self.losses.items()))
-        return FlatTags(self.tokens.unit, self.tokens.window, gold, exact, losses, beyond, tuple(self.unread))
+        counts = (self.gold, self.exact, self.exact_per_type, self.beyond_window)
+        gold, exact, exact_per_type, beyond = (dict(sorted((+count).items())) for count in counts)
+        return FlatTags(
+            unit=self.tokens.unit,
+            window=self.tokens.window,
+            gold=gold,
+            exact=exact,
+            exact_per_type=exact_per_type,
+            losses=dict(sorted(self.losses.items())),
+            beyond_window=beyond,
+            unread=tuple(self.unread),
+        )
 
 
 def _read_back(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> Counter[tuple[int, int, str]]:

@@ -130,13 +130,14 @@ class Source(ReadReport):
 
 @dataclass(frozen=True, slots=True)
 class FlatTags:
-    """What one tag per token can hold of the spans.
+    """What one tag per token can hold of the spans, and what one tag per token and entity type can.
 
     Attributes:
         unit: The tokens: words, or the sub-tokens of a named tokenizer.
         window: Most of them that a model reads at a time.
         gold: Spans per type.
         exact: Those whose characters and type come back exactly from the tags, per type.
+        exact_per_type: The same for tags per type, with which spans of different types may overlap.
         losses: How many spans are not carried as they are, by why and type. One of them may come back all the same, by
             the tags of another span: of two that differ in white space at their edges alone, both are reported.
         beyond_window: Spans of more tokens than a window, per type; the tags hold them all the same.
@@ -147,20 +148,32 @@ class FlatTags:
     window: int
     gold: Mapping[str, int]
     exact: Mapping[str, int]
+    exact_per_type: Mapping[str, int]
     losses: Mapping[tuple[str, str], int]
     beyond_window: Mapping[str, int]
     unread: tuple[Member, ...] = ()
 
-    def ceiling(self, label: str | None = None) -> float | None:
-        """The best recall that a tagger with flat tags can reach, of a type or of all; `None` without spans."""
+    def ceiling(self, label: str | None = None, *, per_type: bool = False) -> float | None:
+        """The best recall that a tagger can reach, of a type or of all; `None` without spans.
+
+        Args:
+            label: The type.
+            per_type: Whether it has tags per type, and not flat ones.
+        """
+        carried = self.exact_per_type if per_type else self.exact
         gold = sum(self.gold.values()) if label is None else self.gold.get(label, 0)
-        exact = sum(self.exact.values()) if label is None else self.exact.get(label, 0)
+        exact = sum(carried.values()) if label is None else carried.get(label, 0)
         return exact / gold if gold else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         figures = [
-            {"spans": self.gold[label], "exact": self.exact.get(label, 0), "recall_ceiling": self.ceiling(label)}
+            {
+                "spans": self.gold[label],
+                "exact": self.exact.get(label, 0),
+                "recall_ceiling": self.ceiling(label),
+                "recall_ceiling_of_tags_per_type": self.ceiling(label, per_type=True),
+            }
             for label in sorted(self.gold)
         ]
         return {
@@ -169,6 +182,8 @@ class FlatTags:
             "spans": sum(self.gold.values()),
             "exact": sum(self.exact.values()),
             "recall_ceiling": self.ceiling(),
+            "exact_with_tags_per_type": sum(self.exact_per_type.values()),
+            "recall_ceiling_of_tags_per_type": self.ceiling(per_type=True),
             "per_type": dict(zip(sorted(self.gold), figures, strict=True)),
             "losses": [
                 {"kind": kind, "type": label, "spans": count} for (kind, label), count in sorted(self.losses.items())

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cardioner.model_dir.json_files import check_name, refuse, shown
 from cardioner.model_dir.layout import FIRST_CODE, IMPLEMENTATION, OUR_CODE_KEYS, is_implementation, refused_in_config
+from cardioner.multiclass.tagging import tag_groups
 
 MOST_TAGS = 16_384
 MOST_TAGS_OF_A_CRF = 2_048
@@ -161,6 +162,10 @@ def _check_labels(path: Path, config: Mapping[str, Any]) -> None:
         refuse(path, "expected id2label to name the tags by texts without control characters", again)
     if len(set(tags)) != len(tags):
         refuse(path, "expected id2label to name the tags, each once; found one twice", again)
+    try:
+        tag_groups(tags)
+    except ValueError as error:
+        refuse(path, str(error), again)
     most = MOST_TAGS_OF_A_CRF if config.get("use_crf") is True else MOST_TAGS
     if len(tags) > most:
         refuse(path, f"expected id2label to name the tags, at most {most:,} of them; found {len(tags):,}")

@@ -23,6 +23,7 @@ from cardioner.model_dir.json_files import in_one_line, shown
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.untrusted.weights import Stored
 from cardioner.multiclass.modeling import CardioNERConfig
+from cardioner.multiclass.tagging import tag_groups
 
 _COMPUTED = ("sinusoidal_pos_embds", "sinusoidal_embeddings")
 """Tables that some families compute in Python while they are built; their shapes are the same without."""
@@ -88,14 +89,20 @@ def check_head(directory: Path, config: Mapping[str, Any], weights: Mapping[str,
 
 def _head(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shapes of the head's biases, and of a CRF's scores, by their names."""
+    groups = tag_groups([config["id2label"][str(index)] for index in range(len(config["id2label"]))])
     tags, hidden = len(config["id2label"]), config.get("classifier_hidden_layers") or []
+    heads = {"classifier.": tags}
+    if hidden and len(groups) > 1:
+        heads = {f"classifier.{index}.": len(group.tags) for index, group in enumerate(groups)}
     asked: dict[str, tuple[int, ...]] = {
-        f"classifier.{3 * index}.bias": (width,) for index, width in enumerate([*hidden, tags])
+        f"{name}{3 * index}.bias": (width,) for name, of in heads.items() for index, width in enumerate([*hidden, of])
     }
     if not hidden:
         asked = {"classifier.bias": (tags,)}
     if config.get("use_crf") is True:
-        asked |= {"crf.start_transitions": (tags,), "crf.end_transitions": (tags,), "crf.transitions": (tags, tags)}
+        types = () if groups[0].label is None else (len(groups),)
+        row, square = (*types, len(groups[0].tags)), (*types, len(groups[0].tags), len(groups[0].tags))
+        asked |= {"crf.start_transitions": row, "crf.end_transitions": row, "crf.transitions": square}
     return asked
 
 

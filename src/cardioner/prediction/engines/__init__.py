@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cardioner.errors import UsageError
-from cardioner.multiclass.tagging import OUTSIDE, Entity, split_tag
+from cardioner.multiclass.tagging import Entity, types_of
 from cardioner.multiclass.windows import Coverage, Window
 from cardioner.prediction.emission_cache import EmissionCache
 
@@ -143,4 +143,4 @@ def engine_named(name: str) -> type[Engine]:
 
 def entity_types(engine: Engine) -> set[str]:
     """The entity types that a model can find."""
-    return {split_tag(tag)[1] for tag in engine.tags if tag != OUTSIDE}
+    return set(types_of(engine.tags))

@@ -183,6 +183,7 @@ class _Computer:
     def __init__(self, tagger: Tagger, settings: GraphSettings) -> None:
         self._tagger = tagger
         self.tags = len(settings.tags)
+        self.sequences = len(tagger.groups)
         self.window_length = settings.windows.length + tagger.plan.extra
         self.vocabulary = settings.vocabulary
         self.tolerance = settings.tolerance
@@ -197,10 +198,12 @@ class _Computer:
         return np.where(mask[:, :, None] > 0, found, np.float32(0))
 
     def decode(self, emissions: Floats, mask: Integers) -> list[list[int]]:
-        return self._tagger.decode([rows[kept > 0] for rows, kept in zip(emissions, mask, strict=True)])
+        rows = self._tagger.decode([rows[kept > 0] for rows, kept in zip(emissions, mask, strict=True)])
+        return [[tag for tags in row for tag in tags] for row in rows]
 
     def score(self, emissions: Floats, tags: Sequence[int]) -> float:
-        own = float(emissions.astype(np.float64)[np.arange(len(tags)), tags].sum())
+        places = np.arange(len(tags)) % len(emissions)
+        own = float(emissions.astype(np.float64)[places, tags].sum())
         crf = self._tagger.crf
         return own if crf is None else own + crf.score(tags)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cardioner.multiclass.encoding import EncodedNote, SpecialIds, WindowPlan, encode_with, read_notes
-from cardioner.multiclass.tagging import Entity, entities_in
+from cardioner.multiclass.tagging import Entity, TagGroup, entities_in, tag_groups, tag_names
 from cardioner.multiclass.windows import Coverage, in_batches
 from cardioner.prediction.engines.viterbi import CRF, best_tags, product_probabilities, span_probabilities
 
@@ -50,6 +50,7 @@ class Tagger:
 
     def __init__(self, settings: Mapping[str, Any], tokenizer: Tokenizer, compute: Compute) -> None:
         self.tags: list[str] = settings["tags"]
+        self.groups = tag_groups(self.tags)
         self.crf = CRF.from_settings(settings["crf"]) if settings["crf"] else None
         self.temperature: float = settings["temperature"]
         self.padding: int = settings["padding_id"]
@@ -97,7 +98,7 @@ class Tagger:
         return entities_in(
             [(note.text, note.offsets) for note in notes],
             self.decode(emissions, viterbi=viterbi),
-            dict(enumerate(self.tags)),
+            tag_names(self.tags),
             partial(self.score, emissions),
             opening=len(self.plan.special.opening),
         )
@@ -136,11 +137,14 @@ class Tagger:
             mask[index, : len(row)] = 1
         return self.compute(ids, mask)
 
-    def decode(self, emissions: Sequence[Array], *, viterbi: bool = True) -> list[list[int]]:
-        """The best tag ids of whole notes, special rows included: legal ones with a CRF, else each row's own best."""
+    def decode(self, emissions: Sequence[Array], *, viterbi: bool = True) -> list[list[list[int]]]:
+        """The best tag ids of whole notes, special rows included: legal ones with a CRF, else each row's own best.
+
+        Per note and tag group one id per row; flat tags are one group.
+        """
         if self.crf is None or not viterbi:
-            return [rows.argmax(1).tolist() for rows in emissions]
-        decoded: list[list[int]] = [[] for _ in emissions]
+            return [[_most_probable(rows, group) for group in self.groups] for rows in emissions]
+        decoded: list[list[list[int]]] = [[[] for _ in self.groups] for _ in emissions]
         for indices, batch, lengths in _padded(emissions):
             for index, row in zip(indices, best_tags(batch, lengths, self.crf), strict=True):
                 decoded[index] = row
@@ -151,7 +155,10 @@ class Tagger:
         """The probability of each span: with a CRF of exactly this span, without one the product of its tags'."""
         if self.crf is None:
             rows = zip(emissions, spans, strict=True)
-            return [product_probabilities(note.astype(np.float64) / self.temperature, found) for note, found in rows]
+            sizes = [len(group.tags) for group in self.groups]
+            return [
+                product_probabilities(note.astype(np.float64) / self.temperature, found, sizes) for note, found in rows
+            ]
         crf = self.crf.divided(self.temperature)
         scores: list[list[float]] = [[] for _ in emissions]
         for indices, batch, lengths in _padded(emissions):
@@ -160,6 +167,12 @@ class Tagger:
             for (row, *_), score in zip(asked, found, strict=True):
                 scores[indices[row]].append(score)
         return scores
+
+
+def _most_probable(rows: Array, group: TagGroup) -> list[int]:
+    """The most probable tag of a group for each of the rows `(length, tags)`."""
+    best: list[int] = (rows[:, group.first : group.first + len(group.tags)].argmax(1) + group.first).tolist()
+    return best
 
 
 def mean_of(taggers: Sequence[Tagger], plan: WindowPlan) -> Tagger:

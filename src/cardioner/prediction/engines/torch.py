@@ -184,7 +184,7 @@ class AveragedModel(nn.Module):
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
         return TokenClassifierOutput(logits=_mean([reader_of(model)(**given).logits for model in self.members]))
 
-    def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[list[int]]:
+    def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[Any]:
         """As one of the models does, with the mean parameters."""
         return self.decoder.decode(logits, attention_mask)
 

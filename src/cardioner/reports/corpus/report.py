@@ -92,13 +92,16 @@ def _spreads(report: CheckReport) -> Table:
 
 def _flat_tables(flat: FlatTags) -> dict[str, Table]:
     """What flat tags can express of each type, and why not more."""
-    rows = [
-        (label, count, flat.exact.get(label, 0), score_text(flat.ceiling(label))) for label, count in flat.gold.items()
-    ]
-    total = ("all", sum(flat.gold.values()), sum(flat.exact.values()), score_text(flat.ceiling()))
+    spans = {**flat.gold, None: sum(flat.gold.values())}
+    *rows, total = (
+        (label or "all", count, score_text(flat.ceiling(label)), score_text(flat.ceiling(label, per_type=True)))
+        for label, count in spans.items()
+    )
     losses = [(kind, label, count) for (kind, label), count in flat.losses.items()]
     return {
-        "flat": Table(("type", "spans", "exact", "best recall"), [*rows, total] if rows else [], total=True),
+        "flat": Table(
+            ("type", "spans", "best recall, flat tags", "tags per type"), [*rows, total] if rows else [], total=True
+        ),
         "losses": Table(("reason", "type", "spans"), losses, left=2),
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from cardioner.evaluation.scores import Scores
 from cardioner.model_dir.json_files import object_under
+from cardioner.multiclass.tagging import types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -128,7 +129,7 @@ def read_record(record: Mapping[str, Any]) -> Content:
     history = [row for row in _list(record, "history") if isinstance(row, dict) and _is_number(row.get("step"))]
     return Content(
         record=record,
-        types=tuple(sorted({tag.partition("-")[2] or tag for tag in _list(record, "labels") if tag != "O"})),
+        types=tuple(types_of(_list(record, "labels"))),
         parts={name: found for name, found in parts.items() if found is not None},
         epochs=tuple(_epochs(epochs, history, record.get("best_epoch"))),
         history=tuple(history),
