@@ -44,7 +44,7 @@ from transformers import (
 )
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.labels import LabelSet, Scheme
+from cardioner.data.labels import LabelSet, Overlap, Scheme
 from cardioner.model_dir.layout import MANIFEST
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 
@@ -270,10 +270,15 @@ def make_model(
     """A tiny model of a family with weights large enough to have opinions."""
 
     def build(
-        family: str = "bert", *, use_crf: bool = False, scheme: Scheme = "BIO", **settings: Any
+        family: str = "bert",
+        *,
+        use_crf: bool = False,
+        scheme: Scheme = "BIO",
+        overlap: Overlap = "flat",
+        **settings: Any,
     ) -> TokenClassificationModel:
         torch.manual_seed(1)
-        labels = LabelSet.from_types(TYPES, scheme=scheme)
+        labels = LabelSet.from_types(TYPES, scheme=scheme, overlap=overlap)
         settings = {"window_length": 32, "window_context": 4, **settings}
         config = CardioNERConfig(
             encoder_config=encoder_config(family).to_dict(),

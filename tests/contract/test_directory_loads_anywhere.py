@@ -222,10 +222,13 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
     again = saved.folder / "bare" / "orphan-again"
     assert {file for file in CODE if (again / file).exists()} == {
         "modeling.py",
+        "checks.py",
+        "code_files.py",
         "crf.py",
         "crf_cuda.py",
         "crf_recursions.py",
-        "code_files.py",
+        "heads.py",
+        "tagging.py",
     }
     assert not read_object(again / "config.json").get("custom_pipelines")
     model = AutoModelForTokenClassification.from_pretrained(again, trust_remote_code=False)

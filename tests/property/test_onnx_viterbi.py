@@ -29,6 +29,9 @@ CASES = st.tuples(
 )
 
 
+PLACES = {"start": "start_transitions", "transitions": "transitions", "end": "end_transitions"}
+
+
 def case(scheme: str, lengths: list[int], seed: int, scale: float) -> tuple[modeling.CRF, CRF, torch.Tensor]:
     """The CRF in torch, the same in numpy, and emissions with nonsense behind each row's end."""
     tags, generator = TAGS[scheme], torch.Generator().manual_seed(seed)
@@ -38,19 +41,20 @@ def case(scheme: str, lengths: list[int], seed: int, scale: float) -> tuple[mode
     emissions = scale * torch.randn((len(lengths), max(lengths), len(tags)), generator=generator)
     for row, length in enumerate(lengths):
         emissions[row, length:] = 1e4
-    written = {
-        "start": crf.start_transitions.tolist(),
-        "transitions": crf.transitions.tolist(),
-        "end": crf.end_transitions.tolist(),
-        "legal": legal_transitions(tags)._asdict(),
-    }
-    return crf, CRF.from_settings(written), emissions
+    written = {name: getattr(crf, place).tolist() for name, place in PLACES.items()}
+    written["legal"] = legal_transitions(tags)._asdict()
+    return crf, CRF.from_settings([written]), emissions
 
 
 def score(crf: CRF, emissions: np.ndarray, tags: tuple[int, ...]) -> float:
     """The log score of one sequence; far below all others where it is illegal."""
-    moved = sum(crf.transitions[one, two] for one, two in pairwise(tags))
-    return float(crf.start[tags[0]] + emissions[range(len(tags)), tags].sum() + moved + crf.end[tags[-1]])
+    moved = sum(crf.transitions[0, one, two] for one, two in pairwise(tags))
+    return float(crf.start[0, tags[0]] + emissions[range(len(tags)), tags].sum() + moved + crf.end[0, tags[-1]])
+
+
+def best_of(rows: np.ndarray, lengths: list[int], crf: CRF) -> list[list[int]]:
+    """The best tags of flat tags, which are one sequence a row."""
+    return [tags for (tags,) in best_tags(rows, lengths, crf)]
 
 
 def every(crf: CRF, emissions: np.ndarray) -> dict[tuple[int, ...], float]:
@@ -65,7 +69,7 @@ def test_the_best_tags_are_the_best_of_all_legal_ones(found_in: tuple[str, list[
     crf, ours, emissions = case(*found_in)
     lengths, rows = found_in[1], emissions.double().numpy()
     mask = torch.arange(rows.shape[1]) < torch.tensor(lengths).unsqueeze(1)
-    best = best_tags(rows, lengths, ours)
+    best = best_of(rows, lengths, ours)
     assert [len(tags) for tags in best] == lengths
     for row, (tags, theirs) in enumerate(zip(best, crf.decode(emissions, mask), strict=True)):
         scores = every(ours, rows[row, : lengths[row]])
@@ -82,7 +86,7 @@ def test_the_probability_of_a_span_is_the_share_of_the_sequences_that_hold_exact
     lengths, rows, divided = found_in[1], emissions.double().numpy() / temperature, ours.divided(temperature)
     mask = torch.arange(rows.shape[1]) < torch.tensor(lengths).unsqueeze(1)
     spans, expected = [], []
-    for row, tags in enumerate(best_tags(rows, lengths, divided)):
+    for row, tags in enumerate(best_of(rows, lengths, divided)):
         scores = every(divided, rows[row, : lengths[row]])
         top = max(scores.values())
         weights = {other: np.exp(value - top) for other, value in scores.items()}
@@ -93,7 +97,7 @@ def test_the_probability_of_a_span_is_the_share_of_the_sequences_that_hold_exact
                     weight
                     for other, weight in weights.items()
                     if list(other[first:stop]) == tags[first:stop]
-                    and not (stop < len(other) and ours.continues[other[stop - 1], other[stop]])
+                    and not (stop < len(other) and ours.continues[0, other[stop - 1], other[stop]])
                 )
                 expected.append(share / sum(weights.values()))
     assert span_probabilities(rows, lengths, spans, divided) == pytest.approx(expected, abs=1e-9)
@@ -107,8 +111,41 @@ def test_of_notes_of_any_length_the_tags_and_probabilities_are_those_of_torch(sc
     crf, ours, emissions = case(scheme, lengths, 3, 2.0)
     mask = torch.arange(700) < torch.tensor(lengths).unsqueeze(1)
     rows = emissions.double().numpy()
-    best = best_tags(rows, lengths, ours)
+    best = best_of(rows, lengths, ours)
     assert best == crf.decode(emissions, mask)
     spans = [(row, first, tags[first : first + 3]) for row, tags in enumerate(best) for first in range(len(tags))]
     theirs = crf.span_log_probabilities(emissions, spans, mask).exp().tolist()
     assert span_probabilities(rows, lengths, spans, ours) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_with_tags_per_type_the_tags_and_probabilities_are_those_of_torch() -> None:
+    lengths, types, tags = [90, 1, 33, 2], 3, ["O", "B-X", "I-X"]
+    generator = torch.Generator().manual_seed(8)
+    crf = modeling.CRF(len(tags), batch_first=True, legal=legal_transitions(tags), types=types)
+    for parameter in crf.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    emissions = 2 * torch.randn((len(lengths), max(lengths), types * len(tags)), generator=generator)
+    fields = [
+        {
+            **{name: getattr(crf, place)[index].tolist() for name, place in PLACES.items()},
+            "legal": legal_transitions(tags)._asdict(),
+        }
+        for index in range(types)
+    ]
+    ours, rows = CRF.from_settings(fields), emissions.double().numpy()
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    best = best_tags(rows, lengths, ours)
+    assert best == crf.decode(emissions, mask)
+    spans = [
+        (row, first, tags[first : first + 2])
+        for row, sequences in enumerate(best)
+        for tags in sequences
+        for first in range(len(tags))
+    ]
+    theirs = crf.span_log_probabilities(emissions, spans, mask).exp().tolist()
+    assert span_probabilities(rows, lengths, spans, ours) == pytest.approx(theirs, abs=1e-6)
+    crf.requires_grad_(requires_grad=False)
+    likelihood = crf(emissions[:1].double(), torch.tensor(best[0]).t().unsqueeze(0))
+    emitted = sum(rows[0, range(lengths[0]), sequence].sum() for sequence in best[0])
+    score = ours.score([tag for sequence in best[0] for tag in sequence])
+    assert score + emitted - float(crf.log_partition(emissions[:1].double())) == pytest.approx(float(likelihood))

@@ -157,7 +157,7 @@ def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:
 def _overlap_of(documents: Sequence[Document], asked: Literal["auto", "flat", "per-type"]) -> Overlap:
     """The layout of tags that was asked for, or that the training notes need; says what flat tags lose."""
     choice = choose_overlap(documents)
-    beyond, spans = choice.per_type - choice.flat, many(choice.spans, "entity")
+    beyond, spans = choice.per_type - choice.flat, many(choice.spans, "entity", "entities")
     overlap = choice.overlap if asked == "auto" else asked
     if beyond and overlap == "flat":
         tell(f"Flat tags: {beyond} of {spans} overlap others and are lost; --overlap per-type would keep them")

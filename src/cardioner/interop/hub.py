@@ -27,7 +27,7 @@ from cardioner.interop.cards import hub_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, logits_of, publish_export
 from cardioner.model_dir.entrance import existing
 from cardioner.model_dir.findings import never_found
-from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.json_files import object_under, read_json
 from cardioner.model_dir.layout import (
     CARD,
     CONFIG,
@@ -109,6 +109,8 @@ def _check_source(directory: Path, config: Mapping[str, Any]) -> None:
         has = f"a class of its own, {own}"
     elif config.get("use_crf"):
         has = "a CRF"
+    elif "O" not in object_under(config, "id2label").values():
+        has = "tags per type"
     elif config.get("classifier_hidden_layers"):
         has = f"an MLP head (hidden layers {config['classifier_hidden_layers']})"
     else:

@@ -12,9 +12,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_NEEDED = ("crf.py", "crf_cuda.py", "crf_recursions.py", "code_files.py")
+_NEEDED = ("checks.py", "code_files.py", "crf.py", "crf_cuda.py", "crf_recursions.py", "heads.py", "tagging.py")
 """The files that `modeling.py` imports from beside it."""
-PIPELINE_FILES = ("windows.py", "tagging.py", "encoding.py", "int8.py", "precision.py", "inference.py", "pipeline.py")
+PIPELINE_FILES = ("windows.py", "encoding.py", "int8.py", "precision.py", "inference.py", "pipeline.py")
 """The files that a directory needs further for `pipeline("token-classification")`."""
 COMPANIONS = (*_NEEDED, *PIPELINE_FILES)
 """The files of a directory beside `modeling.py`."""

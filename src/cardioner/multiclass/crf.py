@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor, nn
 
+from .checks import IGNORED, check_labels, check_scores, check_spans
 from .crf_cuda import fits_kernel, illegal_scores, log_likelihood
 from .crf_recursions import (
     MAXIMA,
@@ -30,9 +31,6 @@ from .crf_recursions import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-IGNORED = -100
-"""The label of a position that neither loss nor decoding looks at."""
 
 _FORBIDDEN = -1e30
 """The score of an illegal transition: in float32 no sum of real scores reaches it, and no sum of it overflows."""
@@ -289,10 +287,8 @@ class CRF(nn.Module):
             if given is not None and given.shape not in {wanted[name], wanted["tags"]}:
                 raise ValueError(f"expected {name} of shape {wanted[name]}, found {tuple(given.shape)}")
         kept = emissions.new_ones(places).bool() if mask is None else mask.bool()
-        emissions, kept = (
-            emissions.reshape(*places, fields, self.num_tags),
-            kept.view(*places, -1).expand(*places, fields),
-        )
+        kept = (kept if kept.dim() == 3 else kept.unsqueeze(2)).expand(*places, fields)
+        emissions = emissions.reshape(*places, fields, self.num_tags)
         if tags is not None:
             tags = tags.view(*places, fields)
             kept = kept & tags.ne(IGNORED)
@@ -475,63 +471,3 @@ def _reduce(values: Tensor, positions: Tensor | int, reduction: str) -> Tensor:
     if reduction == "token_mean":
         return values.sum() / (positions.clamp(min=1) if isinstance(positions, Tensor) else max(positions, 1))
     return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
-
-
-def check_labels(labels: Tensor, num_tags: int, types: int | None = None) -> None:
-    """Refuse label ids that the model does not have, before an index error or a device fault hides the cause.
-
-    Args:
-        labels: `(batch, length)`, or `(batch, length, types)`.
-        num_tags: Number of tags, of each type where there are `types`.
-        types: Number of types that have tags of their own.
-
-    Raises:
-        ValueError: Saying how many there are.
-    """
-    if labels.is_floating_point():
-        raise ValueError(f"labels must be whole numbers, found {labels.dtype}")
-    if torch.compiler.is_compiling() or labels.size(-1) != (types or labels.size(-1)):  # another shape is refused later
-        return
-    first = num_tags * torch.arange(types or 1, device=labels.device)
-    wrong = int((labels.ne(IGNORED) & ((labels < first) | (labels >= first + num_tags))).sum())
-    if wrong:
-        of_each = "" if types is None else ", of each type its own"
-        raise ValueError(
-            f"labels must be 0 to {num_tags * (types or 1) - 1}{of_each}, or {IGNORED} for positions to leave out; "
-            f"{wrong} of {labels.numel()} are not: check label2id against the labels of the data"
-        )
-
-
-def check_scores(emissions: Tensor, *transitions: Tensor) -> None:
-    """Refuse scores that have no best tag, whose argmax would be any tag.
-
-    Args:
-        emissions: `(..., tags)`; minus infinity forbids a tag, as long as others are left.
-        transitions: Of any shape; minus infinity forbids them.
-
-    Raises:
-        FloatingPointError: If one is not a number or plus infinity, or all tags of a position are forbidden.
-    """
-    best = emissions.amax(-1).abs()  # (...), infinite where all are forbidden; NaN is greater than any number
-    if not torch.compiler.is_compiling() and not all(bool((part < torch.inf).all()) for part in (best, *transitions)):
-        raise FloatingPointError("the model computed scores that are not finite numbers")
-
-
-def check_spans(
-    spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int, types: int | None = None
-) -> None:
-    """Refuse spans that lie outside of their rows, or hold tag ids that do not exist.
-
-    Raises:
-        ValueError: Naming the first of them.
-    """
-    for index, (row, first, tags) in enumerate(spans):
-        inside = 0 <= row < len(lengths) and 0 <= first < first + len(tags) <= lengths[row]
-        kind = tags[0] // num_tags if tags else 0
-        known = 0 <= kind < (types or 1) and all(tag // num_tags == kind for tag in tags)
-        if not inside or not known:
-            raise ValueError(
-                f"span {index}: expected positions within a row, rows having {lengths} of them, and tag ids below "
-                f"{num_tags * (types or 1)}{' of one type' if types else ''}; found row {row}, position {first}, "
-                f"tag ids {tags}"
-            )

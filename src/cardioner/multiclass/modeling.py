@@ -25,18 +25,20 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_outputs import TokenClassifierOutput
 
 if not __package__:  # loaded by its path alone: make a package of the files beside it, named by where and what they are
-    _names = ("crf", "crf_cuda", "crf_recursions", "code_files", "tagging")
+    _names = ("checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads", "tagging")
     _beside = [Path(__file__).with_name(f"{name}.py") for name in _names]
     _content = b"".join(bytes(path) + path.read_bytes() for path in _beside)
     __package__ = f"cardioner_{hashlib.sha256(_content).hexdigest()[:16]}"
     __spec__ = __spec__ and ModuleSpec(f"{__package__}.modeling", __spec__.loader, origin=__file__)
     sys.modules.setdefault(__package__, ModuleType(__package__)).__path__ = [str(_beside[0].parent)]
 
-# All four are named here, as older releases of transformers copy only the files that this one names.
+# All seven are named here, as older releases of transformers copy only the files that this one names.
+from .checks import IGNORED, check_labels, check_scores, check_spans
 from .code_files import PIPELINES, OwnCode, check_loaded, copy_code, file_of, own_code_of, pipeline_home, tags_like
-from .crf import CRF, IGNORED, check_labels, check_scores, check_spans, entries, legal_transitions
+from .crf import CRF, entries, legal_transitions
 from .crf_cuda import fits_kernel  # noqa: F401
 from .crf_recursions import widened
+from .heads import build_head, initialise
 from .tagging import TagGroup, tag_groups
 
 __all__ = [
@@ -148,32 +150,6 @@ def _build_encoder(config: PretrainedConfig) -> nn.Module:
         return AutoModel.from_config(config)  # type: ignore[no-any-return]
 
 
-class _Heads(nn.ModuleList):
-    """A head for each type, all of which read the same states."""
-
-    def forward(self, states: Tensor) -> Tensor:
-        """The emissions of all types side by side."""
-        return torch.cat([head(states) for head in self], dim=-1)
-
-
-def _build_head(config: CardioNERConfig, width: int) -> nn.Module:
-    """A head for all tags; with tags per type and hidden layers, one of its own for each type."""
-    groups = config.tag_groups
-    if not config.classifier_hidden_layers or len(groups) == 1:
-        return _head(config, width, config.num_labels)
-    return _Heads(_head(config, width, len(group.tags)) for group in groups)
-
-
-def _head(config: CardioNERConfig, width: int, tags: int) -> nn.Module:
-    """One linear layer, or `Linear -> ReLU -> Dropout` for each hidden width and a linear layer after them."""
-    layers: list[nn.Module] = []
-    for hidden in config.classifier_hidden_layers or ():
-        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.classifier_dropout)]
-        width = hidden
-    last = nn.Linear(width, tags)
-    return nn.Sequential(*layers, last) if layers else last
-
-
 class TokenClassificationModel(PreTrainedModel):
     """Encoder, dropout, classifier head; token-wise cross-entropy and argmax.
 
@@ -200,8 +176,9 @@ class TokenClassificationModel(PreTrainedModel):
         encoder_config = config.build_encoder_config()
         self.backbone = _build_encoder(encoder_config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = _build_head(config, encoder_config.hidden_size)
-        group, *others = config.tag_groups
+        group, *others = groups = config.tag_groups
+        hidden, tags = config.classifier_hidden_layers or (), [len(group.tags) for group in groups]
+        self.classifier = build_head(encoder_config.hidden_size, hidden, tags, dropout=config.classifier_dropout)
         self.types = None if group.label is None else 1 + len(others)
         self.tags_of_each = len(group.tags)
         if self.uses_crf:
@@ -214,15 +191,9 @@ class TokenClassificationModel(PreTrainedModel):
         self._freeze()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """As inherited, but each layer of an MLP passes on what it gets at its own scale, whatever the widths.
-
-        He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10. At the fixed deviation of the encoder's family
-        two layers dampen values and gradients so much that little data teaches the encoder nothing.
-        """
+        """As inherited, but an MLP head starts at its own scale."""
         super()._init_weights(module)
-        layers = [part for part in self.classifier.children() if isinstance(part, nn.Linear)]
-        if module in layers:  # torch's function leaves weights alone that transformers has loaded
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module is layers[-1] else "relu")
+        initialise(self.classifier, module)
 
     def _name_class(self) -> None:
         """Write into the configuration which class this is, where its code is, and which class tags as it does."""

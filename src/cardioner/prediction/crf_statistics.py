@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cardioner.multiclass.crf import CRF, IGNORED
+from cardioner.multiclass.checks import IGNORED
+from cardioner.multiclass.crf import CRF
 from cardioner.multiclass.crf_recursions import by_row, counts, forward_scores, last_positions, widened
 
 

@@ -11,7 +11,8 @@ import torchcrf
 from torch import Tensor
 
 from cardioner.multiclass import crf_recursions
-from cardioner.multiclass.crf import CRF, IGNORED, Legality, check_labels, legal_transitions
+from cardioner.multiclass.checks import IGNORED, check_labels
+from cardioner.multiclass.crf import CRF, Legality, legal_transitions
 from cardioner.prediction.crf_statistics import entropy, sample
 
 BIO = ["O", "B-X", "I-X", "B-Y", "I-Y"]

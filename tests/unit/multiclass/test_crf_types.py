@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cardioner.multiclass.crf import CRF, IGNORED, legal_transitions
+from cardioner.multiclass.checks import IGNORED
+from cardioner.multiclass.crf import CRF, legal_transitions
 from cardioner.prediction.crf_statistics import entropy, sample
 
 TAGS = ["O", "B-X", "I-X"]

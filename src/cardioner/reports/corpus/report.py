@@ -92,10 +92,14 @@ def _spreads(report: CheckReport) -> Table:
 
 def _flat_tables(flat: FlatTags) -> dict[str, Table]:
     """What flat tags can express of each type, and why not more."""
-    spans = {**flat.gold, None: sum(flat.gold.values())}
     *rows, total = (
-        (label or "all", count, score_text(flat.ceiling(label)), score_text(flat.ceiling(label, per_type=True)))
-        for label, count in spans.items()
+        (
+            label or "all",
+            flat.gold[label] if label else sum(flat.gold.values()),
+            score_text(flat.ceiling(label)),
+            score_text(flat.ceiling(label, per_type=True)),
+        )
+        for label in (*flat.gold, None)
     )
     losses = [(kind, label, count) for (kind, label), count in flat.losses.items()]
     return {

@@ -1,0 +1,58 @@
+"""The classifier head: from the encoder's states to the emissions of every tag.
+
+This file is copied into every saved model directory and imports nothing but the standard library and torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Heads(nn.ModuleList):
+    """A head for each entity type, all of which read the same states."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The emissions of all types side by side."""
+        return torch.cat([head(states) for head in self], dim=-1)
+
+
+def build_head(width: int, hidden: Sequence[int], tags: Sequence[int], *, dropout: float) -> nn.Module:
+    """One linear layer for all tags, or hidden layers with ReLU and dropout and a linear layer behind them.
+
+    Args:
+        width: Of the encoder's states.
+        hidden: Widths of the hidden layers.
+        tags: How many tags each group has; each group has hidden layers of its own.
+        dropout: Behind each hidden layer.
+    """
+    if not hidden:
+        return nn.Linear(width, sum(tags))
+    heads = [_perceptron(width, [*hidden, count], dropout) for count in tags]
+    return heads[0] if len(heads) == 1 else Heads(heads)
+
+
+def _perceptron(width: int, widths: Sequence[int], dropout: float) -> nn.Module:
+    """Linear layers with ReLU and dropout between them."""
+    layers: list[nn.Module] = []
+    for following in widths:
+        layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(dropout)]
+        width = following
+    return nn.Sequential(*layers[:-2])
+
+
+def initialise(head: nn.Module, layer: nn.Module) -> None:
+    """Draw the weights of a layer, if it is one of an MLP head's, so that it passes on what it gets at its own scale.
+
+    He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10. At the fixed deviation of the encoder's family two
+    layers dampen values and gradients so much that little data teaches the encoder nothing.
+    """
+    for one in head.children() if isinstance(head, Heads) else [head]:
+        layers = [part for part in one.children() if isinstance(part, nn.Linear)]
+        if layer in layers:  # torch's function leaves weights alone that transformers has loaded
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is layers[-1] else "relu")
