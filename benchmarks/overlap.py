@@ -35,6 +35,7 @@ def documents() -> list[Any]:
 def train(key: dict[str, Any], encoder: str, device: str, threads: int) -> dict[str, Any]:
     """Train on all folds but one, and tag that one: spans by note."""
     import torch  # noqa: PLC0415
+
     from cardioner import LabelSet, ModelTrainer, Predictor, TrainingOptions  # noqa: PLC0415
 
     torch.set_num_threads(threads)
