@@ -24,12 +24,12 @@ CORPUS = "cardioccc-es-sample"
 LAYOUTS = ("flat", "per-type")
 
 
-def documents() -> list[Any]:
-    """The notes of the corpus, in the order of their ids."""
+def documents(*, tiny: bool) -> list[Any]:
+    """The notes of the corpus, in the order of their ids; the first few where all of it only has to run."""
     from cardioner import read_corpus  # noqa: PLC0415 - torch belongs into the workers alone
 
     found = read_corpus(Path(os.environ["CARDIONER_DATA"]) / CORPUS).documents
-    return sorted(found, key=lambda document: document.id)
+    return sorted(found, key=lambda document: document.id)[: 4 if tiny else None]
 
 
 def train(key: dict[str, Any], encoder: str, device: str, threads: int) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def train(key: dict[str, Any], encoder: str, device: str, threads: int) -> dict[
     from cardioner import LabelSet, ModelTrainer, Predictor, TrainingOptions  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    notes = documents()
+    notes = documents(tiny=key["tiny"])
     held_out = notes[key["fold"] :: key["folds"]]
     learned = [note for note in notes if note not in held_out]
     labels = LabelSet.from_types({span.label for note in notes for span in note.spans}, overlap=key["overlap"])
@@ -58,12 +58,12 @@ def train(key: dict[str, Any], encoder: str, device: str, threads: int) -> dict[
     return {**key, "spans": spans, "lost": sum(result.losses.values()), "seconds": round(result.seconds, 1)}
 
 
-def report(rows: Sequence[dict[str, Any]], folds: int) -> None:
+def report(rows: Sequence[dict[str, Any]], folds: int, *, tiny: bool) -> None:
     """Strict F1 of both layouts with each seed, and of all seeds' predictions together."""
     from cardioner import Document, Span  # noqa: PLC0415
     from cardioner.evaluation.comparison import compare  # noqa: PLC0415
 
-    gold, every = documents(), {layout: [] for layout in (*LAYOUTS, "gold")}
+    gold, every = documents(tiny=tiny), {layout: [] for layout in (*LAYOUTS, "gold")}
 
     def show(name: str, predictions: dict[str, list[Any]], truth: list[Any]) -> None:
         found = compare(predictions["per-type"], predictions["flat"], gold=truth).to_dict()
@@ -94,12 +94,15 @@ def main(
     workers: Annotated[int, typer.Option(help="Trainings at a time.")] = 1,
     encoder: Annotated[str, typer.Option(help="The encoder's folder; the bundled one by default.")] = "",
     device: Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")] = "auto",
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="A few notes and one epoch, to see that all of it runs.")
+    ] = False,
     results: Annotated[Path | None, typer.Option(help="A file of finished trainings, read and added to.")] = None,
 ) -> None:
     """Train both layouts on all folds, and compare."""
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results and results.is_file() else []
     keys = [
-        {"seed": seed, "fold": fold, "folds": folds, "epochs": epochs, "overlap": overlap}
+        {"seed": seed, "fold": fold, "folds": folds, "epochs": 1 if tiny else epochs, "overlap": overlap, "tiny": tiny}
         for seed in range(seeds)
         for fold in range(folds)
         for overlap in LAYOUTS
@@ -114,7 +117,7 @@ def main(
             if results:
                 with results.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
-    report(rows, folds)
+    report(rows, folds, tiny=tiny)
 
 
 if __name__ == "__main__":

@@ -181,8 +181,8 @@ class Teachers:
                 )
             if identity != identities[0]:
                 raise ModelError(f"expected teachers with the same tokenizer; {places[0]} and {place} have two")
-            if config.use_crf and model.crf.types is not None:  # whose rows are those of its types
-                raise ModelError(f"{place} has a CRF for each type: such a model cannot teach")
+            if model.types is not None:
+                raise ModelError(f"{place} has tags per type: expected a teacher with flat tags")
         return cls(tuple(one.model for one in loaded), tuple(places), identities[0], settings)
 
     @property
