@@ -332,7 +332,7 @@ def test_modeling_file_without_a_package_uses_and_saves_the_files_beside_it(
     directories = {name: tmp_path / name for name in ("ours", "other")}
     for directory in directories.values():
         write_model_dir(make_model(use_crf=True), tokenizers["wordpiece"], directory)
-    other = directories["other"] / "crf.py"
+    other = directories["other"] / "checks.py"
     other.write_text(other.read_text().replace("IGNORED = -100", "IGNORED = -99"))
     script = """
 import importlib, importlib.util, sys

@@ -138,7 +138,7 @@ def needed_code(directory: Path, config: Mapping[str, Any]) -> list[str]:
     for name in needed:  # grows on the way
         if (directory / name).is_file():
             text = (directory / name).read_text(encoding="utf-8", errors="replace")
-            found = (f"{one or other}.py" for one, other in _SCANNED.findall(text))
+            found = dict.fromkeys(f"{one or other}.py" for one, other in _SCANNED.findall(text))
             needed += [other for other in found if other not in needed]
     return needed
 

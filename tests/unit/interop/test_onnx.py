@@ -128,7 +128,7 @@ def test_an_export_holds_the_graph_the_tagger_and_nothing_that_names_us(
     settings = json.loads((out / "onnx.json").read_text(encoding="utf-8"))
     assert settings["tags"] == ["O", *(f"{p}-{t}" for t in ("DISEASE", "MEDICATION", "SYMPTOM") for p in "BI")]
     assert settings["windows"] == {"length": 30, "context": 4, "aligned": 32}
-    assert settings["crf"]["legal"]["start"] == [not name.startswith("I-") for name in settings["tags"]]
+    assert settings["crf"][0]["legal"]["start"] == [not name.startswith("I-") for name in settings["tags"]]
     tokenizer = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
     assert (tokenizer["truncation"], tokenizer["padding"]) == (None, None)
     assert str(tmp_path) not in "".join((out / name).read_text() for name in FILES if not name.endswith(".onnx"))
@@ -250,7 +250,7 @@ def test_too_few_spans_to_tell_are_refused(saved: Callable[..., Path], notes: li
 def test_a_decoder_that_finds_other_spans_is_refused(
     saved: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tagger_module, "best_tags", lambda _, lengths, __: [[0] * length for length in lengths])
+    monkeypatch.setattr(tagger_module, "best_tags", lambda _, lengths, __: [[[0] * length] for length in lengths])
     with pytest.raises(ModelError, match=r"spans differ from the model's in \d+ of \d+ notes \(0 of \d+ are equal\)"):
         export_onnx(saved(), tmp_path / "out")
     assert nothing_left(tmp_path)
@@ -390,8 +390,8 @@ class Contrary:
     def emissions(self, notes: Any) -> Any:
         return emissions_of(self.model, self.tokenizer, notes)
 
-    def decode(self, emissions: Any) -> list[list[int]]:
-        return [[5] * len(rows) for rows in emissions]  # always B-SYMPTOM
+    def decode(self, emissions: Any) -> list[list[list[int]]]:
+        return [[[5] * len(rows)] for rows in emissions]  # always B-SYMPTOM
 
     def tag(self, texts: list[str]) -> list[list[Entity]]:
         return [[Entity(0, 1, "SYMPTOM", 0.5)] if text.strip() else [] for text in texts]
@@ -444,7 +444,7 @@ def test_the_tagger_names_a_note_whose_scores_are_no_numbers_and_goes_on(
     assert "b: its 9 characters could not be tagged (the model computed scores that are not finite numbers)" in err
     assert f"{notes / 'c.txt'}: the byte at offset 0 is not valid UTF-8" in err
     settings = json.loads((done.directory / "onnx.json").read_text())
-    settings["crf"]["transitions"][0][0] = float("nan")
+    settings["crf"][0]["transitions"][0][0] = float("nan")
     (done.directory / "onnx.json").write_text(json.dumps(settings))
     with pytest.raises(FloatingPointError, match=r"onnx\.json"):
         Tagger.from_folder(done.directory)

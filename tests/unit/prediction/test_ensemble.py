@@ -101,7 +101,7 @@ def test_two_models_are_the_mean_of_their_numbers(
             getattr(hand.crf, name).data = (one + other) / 2
     tags = decode_notes(hand, mean, viterbi=viterbi)
     assert decode_notes(joint.model, mean, viterbi=viterbi) == tags
-    spans = [(3, tags[0][3:6])]
+    spans = [(3, tags[0][0][3:6])]
     expected_scores = score_spans(hand, mean[:1], [spans])[0]
     assert score_spans(joint.model, mean[:1], [spans])[0] == pytest.approx(expected_scores, abs=1e-6)
     found_spans = tag_texts(joint.model, tokenizer, TEXTS, viterbi=viterbi)
@@ -109,7 +109,7 @@ def test_two_models_are_the_mean_of_their_numbers(
     special = plan_windows(hand.config, tokenizer).special
     places = [
         [(*edges, run.label) for run, edges in runs_of(hand, note, row, special)]
-        for note, row in zip(notes, tags, strict=True)
+        for note, (row,) in zip(notes, tags, strict=True)
     ]
     assert [[entity[:3] for entity in entities] for entities in found_spans] == places
     assert places[0]

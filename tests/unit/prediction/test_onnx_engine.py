@@ -286,9 +286,9 @@ def other_settings(**changes: Any) -> Callable[[Path], None]:
 
 def all_illegal(directory: Path) -> None:
     """No tag may come first: every sequence is as bad as any other, and the first tag, `O`, wins everywhere."""
-    crf = json.loads((directory / "onnx.json").read_text())["crf"]
-    legal = crf["legal"] | {"start": [False] * len(crf["start"])}
-    other_settings(crf=crf | {"legal": legal})(directory)
+    (field,) = json.loads((directory / "onnx.json").read_text())["crf"]
+    legal = field["legal"] | {"start": [False] * len(field["start"])}
+    other_settings(crf=[field | {"legal": legal}])(directory)
 
 
 def ending_in(operator: str, kind: int, **attributes: Any) -> Callable[[Path], None]:
@@ -349,7 +349,7 @@ def unlisted(directory: Path) -> None:
         (ending_in("SequenceConstruct", TensorProto.FLOAT), "cannot be run"),
         (
             lambda directory: other_settings(
-                crf=json.loads((directory / "onnx.json").read_text())["crf"] | {"start": [0.0]}
+                crf=[json.loads((directory / "onnx.json").read_text())["crf"][0] | {"start": [0.0]}]
             )(directory),
             "expected scores of a CRF for 5 tags",
         ),

@@ -15,6 +15,7 @@ from cardioner.errors import DataError
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel
 from cardioner.multiclass.encoding import EncodedNote, WindowPlan, encode_notes, plan_windows
 from cardioner.multiclass.modeling import IGNORED
+from cardioner.multiclass.tagging import tag_groups
 from cardioner.multiclass.windows import Window
 from cardioner.training.features import ILLEGAL_TAGS, Collator, balanced_weights, build_features, read_dataset
 
@@ -305,7 +306,7 @@ def test_balanced_weights_agree_with_a_count_by_hand() -> None:
         {"input_ids": [1], "labels": [2]},
     ]
     # 8 labelled positions, 4 tags: 5 of tag 0, 2 of tag 1, 1 of tag 2, none of tag 3.
-    assert balanced_weights(features, 4) == [8 / 20, 8 / 8, 8 / 4, 1.0]
+    assert balanced_weights(features, tag_groups(["O", "B-X", "I-X", "B-Y"])) == [8 / 20, 8 / 8, 8 / 4, 1.0]
 
 
 def test_the_collator_pads_on_the_right_and_ignores_padding() -> None:
