@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, pipeline
 
 from cardioner import Document, LabelSet, ModelTrainer, Predictor, Span, TrainingOptions
@@ -212,6 +214,30 @@ def test_auto_takes_tags_per_type_where_more_than_one_in_a_hundred_spans_needs_t
     few, many = choose_overlap([*overlapping(3), *plain]), choose_overlap([*overlapping(4), *plain])
     assert (few.overlap, few.spans, few.flat, few.per_type) == ("flat", 309, 306, 309)
     assert (many.overlap, many.spans, many.flat, many.per_type) == ("per-type", 312, 308, 312)
+
+
+SPANS = st.sets(st.tuples(st.integers(0, 9), st.integers(1, 4), st.sampled_from("ABC")), max_size=8)
+
+
+@given(SPANS)
+def test_what_both_layouts_carry_is_what_an_independent_count_finds(drawn: set[tuple[int, int, str]]) -> None:
+    words = [f"word{number}" for number in range(14)]
+    starts = [7 * number for number in range(10)]  # of the first ten words, all of them six characters long
+    text = " ".join(f"{word:_<6}" for word in words)
+    spans = [Span(starts[first], starts[first] + 7 * size - 1, label) for first, size, label in drawn]
+
+    def kept(labels: str) -> int:
+        taken: set[int] = set()
+        count = 0
+        for first, size, _ in sorted((one for one in drawn if one[2] in labels), key=lambda o: (-o[1], o[0], o[2])):
+            own = set(range(first, first + size))
+            if not own & taken:
+                taken |= own
+                count += 1
+        return count
+
+    found = choose_overlap([Document("n", text, tuple(spans))])
+    assert (found.spans, found.flat, found.per_type) == (len(drawn), kept("ABC"), sum(map(kept, "ABC")))
 
 
 @pytest.mark.parametrize(
