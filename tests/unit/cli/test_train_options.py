@@ -18,8 +18,8 @@ from cardioner.training.options import RENAMED, DistillationOptions, TrainerArgu
 from cardioner.training.trainer import ModelTrainer
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "training-options.md"
-NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options", "distillation"}
-"""Arguments of `ModelTrainer` that are objects, secrets, or made of other options."""
+NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options", "distillation", "overlap"}
+"""Arguments of `ModelTrainer` that are objects, secrets, made of other options, or an option of the notes."""
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
