@@ -11,10 +11,13 @@ CardioNERError            1
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _SHOWN = 10
+_FRAMES = 4
+"""Places in the code that are shown for an unexpected error."""
 
 
 class CardioNERError(Exception):
@@ -100,3 +103,9 @@ def first_line(error: BaseException) -> str:
     """The first line of a library's message, and the next where it ends with a colon; else the name of its class."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+def without_message(error: BaseException) -> str:
+    """An error by its class and the places in the code that raised it: its message may quote a note."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__} at {' < '.join(reversed(places[-_FRAMES:]))}"

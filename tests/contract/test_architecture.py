@@ -40,6 +40,7 @@ LAYERS = (
     "training",
     "reports",
     "interop",
+    "server",
     "cli",
     "__main__",
 )

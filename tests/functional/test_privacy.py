@@ -245,8 +245,9 @@ CASES = {
 }
 
 
-WITHOUT_NOTES = {"upgrade", "verify", "sign"}
-"""Commands that take a model alone; what is in one is searched behind every training."""
+WITHOUT_NOTES = {"upgrade", "verify", "sign", "serve"}
+"""Commands that take a model alone; what is in one is searched behind every training. Requests to a server are searched
+in `tests/unit/server`."""
 
 
 def test_every_command_that_takes_notes_is_run(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from cardioner.cli.distill import distill
 from cardioner.cli.evaluate import compare, evaluate
 from cardioner.cli.models import export, inspect, sign, upgrade, verify
 from cardioner.cli.predict import predict
+from cardioner.cli.serve import serve
 from cardioner.cli.split import split
 from cardioner.cli.train import train
 from cardioner.errors import CardioNERError, UsageError, missing_extra
@@ -38,6 +39,7 @@ for command in (
     distill,
     ablate,
     predict,
+    serve,
     evaluate,
     compare,
     convert,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import traceback
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from cardioner._io import reporting_failed_writes
 from cardioner._progress import Bars, Lines, reporting
+from cardioner.errors import without_message
 
 if TYPE_CHECKING:
     from cardioner.evaluation import Counts, Scores
@@ -33,8 +33,6 @@ INTERRUPTED = 130
 TRACEBACK = "CARDIONER_TRACEBACK"
 """The environment variable that shows unexpected errors in full; their messages may quote a note."""
 
-_FRAMES = 4
-"""Places in the code that are shown for an unexpected error."""
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")
 
 Stages: TypeAlias = Bars | Lines
@@ -93,9 +91,8 @@ def close_log() -> None:
 
 def unexpected(error: Exception) -> str:
     """An error that the user did not cause: its class and place, without its message, which may quote a note."""
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     return (
-        f"unexpected {type(error).__name__} at {' < '.join(reversed(places[-_FRAMES:]))}; its message is not shown, "
+        f"unexpected {without_message(error)}; its message is not shown, "
         f"because it may quote a note: set {TRACEBACK}=1 in the environment to see it"
     )
 

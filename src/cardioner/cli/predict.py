@@ -254,20 +254,15 @@ def _request(predictor: Predictor, models: Models, options: TaggingOptions, batc
 
 def _own_scores(predictor: Predictor, models: Models) -> dict[str, tuple[Any, ...]]:
     """For each type, what a model that finds it scored when it was made: the notes, gold spans and strict F1."""
-    from cardioner.model_dir.json_files import object_under  # noqa: PLC0415 - slow
-    from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
-    from cardioner.prediction.directories import model_directories  # noqa: PLC0415
+    from cardioner.prediction.directories import model_directories, scores_by_type  # noqa: PLC0415 - starts fast
 
-    found: dict[str, tuple[Any, ...]] = dict.fromkeys(predictor.labels, ("not known", "", ""))
-    for place in model_directories(models):
-        scores = getattr(read_manifest(place), "scores", {})
-        for part in ("evaluation", "test"):  # scores on test notes say more
-            per_type = object_under(object_under(object_under(scores, part), "strict"), "per_type")
-            for label in found.keys() & per_type.keys():
-                figures = object_under(per_type, label)
-                gold = figures.get("tp", 0) + figures.get("fn", 0)
-                found[label] = (f"{part} notes", gold, figures.get("f1", "not known"))
-    return found
+    found = scores_by_type(model_directories(models), predictor.labels)
+    return {
+        label: (score.notes, "", "")
+        if score.gold_spans is None
+        else (score.notes, score.gold_spans, "not known" if score.f1 is None else score.f1)
+        for label, score in found.items()
+    }
 
 
 def _with_file_names(notes: Iterable[Document]) -> Iterator[Document]:

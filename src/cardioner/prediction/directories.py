@@ -5,18 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cardioner._io import as_path
 from cardioner.errors import ModelError, many
-from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.json_files import object_under, read_json
 from cardioner.model_dir.layout import CONFIG, GRAPH_FILES, OLD_TOKENIZER_FILES, TOKENIZER_FILES
-from cardioner.model_dir.manifest import sha256_of
+from cardioner.model_dir.manifest import read_manifest, sha256_of
 
 SUMMARY = "summary.json"
 """What lies beside the models of a repeated training, and names them."""
 
 _WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 _DECISIVE = (CONFIG, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES, *_WEIGHTS, *GRAPH_FILES)
+
+
+class TypeScore(NamedTuple):
+    """What a model scored on an entity type when it was made.
+
+    Attributes:
+        notes: Which notes they were: `test notes`, `evaluation notes`, or `not known`.
+        gold_spans: How many spans of the type these notes have.
+        f1: Strict F1.
+    """
+
+    notes: str = "not known"
+    gold_spans: int | None = None
+    f1: float | None = None
 
 
 def model_directories(places: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -40,6 +55,20 @@ def models_digest(directories: Sequence[Path]) -> str:
         files = {path for pattern in _DECISIVE for path in directory.glob(pattern)}
         digests.append([(path.name, sha256_of(path)) for path in sorted(files)])
     return hashlib.sha256(repr(digests).encode()).hexdigest()
+
+
+def scores_by_type(directories: Sequence[Path], labels: Sequence[str]) -> dict[str, TypeScore]:
+    """For each entity type, what a model that finds it scored when it was made."""
+    found = dict.fromkeys(labels, TypeScore())
+    for place in directories:
+        scores = getattr(read_manifest(place), "scores", {})
+        for part in ("evaluation", "test"):  # scores on test notes say more
+            per_type = object_under(object_under(object_under(scores, part), "strict"), "per_type")
+            for label in found.keys() & per_type.keys():
+                figures = object_under(per_type, label)
+                gold = figures.get("tp", 0) + figures.get("fn", 0)
+                found[label] = TypeScore(f"{part} notes", gold, figures.get("f1"))
+    return found
 
 
 def _members(place: Path) -> list[Path]:

@@ -1,0 +1,180 @@
+"""`cardioner serve`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cardioner.cli.console import open_log, quieten, showing_progress, tell
+from cardioner.cli.inputs import LogFileOption
+from cardioner.cli.option_groups import grouped
+from cardioner.cli.predict import Dtype, EngineName
+from cardioner.errors import UsageError, missing_packages, without_message
+
+if TYPE_CHECKING:
+    from cardioner.server.limits import Limits
+    from cardioner.server.models import ServedModel, Source
+
+_PACKAGES = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "starlette": "fastapi",
+    "prometheus_client": "prometheus-client",
+}
+"""What the extra `serve` brings, by the names that are imported."""
+
+
+@dataclass(frozen=True)
+class AddressOptions:
+    """Where to listen, and who may connect."""
+
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen. Any other than this machine needs --token-file.")
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The TCP port; 0 takes a free one.")] = 8000
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with the token that every request must bring.")
+    ] = None
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate, a PEM file.")
+    ] = None
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of the certificate.")] = None
+
+
+@dataclass(frozen=True)
+class ComputingOptions:
+    """How notes are tagged, as in `predict`."""
+
+    engine: Annotated[
+        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
+    ] = "auto"
+    device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
+    dtype: Annotated[
+        Dtype,
+        typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
+    ] = "auto"
+    batch_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
+    ] = None
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
+    ] = None
+    log_file: LogFileOption = None
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What is accepted."""
+
+    max_body_mib: Annotated[int, typer.Option(metavar="MIB", min=1, help="Most MiB of a request.")] = 16
+    max_texts: Annotated[int, typer.Option(metavar="N", min=1, help="Most texts of a request.")] = 64
+    max_characters: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most characters in all texts of a request.")
+    ] = 1_000_000
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most texts that wait; further requests are sent away for a while.")
+    ] = 256
+    wait_ms: Annotated[
+        float, typer.Option(metavar="MS", min=0, help="How long a request waits for others to share its batch.")
+    ] = 5
+
+
+@grouped()
+def serve(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Model directories; requests name them by their folders.")
+    ],
+    address: AddressOptions,
+    computing: ComputingOptions,
+    limits: LimitOptions,
+) -> None:
+    """Serve models over HTTP: POST /predict tags a text or a list, POST /predict/stream JSON lines.
+
+    /openapi.json describes all requests; /models, /health, /ready and /metrics tell about the server. Requests that
+    arrive together share batches. No text is logged.
+
+    SIGTERM ends the server when it has answered what it took. SIGHUP reloads the models if they verify.
+
+    Example: cardioner serve model --port 8000
+    """
+    open_log(computing.log_file)
+    try:
+        _run(tuple(models), address, computing, limits)
+    except ModuleNotFoundError as error:
+        package = _PACKAGES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        raise UsageError(missing_packages("cardioner serve", sorted(set(_PACKAGES.values())))) from error
+
+
+def _run(
+    places: tuple[Path, ...], options: AddressOptions, computing: ComputingOptions, accepted: LimitOptions
+) -> None:
+    """Check all that can be checked, load the models, and serve."""
+    from cardioner.server.app import make_app  # noqa: PLC0415 - starts fast
+    from cardioner.server.guard import read_token  # noqa: PLC0415
+    from cardioner.server.models import Source, load_verified  # noqa: PLC0415
+    from cardioner.server.run import LOOPBACK_HOSTS, Address, run  # noqa: PLC0415
+    from cardioner.server.service import Service  # noqa: PLC0415
+
+    address = Address(options.host, options.port, options.tls_certificate, options.tls_key)
+    address.check(token=options.token_file is not None)
+    token = None if options.token_file is None else read_token(options.token_file)
+    limits = _limits(accepted)
+    source = Source(places, computing.engine, computing.device, computing.dtype, computing.key)
+    loaded = _load(source)
+    service = Service(loaded, limits, load=lambda: load_verified(source), batch_tokens=computing.batch_tokens)
+    app = make_app(service, token=token, hosts=LOOPBACK_HOSTS if address.is_loopback else None)
+    _log_to_console()
+    if not address.is_loopback and address.certificate is None:
+        tell("warning: without --tls-certificate, the token and the notes can be read on the network")
+    run(app, service, address)
+
+
+def _limits(accepted: LimitOptions) -> Limits:
+    from cardioner.server.limits import Limits  # noqa: PLC0415 - starts fast
+
+    return Limits(
+        body_bytes=accepted.max_body_mib << 20,
+        texts=accepted.max_texts,
+        characters=accepted.max_characters,
+        queue=accepted.queue,
+        wait_ms=accepted.wait_ms,
+    )
+
+
+def _load(source: Source) -> tuple[ServedModel, ...]:
+    """The models; what is served is said."""
+    from cardioner.prediction.engines import chosen  # noqa: PLC0415 - starts fast
+    from cardioner.server.models import load_models  # noqa: PLC0415
+
+    source.names  # noqa: B018 - refuses two of the same name before one is loaded
+    with showing_progress() as stages, stages.busy("loading the models"):
+        if chosen(source.engine) == "torch":
+            quieten()
+        loaded = load_models(source)
+    for model in loaded:
+        tell(f"{model.name}: {model.predictor!r}")
+    return loaded
+
+
+class _ToConsole(logging.Handler):
+    """Shows what is logged; of an exception only where it was raised, as its message may quote a note."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        raised = record.exc_info[1] if record.exc_info else None
+        where = f" ({without_message(raised)})" if raised else ""
+        tell(f"{record.getMessage().splitlines()[0]}{where}")
+
+
+def _log_to_console() -> None:
+    for name, level in (("cardioner.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers, logger.propagate = [_ToConsole()], False
