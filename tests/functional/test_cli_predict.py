@@ -16,9 +16,9 @@ import torch
 
 from cardioner.data.documents import Document
 from cardioner.data.formats import FORMATS, read_corpus, write_corpus
-from cardioner.model_dir import manifest
 from cardioner.model_dir.manifest import read_manifest
 from cardioner.model_dir.save import write_model_dir
+from cardioner.prediction import directories
 from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
 
@@ -148,7 +148,7 @@ def test_types_without_a_span_are_named_beside_what_the_model_scored_on_them(
     scores = {"test": {"strict": {"per_type": {label: {"tp": 3, "fp": 1, "fn": 2, "f1": 0.667}}}}}
     known = read_manifest(finds_nothing)
     assert known is not None
-    monkeypatch.setattr(manifest, "read_manifest", lambda _: known.model_copy(update={"scores": scores}))
+    monkeypatch.setattr(directories, "read_manifest", lambda _: known.model_copy(update={"scores": scores}))
     done = run("predict", finds_nothing, corpus / "dev", "--output", tmp_path / "out")
     assert done.code == 0
     assert "warning: nothing at all was found in 2 notes" in done.err
