@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 BATCH_TOKENS_GPU = 16_384
 """Sub-tokens that the encoder reads at a time on a GPU, which a few windows do not keep busy."""
 
-BATCH_SCORES = 1 << 21
-"""Emissions, one a sub-token and tag, that are decoded or scored at a time, padding included."""
+BATCH_SCORES = 1 << 16
+"""Emissions, one a sub-token and tag, that are decoded or scored at a time on a CPU, padding included.
+
+Larger batches hold more padding, as the lengths of notes differ, and more than the processor's cache.
+"""
+
+BATCH_SCORES_GPU = 1 << 21
+"""The same on a GPU, where each operation costs as much for many as for few."""
 
 
 def pad(rows: Sequence[Sequence[Any]], value: Any) -> Tensor:
@@ -131,7 +137,8 @@ def score_spans(
 def _padded(model: Any, emissions: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Notes of similar length as batches: their indices, logits `(batch, length, tags)` and mask, on the device."""
     filled = [index for index, rows in enumerate(emissions) if len(rows)]
-    for indices in in_batches(filled, lambda index: emissions[index].numel(), BATCH_SCORES):
+    budget = BATCH_SCORES if model.device.type == "cpu" else BATCH_SCORES_GPU
+    for indices in in_batches(filled, lambda index: emissions[index].numel(), budget):
         logits = torch.nn.utils.rnn.pad_sequence([emissions[index] for index in indices], batch_first=True)
         mask = pad([[1] * len(emissions[index]) for index in indices], 0)
         yield indices, logits.to(model.device), mask.to(model.device)

@@ -226,10 +226,13 @@ def to_runs(tags: Sequence[str]) -> list[Run]:
     runs: list[Run] = []
     continuing: str | None = None  # the type of the entity that the tag before left open
     for index, tag in enumerate(tags):
+        if tag == OUTSIDE:  # most are
+            continuing = None
+            continue
         position, label = split_tag(tag)
         if position in {"I", "E"} and continuing == label:
             runs[-1] = runs[-1]._replace(stop=index + 1)
-        elif position != OUTSIDE:
+        else:
             runs.append(Run(index, index + 1, label))
         continuing = label if position in {"B", "I"} else None
     return runs
