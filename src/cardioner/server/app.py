@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cardioner import __version__
 from cardioner.server.batching import Batcher
@@ -52,7 +51,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
 
-router = APIRouter(responses=_problems(401))
+router = APIRouter()
 
 
 def make_app(service: Service, *, token: bytes | None = None, hosts: Sequence[str] | None = None) -> FastAPI:
@@ -61,8 +60,7 @@ def make_app(service: Service, *, token: bytes | None = None, hosts: Sequence[st
     Args:
         service: The models, queues and limits.
         token: The SHA-256 digest of the token that requests must bring; `None` to ask for none.
-        hosts: Names by which the server may be addressed; `None` for any. A page on another site can have a browser
-            send requests to this machine under a name of its own ("DNS rebinding").
+        hosts: Names by which the server may be addressed; `None` for any.
     """
 
     @asynccontextmanager
@@ -81,9 +79,7 @@ def make_app(service: Service, *, token: bytes | None = None, hosts: Sequence[st
     app.state.service = service
     app.include_router(router)
     add_handlers(app)
-    app.add_middleware(Guarded, limits=service.limits, token=token)
-    if hosts is not None:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Guarded, limits=service.limits, token=token, hosts=hosts)
     paths = frozenset(str(getattr(route, "path", "")) for route in app.routes) | _PATHS
     app.add_middleware(Observed, paths=paths, metrics=service.metrics)
     return app
@@ -103,19 +99,19 @@ async def ready(request: Request) -> Response:
     return JSONResponse(state.model_dump(), 200 if is_ready else 503)
 
 
-@router.get("/models")
+@router.get("/models", responses=_problems(401))
 async def models(request: Request) -> list[ModelMessage]:
     """The models that are served, the default one first."""
     return [model.message for model in _service(request).models]
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **_problems(401)})
 async def metrics(request: Request) -> Response:
     """What was counted since the start, for Prometheus."""
     return Response(_service(request).metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.post("/predict", responses=_problems(400, 408, 413, 415, 422, 500, 503))
+@router.post("/predict", responses=_problems(400, 401, 404, 408, 413, 415, 422, 500, 503))
 async def predict(message: PredictRequest, request: Request) -> PredictResponse:
     """Find the spans of one text, or of several."""
     model, notes = await _service(request).tag(request, message.texts, message.model)
@@ -129,9 +125,9 @@ async def predict(message: PredictRequest, request: Request) -> PredictResponse:
 
 @router.post(
     STREAM,
-    response_class=LinesResponse,
+    response_class=Response,
     openapi_extra=_LINES,
-    responses={200: {"content": {MEDIA_TYPE: {}}}, **_problems(422)},
+    responses={200: {"content": {MEDIA_TYPE: {}}}, **_problems(401, 404, 422)},
 )
 async def predict_stream(
     request: Request,

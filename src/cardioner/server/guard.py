@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -28,6 +29,7 @@ STREAM = "/predict/stream"
 """The path whose body is as long as the client likes."""
 
 _SHORTEST_TOKEN = 16
+_PORT = re.compile(r":\d*$")
 
 
 def read_token(path: Path) -> bytes:
@@ -111,12 +113,17 @@ class Guarded:
         app: The rest of the application.
         limits: Of the body.
         token: The SHA-256 digest of the token that is asked for; `None` to ask for none.
+        hosts: Names by which the server may be addressed, in lower case; `None` for any. A page of another site can
+            have a browser send requests to this machine under a name of its own ("DNS rebinding").
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, token: bytes | None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, limits: Limits, token: bytes | None, hosts: Collection[str] | None = None
+    ) -> None:
         self._app = app
         self._limits = limits
         self._token = token
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -124,6 +131,10 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        if self._hosts is not None and _PORT.sub("", headers.get("host", "").lower()) not in self._hosts:
+            refusal = answer(421, f"this server is addressed as {' or '.join(self._hosts)}")
+            await refusal(scope, receive, send)
+            return
         if scope["path"] not in OPEN_PATHS and not self._may_enter(headers):
             refusal = answer(401, "expected the header `Authorization: Bearer TOKEN`", {"WWW-Authenticate": "Bearer"})
             await refusal(scope, receive, send)

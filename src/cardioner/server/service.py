@@ -104,7 +104,7 @@ class Service:
         """
         chosen = next(iter(self._batchers)) if name is None else name
         if chosen not in self._batchers:
-            raise RefusedError(422, f"model: there is none of that name; the models are {listed(self._batchers)}")
+            raise RefusedError(404, f"there is no model of that name; the models are {listed(self._batchers)}")
         return self._batchers[chosen]
 
     async def tag(self, request: Request, texts: Sequence[str], name: str | None) -> Tagged:
