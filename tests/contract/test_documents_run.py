@@ -61,6 +61,7 @@ GIVEN = {
     "upgrade-an-old-model": ("old-model", "encoder", "new-notes"),
     "export-to-the-hub": ("linear",),
     "cross-validate": ("notes", "new-notes"),
+    "use-several-models": ("model", "another-model", "notes", "new-notes"),
     "another-language": ("examples", "encoder", "model"),
 }
 """What a page takes as given; otherwise a model and notes."""
@@ -160,6 +161,7 @@ def supplies(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Callable[[st
             trainer = ModelTrainer(label2id, use_crf=kind == "model", num_train_epochs=1, output_dir=place / kind)
             trainer.train(corpus)
     make_old(place / "model", place / "old-model")
+    shutil.copytree(place / "linear", place / "another-model")
     return place
 
 

@@ -439,11 +439,31 @@ def test_models_given_together_are_averaged(
     assert found != tagged(first, documents)
 
 
-def test_models_that_do_not_go_together_are_refused(
-    run: Run, opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
+@pytest.mark.parametrize("rule", [None, "majority", "0.3"])
+def test_models_that_cannot_be_averaged_vote_and_it_is_said(
+    rule: str | None, run: Run, opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
 ) -> None:
-    first, second = opinionated(use_crf=True), opinionated()
-    done = run("predict", first, corpus / "dev", "--ensemble", second, "--output", tmp_path / "o.jsonl")
-    assert done.code == 4
-    assert "all have a CRF, or none" in done.error
+    places = [opinionated(use_crf=True), opinionated(), opinionated(use_crf=True, scale=-1.0)]
+    more = ("--ensemble", places[1], "--ensemble", places[2], *(("--vote", rule) if rule else ()))
+    done = run("predict", places[0], corpus / "dev", *more, "--output", tmp_path / "o.jsonl")
+    assert done.code == 0
+    said = "majority" if rule == "majority" else f"score, from {rule or 0.4}"
+    assert f"Models: vote of 3 members by {said}\n" in done.err
+    expected = Predictor.from_pretrained(places, device="cpu", vote=rule)
+    assert list(read_corpus(tmp_path / "o.jsonl").documents) == list(
+        expected.predict(read_corpus(corpus / "dev").documents)
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "rule", "said"), [(2, "most", "found 'most'"), (2, "1.5", "found '1.5'"), (1, "score", "two models")]
+)
+def test_a_vote_that_cannot_be_held_is_refused(
+    models: int, rule: str, said: str, run: Run, opinionated: Callable[..., Path], corpus: Path, tmp_path: Path
+) -> None:
+    first, *others = [opinionated()] * models
+    more = [word for place in others for word in ("--ensemble", place)]
+    done = run("predict", first, corpus / "dev", *more, "--vote", rule, "--output", tmp_path / "o.jsonl")
+    assert done.code == 2
+    assert said in done.error
     assert list(tmp_path.iterdir()) == []

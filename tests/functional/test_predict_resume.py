@@ -207,6 +207,7 @@ def test_without_resume_an_unfinished_run_is_refused_and_overwrite_starts_again(
         (("--dtype", "bfloat16"), "dtype"),
         (("--batch-tokens", "77"), "batch size"),
         (("--ensemble",), "model"),
+        (("--vote", "majority", "--ensemble"), "combination of models"),
     ],
 )
 def test_the_resume_log_of_another_request_is_refused(
@@ -220,7 +221,7 @@ def test_the_resume_log_of_another_request_is_refused(
     stopped(tmp_path / "out", "while the output was staged")
     log = BatchJob(tmp_path / "out", "brat").log
     before = log.read_bytes()
-    more = (*arguments, asked[1]) if arguments == ("--ensemble",) else arguments
+    more = (*arguments, asked[1]) if arguments[-1] == "--ensemble" else arguments
     refused = run(*asked, tmp_path / "out", "--resume", *more)
     assert refused.code == 5
     assert said in refused.error

@@ -198,11 +198,29 @@ CASES = {
         {"tagged": NOTES},
     ),
     "predict": Case(
-        lambda lab: [
-            ("predict", lab.model, lab.notes / "dev", "--output", name)
-            for name in ("tagged", "t.tsv", "t.jsonl", "t.conll")
-        ],
-        {"tagged": NOTES, "t.jsonl": NOTES, "t.conll": NOTES, "t.tsv": "its last column is the mention"},
+        lambda lab: (
+            [
+                ("predict", lab.model, lab.notes / "dev", "--output", name)
+                for name in ("tagged", "t.tsv", "t.jsonl", "t.conll")
+            ]
+            + [
+                (
+                    "predict",
+                    lab.model,
+                    lab.notes / "dev",
+                    "--ensemble",
+                    lab.model,
+                    "--vote",
+                    "score",
+                    "--output",
+                    "vote",
+                ),
+            ]
+        ),
+        {
+            **dict.fromkeys(("tagged", "t.jsonl", "t.conll", "vote"), NOTES),
+            "t.tsv": "its last column is the mention",
+        },
     ),
     "evaluate": Case(
         lambda lab: [

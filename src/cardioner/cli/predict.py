@@ -44,7 +44,17 @@ class TaggingOptions:
 
     ensemble: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="One more model: averaged with the same tags, united with other types."),
+        typer.Option(
+            metavar="DIR", help="One more model: averaged with the same tags and tokenizer, else they vote on spans."
+        ),
+    ] = None
+    vote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Let models vote in any case: score, majority, or the least mean score (score: 0.4) of a span that "
+            "not all find.",
+        ),
     ] = None
     min_score: Annotated[
         float, typer.Option(metavar="P", min=0, max=1, help="Leave out, and count, spans with a lower score.")
@@ -224,7 +234,10 @@ def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Pred
             decoder=options.decode,
             key=options.key,
             cache_mib=options.cache,
+            vote=options.vote,
         )
+        if predictor.combination:
+            tell(f"Models: {predictor.combination}")
         for place in model_directories(models):
             manifest = read_manifest(place)
             if manifest is None:
@@ -249,6 +262,7 @@ def _request(predictor: Predictor, models: Models, options: TaggingOptions, batc
         "cache": options.cache > 0,  # which decides where windows end
         "batch size": batch_tokens,
         "minimum score": options.min_score,
+        "combination of models": predictor.combination,
     }
 
 

@@ -1,58 +1,34 @@
-"""Several models as one: the mean of those with the same tags, or side by side those with other entity types."""
+"""Several models as one: the mean of those with the same tags and tokenizer, or a vote on spans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
-from cardioner.errors import ModelError
-from cardioner.prediction.engines import Engine, entity_types
-
-_EXPECTED = (
-    "expected models with the same tags and the same tokenizer, to be averaged, or models without an entity type in "
-    "common, whose spans are united"
-)
+from cardioner.errors import ModelError, UsageError
+from cardioner.prediction.engines import Engine
 
 
-def join(named: Sequence[tuple[str, Engine]]) -> list[Engine]:
-    """Models that go together: one that averages those with the same tags, or those with other types side by side.
+def join(engines: Sequence[Engine], *, vote: bool = False) -> list[Engine]:
+    """The members that decide on spans: one that averages all models, if they can be averaged; else the models.
 
     Args:
-        named: Models, each with what to call it in a message.
+        engines: The models.
+        vote: Whether they vote even if they can be averaged.
 
     Raises:
-        ModelError: If there is none, or two of them neither have the same tags nor wholly different types.
+        ModelError: If there is none.
+        UsageError: If one alone is to vote.
     """
-    if not named:
-        raise ModelError(f"{_EXPECTED}; found none")
-    if len(named) == 1:
-        return [named[0][1]]
-    if all(entity_types(one) & entity_types(other) for (_, one), (_, other) in combinations(named, 2)):
-        for name, engine in named[1:]:
-            _check_alike(named[0], (name, engine))
-        engines = [engine for _, engine in named]
+    if not engines:
+        raise ModelError("expected one model or more; found none")
+    if vote and len(engines) == 1:
+        raise UsageError("a vote needs two models or more; found one: name more, or leave the vote out")
+    if len(engines) > 1 and not vote and all(_alike(engines[0], other) for other in engines[1:]):
         return [type(engines[0]).averaged(engines)]
-    for (name, one), (other_name, other) in combinations(named, 2):
-        if shared := entity_types(one) & entity_types(other):
-            raise ModelError(
-                f"{_EXPECTED}; of several types, {name} and {other_name} share {', '.join(sorted(shared))}"
-            )
-    return [engine for _, engine in named]
+    return list(engines)
 
 
-def _check_alike(first: tuple[str, Engine], other: tuple[str, Engine]) -> None:
-    """Refuse models whose emissions do not mean the same.
-
-    Raises:
-        ModelError: Saying what differs.
-    """
-    (name, one), (other_name, two) = first, other
-    pair = f"{name} and {other_name}"
-    if list(one.tags) != list(two.tags):
-        shared = ", ".join(sorted(entity_types(one) & entity_types(two)))
-        raise ModelError(f"{_EXPECTED}; {pair} share {shared}, but have not the same tags in the same order")
-    if one.uses_crf != two.uses_crf:
-        bare = name if two.uses_crf else other_name
-        raise ModelError(f"expected models that all have a CRF, or none; of {pair}, {bare} has none")
-    if one.identity != two.identity:
-        raise ModelError(f"{_EXPECTED}; {pair} have different tokenizers")
+def _alike(one: Engine, other: Engine) -> bool:
+    """Whether emissions of the two mean the same, sub-token by sub-token, and are decoded in the same way."""
+    same_tags = list(one.tags) == list(other.tags)
+    return same_tags and one.uses_crf == other.uses_crf and one.identity == other.identity

@@ -36,7 +36,7 @@ class Predictions:
     A note that cannot be tagged is left out, and the others go on.
 
     Attributes:
-        coverage: What has been read so far; for models whose spans are united, the windows and sub-tokens of all.
+        coverage: What has been read so far; for several members, the windows and sub-tokens of all.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from cardioner.prediction.emission_cache import EmissionCache
 from cardioner.prediction.engines import Engine, engine_named, entity_types
 from cardioner.prediction.ensemble import join
 from cardioner.prediction.predictions import Advance, Predictions, as_documents, each_note, not_a_note
+from cardioner.prediction.vote import MAJORITY, SCORE, Vote
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,8 +36,9 @@ class Predictor:
         decoder: `viterbi`, or `argmax` to ignore a CRF; the same thing for a model without one.
 
     Attributes:
-        engines: What computes the spans: one model, or several of other entity types, whose spans are united.
+        engines: What computes the spans: one model, or several members that vote on them.
         decoder: How tags are decoded.
+        vote: How they decide.
 
     Raises:
         UsageError: For another decoder.
@@ -45,6 +47,7 @@ class Predictor:
 
     engines: tuple[Engine, ...]
     decoder: str
+    vote: Vote
     _directories: tuple[str, ...] = ()
 
     def __init__(self, model: Any, tokenizer: Any, *, decoder: str = "viterbi") -> None:
@@ -52,24 +55,25 @@ class Predictor:
 
         self._set([TorchEngine(model, tokenizer)], decoder)
 
-    def _set(self, engines: Sequence[Engine], decoder: str) -> None:
+    def _set(self, engines: Sequence[Engine], decoder: str, vote: str | float = SCORE) -> None:
         if decoder not in DECODERS:
             raise UsageError(f"the decoder must be one of {', '.join(DECODERS)}; found {decoder!r}")
         self.engines = tuple(engines)
         self.decoder = decoder
+        self.vote = Vote.of([engine.tags for engine in self.engines], vote)
         for engine in self.engines:
             _check_readable(engine)
 
     @classmethod
-    def of_engines(cls, engines: Sequence[Engine], *, decoder: str = "viterbi") -> Self:
-        """A predictor of models whose spans are united.
+    def of_engines(cls, engines: Sequence[Engine], *, decoder: str = "viterbi", vote: str | float = SCORE) -> Self:
+        """A predictor of members that vote on spans, as `vote.Vote` has it; of different types, all are kept.
 
         Raises:
-            UsageError: For another decoder.
+            UsageError: For another decoder or vote.
             ModelError: If a tokenizer does not tell which characters a sub-token stands for, or windows have no room.
         """
         made = cls.__new__(cls)
-        made._set(engines, decoder)
+        made._set(engines, decoder, vote)
         return made
 
     @classmethod
@@ -85,13 +89,14 @@ class Predictor:
         decoder: str = "viterbi",
         key: str | Path | None = None,
         cache_mib: int = 0,
+        vote: str | float | None = None,
     ) -> Self:
         """Load a saved directory; nothing in it is executed.
 
         Args:
             directory: The directory; or several; or a folder of repeated trainings, which stands for all its models.
-                Models with the same tags and the same tokenizer become one, which decodes the mean of their emissions;
-                of models that have no entity type in common the spans are united.
+                Models with the same tags and the same tokenizer, and all with a CRF or none, become one, which decodes
+                the mean of their emissions. Others vote on spans; those of types that one model alone finds are kept.
             engine: `torch`; or `onnx`, which needs neither torch nor transformers, and a graph in the directory
                 (`cardioner export onnx DIR --into`); `auto` takes torch where it is installed.
             device: `auto` takes the GPU where there is one; or a device as torch names it. `onnx` takes the CPU.
@@ -104,22 +109,27 @@ class Predictor:
             cache_mib: MiB of memory for the emissions of windows that were read before, so that pasted text is computed
                 once; 0 for no cache. With one, windows end where lines and sentences do, which can change spans; what
                 is kept never does.
+            vote: `score`, `majority`, or the least mean score of a span that not all members find, from 0 to 1; given,
+                models vote even if they could be averaged. `None` averages where that can be, and votes by `score`
+                otherwise.
 
         Raises:
             ModelError: If a directory is missing, incomplete, altered, not signed as it should be, computes something
-                else than when it was saved, is not one of ours, or has no graph for `onnx`, or they do not go together.
-            UsageError: If `directory` is no path, the engine, the device, the dtype, the decoder or the key does not
-                exist, a package is missing, windows of that length do not fit, or `cache_mib` is less than 0.
+                else than when it was saved, is not one of ours, or has no graph for `onnx`.
+            UsageError: If `directory` is no path, the engine, the device, the dtype, the decoder, the key or the vote
+                does not exist, one model alone is to vote, a package is missing, windows of that length do not fit, or
+                `cache_mib` is less than 0.
         """
         if cache_mib < 0:
             raise UsageError(f"cache_mib must be 0 or more; found {cache_mib}")
-        kind, loaded = engine_named(engine), []
-        for place in model_directories(directory):
+        kind, places, loaded = engine_named(engine), model_directories(directory), []
+        for place in places:
             opened = kind.load(place, device=device, dtype=dtype, key=None if key is None else Path(key))
             _set_windows(opened, max_length, context)
-            loaded.append((str(place), opened))
-        made = cls.of_engines(join(loaded), decoder=decoder)
-        made._directories = tuple(name for name, _ in loaded)
+            loaded.append(opened)
+        members = join(loaded, vote=vote is not None)
+        made = cls.of_engines(members, decoder=decoder, vote=SCORE if vote is None else vote)
+        made._directories = tuple(map(str, places))
         for one in made.engines if cache_mib else ():
             one.cache = EmissionCache(cache_mib * _MIB // len(made.engines))
         return made
@@ -158,9 +168,23 @@ class Predictor:
         first = self.engines[0]
         models = ", ".join(self._directories) or type(getattr(first, "model", first)).__name__
         dtypes = {engine.dtype for engine in self.engines}
+        how = f" ({self.combination})" if self.combination else ""
         return (
-            f"Predictor({models}; labels: {listed(self.labels) or 'none'}; "
+            f"Predictor({models}{how}; labels: {listed(self.labels) or 'none'}; "
             f"device: {first.device}; dtype: {listed(dtypes)})"
+        )
+
+    @property
+    def combination(self) -> str:
+        """How several models are used as one, in words; empty for a single model."""
+        members = len(self.engines)
+        if members == 1:
+            return f"mean of {many(len(self._directories), 'model')}" if len(self._directories) > 1 else ""
+        if max(self.vote.voters.values(), default=0) < 2:
+            return f"spans of {many(members, 'model')} united"
+        threshold = self.vote.threshold
+        return (
+            f"vote of {many(members, 'member')} by {MAJORITY if threshold is None else f'{SCORE}, from {threshold:g}'}"
         )
 
     @property
@@ -256,16 +280,13 @@ class Predictor:
     def _tag(self, documents: list[Document], *, batch_tokens: int | None, advance: Advance) -> list[Document]:
         """Tag a group of notes together, so that their windows share batches."""
         texts = [document.text for document in documents]
-        spans: list[list[Span]] = [[] for _ in documents]
+        viterbi, found = self.decoder == "viterbi", []
         for engine in self.engines:
             counted = advance if engine is self.engines[-1] else _reading_only(advance)
-            viterbi = self.decoder == "viterbi"
-            found = engine.tag(texts, viterbi=viterbi, batch_tokens=batch_tokens, advance=counted)
-            for own, entities in zip(spans, found, strict=True):
-                own += [Span(entity.start, entity.end, entity.label, entity.score) for entity in entities]
+            found.append(engine.tag(texts, viterbi=viterbi, batch_tokens=batch_tokens, advance=counted))
         return [
-            document.with_spans(sorted(own, key=lambda span: (span.start, span.end, span.label)))
-            for document, own in zip(documents, spans, strict=True)
+            document.with_spans(Span(*entity) for entity in self.vote.elect(members))
+            for document, members in zip(documents, zip(*found, strict=True), strict=True)
         ]
 
 

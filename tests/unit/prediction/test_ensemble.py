@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import PretrainedConfig
 
 from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError
+from cardioner.errors import ModelError, UsageError
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
 from cardioner.multiclass.encoding import encode_notes, plan_windows
@@ -23,6 +24,7 @@ from cardioner.prediction.directories import models_digest
 from cardioner.prediction.engines.torch import TorchEngine
 from cardioner.prediction.ensemble import join
 from cardioner.prediction.predictor import Predictor
+from cardioner.prediction.vote import THRESHOLD
 
 TEXTS = [
     "Patient denies chest pain. Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d. " * 4,
@@ -40,10 +42,16 @@ def make(encoder_config: Callable[[str], PretrainedConfig]) -> Make:
     """A model with opinions of its own."""
 
     def build(
-        seed: int = 1, *, types: tuple[str, ...] = TYPES, use_crf: bool = True, family: str = "bert", **settings: Any
+        seed: int = 1,
+        *,
+        types: tuple[str, ...] = TYPES,
+        use_crf: bool = True,
+        family: str = "bert",
+        overlap: Any = "flat",
+        **settings: Any,
     ) -> TokenClassificationModel:
         torch.manual_seed(seed)
-        labels = LabelSet.from_types(types)
+        labels = LabelSet.from_types(types, overlap=overlap)
         names = {"id2label": labels.id2label, "label2id": labels.label2id}
         encoder = encoder_config(family).to_dict()
         settings = {"window_length": 32, "window_context": 4, **names, **settings}
@@ -88,7 +96,7 @@ def test_two_models_are_the_mean_of_their_numbers(
     viterbi: bool, use_crf: bool, make: Make, tokenizers: dict[str, Any]
 ) -> None:
     models, tokenizer = [make(1, use_crf=use_crf), make(2, use_crf=use_crf)], tokenizers["wordpiece"]
-    (joint,) = join([(str(index), TorchEngine(model, tokenizer)) for index, model in enumerate(models)])
+    (joint,) = join([TorchEngine(model, tokenizer) for model in models])
     notes = encode_notes(tokenizer, TEXTS)
     each = [emissions_of(model, tokenizer, notes) for model in models]
     mean = [(one + other) / 2 for one, other in zip(*each, strict=True)]
@@ -119,7 +127,7 @@ def test_two_models_are_the_mean_of_their_numbers(
 def test_members_stay_as_they_are(make: Make, tokenizers: dict[str, Any]) -> None:
     models = [make(1, window_length=64, temperature=1.0), make(2, window_length=32, temperature=3.0)]
     before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
-    (joint,) = join([(str(index), TorchEngine(model, tokenizers["wordpiece"])) for index, model in enumerate(models)])
+    (joint,) = join([TorchEngine(model, tokenizers["wordpiece"]) for model in models])
     assert (joint.model.config.window_length, joint.model.config.score_temperature) == (32, 2.0)
     for model, state in zip(models, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
@@ -130,7 +138,7 @@ def test_members_stay_as_they_are(make: Make, tokenizers: dict[str, Any]) -> Non
 @pytest.mark.parametrize(("dtypes", "expected"), [(["bfloat16"] * 2, "bfloat16"), (["bfloat16", "float32"], "float32")])
 def test_all_must_allow_bfloat16(dtypes: list[str], expected: str, make: Make, tokenizers: dict[str, Any]) -> None:
     models = [make(seed, inference_dtype=dtype) for seed, dtype in enumerate(dtypes)]
-    (joint,) = join([("m", TorchEngine(model, tokenizers["wordpiece"])) for model in models])
+    (joint,) = join([TorchEngine(model, tokenizers["wordpiece"]) for model in models])
     assert joint.model.config.inference_dtype == expected
 
 
@@ -157,29 +165,68 @@ def test_models_of_other_types_are_united_and_may_overlap(save: Callable[..., Pa
     assert predictions.coverage.tokens == sum(each.tokens for each in counted)
 
 
-@pytest.mark.parametrize(
-    ("second", "said"),
-    [
-        ({"use_crf": False}, "of .*first and .*second, .*second has none"),
-        ({"types": ("DISEASE", "DATE")}, "share DISEASE, but have not the same tags"),
-        ({"types": TYPES[:2]}, "share DISEASE, MEDICATION, but have not the same tags"),
-        ({"family": "roberta"}, "different tokenizers"),
-    ],
-)
-def test_models_that_do_not_go_together_are_refused(
-    second: dict[str, Any], said: str, save: Callable[..., Path]
+OTHERS: list[dict[str, Any]] = [
+    {"use_crf": False},
+    {"types": ("DISEASE", "DATE")},
+    {"types": TYPES[:2]},
+    {"family": "roberta"},
+    {"overlap": "per-type"},
+]
+
+
+@pytest.mark.parametrize("rule", [None, "majority", 0.2])
+@pytest.mark.parametrize("second", OTHERS, ids=str)
+def test_models_that_cannot_be_averaged_vote(
+    second: dict[str, Any], rule: str | float | None, save: Callable[..., Path]
 ) -> None:
+    """Oracle: the spans of each model alone, counted by hand."""
     places = [save("first"), save("second", 2, **second)]
-    with pytest.raises(ModelError, match=said):
-        Predictor.from_pretrained(places, device="cpu")
+    predictor = Predictor.from_pretrained(places, device="cpu", vote=rule)
+    alone = [Predictor.from_pretrained(place, device="cpu") for place in places]
+    expected = "majority" if rule == "majority" else f"score, from {rule or THRESHOLD}"
+    assert predictor.combination == f"vote of 2 members by {expected}"
+    assert f"({predictor.combination})" in repr(predictor)
+    found = list(predictor.predict(NOTES))
+    for index, note in enumerate(found):
+        each = [{span[:3]: span[3] for span in map(astuple, list(one.predict(NOTES))[index].spans)} for one in alone]
+        for span in note.spans:
+            place = (span.start, span.end, span.label)
+            voters = [own for own, one in zip(each, alone, strict=True) if span.label in one.labels]
+            scores = [own.get(place, 0.0) for own in voters]
+            assert span.score == pytest.approx(sum(scores) / len(scores), abs=1e-9)
+            if not all(place in own for own in voters):
+                assert rule != "majority"
+                assert span.score >= (rule or THRESHOLD)
+    assert found[0].spans or rule == "majority", "two models of chance seldom agree"
+    assert list(Predictor.from_pretrained(places[::-1], device="cpu", vote=rule).predict(NOTES)) == found
 
 
-def test_a_mixture_of_averaging_and_uniting_is_refused(save: Callable[..., Path]) -> None:
-    places = [save("a", 1, types=("DISEASE",)), save("b", 2, types=("DISEASE",)), save("c", 3, types=("DRUG",))]
-    with pytest.raises(ModelError, match=r"a and .*b share DISEASE"):
-        Predictor.from_pretrained(places, device="cpu")
+@pytest.mark.parametrize("rule", ["score", "majority", 0.9])
+@pytest.mark.parametrize("settings", [{}, *OTHERS], ids=str)
+def test_a_model_that_votes_with_itself_is_that_model(
+    settings: dict[str, Any], rule: str | float, save: Callable[..., Path]
+) -> None:
+    place = save("one", **settings)
+    alone = list(Predictor.from_pretrained(place, device="cpu").predict(NOTES))
+    together = Predictor.from_pretrained([place] * 3, device="cpu", vote=rule)
+    assert list(together.predict(NOTES)) == alone
+    assert alone[0].spans
+    assert len(together.engines) == 3
+
+
+def test_the_doors_of_several_models(save: Callable[..., Path]) -> None:
+    one, other = save("a", 1, types=("DISEASE",)), save("b", 2, types=("DISEASE",))
+    third = save("c", 3, types=("DRUG",))
+    assert Predictor.from_pretrained([one, other]).combination == "mean of 2 models"
+    assert Predictor.from_pretrained([one, third]).combination == "spans of 2 models united"
+    assert Predictor.from_pretrained([one, other, third]).combination == "vote of 3 members by score, from 0.4"
+    assert Predictor.from_pretrained(one).combination == ""
     with pytest.raises(ModelError, match="found none"):
-        Predictor.from_pretrained([], device="cpu")
+        Predictor.from_pretrained([])
+    with pytest.raises(UsageError, match="two models or more"):
+        Predictor.from_pretrained(one, vote="score")
+    with pytest.raises(UsageError, match="found 'most'"):
+        Predictor.from_pretrained([one, other], vote="most")
 
 
 def test_a_digest_of_models_changes_with_every_file_that_decides(tmp_path: Path) -> None:
