@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+"""What may lie behind a hidden layer."""
+
+
 class Heads(nn.ModuleList):
     """A head for each entity type, all of which read the same states."""
 
@@ -22,26 +26,34 @@ class Heads(nn.ModuleList):
         return torch.cat([head(states) for head in self], dim=-1)
 
 
-def build_head(width: int, hidden: Sequence[int], tags: Sequence[int], *, dropout: float) -> nn.Module:
-    """One linear layer for all tags, or hidden layers with ReLU and dropout and a linear layer behind them.
+def build_head(
+    width: int, hidden: Sequence[int], tags: Sequence[int], *, dropout: float, activation: str = "relu"
+) -> nn.Module:
+    """One linear layer for all tags, or hidden layers with activation and dropout and a linear layer behind them.
 
     Args:
         width: Of the encoder's states.
         hidden: Widths of the hidden layers.
         tags: How many tags each group has; each group has hidden layers of its own.
         dropout: Behind each hidden layer.
+        activation: A name of `ACTIVATIONS`.
+
+    Raises:
+        ValueError: For another activation.
     """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"classifier_activation must be one of {', '.join(ACTIVATIONS)}; found {activation!r}")
     if not hidden:
         return nn.Linear(width, sum(tags))
-    heads = [_perceptron(width, [*hidden, count], dropout) for count in tags]
+    heads = [_perceptron(width, [*hidden, count], dropout, ACTIVATIONS[activation]) for count in tags]
     return heads[0] if len(heads) == 1 else Heads(heads)
 
 
-def _perceptron(width: int, widths: Sequence[int], dropout: float) -> nn.Module:
-    """Linear layers with ReLU and dropout between them."""
+def _perceptron(width: int, widths: Sequence[int], dropout: float, activation: type[nn.Module]) -> nn.Module:
+    """Linear layers with activation and dropout between them."""
     layers: list[nn.Module] = []
     for following in widths:
-        layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(width, following), activation(), nn.Dropout(dropout)]
         width = following
     return nn.Sequential(*layers[:-2])
 

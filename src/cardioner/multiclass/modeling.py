@@ -72,6 +72,7 @@ class CardioNERConfig(PretrainedConfig):
     Args:
         encoder_config: The encoder's own configuration; keys that name code or other places are left out.
         classifier_hidden_layers: Widths of the MLP head's hidden layers; `None` for the single linear layer.
+        classifier_activation: Behind a hidden layer: `relu` or `gelu`.
         classifier_dropout: Dropout before and inside the head.
         class_weights: A weight per tag id for the loss; `None` for none.
         use_crf: Whether there is a CRF on top of the head; set by the model class.
@@ -101,12 +102,14 @@ class CardioNERConfig(PretrainedConfig):
         inference_dtype: str = "float32",
         inference_dtypes: list[str] | tuple[str, ...] = (),
         label_smoothing: float = 0.0,
+        classifier_activation: str = "relu",
         **kwargs: Any,
     ) -> None:
         given = (encoder_config or {}).items()
         own = {k: v for k, v in given if k not in _FOREIGN_KEYS and not k.endswith("name_or_path")}
         self.encoder_config = {**own, **_angles(own.get("rope_parameters"))}
         self.classifier_hidden_layers = list(classifier_hidden_layers) if classifier_hidden_layers else None
+        self.classifier_activation = classifier_activation
         self.classifier_dropout = classifier_dropout
         self.class_weights = class_weights
         self.use_crf, self.freeze_backbone = use_crf, freeze_backbone
@@ -178,7 +181,8 @@ class TokenClassificationModel(PreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         group, *others = groups = config.tag_groups
         hidden, tags = config.classifier_hidden_layers or (), [len(group.tags) for group in groups]
-        self.classifier = build_head(encoder_config.hidden_size, hidden, tags, dropout=config.classifier_dropout)
+        inside, activation = config.classifier_dropout, config.classifier_activation
+        self.classifier = build_head(encoder_config.hidden_size, hidden, tags, dropout=inside, activation=activation)
         self.types = None if group.label is None else 1 + len(others)
         self.tags_of_each = len(group.tags)
         if self.uses_crf:

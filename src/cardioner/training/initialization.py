@@ -49,12 +49,14 @@ class Source:
         weights: By the names they have in our models.
         tags: What the rows of the label-sized weights mean; `None` for a bare encoder.
         name: What it was asked for by.
+        activation: What lies behind the hidden layers of its head.
     """
 
     config: dict[str, Any]
     weights: dict[str, Tensor]
     tags: tuple[str, ...] | None
     name: str
+    activation: str = "relu"
 
 
 def read_source(
@@ -78,7 +80,8 @@ def read_source(
     if described.get("model_type") == CardioNERConfig.model_type:
         own = model_class if tags_in_its_own_way(described) else None
         model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
-        return Source(config.encoder_config, model.state_dict(), tuple(config.tags), str(chosen))
+        weights, tags = model.state_dict(), tuple(config.tags)
+        return Source(config.encoder_config, weights, tags, str(chosen), config.classifier_activation)
     if not chosen.exists() and (str(name).startswith((".", "/", "~")) or str(name).count("/") > 1):
         raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
     source = str(chosen if chosen.exists() else name)
@@ -167,7 +170,11 @@ def build(
         UsageError: If the class cannot be saved so that it loads anywhere, or has no CRF and one is asked for.
     """
     config = CardioNERConfig(
-        encoder_config=source.config, id2label=labels.id2label, label2id=labels.label2id, **settings
+        encoder_config=source.config,
+        id2label=labels.id2label,
+        label2id=labels.label2id,
+        classifier_activation=source.activation,
+        **settings,
     )
     model = _class_for(model_class, use_crf=use_crf)(config)
     _freeze_unreached(model)

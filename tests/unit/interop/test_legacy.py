@@ -406,7 +406,7 @@ def test_weights_of_another_model_are_named(
         ({"id2label": {"0": "O", "2": "B-X"}}, "name each tag once"),
         ({"label2id": {"O": 1}}, "disagree"),
         ({"classifier_hidden_layers": [4]}, r"hidden layers of \[4\]"),
-        ({"problem_type": "multi_label_classification"}, "only multiclass models"),
+        ({"problem_type": "multi_label_classification"}, "only multiclass and multi-head models"),
         ({"model_type": "cardioner_multiclass"}, "already in the current form"),
         ({"model_type": "no-such-family"}, "hf download"),
     ],

@@ -22,6 +22,7 @@ from cardioner.interop.legacy.directory import (
     read_legacy_model,
     tokenizer_of,
 )
+from cardioner.interop.legacy.heads import with_one_head
 from cardioner.model_dir.inspect import inspect
 from cardioner.model_dir.json_files import in_one_line
 from cardioner.model_dir.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS
@@ -34,7 +35,8 @@ from cardioner.training.options import TrainingOptions
 _ENCODER_NAMES = ("roberta", "backbone", "bert")
 _MOST_NUMBERED = 1 << 24
 """Most numbers that an encoder may hold besides its weights, such as its positions."""
-_LINEAR = re.compile(r"classifier\.(\d+)\.weight")
+_LINEAR = re.compile(r"classifier\.(?:(\d+)\.)?(\d+)\.weight")
+"""A layer of the head or, with tags per type, of the head of a type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def upgrade(
     old, new = Path(old), Path(new)
     source = read_legacy_model(old, Path(backbone) if backbone else None)
     check_output(new, overwrite=overwrite)
+    if source.has_heads:
+        source = with_one_head(source)
     encoder, labels = encoder_of(source), labels_of(source)
     weights = _renamed(source, labels)
     tokenizer = tokenizer_of(source, encoder)
@@ -111,7 +115,10 @@ def _renamed(source: LegacyModel, labels: LabelSet) -> dict[str, Tensor]:
 
 def _head_layers(source: LegacyModel) -> dict[str, str]:
     """The old names of the head's linear layers, and the current ones."""
-    numbers = sorted(int(found[1]) for name in source.weights if (found := _LINEAR.fullmatch(name)))
+    if source.types:
+        return {}  # they have the current names
+    matches = filter(None, map(_LINEAR.fullmatch, source.weights))
+    numbers = sorted(int(found[2]) for found in matches if not found[1])
     if "classifier.weight" in source.weights and not numbers:
         return {"classifier": "classifier"}
     if numbers in ([0], [1]):  # a Sequential of one linear layer, perhaps behind a dropout
@@ -127,9 +134,12 @@ def _head_layers(source: LegacyModel) -> dict[str, str]:
 
 def _widths(weights: Mapping[str, Tensor]) -> list[int]:
     """The widths of the head's layers, the number of tags last; takes weights under their current names."""
-    numbers = sorted(int(found[1]) for name in weights if (found := _LINEAR.fullmatch(name)))
-    names = [f"classifier.{number}.weight" for number in numbers] or ["classifier.weight"]
-    return [weights[name].shape[0] if weights[name].dim() else 0 for name in names]
+    layers = sorted((int(found[2]), name) for name in weights if (found := _LINEAR.fullmatch(name)))
+    names: dict[int, list[str]] = {}
+    for number, name in layers or [(0, "classifier.weight")]:
+        names.setdefault(number, []).append(name)
+    rows = [[weights[name].shape[0] if weights[name].dim() else 0 for name in each] for each in names.values()]
+    return [*(each[0] for each in rows[:-1]), sum(rows[-1])]
 
 
 def _new_config(
@@ -149,6 +159,7 @@ def _new_config(
         id2label=labels.id2label,
         label2id=labels.label2id,
         classifier_hidden_layers=hidden,
+        classifier_activation="gelu" if source.types else "relu",
         classifier_dropout=float(dropout) if usable and dropout is not None else 0.1,
         class_weights=_class_weights(source.config, labels),
         freeze_backbone=source.config.get("freeze_backbone") is True,
@@ -209,7 +220,7 @@ def _warnings(source: LegacyModel, labels: LabelSet, *, crf: bool) -> list[str]:
     warnings = [
         "the original was trained with padding labelled as O, which favours O: score the model on your own notes"
     ]
-    if crf:
+    if crf and not source.types:
         warnings += [
             "its training by cross-entropy never reached the CRF's transitions: unless another "
             "program trained them, argmax may tag better than Viterbi",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
@@ -20,6 +23,7 @@ from cardioner.model_dir.json_files import in_one_line, object_under, read_objec
 from cardioner.model_dir.layout import (
     CONFIG,
     INDEX,
+    OLD_TOKENIZER_FILES,
     PICKLED_WEIGHTS,
     TOKENIZER_FILES,
     WEIGHTS,
@@ -49,6 +53,7 @@ class LegacyModel:
         weights: Under the names that they were saved with.
         file: The file that they are from.
         backbone: A folder with the encoder's configuration: the caller's, or a local one that the model names.
+        types: Of a model that had a head for each entity type, these types in the order of the tags.
     """
 
     place: Path
@@ -56,6 +61,12 @@ class LegacyModel:
     weights: dict[str, Tensor]
     file: str
     backbone: Path | None
+    types: tuple[str, ...] = ()
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether it has, or had, a head for each entity type."""
+        return re.search(r"multi[-_]?head", _kinds(self.config)) is not None
 
     @property
     def weights_file(self) -> Path:
@@ -79,11 +90,9 @@ def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
     kind = config.get("model_type")
     if kind == CardioNERConfig.model_type:
         raise ModelError(f"{place} is already in the current form: use it as it is")
-    names = [config.get("custom_model_type"), config.get("problem_type"), *object_under(config, "auto_map").values()]
-    named = " ".join(map(str, [kind, *names, *list_under(config, "architectures")])).lower()
-    if re.search(r"multi[-_]?(label|head)", named):
+    if re.search(r"multi[-_]?label", _kinds(config)):
         raise ModelError(
-            f"{place} gives a sub-token several labels or has several heads: only multiclass models can be upgraded"
+            f"{place} gives a sub-token several labels: only multiclass and multi-head models can be upgraded"
         )
     if backbone is not None and not (backbone / CONFIG).is_file():
         raise UsageError(f"--backbone {backbone}: expected the encoder's folder, found no {CONFIG} in it")
@@ -94,6 +103,14 @@ def read_legacy_model(place: Path, backbone: Path | None) -> LegacyModel:
     weights = load_weights(place, files)
     check_finite(place / file, weights)
     return LegacyModel(place, config, weights, file, backbone)
+
+
+def _kinds(config: Mapping[str, Any]) -> str:
+    """What a configuration says of the kind of model, in lower case."""
+    named = [config.get(key) for key in ("model_type", "custom_model_type", "problem_type")]
+    return " ".join(
+        map(str, [*named, *object_under(config, "auto_map").values(), *list_under(config, "architectures")])
+    ).lower()
 
 
 def list_under(content: Mapping[str, Any], key: str) -> list[Any]:
@@ -181,7 +198,7 @@ def tokenizer_of(model: LegacyModel, encoder: Mapping[str, Any]) -> Any:
             f"{model.place} has no tokenizer: put the encoder's {' and '.join(TOKENIZER_FILES)} there, or give "
             "--backbone with a folder that has them"
         )
-    tokenizer = load_tokenizer(places[0])
+    tokenizer = _tokenizer_beside(places[0], encoder) if model.types else load_tokenizer(places[0])
     known = AutoConfig.for_model(**encoder).vocab_size
     if len(tokenizer) > known:
         raise ModelError(
@@ -189,3 +206,13 @@ def tokenizer_of(model: LegacyModel, encoder: Mapping[str, Any]) -> Any:
             "it is another encoder's"
         )
     return tokenizer
+
+
+def _tokenizer_beside(place: Path, encoder: Mapping[str, Any]) -> Any:
+    """The tokenizer of a folder whose own configuration names no family of encoders."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / CONFIG).write_text(json.dumps(encoder), encoding="utf-8")
+        for name in (*TOKENIZER_FILES, *OLD_TOKENIZER_FILES):
+            if (place / name).is_file():
+                shutil.copy(place / name, folder)
+        return load_tokenizer(folder)

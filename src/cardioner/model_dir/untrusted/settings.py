@@ -106,6 +106,7 @@ class _Settings(_Part):
     classifier_hidden_layers: list[Annotated[int, Field(ge=1, le=_MOST)]] | None = Field(
         None, max_length=64, description="whole numbers above 0"
     )
+    classifier_activation: Literal["relu", "gelu"] = Field("relu", description="relu or gelu")
     classifier_dropout: _Share = 0.0
     label_smoothing: _Share = 0.0
     temperature: float = Field(1.0, gt=0, description="a number above 0")
