@@ -61,6 +61,7 @@ GIVEN = {
     "upgrade-an-old-model": ("old-model", "encoder", "new-notes"),
     "export-to-the-hub": ("linear",),
     "cross-validate": ("notes", "new-notes"),
+    "tag-overlapping-types": ("notes",),
     "use-several-models": ("model", "another-model", "notes", "new-notes"),
     "another-language": ("examples", "encoder", "model"),
 }
