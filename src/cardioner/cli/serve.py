@@ -164,17 +164,17 @@ def _load(source: Source) -> tuple[ServedModel, ...]:
 
 
 class _ToConsole(logging.Handler):
-    """Shows what is logged; of an exception only where it was raised, as its message may quote a note."""
+    """Shows the first line of what is logged, and where an exception was raised: the rest may quote a note."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record."""
         raised = record.exc_info[1] if record.exc_info else None
         where = f" ({without_message(raised)})" if raised else ""
-        tell(f"{record.getMessage().splitlines()[0]}{where}")
+        tell(f"{record.getMessage().partition(chr(10))[0]}{where}")
 
 
 def _log_to_console() -> None:
-    for name, level in (("cardioner.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name in ("cardioner.server", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "cardioner.server" else logging.WARNING)
         logger.handlers, logger.propagate = [_ToConsole()], False

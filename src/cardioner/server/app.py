@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from cardioner import __version__
 from cardioner.server.batching import Batcher
-from cardioner.server.guard import STREAM, Guarded, Observed
+from cardioner.server.guard import FAILED, STREAM, Guarded, Observed, log_unexpected
 from cardioner.server.lines import MEDIA_TYPE, LinesResponse, answer_lines, split_lines
 from cardioner.server.messages import (
     Line,
@@ -171,6 +171,9 @@ async def _answer_line(
         note = await service.tag_line(parsed, batcher)
     except RefusedError as refused:
         return LineProblem(line=number, id=parsed.id, problem=refused.detail)
+    except Exception as error:  # noqa: BLE001 - the other lines go on
+        log_unexpected(error)
+        return LineProblem(line=number, id=parsed.id, problem=FAILED)
     return line_result(number, parsed, note, result_of(note, min_score, offsets))
 
 

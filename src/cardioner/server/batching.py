@@ -21,6 +21,9 @@ from cardioner.server.models import ServedModel
 Tagged: TypeAlias = tuple[ServedModel, list[TaggedNote]]
 """The model that tagged some texts, and what became of each."""
 
+LARGEST_REQUESTS = 8
+"""How many requests of the most characters may wait: what bounds the memory of a queue."""
+
 _LONGEST_RETRY = 60
 """Seconds after which a client that was refused may ask again, at most."""
 
@@ -116,7 +119,9 @@ class Batcher:
                 await self._tag(batch)
 
     def _has_room(self, texts: Sequence[str]) -> bool:
-        return self.waiting + len(texts) <= self._limits.queue
+        characters = sum(job.characters for job in self._waiting) + sum(map(len, texts))
+        fits = characters <= LARGEST_REQUESTS * self._limits.characters
+        return fits and self.waiting + len(texts) <= self._limits.queue
 
     def _retry_after(self) -> int:
         """Seconds until what waits now should be tagged."""

@@ -28,6 +28,9 @@ OPEN_PATHS = ("/health", "/ready")
 STREAM = "/predict/stream"
 """The path whose body is as long as the client likes."""
 
+FAILED = "the server failed; its log says where"
+"""What a client is told of an error that nobody expected."""
+
 _SHORTEST_TOKEN = 16
 _PORT = re.compile(r":\d*$")
 
@@ -48,6 +51,11 @@ def read_token(path: Path) -> bytes:
             "one with `openssl rand -hex 32`"
         )
     return hashlib.sha256(token).digest()
+
+
+def log_unexpected(error: Exception) -> None:
+    """Log an error by its class and place."""
+    log.error("unexpected %s; its message is not shown, because it may quote a note", without_message(error))
 
 
 class Observed:
@@ -84,10 +92,10 @@ class Observed:
         except ClientDisconnect:
             status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the framework would log its message
-            log.error("unexpected %s; its message is not shown, because it may quote a note", without_message(error))
+            log_unexpected(error)
             if status:  # the client has half of a response: only a broken connection tells
                 raise _BrokenOffError from None
-            await answer(500, "the server failed; its log says where")(scope, receive, watch)
+            await answer(500, FAILED)(scope, receive, watch)
         finally:
             self._record(scope, status, time.perf_counter() - began)
 

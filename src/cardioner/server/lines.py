@@ -96,5 +96,6 @@ async def answer_lines(lines: AsyncIterable[bytes | str], answer: Answer, ahead:
 def _cancel_all(answers: asyncio.Queue[Any]) -> None:
     """Have the lines that nobody waits for any more leave the queue."""
     while not answers.empty():
-        if (task := answers.get_nowait()) is not None:
-            task.cancel()
+        task = answers.get_nowait()
+        if task is not None and not task.cancel() and not task.cancelled():
+            task.exception()  # else asyncio would log it with its message, which may quote a note

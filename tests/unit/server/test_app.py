@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import pytest
 from conversation import Conversation
 from fastapi.testclient import TestClient
 
+from cardioner.cli.serve import _log_to_console
 from cardioner.multiclass import TokenClassificationModel
 from cardioner.prediction.predictor import Predictor
 from cardioner.server.limits import Limits
@@ -238,6 +240,47 @@ def test_a_failure_of_the_model_is_a_500_without_its_message(serve: Any, caplog:
     assert WORD not in answer.text + page + own_lines(caplog)
     assert "RuntimeError at test_app.py:" in own_lines(caplog)
     assert client.get("/health").status_code == 200
+
+
+def test_a_failure_of_the_model_leaves_no_line_of_a_stream_without_an_answer(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(Broken())
+    with caplog.at_level(logging.DEBUG):
+        found = lines(client.post("/predict/stream", content=f'{{"text": "{WORD}"}}\n'.encode() * 40))
+        gc.collect()  # asyncio logs what nobody asked for when it is collected
+    assert [one["line"] for one in found] == list(range(1, 41))
+    assert {one["problem"] for one in found} == {"the server failed; its log says where"}
+    assert WORD not in json.dumps(found) + own_lines(caplog)
+
+
+def test_a_body_that_does_not_come_is_given_up(tagger: Predictor) -> None:
+    async def work() -> None:
+        async with Conversation(tagger, "/predict", limits=Limits(idle_seconds=0.05)) as client:
+            await client.send(f'{{"text": "{WORD}'.encode())
+            await client.answered
+            assert client.status == 408
+            assert WORD.encode() not in await client.received.get()
+
+    asyncio.run(work())
+
+
+def test_what_asyncio_and_uvicorn_log_is_shown_without_what_may_quote_a_note(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cardioner.server", "uvicorn.error", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+    _log_to_console()
+    try:
+        raise RuntimeError(WORD)
+    except RuntimeError as error:
+        logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=error)
+        logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: %r", error, exc_info=True)
+    shown = capsys.readouterr().err
+    assert shown.count("(RuntimeError at test_app.py:") == 2
+    assert WORD not in shown
 
 
 def test_a_note_that_cannot_be_tagged_is_named_by_its_place(

@@ -16,7 +16,7 @@ from conversation import Conversation, served
 from cardioner.data.documents import Document, Span
 from cardioner.errors import ModelError, UsageError
 from cardioner.prediction.predictions import TaggedNote
-from cardioner.server.batching import Batcher, QueueFullError
+from cardioner.server.batching import LARGEST_REQUESTS, Batcher, QueueFullError
 from cardioner.server.limits import Limits
 from cardioner.server.lines import answer_lines, split_lines
 from cardioner.server.metrics import Metrics
@@ -95,6 +95,19 @@ async def enter(service: Service, *texts: str) -> Conversation:
     await client.send(request(*texts), more=False)
     await turns(20)
     return client
+
+
+def test_a_queue_is_full_of_characters_too(held: Held) -> None:
+    async def work() -> None:
+        service = service_of(held, characters=10)
+        async with service.running():
+            clients = [await enter(service, "x" * 10) for _ in range(10)]
+            assert [client.status for client in clients] == [0] * 9 + [503]
+            assert service.batcher(None).waiting == LARGEST_REQUESTS
+            held.let(9)
+            await asyncio.gather(*(client.answered for client in clients))
+
+    asyncio.run(work())
 
 
 def test_a_refusal_names_the_seconds_that_the_queue_should_take(held: Held) -> None:
