@@ -129,6 +129,7 @@ def test_a_finished_distillation_has_nothing_to_resume(distill: Run, corpus: Pat
         ((), "give notes to learn from: annotated ones with --train PATH, others with --unlabelled PATH"),
         (("--teacher-weight", "2"), "--teacher-weight: expected 1.0 or less; found '2'"),
         (("--scheme", "BIOES"), "there is no option --scheme"),
+        (("--overlap", "flat"), "there is no option --overlap"),
         (("--unlabelled", "{corpus}/train", "--layers", "3"), "layers: expected at most 2"),
         (("--unlabelled", "{corpus}/train", "--backbone", "{roberta}"), "a student has the tokenizer of its teachers"),
         (("--train", "{corpus}/train", "--map", "DRUG=DEVICE"), "the data also has DEVICE (1)"),

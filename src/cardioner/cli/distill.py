@@ -43,7 +43,8 @@ class StudentNotes(NotesOptions):
 
     corpus: Path | None = setting(None, panel="Data")
     """As --train; or, with --splits, all notes in one folder."""
-    scheme: Literal["BIO", "BIOES"] = Field(default="BIO", exclude=True)  # the teachers decide
+    scheme: Literal["BIO", "BIOES"] = Field(default="BIO", exclude=True)  # the teachers decide, here and below
+    overlap: Literal["auto", "flat", "per-type"] = Field(default="auto", exclude=True)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -25,7 +25,7 @@ from cardioner.model_dir.layout import MANIFEST
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.positions import max_positions
 from cardioner.multiclass.crf import CRF, legal_transitions
-from cardioner.multiclass.crf_recursions import counts, last_positions, log_partition
+from cardioner.multiclass.crf_recursions import by_row, counts, last_positions, log_partition
 from cardioner.multiclass.inference import batch_tokens_for, pad
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.windows import in_batches
@@ -40,9 +40,11 @@ from cardioner.training.options import Distillation, TrainerArguments
 class Expectations(NamedTuple):
     """What a distribution over the tag sequences of windows says, as far as a student learns from it.
 
+    Tags per type have a distribution each, which are independent: `labels` are the tags of all types side by side.
+
     Attributes:
-        marginals: The probability of each tag at each position, `(batch, length, tags)`, 0 behind a row's end.
-        pairs: How often each tag is expected to follow each, `(batch, tags, tags)`, from row to column.
+        marginals: The probability of each tag at each position, `(batch, length, labels)`, 0 behind a row's end.
+        pairs: How often each tag is expected to follow each of its type, `(batch, labels, tags)`, from row to column.
         entropy: Of the distribution, in nats, `(batch)`; of several distributions the mean.
     """
 
@@ -60,7 +62,8 @@ def sequence_layer(model: TokenClassificationModel, legal: Any = None) -> CRF:
     """
     if model.uses_crf:
         return model.crf
-    return CRF(model.num_labels, batch_first=True, legal=legal).to(model.device).requires_grad_(False)
+    made = CRF(model.tags_of_each, batch_first=True, legal=legal, types=model.types)
+    return made.to(model.device).requires_grad_(False)
 
 
 @torch.no_grad()
@@ -69,14 +72,17 @@ def expectations(crf: CRF, emissions: Tensor, mask: Tensor, *, temperature: floa
 
     Args:
         crf: What makes a distribution of emissions.
-        emissions: `(batch, length, tags)`.
+        emissions: `(batch, length, labels)`.
         mask: `(batch, length)`: 1 on the positions of a window, 0 behind them.
         temperature: Divides emissions and parameters.
     """
     emissions, kept, parameters = _scaled(crf, emissions, mask, temperature)
     value, marginals, pairs = counts(emissions, kept, *parameters)
-    found = Expectations(marginals, pairs, torch.zeros_like(value))
-    return found._replace(entropy=value - _expected_score(found, emissions, kept, parameters))
+    entropy = crf.by_sequence(value - _expected_score(marginals, pairs, emissions, kept, parameters))
+    fields = (crf.types or 1, -1)  # (types, batch) from the rows of all types
+    marginals = marginals.reshape(*fields, *marginals.shape[1:]).movedim(0, 2).flatten(2)  # (batch, length, labels)
+    pairs = pairs.reshape(*fields, *pairs.shape[1:]).movedim(0, 1).flatten(1, 2)  # (batch, labels, tags)
+    return Expectations(marginals, pairs, entropy)
 
 
 def mean(several: Sequence[Expectations]) -> Expectations:
@@ -92,14 +98,18 @@ def divergence(crf: CRF, emissions: Tensor, mask: Tensor, target: Expectations, 
 
     Args:
         crf: The student's.
-        emissions: The student's, `(batch, length, tags)`.
+        emissions: The student's, `(batch, length, labels)`.
         mask: `(batch, length)`: 1 on the positions of a window, 0 behind them.
         target: What the teacher expects at this temperature.
         temperature: Divides emissions and parameters.
     """
     emissions, kept, parameters = _scaled(crf, emissions, mask, temperature)
-    score = _expected_score(target, emissions, kept, parameters)
-    return log_partition(emissions, kept, *parameters) - score - target.entropy
+    fields = (crf.types or 1, crf.num_tags)
+    marginals, pairs = target.marginals, target.pairs
+    marginals = marginals.view(*marginals.shape[:2], *fields).movedim(2, 0).flatten(0, 1)  # the rows of all types
+    pairs = pairs.view(len(pairs), *fields, crf.num_tags).movedim(1, 0).flatten(0, 1)
+    score = _expected_score(marginals, pairs, emissions, kept, parameters)
+    return crf.by_sequence(log_partition(emissions, kept, *parameters) - score) - target.entropy
 
 
 def _scaled(
@@ -112,14 +122,14 @@ def _scaled(
 
 
 def _expected_score(
-    expected: Expectations, emissions: Tensor, kept: Tensor, parameters: tuple[Tensor, Tensor, Tensor]
+    marginals: Tensor, pairs: Tensor, emissions: Tensor, kept: Tensor, parameters: tuple[Tensor, Tensor, Tensor]
 ) -> Tensor:
     """The mean score of a tag sequence, `(batch)`; an illegal transition counts 0 times, whatever its score."""
-    start, transitions, end = parameters
-    first, last = expected.marginals[:, 0], last_positions(kept)
-    final = expected.marginals[torch.arange(len(last), device=last.device), last]  # (batch, tags)
-    moves = (expected.pairs * transitions).sum((1, 2))
-    return (expected.marginals * emissions).sum((1, 2)) + (first * start + final * end).sum(1) + moves
+    start, transitions, end = (by_row(scores, len(kept)) for scores in parameters)
+    first, last = marginals[:, 0], last_positions(kept)
+    final = marginals[torch.arange(len(last), device=last.device), last]  # (batch, tags)
+    moves = (pairs * transitions).sum((1, 2))
+    return (marginals * emissions).sum((1, 2)) + (first * start + final * end).sum(1) + moves
 
 
 # Teachers ------------------------------------------------------------------------------------------------------------
@@ -173,7 +183,7 @@ class Teachers:
         places = model_directories(settings.teachers)
         loaded = [read_model_dir(place, device="cpu") for place in places]
         identities = [TorchEngine(model, tokenizer).identity for model, tokenizer, _ in loaded]
-        for place, (model, _, config), identity in zip(places, loaded, identities, strict=True):
+        for place, (_, _, config), identity in zip(places, loaded, identities, strict=True):
             if config.tags != loaded[0].config.tags:
                 raise ModelError(
                     f"expected teachers with the same tags; {places[0]} has {', '.join(loaded[0].config.tags)}, and "
@@ -181,8 +191,6 @@ class Teachers:
                 )
             if identity != identities[0]:
                 raise ModelError(f"expected teachers with the same tokenizer; {places[0]} and {place} have two")
-            if model.types is not None:
-                raise ModelError(f"{place} has tags per type: expected a teacher with flat tags")
         return cls(tuple(one.model for one in loaded), tuple(places), identities[0], settings)
 
     @property
@@ -246,7 +254,7 @@ class Teachers:
             device: Where the teachers compute.
             progress: Called with how many windows are done.
         """
-        legal = legal_transitions(list(self.labels.tags)) if student.model.uses_crf else None
+        legal = legal_transitions(list(self.labels.groups[0].tags)) if student.model.uses_crf else None
         targets: dict[int, Expectations] = {}
         try:
             layers = [(model.to(device), sequence_layer(model, legal)) for model in self.models]

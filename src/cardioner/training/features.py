@@ -182,7 +182,8 @@ def training_features(
         size = sum(len(row["input_ids"]) for row in data.features)
         prepared = FeatureSet(data.features, Counter(), size, tuple(document.id for document in data.documents))
     bare = build_features(unlabelled, tokenizer, plan, labels=labels)
-    nothing = tuple({**feature, "labels": [IGNORED] * len(feature["labels"])} for feature in bare.features)
+    none: Any = IGNORED if labels.overlap == "flat" else [IGNORED] * len(labels.groups)
+    nothing = tuple({**feature, "labels": [none] * len(feature["labels"])} for feature in bare.features)
     prepared = prepared.plus(replace(bare, features=nothing))
     if not prepared.sub_tokens:
         raise DataError("the training data is empty: expected at least one document with text")

@@ -36,6 +36,7 @@ from cardioner.training.trainer import ModelTrainer
 
 TAGS = ["O", "B-X", "I-X"]
 LEGAL = legal_transitions(TAGS)
+CRF_NAMES = ("start_transitions", "end_transitions", "transitions")
 Save = Callable[..., Path]
 
 
@@ -122,6 +123,30 @@ def test_without_a_crf_the_divergence_is_the_sum_over_the_tokens(rows: tuple[Ten
     taught, learned = ((part / 2.0).log_softmax(2) for part in (emissions, emissions.flip(2)))
     by_token = (taught.exp() * (taught - learned)).sum(2)
     torch.testing.assert_close(found, (by_token * mask).sum(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_tags_per_type_are_as_many_distributions_as_types(temperature: float) -> None:
+    """Oracle: each type alone, which brute force checks above."""
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    emissions = torch.randn(2, 2, 4, 2 * len(TAGS), generator=torch.Generator().manual_seed(6))
+    apart = [[random_crf(10 * person + kind) for kind in (1, 2)] for person in (1, 2)]
+    teacher, student = (CRF(len(TAGS), batch_first=True, legal=LEGAL, types=2) for _ in apart)
+    for joint, fields in zip((teacher, student), apart, strict=True):
+        joint.load_state_dict({name: torch.stack([one.state_dict()[name] for one in fields]) for name in CRF_NAMES})
+        joint.requires_grad_(False)
+    target = expectations(teacher, emissions[0], mask, temperature=temperature)
+    found = divergence(student, emissions[1], mask, target, temperature=temperature)
+    total, entropy = torch.zeros(2), torch.zeros(2)
+    for kind, (taught, learning) in enumerate(zip(*apart, strict=True)):
+        own = slice(3 * kind, 3 * kind + 3)
+        alone = expectations(taught, emissions[0][..., own], mask, temperature=temperature)
+        torch.testing.assert_close(target.marginals[..., own], alone.marginals)
+        torch.testing.assert_close(target.pairs[:, own], alone.pairs)
+        entropy += alone.entropy
+        total += divergence(learning, emissions[1][..., own], mask, alone, temperature=temperature)
+    torch.testing.assert_close(target.entropy, entropy)
+    torch.testing.assert_close(found, total)
 
 
 def test_several_teachers_pull_as_the_mixture_of_their_distributions(rows: tuple[Tensor, Tensor]) -> None:
@@ -340,6 +365,7 @@ def test_an_ensemble_teaches_the_mean(save: Save, make_student: Callable[..., Mo
         torch.testing.assert_close(mixed.marginals.sum(1), torch.ones(len(mixed.marginals)))
 
 
+@pytest.mark.parametrize("overlap", ["flat", "per-type"])
 @pytest.mark.parametrize(("teacher_crf", "student_crf"), [(False, False), (False, True), (True, True)])
 def test_with_and_without_crf_the_student_comes_nearer_to_its_teacher(
     save: Save,
@@ -347,15 +373,16 @@ def test_with_and_without_crf_the_student_comes_nearer_to_its_teacher(
     documents: list[Document],
     teacher_crf: bool,
     student_crf: bool,
+    overlap: str,
 ) -> None:
     student = make_student(
-        save(use_crf=teacher_crf),
+        save(use_crf=teacher_crf, overlap=overlap),
         unlabelled=[document.text for document in documents] * 15,
         use_crf=student_crf,
         learning_rate=2e-2,
         teaching={"teacher_weight": 1.0},
     )
-    assert student.model.uses_crf == student_crf
+    assert (student.model.uses_crf, student.labels.overlap) == (student_crf, overlap)
     result = student.train([])
     losses = [row["loss"] for row in result.history if "loss" in row]
     assert all(loss > 0 for loss in losses)
