@@ -71,6 +71,7 @@ def test_every_option_of_training_reaches_the_record(train: Callable[..., Any], 
         "license": "apache-2.0",
         "data-name": "discharge letters",
         "data-license": "not to be passed on",
+        "layers": 1,
     }
     done = train(
         *(str(part) for name, value in wishes.items() for part in (f"--{name}", value)),
@@ -181,7 +182,7 @@ def test_overlapping_spans_are_counted_in_one_table(
     (span,) = base.spans
     inner = [Span(span.start + 7, span.end, label) for label in ("SYMPTOM", "DISEASE")]
     notes = write_notes(tmp_path / "notes", [base.with_spans([span, *inner])])
-    done = train(folders=("--train", notes))
+    done = train("--overlap", "flat", folders=("--train", notes))
     assert done.code == 0
     assert done.err.count("Spans that BIO tags cannot represent") == 1
     rows = [line.split() for line in done.err.splitlines() if "nested" in line]
