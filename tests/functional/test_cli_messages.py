@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("predict", "--html", "x"), "there is no option --html here, only with check, train, evaluate"),
+        (("predict", "--html", "x"), "there is no option --html here, only with check, train, distill, evaluate"),
         (("check", "--htm", "x"), "there is no option --htm; the nearest is --html"),
         (("check", "--zyx", "x"), "there is no option --zyx ("),
         (("inspect", "modelx"), "modelx does not exist; expected a model directory"),
