@@ -4,7 +4,8 @@
 
 MODEL is a directory of ours with a linear head (a CRF too, which the stock pipeline ignores). The stock pipeline is
 `pipeline("token-classification")` over the same encoder and head as the encoder's own class, with stride 128 and the
-best of the batch sizes 1, 4, 8 and 16. Sub-tokens are counted once, whatever overlaps.
+best of the batch sizes 1, 4, 8 and 16. Sub-tokens are counted once, whatever overlaps. `--stock-of TEACHER` gives the stock
+pipeline the weights of another directory: of the model that a smaller one was distilled from.
 """
 
 from __future__ import annotations
@@ -92,6 +93,9 @@ def main(
     rounds: Annotated[int, typer.Option(help="Pairs of runs.")] = 5,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")] = "auto",
     only_speed: bool = False,
+    stock_of: Annotated[
+        Path | None, typer.Option(help="Whose weights the stock pipeline has; MODEL's by default.")
+    ] = None,
 ) -> None:
     """Compare, and print."""
     gold = list(read_corpus(Path(os.environ["CARDIONER_DATA"], "cardioccc-en-med", "dev")).documents)[:notes]
@@ -104,7 +108,7 @@ def main(
     print(f"{kind}, {torch.get_num_threads()} threads, {versions}")
     print(f"{len(gold)} notes, {count} sub-tokens; ours in {config.inference_dtype}, windows of {config.window_length}")
     with tempfile.TemporaryDirectory() as place:
-        as_stock(model, Path(place))
+        as_stock(stock_of or model, Path(place))
         stock = stock_tagger(Path(place))
         speeds = {size: count / seconds(lambda size=size: stock(texts, size)) for size in BATCH_SIZES}
         print("stock, by batch size:", ", ".join(f"{size}: {speed:.0f}" for size, speed in speeds.items()))
