@@ -4,8 +4,8 @@
 
 MODEL is a directory of ours with a linear head (a CRF too, which the stock pipeline ignores). The stock pipeline is
 `pipeline("token-classification")` over the same encoder and head as the encoder's own class, with stride 128 and the
-best of the batch sizes 1, 4, 8 and 16. Sub-tokens are counted once, whatever overlaps. `--stock-of TEACHER` gives the stock
-pipeline the weights of another directory: of the model that a smaller one was distilled from.
+best of the batch sizes 1, 4, 8 and 16. Sub-tokens are counted once, whatever overlaps. With `--stock-of TEACHER` the
+stock pipeline has the weights of another directory: of the model that a smaller one was distilled from.
 """
 
 from __future__ import annotations
