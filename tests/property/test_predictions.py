@@ -159,7 +159,7 @@ def test_a_note_of_one_window_is_decoded_as_the_model_alone_does(
     for note, emissions in zip(notes, emissions_of(model, tokenizer, notes), strict=True):
         assert len(emissions) == len(note.ids) + 2
         torch.testing.assert_close(emissions, logits[0], atol=1e-5, rtol=0)
-        assert decode_notes(model, [emissions]) == expected
+        assert decode_notes(model, [emissions]) == [expected]
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
