@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from cardioner.cli.inputs import EncodingOption, LogFileOption, PartOptions, Rea
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name
 from cardioner.data.documents import Document
-from cardioner.data.formats import Issue, ReadReport, format_of_name
+from cardioner.data.formats import Issue, ReadReport, format_of_name, write_corpus
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
 from cardioner.errors import DataError, OutputError, UsageError, listed, many
@@ -192,7 +193,8 @@ def _run(
     predictor, batch_tokens = _load(models, options, stages)
     dtypes = {engine.dtype for engine in predictor.engines}
     outcome.computed = f"{listed(dtypes)} on {predictor.engines[0].device} with {predictor.engines[0].name}"
-    with job.open(_request(predictor, models, options, batch_tokens), resume=options.resume) as log:
+    request = _request(predictor, models, options, batch_tokens)
+    with job.open(ResumeLog, request, resume=options.resume) as log:
         if log.damage:
             tell(log.damage)
         if log.finished:
@@ -203,7 +205,8 @@ def _run(
         advance = _bar(stages, total, log.coverage)
         tagged = tag_all(predictor, notes, log, batch_tokens=batch_tokens, advance=advance)
         try:
-            outcome.lost = job.write(_kept(tagged, log, options.min_score, outcome), overwrite=options.overwrite)
+            kept = _kept(tagged, log, options.min_score, outcome)
+            outcome.lost = job.write(partial(write_corpus, kept, format=job.form), overwrite=options.overwrite)
         except KeyboardInterrupt:
             tell(f"Stopped after {many(log.finished, 'note')}: to resume, repeat the command with --resume")
             raise

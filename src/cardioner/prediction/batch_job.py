@@ -14,14 +14,14 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cardioner._io import check_file, is_stream, publish, reporting_failed_writes
-from cardioner.data.formats import Issue, write_corpus
 from cardioner.data.formats.files import check_folder
 from cardioner.errors import CardioNERError, DataError, OutputError, UsageError
 from cardioner.multiclass.windows import Coverage
-from cardioner.prediction.resume_log import Entry, ResumeLog, discard, journal_of
+from cardioner.prediction.resume_log import Entry, ResumeLog
+from cardioner.prediction.run_log import RunLog, discard, journal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 _STAGED = "staged"
 _OLD_LOG = "journal.jsonl"
 """Where version 0.2.0 kept what is in the resume log today."""
-_SPANS = {"brat": (".ann",), "tsv": (".tsv", ".ann")}
+_SPANS = {"brat": (".ann",), "tsv": (".tsv", ".ann"), "parquet": (".parquet",)}
 """Of formats that fill a folder, the suffixes of the files that hold spans."""
+_IN_ONE_FILE = {"tsv": (".tsv", ".tab"), "parquet": (".parquet",)}
+"""Of formats that fill a folder, the suffixes of a place that is one file nevertheless."""
+
+Log = TypeVar("Log", bound=RunLog)
+Written = TypeVar("Written")
 
 
 class BatchJob:
@@ -41,7 +46,7 @@ class BatchJob:
 
     Args:
         output: The place that is to be filled.
-        form: A name of `cardioner.data.formats.FORMATS`.
+        form: A name of `cardioner.data.formats.FORMATS` or of `cardioner.tables.writers.FORMS`.
     """
 
     def __init__(self, output: Path, form: str) -> None:
@@ -71,20 +76,20 @@ class BatchJob:
             self._check_place(overwrite=overwrite)
 
     @contextmanager
-    def open(self, request: Mapping[str, Any], *, resume: bool) -> Iterator[ResumeLog]:
-        """The resume log of this request: the one that is there, or a new one.
+    def open(self, kind: type[Log], request: Mapping[str, Any], *, resume: bool) -> Iterator[Log]:
+        """The log of this request: the one that is there, or a new one of a kind.
 
         After an error the folder stays if it holds a finished note.
 
         Raises:
             OutputError: If the one that is there is of another request, or nothing can be written.
         """
-        log = ResumeLog.resume(self.log, request) if resume and self.log.exists() else None
+        log = kind.resume(self.log, request) if resume and self.log.exists() else None
         if log is None:
             self.clear()
             with reporting_failed_writes(self.folder):
                 self.folder.mkdir(mode=0o700, parents=True)
-            log = ResumeLog.begin(self.log, request)
+            log = kind.begin(self.log, request)
         try:
             yield log
         except CardioNERError:
@@ -97,31 +102,31 @@ class BatchJob:
             if self.is_stream:
                 self.clear()
 
-    def write(self, documents: Iterable[Document], *, overwrite: bool) -> tuple[Issue, ...]:
+    def write(self, write_to: Callable[[Path], Written], *, overwrite: bool) -> Written:
         """Write the output beside its place, then move it there. What is there already may be a part of the same.
 
         Args:
-            documents: The tagged notes.
+            write_to: Writes the tagged notes to a place.
             overwrite: Replace what is there; in a folder, files of other documents stay as they are.
 
         Returns:
-            What the format cannot hold, counted.
+            What `write_to` returns.
 
         Raises:
             OutputError: If something else is there, or nothing can be written.
         """
         if self.is_stream:
-            return write_corpus(documents, self.output, self.form)
+            return write_to(self.output)
         stage = self.folder / _STAGED
         try:
             with reporting_failed_writes(self.output):
                 shutil.rmtree(stage, ignore_errors=True)
                 stage.mkdir(mode=0o700)
-                issues = write_corpus(documents, stage / self.output.name, self.form)
+                written = write_to(stage / self.output.name)
                 _move(stage / self.output.name, self.output, self.form, overwrite=overwrite)
         finally:
             shutil.rmtree(stage, ignore_errors=True)  # it holds the texts
-        return issues
+        return written
 
     def clear(self) -> None:
         """Remove the folder; nothing happens if there is none.
@@ -156,8 +161,9 @@ class BatchJob:
 
     def _check_place(self, *, overwrite: bool) -> None:
         """Refuse a place that holds something."""
-        is_table = self.form == "tsv" and (self.is_stream or self.output.suffix.lower() in {".tsv", ".tab"})
-        if self.form in _SPANS and not is_table:
+        suffixes = _IN_ONE_FILE.get(self.form)
+        is_file = suffixes is not None and (self.is_stream or self.output.suffix.lower() in suffixes)
+        if self.form in _SPANS and not is_file:
             check_folder(self.output, {}, suffixes=_SPANS[self.form], overwrite=overwrite)
         else:
             check_file(self.output, overwrite=overwrite)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sqlite3
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cardioner.data.documents import Document, Span
+from cardioner.data.formats import write_corpus
 from cardioner.errors import DataError, OutputError
 from cardioner.multiclass import windows
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.predictor import Predictions
-from cardioner.prediction.resume_log import Entry
+from cardioner.prediction.resume_log import Entry, ResumeLog
 
 REQUEST = {"model": "one"}
 NOTES = [Document(f"n{number}", "x" * size) for number, size in enumerate([5, 3, 0, 60, 2, 2, 2, 2, 9, 1, 70, 80, 4])]
@@ -46,6 +48,11 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "READ_AHEAD_CHARACTERS", 50)
 
 
+def writer_of(job: BatchJob, documents: Iterable[Document]) -> Callable[[Path], Any]:
+    """Writes notes in the form of a job."""
+    return partial(write_corpus, documents, format=job.form)
+
+
 class StopError(Exception):
     """Ends a run, as a kill would."""
 
@@ -55,7 +62,7 @@ def run(
 ) -> tuple[list[str], list[Document], tuple[int, ...]]:
     """What was tagged in this run, what came out of all, and what it came to."""
     predictor: Any = GroupWise()
-    with BatchJob(place, "jsonl").open(REQUEST, resume=True) as log:
+    with BatchJob(place, "jsonl").open(ResumeLog, REQUEST, resume=True) as log:
         documents = list(tag_all(predictor, notes, log, batch_tokens=7, advance=reports.append))
         return predictor.tagged, documents, log.coverage
 
@@ -75,7 +82,7 @@ def test_stopped_at_any_note_it_tags_what_is_left_in_the_same_groups(tmp_path: P
         place = tmp_path / f"stopped-{stop}"
         with pytest.raises(StopError):
             run(place, notes(), [])
-        with BatchJob(place, "jsonl").open(REQUEST, resume=True) as log:
+        with BatchJob(place, "jsonl").open(ResumeLog, REQUEST, resume=True) as log:
             done = {entry.id for entry in log.entries()}
         reports.clear()
         again, documents, total = run(place, NOTES, reports)
@@ -140,7 +147,7 @@ def test_notes_are_read_once_and_ahead_by_a_group_at_most(tmp_path: Path) -> Non
 
     predictor: Any = GroupWise()
     behind: list[int] = []
-    with BatchJob(tmp_path / "out", "jsonl").open(REQUEST, resume=False) as log:
+    with BatchJob(tmp_path / "out", "jsonl").open(ResumeLog, REQUEST, resume=False) as log:
         for _ in tag_all(predictor, notes(), log, batch_tokens=7, advance=lambda _: behind.append(read - log.finished)):
             pass
     assert max(behind) == 3
@@ -171,12 +178,12 @@ def test_moving_into_a_folder_keeps_other_documents_and_refuses_other_content(tm
     (place / "other.txt").write_text("stays")
     (place / "a.txt").write_text("another text")
     job = BatchJob(place, "brat")
-    with job.open(REQUEST, resume=False) as log:
+    with job.open(ResumeLog, REQUEST, resume=False) as log:
         log.append([Entry("a", "1")], ())
         with pytest.raises(OutputError, match=r"a\.txt exists and is something else"):
-            job.write([Document("a", "text")], overwrite=False)
+            job.write(writer_of(job, [Document("a", "text")]), overwrite=False)
         (place / "a.txt").write_text("text")
-        job.write([Document("a", "text")], overwrite=False)
+        job.write(writer_of(job, [Document("a", "text")]), overwrite=False)
     assert {path.name for path in place.iterdir()} == {"a.txt", "a.ann", "other.txt"}
     job.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -186,18 +193,18 @@ def test_moving_into_a_folder_keeps_other_documents_and_refuses_other_content(tm
 def test_a_file_is_replaced_by_the_same_or_on_request(form: str, name: str, tmp_path: Path) -> None:
     job = BatchJob(tmp_path / name, form)
     notes = [Document("a", "text", (Span(0, 4, "X"),))]
-    with job.open(REQUEST, resume=False):
-        job.write(notes, overwrite=False)
-        job.write(notes, overwrite=False)
+    with job.open(ResumeLog, REQUEST, resume=False):
+        job.write(writer_of(job, notes), overwrite=False)
+        job.write(writer_of(job, notes), overwrite=False)
         (tmp_path / name).write_text("something else")
         with pytest.raises(OutputError, match="exists and is something else"):
-            job.write(notes, overwrite=False)
+            job.write(writer_of(job, notes), overwrite=False)
         assert (tmp_path / name).read_text() == "something else"
     job.clear()
     with pytest.raises(OutputError, match="exists"):
         job.check(resume=False, overwrite=False)
-    with job.open(REQUEST, resume=False):
-        job.write(notes, overwrite=True)
+    with job.open(ResumeLog, REQUEST, resume=False):
+        job.write(writer_of(job, notes), overwrite=True)
     assert "something else" not in (tmp_path / name).read_text()
     job.clear()
 
@@ -211,7 +218,7 @@ def test_what_an_earlier_version_left_is_refused_or_thrown_away_on_request(conte
         with pytest.raises(OutputError, match=r"earlier version of cardioner.*start again with --overwrite"):
             job.check(resume=resume, overwrite=False)
     job.check(resume=True, overwrite=True)
-    with job.open(REQUEST, resume=True) as log:
+    with job.open(ResumeLog, REQUEST, resume=True) as log:
         assert log.finished == 0
     assert [path.name for path in job.folder.iterdir()] == ["resume.sqlite"]
 
@@ -226,9 +233,9 @@ def test_notes_are_forgotten_once_they_are_finished(tmp_path: Path) -> None:
         predictor: Any = GroupWise()
         job = BatchJob(tmp_path / f"{count}.jsonl", "jsonl")
         tracemalloc.start()
-        with job.open(REQUEST, resume=False) as log:
+        with job.open(ResumeLog, REQUEST, resume=False) as log:
             tagged = tag_all(predictor, notes(count), log, batch_tokens=7, advance=lambda _: None)
-            job.write(tagged, overwrite=False)
+            job.write(writer_of(job, tagged), overwrite=False)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest

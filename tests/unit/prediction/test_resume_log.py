@@ -17,7 +17,8 @@ import pytest
 
 from cardioner.data.documents import Span
 from cardioner.errors import OutputError
-from cardioner.prediction.resume_log import Entry, ResumeLog, discard, journal_of
+from cardioner.prediction.resume_log import Entry, ResumeLog
+from cardioner.prediction.run_log import discard, journal_of
 
 REQUEST = {"model": "ab", "windows": [[128, 16]], "least score": 0.1}
 GROUPS = [
@@ -271,7 +272,7 @@ def test_one_run_at_a_time_has_it_open_in_this_process_and_in_others(
 ) -> None:
     script = (
         "import sys; from pathlib import Path; from cardioner.errors import OutputError\n"
-        "from cardioner.prediction.resume_log import ResumeLog, discard\n"
+        "from cardioner.prediction.resume_log import ResumeLog\nfrom cardioner.prediction.run_log import discard\n"
         f"try: {'ResumeLog.resume(Path(sys.argv[1]), {})' if action == 'resume' else 'discard(Path(sys.argv[1]))'}\n"
         "except OutputError as error: print(error)"
     )
