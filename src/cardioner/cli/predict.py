@@ -4,84 +4,40 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from cardioner import __version__
-from cardioner.cli.console import Stages, open_log, quieten, show, showing_progress, table, tell
-from cardioner.cli.inputs import EncodingOption, LogFileOption, PartOptions, Readable, TextsOption, show_issues
+from cardioner.cli.console import Stages, open_log, show, showing_progress, table, tell
+from cardioner.cli.inputs import EncodingOption, PartOptions, Readable, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name
+from cardioner.cli.tagging import (
+    Models,
+    TaggingOptions,
+    computed_in,
+    load_predictor,
+    own_scores,
+    request_of,
+    tagging_bar,
+    warn_of_unfound,
+)
 from cardioner.data.documents import Document
 from cardioner.data.formats import Issue, ReadReport, format_of_name, write_corpus
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
-from cardioner.errors import DataError, OutputError, UsageError, listed, many
+from cardioner.errors import DataError, OutputError, UsageError, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.resume_log import ResumeLog
 
-if TYPE_CHECKING:
-    from cardioner.multiclass.windows import Coverage
-    from cardioner.prediction.predictor import Predictor
-
 _PROBLEMS_SHOWN = 20
 
-Models = tuple[Path, ...]
-Decoder = Literal["viterbi", "argmax"]
-Dtype = Literal["auto", "float32", "bfloat16", "int8"]
-EngineName = Literal["auto", "torch", "onnx"]
 TaggedFormat = Literal["brat", "tsv", "jsonl", "conll"]
-
-
-@dataclass(frozen=True)
-class TaggingOptions:
-    """How notes are tagged and written."""
-
-    ensemble: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR", help="One more model: averaged with the same tags and tokenizer, else they vote on spans."
-        ),
-    ] = None
-    vote: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="Let models vote in any case: score, majority, or the least mean score (score: 0.4) of a span that "
-            "not all find.",
-        ),
-    ] = None
-    min_score: Annotated[
-        float, typer.Option(metavar="P", min=0, max=1, help="Leave out, and count, spans with a lower score.")
-    ] = 0.0
-    batch_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
-    ] = None
-    cache: Annotated[
-        int, typer.Option(metavar="MIB", min=0, help="Memory for windows read before: pasted text is computed once.")
-    ] = 0
-    resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")] = False
-    decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
-    engine: Annotated[
-        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
-    ] = "auto"
-    device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
-    dtype: Annotated[
-        Dtype,
-        typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
-    ] = "auto"
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False
-    log_file: LogFileOption = None
-    key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
-    ] = None
 
 
 @dataclass(slots=True)
@@ -190,10 +146,9 @@ def _run(
 ) -> _Outcome:
     """Tag the notes that no earlier run finished, and write all."""
     outcome = _Outcome()
-    predictor, batch_tokens = _load(models, options, stages)
-    dtypes = {engine.dtype for engine in predictor.engines}
-    outcome.computed = f"{listed(dtypes)} on {predictor.engines[0].device} with {predictor.engines[0].name}"
-    request = _request(predictor, models, options, batch_tokens)
+    predictor, batch_tokens = load_predictor(models, options, stages)
+    outcome.computed = computed_in(predictor)
+    request = request_of(predictor, models, options, batch_tokens)
     with job.open(ResumeLog, request, resume=options.resume) as log:
         if log.damage:
             tell(log.damage)
@@ -202,7 +157,7 @@ def _run(
         notes = source.read(outcome.reports)
         if job.form == "brat":
             notes = _with_file_names(notes)
-        advance = _bar(stages, total, log.coverage)
+        advance = tagging_bar(stages, total, log.coverage)
         tagged = tag_all(predictor, notes, log, batch_tokens=batch_tokens, advance=advance)
         try:
             kept = _kept(tagged, log, options.min_score, outcome)
@@ -212,74 +167,9 @@ def _run(
             raise
         outcome.coverage = log.coverage
         outcome.cached = many(predictor.windows_from_cache, "window") if options.cache else ""
-        outcome.own_scores = _own_scores(predictor, models)
+        outcome.own_scores = own_scores(predictor, models)
         outcome.untagged = [(entry.id, entry.problem) for entry in log.entries() if entry.problem]
     return outcome
-
-
-def _load(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Predictor, int]:
-    """The models as one predictor, and how many sub-tokens they read at a time."""
-    with stages.busy("loading the model"):
-        from cardioner.prediction.engines import chosen  # noqa: PLC0415 - starts fast
-
-        if chosen(options.engine) == "torch":
-            quieten()
-        from cardioner.model_dir.findings import never_found  # noqa: PLC0415
-        from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
-        from cardioner.prediction.directories import model_directories  # noqa: PLC0415 - starts fast
-        from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
-
-        predictor = Predictor.from_pretrained(
-            models,
-            engine=options.engine,
-            device=options.device,
-            dtype=options.dtype,
-            decoder=options.decode,
-            key=options.key,
-            cache_mib=options.cache,
-            vote=options.vote,
-        )
-        if predictor.combination:
-            tell(f"Models: {predictor.combination}")
-        for place in model_directories(models):
-            manifest = read_manifest(place)
-            if manifest is None:
-                tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
-            elif problem := never_found(manifest.record):
-                tell(f"warning: {place}: {problem}")
-        return predictor, options.batch_tokens or predictor.default_batch_tokens
-
-
-def _request(predictor: Predictor, models: Models, options: TaggingOptions, batch_tokens: int) -> dict[str, Any]:
-    """All that decides what is found in a note, and written."""
-    from cardioner.prediction.directories import model_directories, models_digest  # noqa: PLC0415 - starts fast
-
-    return {
-        "version": __version__,
-        "model": models_digest(model_directories(models)),
-        "decoder": options.decode,
-        "engine": predictor.engines[0].name,
-        "device": predictor.engines[0].device.partition(":")[0],
-        "dtype": [engine.dtype for engine in predictor.engines],
-        "windows": [list(engine.windows) for engine in predictor.engines],
-        "cache": options.cache > 0,  # which decides where windows end
-        "batch size": batch_tokens,
-        "minimum score": options.min_score,
-        "combination of models": predictor.combination,
-    }
-
-
-def _own_scores(predictor: Predictor, models: Models) -> dict[str, tuple[Any, ...]]:
-    """For each type, what a model that finds it scored when it was made: the notes, gold spans and strict F1."""
-    from cardioner.prediction.directories import model_directories, scores_by_type  # noqa: PLC0415 - starts fast
-
-    found = scores_by_type(model_directories(models), predictor.labels)
-    return {
-        label: (score.notes, "", "")
-        if score.gold_spans is None
-        else (score.notes, score.gold_spans, "not known" if score.f1 is None else score.f1)
-        for label, score in found.items()
-    }
 
 
 def _with_file_names(notes: Iterable[Document]) -> Iterator[Document]:
@@ -288,19 +178,6 @@ def _with_file_names(notes: Iterable[Document]) -> Iterator[Document]:
     for document in notes:
         names.add(document.id)
         yield document
-
-
-def _bar(stages: Stages, total: int | None, done: tuple[int, ...]) -> Callable[[Coverage], None]:
-    """Shows how many notes are tagged, and how many sub-tokens a second; those of earlier runs do not count."""
-    began, before = time.perf_counter(), done[2] if done else 0
-
-    def advance(coverage: Coverage) -> None:
-        pace = (coverage.tokens - before) / max(time.perf_counter() - began, 1e-3)
-        stages("tagging (notes)", coverage.documents, total, detail=f"{pace:,.0f} sub-tokens/s")
-
-    if done:
-        stages("tagging (notes)", done[0], total)
-    return advance
 
 
 def _kept(tagged: Iterable[Document], log: ResumeLog, min_score: float, outcome: _Outcome) -> Iterator[Document]:
@@ -330,8 +207,7 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     width = 3 if min_score else 2
     columns = ("type", "spans", f"below {min_score:g}, left out")
     show(table("Spans found", columns[:width], [row[:width] for row in rows]))
-    if unfound := [label for label in outcome.own_scores if label not in labels]:
-        _warn_of_unfound(unfound, outcome)
+    warn_of_unfound(labels, outcome.own_scores, outcome.coverage[0])
     problems = [f"not read: {problem}" for problem in outcome.unread]
     problems += [f"not tagged: {name}: {problem}" for name, problem in outcome.untagged]
     for problem in problems[:_PROBLEMS_SHOWN]:
@@ -341,11 +217,3 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     dropped = f", {outcome.dropped.total()} below {min_score:g} left out" if min_score else ""
     cached = f", {outcome.cached} from the cache" if outcome.cached else ""
     tell(f"{counts}{dropped}{cached}, in {seconds:.1f} s, computed in {outcome.computed}")
-
-
-def _warn_of_unfound(labels: Sequence[str], outcome: _Outcome) -> None:
-    """Warn of types without a single span: there may be none, or the model may not be able to find them."""
-    what = "nothing at all" if len(labels) == len(outcome.own_scores) else "no span of " + many(len(labels), "type")
-    tell(f"warning: {what} was found in {many(outcome.coverage[0], 'note')}; below, the model's own scores for that")
-    rows = [(label, *outcome.own_scores[label]) for label in labels]
-    show(table("Types without a span", ("type", "scored on", "gold spans", "strict F1"), rows, left=2))

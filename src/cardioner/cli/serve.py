@@ -12,7 +12,7 @@ import typer
 from cardioner.cli.console import open_log, quieten, showing_progress, tell
 from cardioner.cli.inputs import LogFileOption
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.predict import Dtype, EngineName
+from cardioner.cli.tagging import Dtype, EngineName
 from cardioner.errors import UsageError, missing_packages, without_message
 
 if TYPE_CHECKING:
