@@ -23,19 +23,17 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from jobs import Results, run_all, serve
 from train import HELD_OUT, read_parts
 
 TEACHER_EPOCHS = {"ncbi-disease": 3, "cardioccc-en-med": 2}
@@ -102,6 +100,11 @@ def epochs_of(run: str, corpus: str, plan: Plan) -> int:
 
 
 # One run -------------------------------------------------------------------------------------------------------------
+
+
+def work(task: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """One training, or one comparison of speed."""
+    return train(task, plan) if task["run"] in RUNS else speed(task["corpus"], plan, rounds=1 if plan.tiny else 5)
 
 
 def train(key: dict[str, Any], plan: Plan) -> dict[str, Any]:
@@ -188,63 +191,15 @@ def jobs(corpora: Sequence[str], runs: Sequence[str], plan: Plan) -> Iterator[di
                 yield key_of(run, corpus, seed, plan, epochs=epochs_of(run, corpus, plan))
 
 
-class Results:
-    """Finished runs, in a file of JSON lines where there is one."""
-
-    def __init__(self, file: Path | None) -> None:
-        self.file, self.lock = file, threading.Lock()
-        lines = file.read_text().splitlines() if file is not None and file.is_file() else []
-        self.rows = [json.loads(line) for line in lines if line.strip()]
-
-    def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """The row of a run, if it is finished."""
-        return next((row for row in self.rows if key.items() <= row.items() and "f1" in row), None)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Keep a row, and show it."""
-        with self.lock:
-            self.rows.append(row)
-            if self.file is not None:
-                with self.file.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+def needs(job: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a run needs the model of another one."""
+    return job["run"] in TAUGHT and other["run"] == "teacher" and job["corpus"] == other["corpus"]
 
 
-def run_apart(task: dict[str, Any], plan: Plan, *, threads: int) -> dict[str, Any]:
-    """One task in a process of its own; what went wrong is a part of what it returns."""
-    given = json.dumps({"task": task, "plan": plan._asdict()})
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-W", "ignore", __file__, "--child", given]
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    wall = {"wall": round(time.perf_counter() - began, 1)}
-    try:
-        if done.returncode == 0:
-            return {**json.loads(done.stdout.splitlines()[-1]), **wall}
-    except (IndexError, ValueError):
-        pass
-    return {"failed": " | ".join(done.stderr.strip().splitlines()[-3:]), **wall}
-
-
-def _run(key: dict[str, Any], plan: Plan, results: Results, needed: Sequence[Future[None]], *, threads: int) -> None:
-    """A run, once those that it needs are over; nothing that happens in it ends the others."""
-    for other in needed:
-        other.result()
-    kept = (place_of(key, plan) / "config.json").is_file()
-    if results.find(key) is None or (key["run"] == "teacher" and not kept):
-        results.add({**key, **run_apart(key, plan, threads=threads)})
-
-
-def _all(keys: Sequence[dict[str, Any]], plan: Plan, results: Results, workers: int) -> None:
-    """All runs, so many at a time."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with ThreadPoolExecutor(workers) as pool:
-        teachers: dict[str, list[Future[None]]] = {}
-        for key in keys:
-            needed = teachers.get(key["corpus"], []) if key["run"] in TAUGHT else []
-            future = pool.submit(_run, key, plan, results, needed, threads=threads)
-            if key["run"] == "teacher":
-                teachers.setdefault(key["corpus"], []).append(future)
+def is_missing(job: dict[str, Any], plan: Plan, results: Results) -> bool:
+    """Whether a run is still to be done; a teacher whose model is gone is trained again."""
+    kept = (place_of(job, plan) / "config.json").is_file()
+    return results.find(job) is None or (job["run"] == "teacher" and not kept)
 
 
 def _report(corpora: Sequence[str], keys: Sequence[dict[str, Any]], results: Results) -> None:
@@ -290,10 +245,7 @@ def main(
 ) -> None:
     """Train teachers and students, and compare them."""
     if child:
-        given = json.loads(child)
-        plan, task = Plan(**given["plan"]), given["task"]
-        found = train(task, plan) if task["run"] in RUNS else speed(task["corpus"], plan, rounds=1 if plan.tiny else 5)
-        print(json.dumps(found))
+        serve(partial(work, plan=Plan(**json.loads(child))))
         return
     if "CARDIONER_DATA" not in os.environ:
         raise typer.BadParameter("set CARDIONER_DATA to the folder with the corpora")
@@ -304,14 +256,15 @@ def main(
         plan = Plan(place, encoder, device, unlabelled, start, json.loads(teaching), json.loads(options), seeds, tiny)
         chosen, found = corpora.split(","), Results(results)
         keys = list(jobs(chosen, runs.split(","), plan))
-        _all(keys, plan, found, workers)
-        for corpus in chosen if with_speed else ():
-            key = {"run": "speed", "corpus": corpus}
-            found.add({**key, **run_apart(key, plan, threads=os.cpu_count() or 1)})
+        command = [__file__, "--child", json.dumps(plan._asdict())]
+        missing = [key for key in keys if is_missing(key, plan, found)]
+        run_all(missing, found, command, workers=workers, device=device, needs=needs)
+        if with_speed:
+            run_all([{"run": "speed", "corpus": corpus} for corpus in chosen], found, command)
         _report(chosen, keys, found)
-    missing = sum(found.find(key) is None for key in keys)
-    print(f"{missing} of {len(keys)} runs failed" if missing else f"all {len(keys)} runs are finished")
-    sys.exit(1 if missing else 0)
+    failed = found.failed(keys)
+    print(f"{len(failed)} of {len(keys)} runs failed" if failed else f"all {len(keys)} runs are finished")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -14,33 +14,27 @@ results at once, and runs that the file holds are not repeated. A run that fails
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import queue
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from jobs import Results, run_all, serve
 from train import HELD_OUT, read_parts
 
 KINDS = ("crf", "linear", "mlp-crf", "mlp", "stock", "stock-3")
 SIZES = (40, 10, 160, 20, 80)
 """Training notes, those that matter most first."""
 HIDDEN = (256,)
-MARK = "result: "
-"""What a worker begins the line of a result with: libraries print too."""
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """The 97.5 % quantile of Student's t for so many seeds."""
 
@@ -132,52 +126,6 @@ def _epochs(train: Sequence[Any], encoder: Path) -> int:
     return pick_epochs("auto", math.ceil(windows / 16))
 
 
-# Processes -----------------------------------------------------------------------------------------------------------
-
-
-def serve(encoder: Path | None, device: str, *, tiny: bool) -> None:
-    """Run what standard input asks for, a line each, and print what came of it."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    logging.disable_progress_bar()
-    for line in sys.stdin:
-        key = json.loads(line)
-        try:
-            row = {**key, **run(key, encoder=encoder, device=device, tiny=tiny)}
-        except Exception as error:  # noqa: BLE001 - whatever ends one run, the others go on
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            row = {**key, "error": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error}"}
-        print(MARK + json.dumps(row), flush=True)
-
-
-def work(
-    keys: queue.Queue[dict[str, Any]],
-    start: Callable[[], subprocess.Popen[str]],
-    done: Callable[[dict[str, Any]], None],
-) -> None:
-    """Give runs to a process, one after the other; to a new one where it dies."""
-    process: subprocess.Popen[str] | None = None
-    while True:
-        try:
-            key = keys.get_nowait()
-        except queue.Empty:
-            break
-        process = process or start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(key) + "\n")
-        process.stdin.flush()
-        found = next((line for line in process.stdout if line.startswith(MARK)), None)
-        if found is None:
-            done({**key, "error": f"the process ended with code {process.wait()}"})
-            process = None
-        else:
-            done(json.loads(found.removeprefix(MARK)))
-    if process is not None and process.stdin is not None:
-        process.stdin.close()
-        process.wait()
-
-
 def main(
     results: Annotated[Path, typer.Option(help="A file of finished runs, read and added to.")],
     corpora: Annotated[str, typer.Option(help="Which corpora.")] = ",".join(reversed(HELD_OUT)),
@@ -200,9 +148,9 @@ def main(
 ) -> None:
     """Train on few notes, and compare."""
     if worker:
-        serve(encoder, device, tiny=tiny)
+        serve(partial(run, encoder=encoder, device=device, tiny=tiny))
         return
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+    found = Results(results)
     if not report:
         if "CARDIONER_DATA" not in os.environ:
             raise typer.BadParameter("set CARDIONER_DATA to the folder with the corpora")
@@ -214,50 +162,14 @@ def main(
             {"corpus": corpus, "notes": int(size), "seed": seed, "kind": kind, "steps": int(floor)}
             for floor, size, seed, kind, corpus in runs
         ]
-        known = [row for row in rows if "f1" in row]
-        keys = [key for key in keys if not any(key.items() <= row.items() for row in known)]
-        rows = known + run_all(keys, results, workers=workers, encoder=encoder, device=device, tiny=tiny)
-    show([row for row in rows if "f1" in row])
-    for row in rows:
-        if "error" in row:
+        missing = [key for key in keys if found.find(key) is None]
+        command = [__file__, "--worker", "--results", str(results), "--device", device]
+        command += ["--encoder", str(encoder)] if encoder else []
+        command += ["--tiny"] if tiny else []
+        run_all(missing, found, command, workers=workers, device=device)
+        for row in found.failed(keys):
             print(f"failed: {row}")
-
-
-def run_all(
-    keys: Sequence[dict[str, Any]], results: Path, *, workers: int, encoder: Path | None, device: str, tiny: bool
-) -> list[dict[str, Any]]:
-    """Do all runs; what came of each is appended to the results when it ends."""
-    command = [sys.executable, __file__, "--worker", "--results", str(results), "--device", device]
-    command += ["--encoder", str(encoder)] if encoder else []
-    command += ["--tiny"] if tiny else []
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    if device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    waiting: queue.Queue[dict[str, Any]] = queue.Queue()
-    for key in keys:
-        waiting.put(key)
-    rows: list[dict[str, Any]] = []
-    lock, began = threading.Lock(), time.perf_counter()
-
-    def done(row: dict[str, Any]) -> None:
-        with lock, results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            rows.append(row)
-            name = f"{row['corpus']} {row['notes']} {row['kind']} seed {row['seed']}"
-            came = row["error"] if "error" in row else f"F1 {row['f1']:.3f} in {row['seconds']} s"
-            print(f"[{time.perf_counter() - began:.0f} s, {len(rows)} of {len(keys)}] {name}: {came}", flush=True)
-
-    def start() -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment)
-
-    crew = [threading.Thread(target=work, args=(waiting, start, done)) for _ in range(min(workers, len(keys)))]
-    for one in crew:
-        one.start()
-    for one in crew:
-        one.join()
-    return rows
+    show(found.finished)
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

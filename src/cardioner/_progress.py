@@ -163,7 +163,7 @@ class Lines:
 def _line(stage: str, known: _Stage, total: int | None, detail: str, seconds: float) -> str:
     """`training: 120 of 600 steps, loss 0.2130, 1.4 steps/s, 0:05:43 left`."""
     name, _, unit = stage.rstrip(")").partition(" (")  # tagging (notes)
-    unit = f" {unit or 'steps'}" if unit or name.endswith("training") else ""
+    unit = f" {unit or 'steps'}" if unit or name.endswith(("training", "adapting")) else ""
     parts = [f"{name}: {known.done:,}" + ("" if total is None else f" of {total:,}") + unit, detail]
     rate = (known.done - known.first) / seconds if seconds else 0.0
     if rate:

@@ -33,7 +33,7 @@ PAGES = [
 ]
 SLOW = (
     *("choose-a-recipe", "cross-validate", "export-to-onnx", "tag-without-torch", "train-on-several-gpus"),
-    *("train-on-few-notes", "distill-a-smaller-model", "hand-over-a-model", "training-options"),
+    *("train-on-few-notes", "adapt-an-encoder", "distill-a-smaller-model", "hand-over-a-model", "training-options"),
     "your-own-notes",
 )
 """Pages that train many models, start processes or export graphs."""

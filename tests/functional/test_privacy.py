@@ -239,6 +239,12 @@ CASES = {
             ("ablate", *lab.parts(), "--recipes", "simple", "--bootstrap", "9", "--output", "recipes"),
         ]
     ),
+    "adapt": Case(
+        lambda lab: [
+            ("adapt", lab.notes / "train", "--output", "encoder", "--epochs", "1", "--log-file", "adapt.log"),
+            ("adapt", lab.notes / "n.jsonl", "--output", "other", "--epochs", "1", "--json"),
+        ]
+    ),
     "distill": Case(
         lambda lab: [
             (

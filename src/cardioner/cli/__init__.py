@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from cardioner import __version__
 from cardioner.cli.ablate import ablate
+from cardioner.cli.adapt import adapt
 from cardioner.cli.check import check
 from cardioner.cli.console import INTERRUPTED, TRACEBACK, close_log, complain, unexpected
 from cardioner.cli.convert import convert
@@ -35,6 +36,7 @@ app = typer.Typer(
 for command in (
     check,
     split,
+    adapt,
     train,
     distill,
     ablate,

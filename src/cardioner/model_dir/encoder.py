@@ -13,8 +13,9 @@ from huggingface_hub import model_info, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported lazily
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PretrainedConfig
 
+from cardioner._io import silenced
 from cardioner.data.quality.tokens import WINDOW, Tokens
 from cardioner.errors import ModelError, first_line, many
 from cardioner.model_dir.json_files import in_one_line, object_under, read_object, shown
@@ -122,6 +123,42 @@ def load_encoder(name: str | Path, *, token: str | None = None) -> Encoder:
     _check_reads_tokens(model, name)
     check_finite(folder, model.state_dict())
     return Encoder(config.to_dict(), model.state_dict())
+
+
+class MaskedLanguageModel(NamedTuple):
+    """A pretrained encoder with the part that guesses hidden sub-tokens.
+
+    Attributes:
+        model: Both, by the class of the family; the encoder is its `base_model`.
+        config: The encoder's configuration, in which nothing names code or other places.
+        fresh_head: Whether that part came without weights, and starts with new ones; its last layer is the matrix of
+            the input embeddings in any case, where the family ties the two.
+    """
+
+    model: Any
+    config: dict[str, Any]
+    fresh_head: bool
+
+
+def load_masked_language_model(name: str | Path, *, token: str | None = None) -> MaskedLanguageModel:
+    """Read an encoder, checked as `load_encoder` does it, with what guesses hidden sub-tokens on it.
+
+    Args:
+        name: A folder, or a Hugging Face name.
+        token: For a private name; it is never stored.
+
+    Raises:
+        ModelError: If it cannot be read, or its family guesses no hidden sub-tokens.
+    """
+    content = load_encoder(name, token=token).config
+    config = AutoConfig.for_model(**content)
+    if type(config) not in AutoModelForMaskedLM._model_mapping:
+        raise ModelError(f"{name} is a {config.model_type} model, of which there is none that guesses hidden tokens")
+    with in_one_line(f"the encoder {name} cannot be loaded"), silenced("transformers"):
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            str(_folder(name, token=token, weights=True)), config=config, dtype=torch.float32, output_loading_info=True
+        )
+    return MaskedLanguageModel(model, content, bool(report["missing_keys"]))
 
 
 def load_tokenizer(name: str | Path, *, token: str | None = None) -> Any:

@@ -319,3 +319,31 @@ class Distillation(DistillationOptions):
 
     teachers: Annotated[Any, PlainValidator(_places)]
     unlabelled: Any = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AdaptationOptions(Checked):
+    """How an encoder is adapted to notes without annotations.
+
+    Raises:
+        UsageError: Naming every option that does not fit.
+    """
+
+    epochs: int = setting(10, ge=1)
+    """Passes over the notes; each hides other sub-tokens."""
+    batch_size: int = setting(32, ge=1)
+    """Windows in a batch."""
+    learning_rate: float | None = setting(None, gt=0, le=1)
+    """Learning rate. Default: 2e-4 for encoders with up to 512 hidden units, else 5e-5."""
+    max_length: int | None = setting(None, ge=1)
+    """Maximum number of sub-tokens in a window. Default: 128."""
+    held_out: float = setting(0.05, gt=0, lt=1)
+    """Share of the notes that are not learned from, but show what was gained."""
+    seed: int = setting(0, ge=0, lt=2**32 - 1)
+    """Seed of what is hidden, and of the order of the notes."""
+    precision: Literal["auto", "float32", "bfloat16"] = running_setting("auto")
+    """float32 or bfloat16; auto takes bfloat16 where the device has instructions for it."""
+    device: Literal["auto", "cpu", "cuda"] = running_setting("auto")
+    """cpu or cuda; auto takes the GPU if there is one."""
+    overwrite: bool = running_setting(False)
+    """Replace an encoder that was adapted before."""
