@@ -28,12 +28,15 @@ from transformers import AutoTokenizer, BertForTokenClassification, pipeline
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import read_corpus
 from cardioner.evaluation import score
+from cardioner.multiclass.precision import reader_of
 from cardioner.prediction.predictor import Predictor
 from pairs import in_turn, peak_mib, seconds
 
 STRIDE = 128
 BATCH_SIZES = (1, 4, 8, 16)
 LENGTHS = (100, 1_000, 10_000, 100_000)
+ALONE, ALONE_BATCHES = (16, 128), 10
+"""The windows and positions of a batch that the encoder alone reads, and how many batches."""
 
 
 def as_stock(directory: Path, folder: Path) -> None:
@@ -79,6 +82,19 @@ def stock_at_work(folder: str, texts: list[str], size: int) -> Callable[[], obje
     return lambda: tag(texts, size)
 
 
+def encoder_alone(predictor: Predictor) -> Callable[[], object]:
+    """The encoder and its head on batches of random ids, in the precision of the predictor."""
+    reader, ids = reader_of(predictor.model), torch.randint(1000, 20_000, ALONE)
+    mask = torch.ones_like(ids)
+
+    def read() -> None:
+        with torch.inference_mode():
+            for _ in range(ALONE_BATCHES):
+                reader(input_ids=ids, attention_mask=mask)
+
+    return read
+
+
 def first_span(script: str) -> float:
     """Seconds from a fresh process to its first span: the median of three."""
     command = [sys.executable, "-c", script]
@@ -116,6 +132,11 @@ def main(
         pair = in_turn(lambda: list(predictor.predict(gold)), lambda: stock(texts, best), rounds)
         print(f"sub-tokens a second: ours {count / pair.first * 1e3:.0f}, stock {count / pair.second * 1e3:.0f}")
         print(f"ratio {pair.ratio:.2f} (median of {rounds} pairs)")
+        reads = encoder_alone(predictor)
+        pair = in_turn(lambda: list(predictor.predict(gold)), reads, rounds)
+        share = count / (ALONE_BATCHES * ALONE[0] * ALONE[1]) / pair.first * pair.second
+        print(f"the encoder alone: {ALONE_BATCHES * ALONE[0] * ALONE[1] / pair.second * 1e3:.0f} positions a second")
+        print(f"from text to spans beside it: {share:.2f}")
         ours, theirs = list(predictor.predict(gold)), stock_documents(gold, stock(texts, best))
         for name, tagged in (("ours", ours), ("stock", theirs)):
             micro = score(gold, tagged).strict.micro

@@ -5,7 +5,9 @@ This file travels with every saved model and imports only the files that travel 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from .encoding import Cache
 
+T = TypeVar("T")
+
 BATCH_TOKENS_GPU = 16_384
 """Sub-tokens that the encoder reads at a time on a GPU, which a few windows do not keep busy."""
 
@@ -31,6 +35,67 @@ Larger batches hold more padding, as the lengths of notes differ, and more than 
 
 BATCH_SCORES_GPU = 1 << 21
 """The same on a GPU, where each operation costs as much for many as for few."""
+
+MOST_SHARES = 4
+"""Shares of notes that a CPU works on at a time: Python runs one thread at a time, so that more would wait for it."""
+
+SHARE_TOKENS = 1024
+"""Sub-tokens that a share has at least: smaller ones fill no batch."""
+
+UNEVEN = 1.2
+"""How many times the mean the largest share may have, before one after the other is as fast."""
+
+
+def side_by_side(
+    work: Callable[[Sequence[EncodedNote]], Sequence[T]], notes: Sequence[EncodedNote], device: torch.device
+) -> list[T]:
+    """What a function gives for each note, with shares of the notes side by side on the cores of a CPU.
+
+    Cutting, stitching, decoding and reading spans use one core each: meanwhile the other shares keep the others busy.
+    The cores that torch may use are divided among the shares, so that threads do not wait for each other within a
+    matrix product, which on a machine with other work costs most.
+
+    Args:
+        work: Gives one result a note; called in several threads at once.
+        notes: The tokenised notes.
+        device: Where the model is: on a GPU, and where there is too little to share, all notes are one share.
+    """
+    threads, sizes = torch.get_num_threads(), [len(note.ids) for note in notes]
+    count = 1 if device.type != "cpu" else min(threads, MOST_SHARES, sum(sizes) // SHARE_TOKENS)
+    shares = even_shares(sizes, max(1, count))
+    loads = [sum(sizes[index] for index in share) for share in shares]
+    if count < 2 or max(loads) * count > UNEVEN * sum(loads):
+        return list(work(notes))
+    given, results = [[notes[index] for index in share] for share in shares], dict[int, T]()
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads // count,)) as pool:
+            for share, found in zip(shares, pool.map(work, given), strict=True):
+                results |= zip(share, found, strict=True)
+    finally:
+        torch.set_num_threads(threads)  # for threads to come, which take over what was set last in any thread
+    return [results[index] for index in range(len(notes))]
+
+
+def one_at_a_time(call: Callable[[Coverage], None]) -> Callable[[Coverage], None]:
+    """A function that several threads may call, and that one of them runs at a time."""
+    lock = Lock()
+
+    def guarded(coverage: Coverage) -> None:
+        with lock:
+            call(coverage)
+
+    return guarded
+
+
+def even_shares(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """Indices in so many shares of similar total size: the largest first, each to the share that has least yet."""
+    shares: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for index in sorted(range(len(sizes)), key=lambda index: sizes[index], reverse=True):
+        least = loads.index(min(loads))
+        shares[least].append(index)
+        loads[least] += sizes[index]
+    return [sorted(share) for share in shares]
 
 
 def pad(rows: Sequence[Sequence[Any]], value: Any) -> Tensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TokenClassificationPipeline
 
 from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
-from .inference import decode_notes, emissions_of, score_spans
+from .inference import decode_notes, emissions_of, one_at_a_time, score_spans, side_by_side
 from .int8 import INT8_OPERATOR  # noqa: F401 - some releases of transformers copy only what this file imports itself
 from .precision import set_precision
 from .tagging import Entity, Run, entities_in, runs_in, tag_names
@@ -48,13 +48,17 @@ def tag_texts(  # noqa: PLR0913 - the one path, which every door takes
         FloatingPointError: If a score is not a finite number.
         TokenizerPanicError: If the tokenizer gives up on a text.
     """
+    opening, names = len(plan_windows(model.config, tokenizer).special.opening), tag_names(model.config.tags)
+    told = advance and one_at_a_time(advance)
+
+    def tag(notes: Sequence[EncodedNote]) -> list[list[Entity]]:
+        emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=told, cache=cache)
+        tags = decode_notes(model, emissions, viterbi=viterbi)
+        read = [(note.text, note.offsets) for note in notes]
+        return entities_in(read, tags, names, partial(score_spans, model, emissions), opening=opening)
+
     notes = encode_notes(tokenizer, texts)
-    emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=advance, cache=cache)
-    tags = decode_notes(model, emissions, viterbi=viterbi)
-    opening = len(plan_windows(model.config, tokenizer).special.opening)
-    read = [(note.text, note.offsets) for note in notes]
-    names = tag_names(model.config.tags)
-    return entities_in(read, tags, names, partial(score_spans, model, emissions), opening=opening)
+    return tag(notes) if cache else side_by_side(tag, notes, model.device)  # a cache knows what the share before found
 
 
 class CardioNERPipeline(TokenClassificationPipeline):

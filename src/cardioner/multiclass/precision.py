@@ -12,6 +12,7 @@ import os
 import platform
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -45,6 +46,9 @@ _RACING = 4, 3
 
 _copies: WeakKeyDictionary[nn.Module, tuple[list[Any], Any]] = WeakKeyDictionary()
 """Of each model, the state of its weights when its copy was made, and the copy."""
+
+_making = RLock()
+"""Held while a copy is looked up or made."""
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -146,10 +150,11 @@ def reader_of(model: Any) -> Any:
     make: Callable[[Any], Any] | None = {REDUCED: _reduced, INT8: _quantized}.get(model.config.inference_dtype)
     if make is None or not isinstance(getattr(model, "backbone", None), nn.Module):
         return model
-    state = [model.config.inference_dtype, *_state(model.backbone)]
-    if model not in _copies or _copies[model][0] != state:
-        _copies[model] = state, make(model)
-    return _copies[model][1]
+    with _making:  # one copy, however many threads ask for the first
+        state = [model.config.inference_dtype, *_state(model.backbone)]
+        if model not in _copies or _copies[model][0] != state:
+            _copies[model] = state, make(model)
+        return _copies[model][1]
 
 
 def _state(encoder: nn.Module) -> list[Any]:
