@@ -26,6 +26,7 @@ from cardioner.multiclass.windows import READ_AHEAD, READ_AHEAD_CHARACTERS, Cove
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
+from cardioner.prediction.resume_log import ResumeLog
 
 TEXT = "Atrial fibrillation since 2019, treated with bisoprolol 2.5 mg o.d. No oedema. "
 BAD = "spoils its group"
@@ -422,7 +423,7 @@ def test_a_note_that_makes_the_tokenizer_panic_stops_no_other(
     tagger = Predictor(make_model("bert"), tokenizer)
     notes = [Document("a", "bisoprolol"), Document("b", f"{'a' * 40} {BAD}"), Document("c", "No oedema")]
     for resume in (False, True):
-        with BatchJob(tmp_path / "out", "jsonl").open({}, resume=resume) as log:
+        with BatchJob(tmp_path / "out", "jsonl").open(ResumeLog, {}, resume=resume) as log:
             tagged = list(tag_all(tagger, notes, log, batch_tokens=99, advance=lambda _: None))
             assert [(entry.id, entry.problem) for entry in log.entries() if entry.problem] == [
                 ("b", "its 57 characters could not be tagged (TokenizerPanicError)")
