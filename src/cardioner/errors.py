@@ -12,7 +12,8 @@ CardioNERError            1
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 _SHOWN = 10
@@ -97,6 +98,25 @@ def missing_extra(what: str, error: ModuleNotFoundError) -> str | None:
 def missing_packages(what: str, packages: Sequence[str]) -> str:
     """That something needs packages which are not installed, and how to install them: by names that an index holds."""
     return f"{what} needs {' and '.join(packages)}: pip install {' '.join(packages)}"
+
+
+@contextmanager
+def needing(what: str, packages: Mapping[str, str]) -> Iterator[None]:
+    """Say what to install if one of several packages is not there.
+
+    Args:
+        what: What needs them.
+        packages: The names by which they are imported, to those by which they are installed.
+
+    Raises:
+        UsageError: If a module of theirs is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in packages:
+            raise
+        raise UsageError(missing_packages(what, sorted({*packages.values()}))) from error
 
 
 def first_line(error: BaseException) -> str:

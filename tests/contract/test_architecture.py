@@ -37,6 +37,7 @@ LAYERS = (
     "evaluation",
     "model_dir",
     "prediction",
+    "tables",
     "training",
     "reports",
     "interop",

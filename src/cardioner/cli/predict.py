@@ -16,6 +16,7 @@ from cardioner.cli.console import Stages, open_log, show, showing_progress, tabl
 from cardioner.cli.inputs import EncodingOption, PartOptions, Readable, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name
+from cardioner.cli.table_options import TableOptions
 from cardioner.cli.tagging import (
     Models,
     TaggingOptions,
@@ -30,10 +31,11 @@ from cardioner.data.documents import Document
 from cardioner.data.formats import Issue, ReadReport, format_of_name, write_corpus
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
-from cardioner.errors import DataError, OutputError, UsageError, many
+from cardioner.errors import DataError, OutputError, UsageError, many, needing
 from cardioner.model_dir.layout import CONFIG
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.resume_log import ResumeLog
+from cardioner.tables.kinds import is_table
 
 _PROBLEMS_SHOWN = 20
 
@@ -81,6 +83,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     ] = None,
     part: PartOptions,
     options: TaggingOptions,
+    tables: TableOptions,
     format: Annotated[  # noqa: A002 - as the readers call it
         Readable | None,
         typer.Option("--from", metavar="FORMAT", help="The format of the notes. Default: what the content looks like."),
@@ -100,8 +103,15 @@ def predict(  # noqa: PLR0913 - one parameter an option
     """
     began = time.perf_counter()
     open_log(options.log_file)
-    form = to or format_of_name(output)
     models = (model, *(options.ensemble or ()))
+    if tables.given or any(map(is_table, inputs)):
+        _check_no_corpus_options(to=to, format=format, texts=texts, splits=part.splits)
+        with needing("tagging a table", {"pyarrow": "pyarrow"}):
+            from cardioner.cli.predict_tables import predict_tables  # noqa: PLC0415 - an extra
+
+            predict_tables(models, inputs, output, encoding, options, tables)
+        return
+    form = to or format_of_name(output)
     source, job = NoteSource(tuple(inputs), encoding, texts, format, part.ids()), BatchJob(output, form)
     total = _check(source, job, options)
     with showing_progress() as stages:
@@ -114,6 +124,17 @@ def predict(  # noqa: PLR0913 - one parameter an option
             f"{many(left_out, 'note')} could not be read or tagged, see above; "
             f"{place_name(output)} holds the other {outcome.coverage[0]}"
         )
+
+
+def _check_no_corpus_options(**values: object) -> None:
+    """Refuse options that a table has no use for.
+
+    Raises:
+        UsageError: Naming one.
+    """
+    if given := [name for name, value in values.items() if value is not None]:
+        flag = {"format": "from"}.get(given[0], given[0])
+        raise UsageError(f"--{flag} is for notes in files of text: leave it out for a table, whose suffix says it all")
 
 
 def _check(source: NoteSource, job: BatchJob, options: TaggingOptions) -> int | None:

@@ -13,7 +13,7 @@ from cardioner.cli.console import open_log, quieten, showing_progress, tell
 from cardioner.cli.inputs import LogFileOption
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.tagging import Dtype, EngineName
-from cardioner.errors import UsageError, missing_packages, without_message
+from cardioner.errors import needing, without_message
 
 if TYPE_CHECKING:
     from cardioner.server.limits import Limits
@@ -103,13 +103,8 @@ def serve(
     Example: cardioner serve model --port 8000
     """
     open_log(computing.log_file)
-    try:
+    with needing("cardioner serve", _PACKAGES):
         _run(tuple(models), address, computing, limits)
-    except ModuleNotFoundError as error:
-        package = _PACKAGES.get((error.name or "").partition(".")[0])
-        if package is None:
-            raise
-        raise UsageError(missing_packages("cardioner serve", sorted(set(_PACKAGES.values())))) from error
 
 
 def _run(

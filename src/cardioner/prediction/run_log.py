@@ -29,6 +29,8 @@ _SCHEMA = [
     "CREATE TABLE run (version INTEGER NOT NULL, key BLOB NOT NULL, request TEXT NOT NULL)",
     "CREATE TABLE notes (number INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum BLOB NOT NULL)",
 ]
+_ROWS = "SELECT number, CAST(content AS BLOB), CAST(checksum AS BLOB) FROM notes ORDER BY number"
+"""What was damaged may be text now, and messages on text that is no UTF-8 quote it."""
 _AGAIN = "start again with --overwrite"
 _NAMING_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 """How a journal of SQLite ends that names one of several databases, a file that SQLite deletes (`pager.c`)."""
@@ -121,7 +123,7 @@ class RunLog:
     def _contents(self) -> Iterator[bytes]:
         """What the rows hold, in order, one at a time."""
         with _reporting(self.path):
-            for (content,) in self._connection.execute("SELECT content FROM notes ORDER BY number"):
+            for _, content, _ in self._connection.execute(_ROWS):
                 yield content
 
     def _take(self, content: bytes) -> bool:
@@ -141,7 +143,7 @@ class RunLog:
 
     def _check_rows(self) -> None:
         """Find the last whole group before any damage, and remove what follows it."""
-        rows = self._connection.execute("SELECT number, content, checksum FROM notes ORDER BY number")
+        rows = self._connection.execute(_ROWS)
         place, content = 0, b""
         for place, (number, content, checksum) in enumerate(rows, start=1):
             if number != place or not isinstance(content, bytes) or checksum != self._checksum(number, content):

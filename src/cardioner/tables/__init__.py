@@ -1,0 +1,1 @@
+"""Notes in tables, read and written in record batches: Parquet, CSV, JSON lines, Arrow, databases (needs pyarrow)."""
