@@ -43,6 +43,21 @@ def test_every_format_becomes_every_other(
     assert sorted(read_corpus(out).documents, key=lambda document: document.id) == NOTES
 
 
+TOOLS = {"pubtator": "n.pubtator", "doccano": "d.jsonl", "prodigy": "p.jsonl", "label-studio": "tasks.json"}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_notes_go_to_tools_for_annotation_and_back(
+    run: Callable[..., Any], source: Callable[[str], Path], tmp_path: Path, tool: str
+) -> None:
+    out = tmp_path / TOOLS[tool]
+    done = run("convert", source("brat"), out, "--to", tool)
+    assert (done.code, done.out) == (0, "")
+    assert ('<Label value="DRUG" /><Label value="SYMPTOM" />' in " ".join(done.err.split())) == (tool == "label-studio")
+    assert run("convert", out, tmp_path / "back", "--to", "brat").code == 0
+    assert list(read_corpus(tmp_path / "back").documents) == NOTES
+
+
 def test_the_suffix_names_the_format_and_types_are_renamed_on_the_way(
     run: Callable[..., Any], source: Callable[[str], Path], tmp_path: Path
 ) -> None:

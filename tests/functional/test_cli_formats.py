@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from cardioner.cli import app
-from cardioner.data.formats import read_corpus, write_corpus
+from cardioner.cli.inputs import Readable, Writable
+from cardioner.cli.predict import TaggedFormat
+from cardioner.data.formats import FORMATS, READERS, read_corpus, write_corpus
 
 Run = Callable[..., Any]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -30,6 +32,12 @@ def test_every_command_reads_with_from_and_writes_with_to() -> None:
         shown = set(flags(name, hidden=False))
         assert ("--from" in shown, "--to" in shown) == (name in READING, name in WRITING), name
         assert "--format" not in shown
+
+
+def test_commands_take_every_format_and_predict_those_that_hold_texts_as_they_are() -> None:
+    assert get_args(Readable) == tuple(READERS)
+    assert get_args(Writable) == FORMATS
+    assert set(get_args(TaggedFormat)) == set(FORMATS) - {"datasets"}
 
 
 @pytest.fixture

@@ -217,6 +217,21 @@ def test_the_output_has_the_format_that_was_asked_for(
     assert {path.name for path in tmp_path.iterdir()} == {place.name, f"b{place.suffix}"}
 
 
+@pytest.mark.parametrize("form", ["label-studio", "prodigy"])
+def test_what_goes_to_a_tool_is_to_be_corrected_there(
+    form: str, run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    done = run("predict", model, corpus / "dev", "--output", tmp_path / "out", "--to", form)
+    assert done.code == 0
+    expected = tagged(model, read_corpus(corpus / "dev").documents)
+    assert list(read_corpus(tmp_path / "out").documents) == expected
+    content = (tmp_path / "out").read_text()
+    assert '"answer"' not in content
+    assert '"annotations"' not in content
+    labels = {span.label for document in expected for span in document.spans}
+    assert all(f'<Label value="{label}" />' in " ".join(done.err.split()) for label in labels) == (form != "prodigy")
+
+
 def test_a_note_on_standard_input_is_tagged_to_the_last_character(
     run: Run, model: Path, piped: Callable[[bytes], None], tmp_path: Path
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,18 +17,19 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.formats import read_corpus, write_corpus
 
 PLACES = {"brat": "brat", "tsv": "tsv", "jsonl": "notes.jsonl", "conll": "notes.conll", "datasets": "saved"}
+PLACES |= {"pubtator": "notes.txt", "doccano": "d.jsonl", "prodigy": "p.jsonl", "label-studio": "tasks.json"}
 WORDS = st.sampled_from(
     ["heart", "e\u0301cho", "2.5", "\U0001fac0", "Na+", '"', "mg/12h", "#", "NA", "-", "\ufeffx", "a\u200bb"]
 )
-LOSSY = {"conll", "datasets"}
-"""Formats of words: they hold flat spans of whole words, and single spaces between words."""
+LOSSY = {"conll", "datasets", "pubtator"}
+"""Formats that change texts: two hold single spaces between words, one holds a title and an abstract on a line each."""
 
 
 @st.composite
 def plain_documents(draw: st.DrawFn, name: str) -> Document:
-    """Words parted by one space, lines by one newline, spans flat and of whole words: every format can hold it."""
+    """Words parted by one space, two lines, spans flat and of whole words: every format can hold it."""
     lines = draw(
-        st.lists(st.lists(st.sampled_from(["heart", "failure", "mild", "42"]), min_size=1, max_size=5), max_size=3)
+        st.lists(st.lists(st.sampled_from(["heart", "failure", "mild", "42"]), min_size=1, max_size=5), max_size=2)
     )
     offsets, text, spans = [], "", []
     for line in lines:
@@ -64,24 +67,24 @@ def hostile_documents(draw: st.DrawFn, name: str) -> Document:
     return Document(name, text, tuple(ordered))
 
 
-def sorted_by_id(documents: tuple[Document, ...]) -> list[Document]:
+def sorted_by_id(documents: Iterable[Document]) -> list[Document]:
     return sorted(documents, key=lambda document: document.id)
 
 
-@pytest.mark.parametrize(("old", "new"), list(product(PLACES, PLACES)))
-@settings(max_examples=8, deadline=None)
-@given(st.tuples(plain_documents("a"), plain_documents("b")))
-def test_what_every_format_holds_passes_through_all_of_them(
-    old: str, new: str, documents: tuple[Document, ...]
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(plain_documents("a"), plain_documents("b")), st.permutations(sorted(PLACES)))
+def test_what_every_format_holds_passes_through_all_of_them_in_any_order(
+    documents: tuple[Document, ...], forms: list[str]
 ) -> None:
+    passed: Iterable[Document] = documents
     with tempfile.TemporaryDirectory() as folder:
-        first, second = Path(folder, "1", PLACES[old]), Path(folder, "2", PLACES[new])
-        write_corpus(documents, first, old)
-        write_corpus(read_corpus(first, old).documents, second, new)
-        found = sorted_by_id(read_corpus(second, new).documents)
-    if "datasets" in {old, new}:  # which knows no lines
-        documents = tuple(replace(document, text=document.text.replace("\n", " ")) for document in documents)
-    assert found == list(documents)
+        for number, form in enumerate(forms):
+            place = Path(folder, str(number), PLACES[form])
+            write_corpus(passed, place, form)
+            passed = read_corpus(place, form).documents
+            if form == "datasets":  # which knows no lines
+                documents = tuple(replace(note, text=note.text.replace("\n", " ")) for note in documents)
+            assert sorted_by_id(passed) == list(documents), form
 
 
 @pytest.mark.parametrize("new", PLACES)
@@ -99,3 +102,57 @@ def test_every_span_arrives_or_is_counted(new: str, documents: tuple[Document, .
     if new in {"brat", "jsonl"}:
         assert lost == {}
         assert again == list(documents)
+
+
+TOOLS = {"doccano", "prodigy", "label-studio"}
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+@pytest.mark.parametrize("form", sorted(TOOLS))
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(hostile_documents("a"), hostile_documents("\u0301/\U0001fac0")))
+def test_tools_for_annotation_hold_contiguous_spans_and_where_they_can_scores(
+    form: str, predicted: bool, documents: tuple[Document, ...]
+) -> None:
+    metadata = {"ward": "\U0001fac0", "visit": {"day": [1, None]}, "note": "x"}
+    documents = tuple(replace(document, metadata=metadata) for document in documents)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, PLACES[form])
+        write_corpus(documents, place, form, predicted=predicted)
+        corpus = read_corpus(place)
+    assert list(corpus.documents) == [
+        document.with_spans(
+            replace(span, score=span.score if scores_are_held(form, document, predicted=predicted) else None)
+            for span in contiguous(document)
+        )
+        for document in documents
+    ]
+    assert not corpus.report.malformed
+
+
+def contiguous(document: Document) -> list[Span]:
+    """The spans without a gap between two fragments."""
+    return [
+        replace(span, fragments=())
+        for span in document.spans
+        if all(left[1] == right[0] for left, right in pairwise(span.fragments))
+    ]
+
+
+def scores_are_held(form: str, document: Document, *, predicted: bool) -> bool:
+    """Label Studio has scores of predictions alone: of notes whose spans all have one, and where a model found them."""
+    spans = contiguous(document)
+    scored = bool(spans) and all(span.score is not None for span in spans)
+    return form == "prodigy" or (form == "label-studio" and (predicted or scored))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(hostile_documents("a"), hostile_documents("12 b")))
+def test_pubtator_holds_texts_with_a_space_for_each_further_line_break(documents: tuple[Document, ...]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_corpus(documents, Path(folder, "n.txt"), "pubtator")
+        again = read_corpus(Path(folder, "n.txt"))
+    for old, new in zip(documents, again.documents, strict=True):
+        title, newline, abstract = old.text.partition("\n")
+        assert new.text == newline.join(re.sub(r"[\r\n\t]", " ", line) for line in (title, abstract))
+        assert new.spans == tuple(sorted(replace(span, score=None) for span in contiguous(old)))

@@ -38,7 +38,7 @@ VALID = {
     "label-studio": (
         "a.json",
         f'[{{"id": 1, "data": {{"text": "{CANARY} pain"}}, "annotations": [{{"result": [{{"type": "labels", "value": '
-        f'{{"start": 0, "end": 13, "text": "{CANARY}", "labels": ["A"]}}}}]}}]}}]\n',
+        f'{{"start": 0, "end": 13, "text": "{CANARY}", "labels": ["A"]}}}}]}}], "predictions": []}}]\n',
     ),
 }
 PIECES = st.sampled_from(

@@ -11,9 +11,9 @@ import typer
 
 from cardioner._io import is_stream
 from cardioner.cli.console import Stages, show, showing_progress, table, tell
-from cardioner.cli.inputs import OnErrorOption, ReadingOptions, Writable, check_mapping, show_issues
+from cardioner.cli.inputs import WRITABLE, OnErrorOption, ReadingOptions, Writable, check_mapping, show_issues
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.outputs import check_outside, place_name
+from cardioner.cli.outputs import check_outside, place_name, tell_interface
 from cardioner.data.documents import Document, rename_labels
 from cardioner.data.formats import Reading, format_of_name, stream_corpus, write_corpus
 from cardioner.errors import UsageError
@@ -41,7 +41,7 @@ def convert(
     Example: cardioner convert notes notes.jsonl
     """
     if to is None and not target.suffix and not is_stream(target):
-        raise UsageError(f"{target}: choose a format for it with --to: brat, tsv, jsonl, conll or datasets")
+        raise UsageError(f"{target}: choose a format for it with --to: {WRITABLE}")
     check_outside(target, source)
     chosen = to or format_of_name(target)
     names, labels = reading.names, Counter[str]()
@@ -55,6 +55,7 @@ def convert(
     for label, count in labels.items():
         kept[names.get(label, label)] += count
     show(table("Spans read", ("type", "spans"), sorted((label, n) for label, n in kept.items() if label)))
+    tell_interface(chosen, filter(None, kept))
     tell(f"Notes: {place_name(target)}")
 
 

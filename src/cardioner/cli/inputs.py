@@ -21,9 +21,10 @@ Readable = Literal[
     "brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "doccano", "label-studio", "prodigy", "spacy"
 ]
 """The names of `cardioner.data.formats.READERS`."""
-Writable = Literal["brat", "tsv", "jsonl", "conll", "datasets"]
+Writable = Literal["brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "doccano", "label-studio", "prodigy"]
 """The names of `cardioner.data.formats.FORMATS`."""
 _READABLE = ", ".join(get_args(Readable))
+WRITABLE = ", ".join(get_args(Writable))
 
 MapOption = Annotated[
     list[str] | None,

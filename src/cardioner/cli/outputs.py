@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ import typer
 from cardioner._io import STANDARD_OUTPUT, check_file, check_no_file, is_stream
 from cardioner.cli.console import tell
 from cardioner.data.formats.files import files_below, is_hidden
+from cardioner.data.formats.label_studio import labeling_interface
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.reports.html import check_installed, write_page
@@ -76,3 +77,9 @@ def check_model_folder(folder: Path, *, replace: bool) -> None:
 def place_name(path: Path) -> str:
     """What to call an output."""
     return "standard output" if path == STANDARD_OUTPUT else str(path)
+
+
+def tell_interface(form: str, labels: Iterable[str]) -> None:
+    """Show the labeling interface that a project of Label Studio needs for the tasks that were written."""
+    if form == "label-studio":
+        tell(f"Labeling interface for the project: {labeling_interface(labels)}")

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from cardioner.cli.console import Stages, open_log, show, showing_progress, table, tell
 from cardioner.cli.inputs import EncodingOption, PartOptions, Readable, TextsOption, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
-from cardioner.cli.outputs import place_name
+from cardioner.cli.outputs import place_name, tell_interface
 from cardioner.cli.table_options import TableOptions
 from cardioner.cli.tagging import (
     Models,
@@ -39,7 +39,7 @@ from cardioner.tables.kinds import is_table
 
 _PROBLEMS_SHOWN = 20
 
-TaggedFormat = Literal["brat", "tsv", "jsonl", "conll"]
+TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "doccano", "label-studio", "prodigy"]
 
 
 @dataclass(slots=True)
@@ -78,7 +78,9 @@ def predict(  # noqa: PLR0913 - one parameter an option
     output: Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write; - is standard output.")],
     to: Annotated[
         TaggedFormat | None,
-        typer.Option(metavar="FORMAT", help="brat, tsv, jsonl or conll. Default: by the suffix of OUT, else brat."),
+        typer.Option(
+            metavar="FORMAT", help=f"{', '.join(get_args(TaggedFormat))}. Default: by the suffix of OUT, else brat."
+        ),
         Earlier("--format"),
     ] = None,
     part: PartOptions,
@@ -117,6 +119,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     with showing_progress() as stages:
         outcome = _run(source, job, models, options, stages, total=total)
     _show(outcome, form, options.min_score, seconds=time.perf_counter() - began)
+    tell_interface(form, outcome.own_scores)
     tell(f"Notes: {place_name(output)}")
     job.clear()
     if left_out := sum(report.malformed for _, report in outcome.reports) + len(outcome.untagged):
@@ -182,7 +185,8 @@ def _run(
         tagged = tag_all(predictor, notes, log, batch_tokens=batch_tokens, advance=advance)
         try:
             kept = _kept(tagged, log, options.min_score, outcome)
-            outcome.lost = job.write(partial(write_corpus, kept, format=job.form), overwrite=options.overwrite)
+            write_to = partial(write_corpus, kept, format=job.form, predicted=True)
+            outcome.lost = job.write(write_to, overwrite=options.overwrite)
         except KeyboardInterrupt:
             tell(f"Stopped after {many(log.finished, 'note')}: to resume, repeat the command with --resume")
             raise

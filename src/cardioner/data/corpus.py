@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING, overload
 
-from cardioner.data.documents import Document, check_unique
+from cardioner.data.documents import Document, Span, check_unique
 from cardioner.errors import UsageError, listed, many, missing_packages
 
 if TYPE_CHECKING:
@@ -49,6 +50,25 @@ class IssueCounter:
         for key in document.metadata:
             name = f"field {key}" if key.isidentifier() and len(key) <= _LONGEST_NAME else "fields with other names"
             self.add(f"{name}, left out", document.id)
+
+    def contiguous(self, document: Document) -> list[Span]:
+        """The spans of a document without gaps; the discontinuous ones are counted as left out."""
+        found = []
+        for span in document.spans:
+            if any(left[1] < right[0] for left, right in pairwise(span.fragments)):
+                self.add("discontinuous spans, left out", document.id)
+            else:
+                found.append(replace(span, fragments=()))
+        return found
+
+    def without_scores(self, document: Document, spans: Iterable[Span]) -> list[Span]:
+        """Spans of a document without their scores, which are counted as left out."""
+        found = []
+        for span in spans:
+            if span.score is not None:
+                self.add("scores, left out", document.id)
+            found.append(replace(span, score=None))
+        return found
 
     @property
     def issues(self) -> tuple[Issue, ...]:

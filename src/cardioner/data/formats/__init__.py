@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -11,9 +12,12 @@ from cardioner.data.corpus import Corpus, Issue, ReadReport
 from cardioner.data.documents import Annotations, Document, check_unique
 from cardioner.data.formats.brat import read_brat, read_brat_spans, write_brat
 from cardioner.data.formats.conll import read_conll, write_conll
+from cardioner.data.formats.doccano import write_doccano
 from cardioner.data.formats.files import check_encoding
 from cardioner.data.formats.jsonl import read_jsonl, write_jsonl
-from cardioner.data.formats.pubtator import read_pubtator
+from cardioner.data.formats.label_studio import write_label_studio
+from cardioner.data.formats.prodigy import write_prodigy
+from cardioner.data.formats.pubtator import read_pubtator, write_pubtator
 from cardioner.data.formats.reading import Reading, ReadOptions
 from cardioner.data.formats.recognition import form_of_file, form_of_folder
 from cardioner.data.formats.saved_dataset import is_dataset, read_dataset, write_dataset
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "PREDICTION_WRITERS",
     "READERS",
     "SPAN_READERS",
     "WRITERS",
@@ -81,8 +86,18 @@ WRITERS: dict[str, Callable[..., tuple[Issue, ...]]] = {
     "jsonl": write_jsonl,
     "conll": write_conll,
     "datasets": write_dataset,
+    "pubtator": write_pubtator,
+    "doccano": write_doccano,
+    "label-studio": write_label_studio,
+    "prodigy": write_prodigy,
 }
 """What writes documents to a path, one at a time, atomically; returns what the format cannot hold, counted."""
+
+PREDICTION_WRITERS = WRITERS | {
+    "label-studio": partial(write_label_studio, predicted=True),
+    "prodigy": partial(write_prodigy, predicted=True),
+}
+"""As `WRITERS`, for what a model found, where that is not the same as what a person marked."""
 
 FORMATS = tuple(WRITERS)
 """The formats that are both read and written."""
@@ -225,6 +240,7 @@ def write_corpus(
     format: str | None = None,  # noqa: A002
     *,
     overwrite: bool = False,
+    predicted: bool = False,
 ) -> tuple[Issue, ...]:
     """Write documents, one at a time; what is there stays as it was if anything goes wrong.
 
@@ -233,6 +249,7 @@ def write_corpus(
         path: The folder or the file; it is made if it is missing.
         format: A name in `WRITERS`; `None` takes it from the suffix of `path`, and brat for a name without one.
         overwrite: Replace what is there; in a folder, files of other documents stay as they are.
+        predicted: Whether a model found the spans: tools for annotation then take them as what is to be corrected.
 
     Returns:
         What the format cannot hold, counted: those spans, or those parts of spans, are left out.
@@ -243,7 +260,7 @@ def write_corpus(
         UsageError: For an unknown format.
     """
     path = as_path(path)
-    write = _called(format or format_of_name(path), WRITERS)
+    write = _called(format or format_of_name(path), PREDICTION_WRITERS if predicted else WRITERS)
     return write(check_unique(documents), path, overwrite=overwrite)
 
 
@@ -255,11 +272,11 @@ def format_of_name(path: Path) -> str:
     """
     if is_stream(path):
         return "jsonl"
-    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", "": "brat"}
+    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", ".pubtator": "pubtator", "": "brat"}
     if path.suffix.lower() not in names:
         raise UsageError(
-            f"{path}: no format has the suffix {path.suffix}; expected .jsonl, .tsv or .conll, or no suffix for a "
-            "folder (brat); or name the format (--to)"
+            f"{path}: no format has the suffix {path.suffix}; expected {', '.join(filter(None, names))}, or no suffix "
+            "for a folder (brat); or name the format (--to)"
         )
     return names[path.suffix.lower()]
 

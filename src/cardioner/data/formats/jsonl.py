@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cardioner._io import writing
-from cardioner.data.formats.files import encoded, read_lines, read_text, unique_keys
-from cardioner.data.formats.json_rows import LISTS, either, read_row
+from cardioner.data.formats.files import read_lines, read_text, unique_keys
+from cardioner.data.formats.json_rows import Row, read_row
+from cardioner.data.formats.json_values import LISTS, either
+from cardioner.data.formats.json_writing import checked_score, write_rows
+from cardioner.data.formats.label_studio import PREDICTED
 from cardioner.data.formats.recognition import line_files
-from cardioner.errors import DataError, OutputError, listed
+from cardioner.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cardioner.data.corpus import Issue
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _WHOLE = re.compile(r"\s*(?:\[\s*(?:[\[{\]]|\Z)|\{\s*\Z)")
 """The first line of a file that is one JSON value: of a list of objects or lists, or of an object with others below."""
-_RESERVED = {"id", "text", *LISTS}
 UNMARKED = "notes without tags"
 """The kind of issue under which notes without a list of spans are counted."""
 
@@ -53,9 +53,7 @@ def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = 
         OutputError: If the file exists and may not be replaced, a score is not from 0 to 1, an id or a label is not
             Unicode text, or the disk is full.
     """
-    with writing(path, overwrite=overwrite) as file:
-        for document in documents:
-            file.write(_line(document))
+    write_rows(documents, path, _row, overwrite=overwrite)
     return ()
 
 
@@ -94,21 +92,32 @@ def _note(value: Any, fallback: str, reading: Reading, *, where: tuple[Path, int
     if row is None:
         reading.add_issue("notes that were rejected or ignored", *where)
         return
-    if not row.is_marked and not reading.options.texts_only:
-        if row.suspect is not None:
-            key = f", {row.suspect}," if row.suspect.isidentifier() and len(row.suspect) <= 20 else ""
-            raise DataError(
-                f"expected a list of spans under {either(LISTS)}, found another key{key} with what looks like spans: "
-                "rename it, and its parts to start, end and tag"
-            )
-        if reading.options.require_annotations:
-            raise DataError(f"expected a list of spans under {either(LISTS)}; an empty one marks a note without any")
-        reading.add_issue(UNMARKED, *where)
-    if row.is_marked and row.suspect is not None and not reading.options.texts_only:
-        reading.add_issue("empty lists of spans beside what looks like spans", *where)
+    if not reading.options.texts_only:
+        _check_marks(row, reading, where)
     for kind, count in row.issues.items():
         reading.add_issue(kind, *where, count=count)
     yield row.document
+
+
+def _check_marks(row: Row, reading: Reading, where: tuple[Path, int]) -> None:
+    """Refuse or report a note without annotations, or with what looks like some in another place."""
+    if row.is_predicted:
+        if reading.options.require_annotations:
+            raise DataError("expected an annotation, found a prediction that nobody has corrected and submitted")
+        reading.add_issue(PREDICTED, *where)
+    elif row.is_marked:
+        if row.suspect is not None:
+            reading.add_issue("empty lists of spans beside what looks like spans", *where)
+    elif row.suspect is not None:
+        key = f", {row.suspect}," if row.suspect.isidentifier() and len(row.suspect) <= 20 else ""
+        raise DataError(
+            f"expected a list of spans under {either(LISTS)}, found another key{key} with what looks like spans: "
+            "rename it, and its parts to start, end and tag"
+        )
+    elif reading.options.require_annotations:
+        raise DataError(f"expected a list of spans under {either(LISTS)}; an empty one marks a note without any")
+    else:
+        reading.add_issue(UNMARKED, *where)
 
 
 def _decode(content: str) -> Any:
@@ -131,32 +140,14 @@ def _refuse_constant(name: str) -> NoReturn:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _line(document: Document) -> bytes:
-    tags = [_item(span, document.id) for span in document.spans]
-    row = {"id": document.id, "text": document.text, "tags": tags}
-    if not document.metadata:
-        return encoded(_dumped(row) + "\n", document.id)
-    content = None
-    if document.metadata.keys().isdisjoint(_RESERVED):
-        with suppress(TypeError, ValueError, RecursionError):
-            content = _dumped({**row, **document.metadata})
-    if content is None:
-        raise OutputError(
-            f"document {document.id!r}: its metadata is not JSON, or has one of the keys {listed(_RESERVED)}"
-        )
-    return encoded(content + "\n", document.id)
+def _row(document: Document) -> dict[str, Any]:
+    return {"id": document.id, "text": document.text, "tags": [_item(span, document) for span in document.spans]}
 
 
-def _dumped(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-
-def _item(span: Span, name: str) -> dict[str, Any]:
+def _item(span: Span, document: Document) -> dict[str, Any]:
     item: dict[str, Any] = {"start": span.start, "end": span.end, "tag": span.label}
     if span.score is not None:
-        if not 0 <= span.score <= 1:
-            raise OutputError(f"document {name!r}: the score of the span {span.start} to {span.end} is not from 0 to 1")
-        item["score"] = float(span.score)
+        item["score"] = checked_score(span, document.id)
     if span.fragments:
         item["fragments"] = [list(fragment) for fragment in span.fragments]
     return item

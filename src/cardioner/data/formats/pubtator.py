@@ -1,7 +1,7 @@
 """PubTator: a title, an abstract, and a line for each mention, separated by tabs; a blank line between documents.
 
 `ID|t|TITLE` and `ID|a|ABSTRACT`, then `ID START END MENTION TYPE CONCEPT`, as in the corpora of BioCreative V
-(https://doi.org/10.1093/database/baw068). Offsets count one character between title and abstract.
+(https://doi.org/10.1093/database/baw068). Offsets count code points, and one between title and abstract.
 """
 
 from __future__ import annotations
@@ -10,22 +10,27 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cardioner._io import writing
+from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats.files import read_lines
+from cardioner.data.formats.files import encoded, read_lines
 from cardioner.data.formats.quotes import Quote, matching
 from cardioner.data.formats.recognition import line_files
-from cardioner.errors import DataError
+from cardioner.errors import DataError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from cardioner.data.corpus import Issue
     from cardioner.data.formats.reading import Reading
 
 _SECTION = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _OFFSET = re.compile(r"[0-9]{1,15}")
 _OTHER = "lines without offsets, such as relations"
 _CONCEPTS = "concepts of mentions"
+_IDENTIFIER = re.compile(r"[^|\t\r\n\ufeff]*[^|\s\ufeff][^|\t\r\n]*")
+_ONE_LINE = str.maketrans("\r\n\t", "   ")
 
 
 def read_pubtator(path: Path, reading: Reading) -> Iterator[Document]:
@@ -37,6 +42,22 @@ def read_pubtator(path: Path, reading: Reading) -> Iterator[Document]:
     for _, file in line_files(path, "pubtator", reading):
         with reading.guarded(file):
             yield from _read_file(file, reading)
+
+
+def write_pubtator(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
+    """Write a file. The first line of a text is its title, and the others are joined to one, its abstract.
+
+    Line breaks become spaces, one for each character, so that offsets stay right; they are counted by documents.
+
+    Raises:
+        OutputError: If the file exists and may not be replaced, the format cannot hold an id or a label, or the disk is
+            full.
+    """
+    counter = IssueCounter()
+    with writing(path, overwrite=overwrite) as file:
+        for document in documents:
+            file.write(encoded(_block(document, counter), document.id))
+    return counter.issues
 
 
 @dataclass(slots=True)
@@ -90,3 +111,33 @@ def _quote(fields: list[str], path: Path, line: int) -> Quote:
     if len(fields) < 5 or not _OFFSET.fullmatch(fields[2]) or not fields[4]:
         raise DataError("expected the ID, the offsets of a mention, the mention and its type, with tabs between them")
     return Quote(Span(int(fields[1]), int(fields[2]), fields[4]), fields[3], path, line)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _block(document: Document, counter: IssueCounter) -> str:
+    """The lines of a note, and the blank one that ends them."""
+    name = document.id
+    if not _IDENTIFIER.fullmatch(name):
+        raise OutputError(
+            f"the document id {name!r} cannot be one of PubTator: it is blank, or has |, tabs or line breaks"
+        )
+    counter.add_metadata(document)
+    title, newline, abstract = document.text.partition("\n")
+    lines = [f"{name}|t|{_flat(title)}", *([f"{name}|a|{_flat(abstract)}"] if newline else [])]
+    if _flat(title) + newline + _flat(abstract) != document.text:
+        counter.add("texts with tabs or further line breaks, written as spaces", name)
+    for span in counter.without_scores(document, counter.contiguous(document)):
+        if re.search(r"[\t\r\n]", span.label):
+            raise OutputError(
+                f"document {name!r}: PubTator cannot hold the label {span.label!r}, it has tabs or line breaks"
+            )
+        mention = _flat(document.text[span.start : span.end])
+        lines.append(f"{name}\t{span.start}\t{span.end}\t{mention}\t{span.label}")
+    return "\n".join([*lines, "", ""])
+
+
+def _flat(text: str) -> str:
+    """As many characters, on one line."""
+    return text.translate(_ONE_LINE)

@@ -258,13 +258,9 @@ def _encode_rows(document: Document, counter: IssueCounter) -> bytes:
     """The rows of a note; what they cannot hold is counted."""
     # A reader takes one `.txt` off, which may be part of the id.
     name = f"{document.id}.txt" if document.id.endswith(".txt") else document.id
-    rows = []
     counter.add_metadata(document)
-    for span in document.spans:
-        if len(span.fragments) > 1:
-            counter.add("discontinuous spans, left out", document.id)
-            continue
-        if span.score is not None:
-            counter.add("scores, left out", document.id)
-        rows.append(row_text((name, span.label, str(span.start), str(span.end), document.text_of(span))))
+    rows = [
+        row_text((name, span.label, str(span.start), str(span.end), document.text_of(span)))
+        for span in counter.without_scores(document, counter.contiguous(document))
+    ]
     return encoded("".join(rows), document.id)

@@ -13,25 +13,30 @@ from cardioner.errors import DataError, UsageError
 
 NOTES = [Document("a", "chest pain", (Span(0, 10, "SYMPTOM"),)), Document("b", "none")]
 PLACES = {"brat": "notes", "tsv": "table", "jsonl": "n.jsonl", "conll": "n.conll", "datasets": "saved"}
+PLACES |= {"pubtator": "n.pubtator", "doccano": "d.jsonl", "prodigy": "p.jsonl", "label-studio": "tasks.json"}
+FOUND_AS = {"doccano": "jsonl", "prodigy": "jsonl", "label-studio": "jsonl"}
+"""The formats of JSON that one reader reads: it looks at each note by itself."""
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_path_may_be_a_string(tmp_path: Path, name: str) -> None:
     place = f"{tmp_path}/{PLACES[name]}"
     write_corpus(NOTES, place, name)
-    assert detect_format(place) == name
+    assert detect_format(place) == FOUND_AS.get(name, name)
     assert list(read_corpus(place)) == list(stream_corpus(place)) == NOTES
     assert read_corpus(place).report == ReadReport()
 
 
-@pytest.mark.parametrize(("name", "form"), [("n.jsonl", "jsonl"), ("n.CONLL", "conll"), ("notes", "brat")])
+@pytest.mark.parametrize(
+    ("name", "form"), [("n.jsonl", "jsonl"), ("n.CONLL", "conll"), ("n.pubtator", "pubtator"), ("notes", "brat")]
+)
 def test_the_name_of_a_new_place_chooses_its_format(tmp_path: Path, name: str, form: str) -> None:
     write_corpus(NOTES, tmp_path / name)
     assert detect_format(tmp_path / name) == form
 
 
 def test_a_name_that_stands_for_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"notes\.xml: no format has the suffix \.xml; expected \.jsonl, \.tsv"):
+    with pytest.raises(UsageError, match=r"notes\.xml: no format has the suffix \.xml; expected \.tsv, \.jsonl"):
         write_corpus(NOTES, tmp_path / "notes.xml")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Reading PubTator."""
+"""Reading and writing PubTator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import Issue, detect_format, read_corpus, write_corpus
-from cardioner.errors import FormatError, UsageError
+from cardioner.errors import FormatError, OutputError
 
 NOTES = (
     "11|t|Coma after aspirin.\n11|a|One case of coma.\n11\t0\t4\tComa\tDisease\tD003128\n"
@@ -68,6 +68,25 @@ def test_a_malformed_line_is_named_without_its_text(tmp_path: Path, line: str, p
     assert read_corpus(path, on_error="skip").documents == (Document("1", "Coma"),)
 
 
-def test_it_is_read_only(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no format 'pubtator': expected one of brat, tsv, jsonl, conll, datasets"):
-        write_corpus(DOCUMENTS, tmp_path / "a", "pubtator")
+def test_a_file_that_is_written_is_what_the_corpora_look_like(tmp_path: Path) -> None:
+    note = Document("12", "A \U0001fac0 in coma\nSince\tMonday\nnight", (Span(7, 11, "X"), Span(12, 24, "Y", 0.5)))
+    issues = write_corpus([note, Document("13", "")], tmp_path / "a.pubtator")
+    assert (tmp_path / "a.pubtator").read_text() == (
+        "12|t|A \U0001fac0 in coma\n12|a|Since Monday night\n"
+        "12\t7\t11\tcoma\tX\n12\t12\t24\tSince Monday\tY\n\n13|t|\n\n"
+    )
+    assert [(issue.kind, issue.count) for issue in issues] == [
+        ("scores, left out", 1),
+        ("texts with tabs or further line breaks, written as spaces", 1),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a|b", "a\tb", "a\n", "\ufeffa"])
+def test_an_id_that_would_be_read_as_another_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="cannot be one of PubTator"):
+        write_corpus([Document(name, "x")], tmp_path / "a.pubtator")
+
+
+def test_a_label_with_a_tab_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="document 'a': PubTator cannot hold the label"):
+        write_corpus([Document("a", "x", (Span(0, 1, "X\t"),))], tmp_path / "a.pubtator")
