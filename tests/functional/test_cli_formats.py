@@ -16,7 +16,19 @@ from cardioner.data.formats import FORMATS, READERS, read_corpus, write_corpus
 
 Run = Callable[..., Any]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-READING = ("check", "split", "adapt", "train", "distill", "ablate", "predict", "evaluate", "compare", "convert")
+READING = (
+    "check",
+    "split",
+    "adapt",
+    "train",
+    "distill",
+    "merge",
+    "ablate",
+    "predict",
+    "evaluate",
+    "compare",
+    "convert",
+)
 WRITING = ("predict", "convert")
 
 

@@ -245,6 +245,11 @@ CASES = {
             ("adapt", lab.notes / "n.jsonl", "--output", "other", "--epochs", "1", "--json"),
         ]
     ),
+    "merge": Case(
+        lambda lab: [
+            ("merge", lab.model, lab.model, "--eval", lab.notes / "dev", "--output", "m", "--log-file", "merge.log"),
+        ]
+    ),
     "distill": Case(
         lambda lab: [
             (

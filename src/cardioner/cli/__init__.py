@@ -19,6 +19,7 @@ from cardioner.cli.console import INTERRUPTED, TRACEBACK, close_log, complain, u
 from cardioner.cli.convert import convert
 from cardioner.cli.distill import distill
 from cardioner.cli.evaluate import compare, evaluate
+from cardioner.cli.merge import merge
 from cardioner.cli.models import export, inspect, sign, upgrade, verify
 from cardioner.cli.predict import predict
 from cardioner.cli.serve import serve
@@ -43,6 +44,7 @@ for command in (
     adapt,
     train,
     distill,
+    merge,
     ablate,
     predict,
     serve,

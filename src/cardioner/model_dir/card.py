@@ -213,18 +213,26 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
     }
     if taught := object_under(training, "distillation"):
         yield f"\n{_teachers(taught)}"
-    yield f"\n{'; '.join(f'{name} {value}' for name, value in known.items() if value is not None)}."
+    if merged := object_under(training, "merged"):
+        yield f"\nThe mean of the weights of {_manifests(merged, 'model')}."
+    if said := [f"{name} {value}" for name, value in known.items() if value is not None]:
+        yield f"\n{'; '.join(said)}."
     yield "`training_args.json` holds every setting, `cardioner.json` what the directory was and must be."
 
 
 def _teachers(taught: Mapping[str, Any]) -> str:
     """What a distilled model learned from besides annotations."""
-    manifests = taught.get("manifests")
-    digests = [f"`{digest}`" if digest else "none" for digest in manifests] if isinstance(manifests, list) else []
     return (
-        f"Distilled from {many(len(digests), 'teacher')}, by the digest of the manifest: {', '.join(digests)}. "
+        f"Distilled from {_manifests(taught, 'teacher')}. "
         f"Weight of the teachers: {taught.get('teacher_weight')}; temperature: {taught.get('teacher_temperature')}."
     )
+
+
+def _manifests(record: Mapping[str, Any], what: str) -> str:
+    """By which manifests other models are known."""
+    manifests = record.get("manifests")
+    digests = [f"`{digest}`" if digest else "none" for digest in manifests] if isinstance(manifests, list) else []
+    return f"{many(len(digests), what)}, by the digest of the manifest: {', '.join(digests)}"
 
 
 def _counted(notes: Notes) -> str:

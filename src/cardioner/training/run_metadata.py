@@ -10,7 +10,6 @@ from typing import Any
 
 from cardioner.data.documents import fingerprint
 from cardioner.evaluation import Scores
-from cardioner.evaluation.intervals import Intervals
 from cardioner.model_dir.findings import loss_of_quarters, never_found
 from cardioner.model_dir.manifest import Notes, installed_versions
 from cardioner.multiclass.modeling import TokenClassificationModel
@@ -180,10 +179,7 @@ def _results(result: TrainingResult) -> dict[str, Any]:
     return {
         "num_train_epochs": result.planned_epochs,
         "loss_of_quarters": loss_of_quarters([row["loss"] for row in result.history if "loss" in row]),
-        "scores": {
-            name: {**found.scores.to_dict(), "intervals": _strict(found.intervals)}
-            for name, found in result.scored.items()
-        },
+        "scores": {name: scores_of(found) for name, found in result.scored.items()},
         "documents": {name: notes.model_dump() for name, notes in result.documents.items()},
         "best_epoch": result.best_epoch,
         "calibration": None if result.temperature is None else asdict(result.temperature),
@@ -196,7 +192,8 @@ def _results(result: TrainingResult) -> dict[str, Any]:
     }
 
 
-def _strict(intervals: Intervals) -> dict[str, Any]:
-    """The intervals of the headline."""
-    found = intervals.to_dict()
-    return {name: found[name] for name in ("level", "samples", "seed", "strict")}
+def scores_of(found: HeldOut) -> dict[str, Any]:
+    """Scores as a record has them, with the intervals of the headline."""
+    intervals = found.intervals.to_dict()
+    kept = {name: intervals[name] for name in ("level", "samples", "seed", "strict")}
+    return {**found.scores.to_dict(), "intervals": kept}

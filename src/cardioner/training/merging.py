@@ -1,0 +1,212 @@
+"""Merge trained models into one whose weights are the mean of theirs: no slower than one of them.
+
+This works for models that learned the same task from the same pretrained encoder: they lie in one basin of the loss,
+whose middle is often better than any of them (Wortsman et al. 2022, Model Soups, https://arxiv.org/abs/2203.05482).
+Models of different encoders have no such middle, so they are refused; whether there is one is seen on annotated notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cardioner._io import as_path
+from cardioner._progress import Progress, silent
+from cardioner.data.documents import Document
+from cardioner.data.labels import LabelSet
+from cardioner.errors import DataError, ModelError, UsageError
+from cardioner.evaluation import Scores, score_pairs
+from cardioner.model_dir.json_files import object_under, read_json
+from cardioner.model_dir.layout import MANIFEST, TRAINING_ARGS
+from cardioner.model_dir.load import Loaded, read_model_dir
+from cardioner.model_dir.manifest import installed_versions
+from cardioner.model_dir.save import check_output, write_model_dir
+from cardioner.prediction.directories import model_directories
+from cardioner.prediction.engines.torch import TorchEngine
+from cardioner.training.document_digests import describe_notes
+from cardioner.training.features import Dataset
+from cardioner.training.post_training import InferenceSettings, choose_inference_settings
+from cardioner.training.run_metadata import scores_of
+from cardioner.training.scoring import HeldOut, tag_dataset
+
+MOST_DISTANCE = 0.5
+"""How far apart encoders may be: the norm of the difference over that of the first. Trainings move an encoder by a few
+hundredths; two pretrained apart are about 1.4 from each other."""
+
+_SETTINGS = ("encoder_config", "classifier_hidden_layers", "classifier_activation", "use_crf", "class_weights")
+_ABOUT = ("language", "license", "data_name", "data_license")
+"""Options of a training that say what the model is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What merging gave.
+
+    Attributes:
+        output_dir: The model directory of the merged model.
+        parts: Scores of each model on the evaluation notes, by its directory.
+        scored: The merged model on the same notes.
+        distance: How far apart the two encoders are that differ most; see `MOST_DISTANCE`.
+        inference: Precision and temperature of the merged model.
+    """
+
+    output_dir: Path
+    parts: Mapping[Path, Scores]
+    scored: HeldOut
+    distance: float
+    inference: InferenceSettings
+
+    @property
+    def gain(self) -> float:
+        """Strict F1 of the merged model less that of the best part."""
+        best = max(scores.strict.micro.f1 for scores in self.parts.values())
+        return self.scored.scores.strict.micro.f1 - best
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; models by the names of their folders."""
+        parts = [{"model": place.name, **scores.to_dict()} for place, scores in self.parts.items()]
+        return {"parts": parts, "merged": self.scored.scores.to_dict(), "distance": self.distance, "gain": self.gain}
+
+
+def merge(
+    models: str | Path | Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    evaluation: Sequence[Document],
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Merged:
+    """Write the mean of the weights of some models as a model directory, scored beside them.
+
+    Args:
+        models: Model directories; a folder of repeated trainings stands for all its models.
+        output_dir: The model directory to write.
+        evaluation: Annotated notes that none of the models learned from. They show what is gained, and choose precision
+            and temperature of the merged model.
+        overwrite: Whether to replace a model that is there.
+        progress: Called with how many characters of the notes are done.
+
+    Raises:
+        DataError: If there are no notes, or they have other entity types.
+        ModelError: If a model cannot be read, or the models cannot be merged.
+        OutputError: If the output directory holds a model, or cannot be written.
+        UsageError: If there are fewer than two models.
+    """
+    place, places = as_path(output_dir, "output_dir"), model_directories(models)
+    if len(places) < 2:
+        raise UsageError(f"expected two models or more to merge; found {len(places)}")
+    check_output(place, overwrite=overwrite)
+    if not evaluation:
+        raise DataError("merging needs annotated notes, to see whether the merged model is any good: there are none")
+    loaded = [read_model_dir(one, device="cpu") for one in places]
+    distance = check_alike(places, loaded)
+    LabelSet(tuple(loaded[0].config.tags)).check(evaluation)
+    data = Dataset(tuple(evaluation))
+    parts = {one: score_pairs(_tagged(model, data, progress)) for one, model in zip(places, loaded, strict=True)}
+    merged = loaded[0]
+    merged.model.load_state_dict(mean_weights([one.model.state_dict() for one in loaded]))
+    inference = choose_inference_settings(merged.model, merged.tokenizer, data, progress=progress)
+    result = Merged(place, parts, HeldOut.of(_tagged(merged, data, progress)), distance, inference)
+    write_model_dir(merged.model, merged.tokenizer, place, training_args=_record(result, merged, data))
+    return result
+
+
+def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each weight, taken in double precision: of equal weights, exactly these.
+
+    Args:
+        states: Of models of the same shape, by name; whole numbers, such as positions, are those of the first.
+    """
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+
+
+def check_alike(places: Sequence[Path], loaded: Sequence[Loaded]) -> float:
+    """Refuse models whose weights do not mean the same.
+
+    Returns:
+        How far apart the two encoders are that differ most; see `MOST_DISTANCE`.
+
+    Raises:
+        ModelError: If tags, tokenizers, encoders or heads differ, or the encoders did not begin from the same weights.
+    """
+    first = loaded[0]
+    for place, other in zip(places[1:], loaded[1:], strict=True):
+        both = f"{places[0]} and {place}"
+        if other.config.tags != first.config.tags:
+            raise ModelError(
+                f"{both} have different tags ({', '.join(first.config.tags)}; {', '.join(other.config.tags)}): only "
+                "models with the same can be merged"
+            )
+        if _identity(other) != _identity(first):
+            raise ModelError(f"{both} have different tokenizers: only models with the same can be merged")
+        if type(other.model) is not type(first.model) or _settings(other) != _settings(first):
+            names = [name for name, value in _settings(other).items() if value != _settings(first)[name]]
+            raise ModelError(
+                f"{both} differ in {', '.join(names) or 'their class'}: only models of one shape can be merged"
+            )
+    gaps = {pair: _distance(*(loaded[index].model for index in pair)) for pair in combinations(range(len(loaded)), 2)}
+    pair, distance = max(gaps.items(), key=lambda item: item[1])
+    if not distance <= MOST_DISTANCE:
+        raise ModelError(
+            f"{places[pair[0]]} and {places[pair[1]]} did not begin from the same encoder: their weights are "
+            f"{distance:.2f} apart, and models that can be merged {MOST_DISTANCE} at most; use them side by side "
+            "(cardioner predict --ensemble), or distil one model from them (cardioner distill)"
+        )
+    return distance
+
+
+def _distance(one: Any, other: Any) -> float:
+    """The norm of the difference of two encoders, over that of the first."""
+    theirs = dict(other.backbone.named_parameters())
+    squares = [
+        (value.detach().sub(theirs[name].detach()).square().sum(), value.detach().square().sum())
+        for name, value in one.backbone.named_parameters()
+    ]
+    gap, size = (torch.stack(column).double().sum().sqrt().item() for column in zip(*squares, strict=True))
+    return gap / size if size else float(gap > 0)
+
+
+def _identity(loaded: Loaded) -> Any:
+    """What tells tokenizer and windows of a model from others."""
+    return TorchEngine(loaded.model, loaded.tokenizer).identity
+
+
+def _settings(loaded: Loaded) -> dict[str, Any]:
+    """What decides which weights there are, and what they mean."""
+    return {name: getattr(loaded.config, name) for name in _SETTINGS}
+
+
+def _tagged(loaded: Loaded, data: Dataset, progress: Progress) -> Any:
+    """What a model finds, beside what is there."""
+    return tag_dataset(loaded.model, loaded.tokenizer, data, progress=progress)
+
+
+def _record(result: Merged, merged: Loaded, data: Dataset) -> dict[str, Any]:
+    """What `training_args.json` says of the merged model: what it was made of, and what it scores."""
+    records = [read_json(place / TRAINING_ARGS) for place in result.parts]
+    manifests = [read_json(place / MANIFEST).get("digest") for place in result.parts]
+    learned = [object_under(record, "documents").get("training") for record in records]
+    documents = {"training": learned[0]} if learned[0] and all(one == learned[0] for one in learned) else {}
+    about, (precision, temperature) = object_under(records[0], "options"), result.inference
+    return {
+        "model": records[0].get("model", "not recorded"),
+        "merged": {"manifests": manifests, "distance": round(result.distance, 4)},
+        "labels": merged.config.tags,
+        "versions": installed_versions(),
+        "options": {name: about[name] for name in _ABOUT if name in about},
+        "documents": {**documents, "evaluation": describe_notes(data.documents, key=None, ids=False).model_dump()},
+        "scores": {"evaluation": scores_of(result.scored)},
+        "calibration": None if temperature is None else asdict(temperature),
+        "inference": None if precision is None else asdict(precision),
+    }
