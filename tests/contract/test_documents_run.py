@@ -64,6 +64,7 @@ GIVEN = {
     "tag-overlapping-types": ("notes",),
     "use-several-models": ("model", "another-model", "notes", "new-notes"),
     "another-language": ("examples", "encoder", "model"),
+    "correct-in-the-browser": ("examples", "model", "fixed"),
 }
 """What a page takes as given; otherwise a model and notes."""
 BY_DEFAULT = ("examples", "model", "notes", "new-notes")
@@ -153,7 +154,8 @@ def supplies(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Callable[[st
             for path in (CORPUS / part).iterdir():
                 if path.stem in ids:
                     shutil.copy(path, folder)
-    shutil.copytree(place / "notes" / "test", place / "new-notes")
+    for copy in ("new-notes", "fixed"):
+        shutil.copytree(place / "notes" / "test", place / copy)
     corpus = read_corpus(place / "notes" / "train")
     label2id = LabelSet.from_types(corpus.labels).label2id
     with pytest.MonkeyPatch.context() as patch:

@@ -6,14 +6,16 @@ import json
 import multiprocessing
 import re
 import runpy
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 sys.path.append(str(Path(__file__).parent))  # for the modules of these tests that are none themselves
 from watching import lab, watch  # noqa: F401 - fixtures
@@ -83,6 +85,16 @@ class Runs:
             process.join()
             return None
         return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium of the system, without a window."""
+    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

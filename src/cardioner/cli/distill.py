@@ -84,7 +84,7 @@ def distill(  # noqa: PLR0913 - one parameter a group of options
     Example: cardioner distill seeds --backbone encoder --train notes/train --unlabelled more-notes --output one
     """
     if notes.corpus is not None and notes.splits is None and notes.train is None:
-        notes = replace(notes, train=notes.corpus, corpus=None)
+        notes = replace(notes, train=[notes.corpus], corpus=None)
 
     def work(options: TrainingOptions) -> dict[str, Any]:
         parts = read_given_parts(notes)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cardioner.cli.console import open_log, quieten, showing_progress, tell
-from cardioner.cli.inputs import LogFileOption
+from cardioner.cli.inputs import EncodingOption, FormatOption, LogFileOption, read_parts
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.tagging import Dtype, EngineName
 from cardioner.errors import needing, without_message
@@ -18,6 +18,7 @@ from cardioner.errors import needing, without_message
 if TYPE_CHECKING:
     from cardioner.server.limits import Limits
     from cardioner.server.models import ServedModel, Source
+    from cardioner.server.notes import Workspace
 
 _PACKAGES = {
     "fastapi": "fastapi",
@@ -43,6 +44,25 @@ class AddressOptions:
         Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate, a PEM file.")
     ] = None
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of the certificate.")] = None
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """What a person reads and corrects on the page."""
+
+    notes: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Notes to open on the page: a folder or a file, any format.")
+    ] = None
+    corrections: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the page saves corrected notes, apart from the notes. A new folder."),
+    ] = None
+    to: Annotated[
+        Literal["brat", "jsonl"],
+        typer.Option("--to", metavar="FORMAT", help="Of the corrections: brat, or jsonl with a file for each note."),
+    ] = "brat"
+    format: FormatOption = None
+    encoding: EncodingOption = "utf-8"
 
 
 @dataclass(frozen=True)
@@ -89,26 +109,34 @@ def serve(
     models: Annotated[
         list[Path], typer.Argument(metavar="MODEL...", help="Model directories; requests name them by their folders.")
     ],
+    page: PageOptions,
     address: AddressOptions,
     computing: ComputingOptions,
     limits: LimitOptions,
 ) -> None:
-    """Serve models over HTTP: POST /predict tags a text or a list, POST /predict/stream JSON lines.
+    """Serve models over HTTP, and a page on which people read, correct and accept notes.
 
+    POST /predict tags a text or a list, POST /predict/stream JSON lines;
     /openapi.json describes all requests; /models, /health, /ready and /metrics tell about the server. Requests that
     arrive together share batches. No text is logged.
 
     SIGTERM ends the server when it has answered what it took. SIGHUP reloads the models if they verify.
 
     Example: cardioner serve model --port 8000
+
+    Example: cardioner serve model --notes notes --corrections corrected
     """
     open_log(computing.log_file)
     with needing("cardioner serve", _PACKAGES):
-        _run(tuple(models), address, computing, limits)
+        _run(tuple(models), page, address, computing, limits)
 
 
 def _run(
-    places: tuple[Path, ...], options: AddressOptions, computing: ComputingOptions, accepted: LimitOptions
+    places: tuple[Path, ...],
+    page: PageOptions,
+    options: AddressOptions,
+    computing: ComputingOptions,
+    accepted: LimitOptions,
 ) -> None:
     """Check all that can be checked, load the models, and serve."""
     from cardioner.server.app import make_app  # noqa: PLC0415 - starts fast
@@ -122,13 +150,32 @@ def _run(
     token = None if options.token_file is None else read_token(options.token_file)
     limits = _limits(accepted)
     source = Source(places, computing.engine, computing.device, computing.dtype, computing.key)
+    workspace = _workspace(page, source)
     loaded = _load(source)
     service = Service(loaded, limits, load=lambda: load_verified(source), batch_tokens=computing.batch_tokens)
-    app = make_app(service, token=token, hosts=LOOPBACK_HOSTS if address.is_loopback else None)
+    hosts = LOOPBACK_HOSTS if address.is_loopback else None
+    app = make_app(service, token=token, hosts=hosts, workspace=workspace)
     _log_to_console()
     if not address.is_loopback and address.certificate is None:
         tell("warning: without --tls-certificate, the token and the notes can be read on the network")
     run(app, service, address)
+
+
+def _workspace(page: PageOptions, source: Source) -> Workspace:
+    """The notes to open and where their corrections go, checked before a model is loaded."""
+    from cardioner.data.formats import ReadOptions  # noqa: PLC0415 - starts fast
+    from cardioner.server.corrections import Corrections, check_apart  # noqa: PLC0415
+    from cardioner.server.notes import Notes, Workspace  # noqa: PLC0415
+
+    if page.notes is not None and page.corrections is not None:
+        check_apart(page.corrections, page.notes)
+    paths = [page.notes] if page.notes is not None else []
+    documents = [one for part in read_parts(paths, {}, ReadOptions(page.format, page.encoding)) for one in part]
+    corrections = None
+    if page.corrections is not None:
+        corrections = Corrections(page.corrections, page.to, known=[document.id for document in documents])
+        tell(f"Corrected notes: {len(corrections.saved)} in {page.corrections}")
+    return Workspace(Notes(documents), corrections, dict(zip(source.names, source.places, strict=True)))
 
 
 def _limits(accepted: LimitOptions) -> Limits:
@@ -148,7 +195,6 @@ def _load(source: Source) -> tuple[ServedModel, ...]:
     from cardioner.prediction.engines import chosen  # noqa: PLC0415 - starts fast
     from cardioner.server.models import load_models  # noqa: PLC0415
 
-    source.names  # noqa: B018 - refuses two of the same name before one is loaded
     with showing_progress() as stages, stages.busy("loading the models"):
         if chosen(source.engine) == "torch":
             quieten()

@@ -85,7 +85,7 @@ def run_training(
         run: What to show.
         work: Reads the notes, trains with the options that it gets, and returns the record.
     """
-    inputs = (notes.train, notes.evaluation, notes.test, notes.corpus, notes.splits, notes.texts)
+    inputs = (*(notes.train or ()), notes.evaluation, notes.test, notes.corpus, notes.splits, notes.texts)
     check_page(run.html, inputs, overwrite=options.overwrite)
     if run.onnx:
         from cardioner.interop.onnx_packages import check_packages  # noqa: PLC0415 - starts fast

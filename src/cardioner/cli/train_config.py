@@ -113,7 +113,10 @@ def _checked(option: Option, given: _Given, folder: Path) -> Any:
         UsageError: Saying what was expected and what kind of value was found.
     """
     value = given.value
-    if isinstance(value, str) and value and Path in option.types:
+    if option.types == (list[Path],):
+        several = value if isinstance(value, list) else [value]
+        value = [folder / one if isinstance(one, str) and one else one for one in several]
+    elif isinstance(value, str) and value and Path in option.types:
         beside = folder / value
         if option.types == (Path,):
             value = beside

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import typer
 from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 
@@ -33,12 +34,25 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _one_or_several(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+TrainOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--train",
+        metavar="PATH",
+        help="Training notes, in any format. May be given several times: of notes with the same id, the last counts.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NotesOptions(Checked, ReadingOptions):
     """The notes: where they are, and how to read them."""
 
-    train: Path | None = setting(None, panel="Data")
-    """Training notes, in any format."""
+    train: Annotated[TrainOption, BeforeValidator(_one_or_several)] = None
     evaluation: Path | None = setting(None, panel="Data", option="--eval")
     """Notes that pick the best epoch."""
     test: Path | None = setting(None, panel="Data")
@@ -138,9 +152,29 @@ def _read_corpus(notes: NotesOptions) -> Parts:
 
 def _read_folders(notes: NotesOptions) -> Parts:
     """The parts given as folders of their own."""
-    places = (notes.train, notes.evaluation, notes.test)
-    found = iter(notes.read(*(path for path in places if path is not None)))
-    return Parts(*(next(found) if path is not None else [] for path in places))
+    places = (notes.train or [], *([path] if path else [] for path in (notes.evaluation, notes.test)))
+    found = iter(notes.read(*(path for part in places for path in part)))
+    return Parts(*(_together([next(found) for _ in part]) for part in places))
+
+
+def _together(corpora: Sequence[Sequence[Document]]) -> list[Document]:
+    """Notes of several places: a note that a later one has too, such as a corrected one, is taken from there.
+
+    Raises:
+        DataError: If notes with the same id have different texts.
+    """
+    if len(corpora) == 1:
+        return list(corpora[0])
+    notes: dict[str, Document] = {}
+    for document in (document for documents in corpora for document in documents):
+        if notes.get(document.id, document).text != document.text:
+            raise DataError(
+                f"two notes with different texts have the id {document.id!r}: each needs its own; rename one"
+            )
+        notes[document.id] = document
+    if replaced := sum(map(len, corpora)) - len(notes):
+        tell(f"Of {many(replaced, 'note')} that several --train PATH have, the last counts")
+    return list(notes.values())
 
 
 def _labels_of(documents: Sequence[Document], scheme: Scheme) -> LabelSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
 
 from cardioner import __version__
+from cardioner.server import annotation, page_files
 from cardioner.server.batching import Batcher
 from cardioner.server.guard import FAILED, STREAM, Guarded, Observed, log_unexpected
 from cardioner.server.lines import MEDIA_TYPE, LinesResponse, answer_lines, split_lines
@@ -23,10 +24,10 @@ from cardioner.server.messages import (
     Offsets,
     PredictRequest,
     PredictResponse,
-    Problem,
     State,
 )
-from cardioner.server.problems import RefusedError, add_handlers, what_is_wrong
+from cardioner.server.notes import Workspace
+from cardioner.server.problems import RefusedError, add_handlers, problems, what_is_wrong
 from cardioner.server.service import Service, line_result, result_of
 
 LINES_AHEAD = 32
@@ -47,20 +48,23 @@ _LINES = {
 }
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem} for status in statuses}
-
-
 router = APIRouter()
 
 
-def make_app(service: Service, *, token: bytes | None = None, hosts: Sequence[str] | None = None) -> FastAPI:
+def make_app(
+    service: Service,
+    *,
+    token: bytes | None = None,
+    hosts: Sequence[str] | None = None,
+    workspace: Workspace | None = None,
+) -> FastAPI:
     """The application over a service.
 
     Args:
         service: The models, queues and limits.
         token: The SHA-256 digest of the token that requests must bring; `None` to ask for none.
         hosts: Names by which the server may be addressed; `None` for any.
+        workspace: The notes and corrections of the page; `None` for neither.
     """
 
     @asynccontextmanager
@@ -76,11 +80,12 @@ def make_app(service: Service, *, token: bytes | None = None, hosts: Sequence[st
         docs_url=None,
         redoc_url=None,
     )  # the pages of FastAPI load scripts from another host
-    app.state.service = service
-    app.include_router(router)
+    app.state.service, app.state.workspace = service, workspace or Workspace()
+    for part in (router, annotation.router, page_files.router):
+        app.include_router(part)
     add_handlers(app)
     app.add_middleware(Guarded, limits=service.limits, token=token, hosts=hosts)
-    paths = frozenset(str(getattr(route, "path", "")) for route in app.routes) | _PATHS
+    paths = frozenset(app.openapi()["paths"]) | page_files.PATHS | {"/openapi.json"}
     app.add_middleware(Observed, paths=paths, metrics=service.metrics)
     return app
 
@@ -99,19 +104,19 @@ async def ready(request: Request) -> Response:
     return JSONResponse(state.model_dump(), 200 if is_ready else 503)
 
 
-@router.get("/models", responses=_problems(401))
+@router.get("/models", responses=problems(401))
 async def models(request: Request) -> list[ModelMessage]:
     """The models that are served, the default one first."""
     return [model.message for model in _service(request).models]
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **_problems(401)})
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **problems(401)})
 async def metrics(request: Request) -> Response:
     """What was counted since the start, for Prometheus."""
     return Response(_service(request).metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.post("/predict", responses=_problems(400, 401, 404, 408, 413, 415, 422, 500, 503))
+@router.post("/predict", responses=problems(400, 401, 404, 408, 413, 415, 422, 500, 503))
 async def predict(message: PredictRequest, request: Request) -> PredictResponse:
     """Find the spans of one text, or of several."""
     model, notes = await _service(request).tag(request, message.texts, message.model)
@@ -127,7 +132,7 @@ async def predict(message: PredictRequest, request: Request) -> PredictResponse:
     STREAM,
     response_class=Response,
     openapi_extra=_LINES,
-    responses={200: {"content": {MEDIA_TYPE: {}}}, **_problems(401, 404, 422)},
+    responses={200: {"content": {MEDIA_TYPE: {}}}, **problems(401, 404, 422)},
 )
 async def predict_stream(
     request: Request,
@@ -147,9 +152,6 @@ async def predict_stream(
 
     lines = _lines(request, service.limits.body_bytes)
     return LinesResponse(answer_lines(lines, answer, LINES_AHEAD))
-
-
-_PATHS = frozenset({"/health", "/ready", "/models", "/metrics", "/predict", STREAM, "/openapi.json"})
 
 
 def _service(request: Request) -> Service:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,12 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cardioner.errors import UsageError, without_message
 from cardioner.server.limits import Limits
 from cardioner.server.metrics import Metrics
+from cardioner.server.page_files import is_page
 from cardioner.server.problems import CLIENT_GONE, RefusedError, answer
 
 log = logging.getLogger("cardioner.server")
 
 OPEN_PATHS = ("/health", "/ready")
-"""What is answered without a token, for whoever watches the process: it tells nothing of notes or models."""
+"""What is answered without a token, for whoever watches the process: it tells nothing of notes or models. So do the
+files of the page, which asks for the token itself."""
 STREAM = "/predict/stream"
 """The path whose body is as long as the client likes."""
 
@@ -85,6 +87,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message).setdefault("cache-control", "no-store")  # notes stay out of caches
             await send(message)
 
         try:
@@ -105,6 +108,14 @@ class Observed:
         self._metrics.requests.labels(path, str(status)).inc()
         self._metrics.seconds.labels(path).observe(seconds)
         log.info("%s %s %d in %.0f ms", method, path, status, 1000 * seconds)
+
+
+def _is_foreign(scope: Scope, headers: Headers) -> bool:
+    """Whether a page of another site has a browser change something: with a token, it would lack that."""
+    origin = headers.get("origin")
+    if scope["method"] in {"GET", "HEAD"} or origin is None:
+        return False
+    return origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 
 class _BrokenOffError(Exception):
@@ -143,7 +154,11 @@ class Guarded:
             refusal = answer(421, f"this server is addressed as {' or '.join(self._hosts)}")
             await refusal(scope, receive, send)
             return
-        if scope["path"] not in OPEN_PATHS and not self._may_enter(headers):
+        if self._token is None and _is_foreign(scope, headers):
+            await answer(403, "a page of another site may not ask for this")(scope, receive, send)
+            return
+        is_open = scope["path"] in OPEN_PATHS or is_page(scope["path"])
+        if not is_open and not self._may_enter(headers):
             refusal = answer(401, "expected the header `Authorization: Bearer TOKEN`", {"WWW-Authenticate": "Bearer"})
             await refusal(scope, receive, send)
             return

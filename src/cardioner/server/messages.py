@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -25,13 +25,13 @@ def _encodable(text: str) -> str:
 Text = Annotated[str, AfterValidator(_encodable)]
 
 
-class _Request(BaseModel):
+class Incoming(BaseModel):
     """What a client sends: no key may be unknown, no value of another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class PredictRequest(_Request):
+class PredictRequest(Incoming):
     """Texts to tag with one model."""
 
     model_config = ConfigDict(
@@ -181,9 +181,3 @@ class State(BaseModel):
 
     status: Literal["ok", "not ready"]
     version: str
-
-
-def shown_place(location: tuple[Any, ...]) -> str:
-    """Where in a request something is wrong; of keys only our own, as another may be a word of a note."""
-    known = {"body", "query", *PredictRequest.model_fields, *Line.model_fields}
-    return ".".join(str(part) for part in location if isinstance(part, int) or part in known) or "body"

@@ -11,13 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from cardioner.server.messages import Problem, shown_place
+from cardioner.server.annotation_messages import AnnotatedSpan, Correction, Withdrawal
+from cardioner.server.messages import Line, PredictRequest, Problem
 
 CLIENT_GONE = 499
 """What is logged, and never received, if a client closed its connection: nginx's number for it."""
 
 _MALFORMED = "json_invalid"
 _SHOWN = 5
+_RECEIVED = (PredictRequest, Line, AnnotatedSpan, Correction, Withdrawal)
+_NAMES = frozenset({"body", "query", *(name for message in _RECEIVED for name in message.model_fields)})
 _DETAILS = {
     400: "the body cannot be read: expected JSON in UTF-8, as /openapi.json describes it",
     404: "there is no such path: /openapi.json lists those that there are",
@@ -37,6 +40,11 @@ def answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -
     return JSONResponse(problem.model_dump(), status, headers)
 
 
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How the OpenAPI description has refusals of these statuses."""
+    return {status: {"model": Problem} for status in statuses}
+
+
 def what_is_wrong(errors: Sequence[Mapping[str, Any]]) -> str:
     """The first errors of pydantic in one line: the places and what was expected there, without the input."""
     shown = [f"{shown_place(error['loc'])}: {_expectation(error)}" for error in errors[:_SHOWN]]
@@ -48,6 +56,11 @@ def add_handlers(app: FastAPI) -> None:
     """Have the application answer every refusal this way, its framework's own ones too."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def shown_place(location: tuple[Any, ...]) -> str:
+    """Where in a request something is wrong; of keys only our own, as another may be a word of a note."""
+    return ".".join(str(part) for part in location if isinstance(part, int) or part in _NAMES) or "body"
 
 
 def _expectation(error: Mapping[str, Any]) -> str:

@@ -12,8 +12,11 @@ import typer
 
 from cardioner.cli import app
 from cardioner.cli.option_groups import options_of
-from cardioner.cli.train_options import NotesOptions, RunOptions
-from cardioner.errors import UsageError
+from cardioner.cli.train_config import _checked, _Given
+from cardioner.cli.train_options import NotesOptions, RunOptions, read_given_parts
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import write_corpus
+from cardioner.errors import DataError, UsageError
 from cardioner.training.options import RENAMED, DistillationOptions, TrainerArguments, TrainingOptions
 from cardioner.training.trainer import ModelTrainer
 
@@ -102,3 +105,26 @@ def test_the_reference_lists_every_option_as_the_help_does(row: str) -> None:
 def test_the_reference_lists_nothing_else() -> None:
     lines = REFERENCE.read_text(encoding="utf-8").splitlines()
     assert sorted(line for line in lines if line.startswith("| `--")) == sorted(rows())
+
+
+def test_of_notes_in_several_places_the_last_counts_and_the_others_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "No oedema, no syncope."
+    first, again = Document("a", text, (Span(3, 9, "SYMPTOM"),)), Document("a", text, (Span(14, 21, "SYMPTOM"),))
+    other = Document("b", text, (Span(3, 9, "SYMPTOM"),))
+    write_corpus([first, other], tmp_path / "notes")
+    write_corpus([again], tmp_path / "corrected")
+    parts = read_given_parts(NotesOptions(train=[tmp_path / "notes", tmp_path / "corrected"]))
+    assert parts.train == [again, other]
+    assert "Of 1 note that several --train PATH have, the last counts" in capsys.readouterr().err
+    write_corpus([Document("a", "Syncope.", (Span(0, 7, "SYMPTOM"),))], tmp_path / "another")
+    with pytest.raises(DataError, match="two notes with different texts have the id 'a'"):
+        read_given_parts(NotesOptions(train=[tmp_path / "notes", tmp_path / "another"]))
+
+
+@pytest.mark.parametrize("given", ["notes", ["notes"], ["notes", "corrected"]])
+def test_a_file_may_name_one_place_of_training_notes_or_several(given: Any, tmp_path: Path) -> None:
+    names = given if isinstance(given, list) else [given]
+    found = _checked(options_of(NotesOptions)["train"], _Given("train", given, "train.yaml:1"), tmp_path)
+    assert found == [tmp_path / name for name in names]

@@ -86,9 +86,23 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
     counter = IssueCounter()
     with writing_notes(path, overwrite=overwrite, beside=[".ann"]) as (_, add):
         for document in documents:
-            _annotations_of(add(document)).write_bytes(_annotations(document))
+            _annotations_of(add(document)).write_bytes(annotations_bytes(document))
             counter.add_metadata(document)
     return counter.issues
+
+
+def annotations_bytes(document: Document) -> bytes:
+    """The bytes of a note's `.ann` file.
+
+    Raises:
+        OutputError: If the format cannot hold a label.
+    """
+    for label in {span.label for span in document.spans}:
+        if re.search(r"\s", label):
+            raise OutputError(f"document {document.id}: brat cannot hold the label {label!r}, it has white space")
+    flat = document.text.replace("\r", " ").replace("\n", " ")  # as many characters as before
+    lines = [_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)]
+    return encoded("".join(lines), document.id)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -214,16 +228,6 @@ def _make_span(label: str, pieces: Pieces) -> Span:
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
-
-
-def _annotations(document: Document) -> bytes:
-    """The bytes of a note's `.ann` file."""
-    for label in {span.label for span in document.spans}:
-        if re.search(r"\s", label):
-            raise OutputError(f"document {document.id}: brat cannot hold the label {label!r}, it has white space")
-    flat = document.text.replace("\r", " ").replace("\n", " ")  # as many characters as before
-    lines = [_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)]
-    return encoded("".join(lines), document.id)
 
 
 def _lines(flat: str, span: Span, number: int) -> str:

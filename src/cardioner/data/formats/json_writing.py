@@ -44,7 +44,16 @@ def write_rows(
     """
     with writing(path, overwrite=overwrite) as file:
         for document in documents:
-            file.write(encoded(json_text(row(document), document, reserved) + "\n", document.id))
+            file.write(encoded_row(row(document), document, reserved))
+
+
+def encoded_row(row: Mapping[str, Any], document: Document, reserved: Collection[str] = NOTE_KEYS) -> bytes:
+    """An object as a line, with the metadata of a note.
+
+    Raises:
+        OutputError: If metadata are not JSON, or a string is not Unicode text.
+    """
+    return encoded(json_text(row, document, reserved) + "\n", document.id)
 
 
 def json_text(row: Mapping[str, Any], document: Document, reserved: Collection[str]) -> str:

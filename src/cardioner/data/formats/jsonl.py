@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cardioner.data.formats.files import read_lines, read_text, unique_keys
 from cardioner.data.formats.json_rows import Row, read_row
 from cardioner.data.formats.json_values import LISTS, either
-from cardioner.data.formats.json_writing import checked_score, write_rows
+from cardioner.data.formats.json_writing import checked_score, encoded_row, write_rows
 from cardioner.data.formats.label_studio import PREDICTED
 from cardioner.data.formats.recognition import line_files
 from cardioner.errors import DataError
@@ -55,6 +55,15 @@ def write_jsonl(documents: Iterable[Document], path: Path, *, overwrite: bool = 
     """
     write_rows(documents, path, _row, overwrite=overwrite)
     return ()
+
+
+def line_bytes(document: Document) -> bytes:
+    """The line of a note.
+
+    Raises:
+        OutputError: As `write_jsonl`.
+    """
+    return encoded_row(_row(document), document)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,587 @@
+"""The page of `cardioner serve` in headless Chromium: it tags, is corrected, saves, and asks no other host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "server"))
+from conversation import served
+
+from cardioner.data.documents import Document, Span
+from cardioner.data.formats import read_corpus
+from cardioner.prediction.predictions import TaggedNote
+from cardioner.server.app import make_app
+from cardioner.server.corrections import AUDIT, Corrections
+from cardioner.server.limits import Limits
+from cardioner.server.notes import Notes, Workspace
+from cardioner.server.service import Service
+
+pytestmark = [pytest.mark.browser, pytest.mark.enable_socket]
+
+TEXT = "Severe aortic stenosis, no mitral stenosis; syncope twice.\nFurosemide 40 mg was begun."
+HOSTILE = (
+    "<script>document.title = 'broken'</script> \U0001f9e1 syncope \U0001f468\u200d\u2695\ufe0f &amp; "
+    "e\u0301 disne\u0301a;\r\n<img src=x onerror=alert(1)> stenosis\r\nsyncope\tend"
+)
+NOTES = [
+    Document("first", TEXT, (Span(44, 51, "SYMPTOM"),)),
+    Document("hostile", HOSTILE),
+    Document("ward/third", "No syncope. No oedema."),
+]
+KNOWN = {"stenosis": ("DISEASE", 0.9), "syncope": ("SYMPTOM", 0.6), "Furosemide": ("DRUG", 0.3)}
+OTHER = {"aortic stenosis": ("DISEASE", 0.8), "aortic": ("SITE", 0.7), "syncope": ("SYMPTOM", 0.5)}
+TOKEN = "a-token-of-many-characters"
+
+
+class WordList:
+    """Stands for a model: finds words of a list."""
+
+    def __init__(self, known: dict[str, tuple[str, float]]) -> None:
+        self._known = known
+        self.labels = tuple(sorted({label for label, _ in known.values()}))
+
+    def predict(self, texts: Sequence[str], **_: Any) -> Any:
+        notes = [TaggedNote(Document("text", text, tuple(self._spans(text)))) for text in texts]
+        return SimpleNamespace(groups=lambda: iter([notes]))
+
+    def _spans(self, text: str) -> Iterator[Span]:
+        for word, (label, score) in self._known.items():
+            yield from (Span(found.start(), found.end(), label, score) for found in re.finditer(word, text))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The page in the browser, and what it said and asked for on the way."""
+
+    page: Page
+    origin: str
+    folder: Path
+    complaints: list[str]
+    requests: list[str]
+
+    def shown(self, box: str = "#text") -> list[str]:
+        """The types and texts of the marks, in order."""
+        return self.page.evaluate(
+            """(box) => {
+                const found = new Map();
+                for (const [piece, spans] of document.querySelector(box).owners) {
+                    for (const span of spans) found.set(span, (found.get(span) ?? "") + piece.textContent);
+                }
+                const inOrder = [...found].sort(([a], [b]) => a.start - b.start || b.end - a.end);
+                return inOrder.map(([span, words]) => `${span.label} ${words}`);
+            }""",
+            box,
+        )
+
+    def mark(self, words: str) -> Any:
+        return self.page.locator("#text .mark", has_text=re.compile(f"^{re.escape(words)}$")).first
+
+    def select(self, words: str) -> None:
+        """Select words with the mouse."""
+        edges = self.page.evaluate(
+            """(words) => {
+                const walker = document.createTreeWalker(document.getElementById("text"), NodeFilter.SHOW_TEXT);
+                let whole = "", nodes = [];
+                for (let node; (node = walker.nextNode()); ) { nodes.push([node, whole.length]); whole += node.data; }
+                const place = (offset) => {
+                    const [node, from] = nodes.findLast(([, from]) => from <= offset);
+                    return [node, offset - from];
+                };
+                const range = document.createRange(), start = whole.indexOf(words);
+                range.setStart(...place(start));
+                const [node, within] = place(start + words.length - 1);
+                range.setEnd(node, within + 1);
+                range.startContainer.parentElement.scrollIntoView({ block: "center" });
+                const rects = [...range.getClientRects()].filter((rect) => rect.width), last = rects.at(-1);
+                const middle = (rect) => rect.top + rect.height / 2;
+                return [rects[0].left + .5, middle(rects[0]), last.right - .5, middle(last)];
+            }""",
+            words,
+        )
+        mouse = self.page.mouse
+        mouse.move(edges[0], edges[1])
+        mouse.down()
+        mouse.move(edges[2], edges[3], steps=3)
+        mouse.up()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def accept(self) -> None:
+        with self.page.expect_response(lambda answer: "/corrections" in answer.url) as answer:
+            self.page.get_by_role("button", name="Accept", exact=True).click()
+        assert answer.value.ok
+        self.page.wait_for_function("document.querySelector('#live').textContent.match(/accepted|entities/)")
+
+    def open(self, name: str) -> None:
+        self.page.locator("#list button", has_text=name).click()
+        expect(self.page.locator("#title")).to_have_text(name)
+
+    def saved(self, name: str = "first") -> list[tuple[int, int, str]]:
+        found = {document.id: document for document in read_corpus(self.folder)}
+        return [(span.start, span.end, span.label) for span in found[name].spans]
+
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts servers on ports of their own; they end with the test."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(*, notes: Sequence[Document] = NOTES, saving: bool = True, token: str | None = None) -> str:
+        corrections = Corrections(tmp_path / "fixed", known=[note.id for note in notes]) if saving else None
+        models = [served(WordList(KNOWN), "model"), served(WordList(OTHER), "other", "1" * 64)]
+        workspace = Workspace(Notes(notes), corrections, {"model": Path("model"), "other": Path("other")})
+        digest = sha256(token.encode()).digest() if token else None
+        app = make_app(Service(models, Limits(wait_ms=0)), token=digest, hosts=["127.0.0.1"], workspace=workspace)
+        server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", access_log=False, log_config=None))
+        listening = socket.create_server(("127.0.0.1", 0))
+        thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listening]),))
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def open_page(browser: Browser, serve: Callable[..., str], tmp_path: Path) -> Iterator[Open]:
+    """Opens the page; in the end nothing may have been complained of, and no other host asked."""
+    made: list[Opened] = []
+
+    def build(
+        *, width: int = 1280, scheme: Literal["light", "dark"] = "light", wait: bool = True, **options: Any
+    ) -> Opened:
+        origin = serve(**options)
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        opened = Opened(page, origin, tmp_path / "fixed", [], [])
+        made.append(opened)
+        page.on("console", lambda message: opened.complaints.append(message.text))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.on("dialog", lambda dialog: opened.complaints.append(dialog.message))
+        page.goto(f"{origin}/")
+        if wait:
+            expect(page.locator("#title")).not_to_be_empty()
+        return opened
+
+    yield build
+    for opened in made:
+        assert opened.complaints == []
+        assert [url for url in opened.requests if not url.startswith((opened.origin, "blob:"))] == []
+        opened.page.close()
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_note_is_shown_with_the_spans_of_the_model_and_their_scores(open_page: Open) -> None:
+    opened = open_page()
+    assert opened.shown() == ["DISEASE stenosis", "DISEASE stenosis", "SYMPTOM syncope", "DRUG Furosemide"]
+    assert opened.page.locator("#text").evaluate("box => box.textContent") == TEXT
+    opened.mark("syncope").hover()
+    expect(opened.page.locator("#tip")).to_have_text("SYMPTOM score 0.60")
+    expect(opened.page.locator("#progress")).to_have_text("0 of 3 accepted")
+    expect(opened.page.locator("#entity-count")).to_have_text("4")
+
+
+def test_the_threshold_leaves_spans_out_and_says_how_many(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.get_by_label("Least score").fill("0.6")
+    assert opened.shown() == ["DISEASE stenosis", "DISEASE stenosis", "SYMPTOM syncope"]
+    expect(opened.page.locator("#left-out")).to_have_text("1 left out")
+    opened.page.get_by_label("Least score").fill("0.61")
+    assert opened.shown() == ["DISEASE stenosis", "DISEASE stenosis"]
+    opened.accept()
+    assert opened.saved() == [(14, 22, "DISEASE"), (34, 42, "DISEASE")]
+
+
+def test_types_are_hidden_by_the_legend_and_saved_all_the_same(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.locator("#legend").get_by_label("DISEASE").uncheck()
+    assert opened.shown() == ["SYMPTOM syncope", "DRUG Furosemide"]
+    opened.accept()
+    assert len(opened.saved()) == 4
+
+
+def test_other_models_stand_beside_and_their_spans_can_be_taken_over(open_page: Open) -> None:
+    opened = open_page()
+    compare = opened.page.locator("#compare")
+    compare.get_by_label("other").check()
+    expect(opened.page.locator(".beside")).to_have_count(1)
+    beside = opened.page.locator(".beside .text")
+    expect(beside.locator(".only")).to_have_text(["aortic", " stenosis"])  # the syncope is the same
+    expect(opened.page.locator("#differences button")).to_have_count(2)
+    beside.get_by_text("aortic", exact=True).click()  # the shortest span there
+    assert opened.shown()[:2] == ["SITE aortic", "DISEASE stenosis"]
+    opened.page.get_by_role("button", name="Take over 1").click()
+    assert opened.shown()[:3] == ["DISEASE aortic stenosis", "SITE aortic", "DISEASE stenosis"]
+    compare.get_by_label("annotations of the note").check()
+    expect(opened.page.locator(".beside")).to_have_count(2)
+    opened.page.locator("#model").select_option("other")
+    expect(opened.page.locator("#column-title")).to_have_text("other")
+    assert opened.shown()[:3] == ["DISEASE aortic stenosis", "SITE aortic", "DISEASE stenosis"]  # changes are kept
+
+
+def test_overlapping_spans_have_lines_of_their_own(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.locator("#model").select_option("other")
+    expect(opened.page.locator("#text .mark", has_text="aortic")).to_have_count(1)
+    lines = opened.page.evaluate("""() => [...document.querySelectorAll("#text .mark")].map(
+        (piece) => [piece.textContent, piece.style.getPropertyValue("--lines").split("linear-gradient").length - 1]
+    )""")
+    assert lines == [["aortic", 2], [" stenosis", 1], ["syncope", 1]]
+
+
+# Correcting ----------------------------------------------------------------------------------------------------------
+
+
+def test_selected_text_becomes_a_span_of_the_type_that_is_chosen(open_page: Open) -> None:
+    opened = open_page()
+    opened.select("mitral stenosis")
+    menu = opened.page.locator("#menu")
+    expect(menu.locator(".mention")).to_have_text("mitral stenosis")
+    menu.get_by_role("button", name="DISEASE").click()
+    assert "DISEASE mitral stenosis" in opened.shown()
+    opened.mark("syncope").click()
+    menu.get_by_role("button", name="DRUG").click()
+    assert "DRUG syncope" in opened.shown()
+    opened.mark("Furosemide").click()
+    menu.get_by_role("button", name="Delete").click()
+    assert "DRUG Furosemide" not in opened.shown()
+    expect(opened.page.locator("#state")).to_have_text("changed, not accepted")
+    opened.accept()
+    assert opened.saved() == [(14, 22, "DISEASE"), (27, 42, "DISEASE"), (34, 42, "DISEASE"), (44, 51, "DRUG")]
+
+
+def test_a_selection_loses_the_white_space_at_its_edges_and_a_new_type_may_be_typed(open_page: Open) -> None:
+    opened = open_page()
+    opened.select(" twice.\nFuro")
+    opened.page.get_by_label("Another type").fill("Course of illness")
+    opened.press("Enter")
+    assert "Course_of_illness twice.\nFuro" in opened.shown()
+    opened.accept()
+    assert (52, 63, "Course_of_illness") in opened.saved()
+
+
+def test_undo_and_redo_go_through_every_change(open_page: Open) -> None:
+    opened = open_page()
+    states = [opened.shown()]
+    for words in ("syncope", "Furosemide"):
+        opened.mark(words).click()
+        opened.press("Delete")
+        states.append(opened.shown())
+    assert [len(state) for state in states] == [4, 3, 2]
+    opened.page.get_by_role("button", name="Undo").click()
+    assert opened.shown() == states[1]
+    opened.press("Control+z")
+    assert opened.shown() == states[0]
+    expect(opened.page.get_by_role("button", name="Undo")).to_be_disabled()
+    opened.press("Control+Shift+Z", "Control+y")
+    assert opened.shown() == states[2]
+    expect(opened.page.get_by_role("button", name="Redo")).to_be_disabled()
+
+
+def test_everything_is_done_by_keys_alone(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.locator("#text").focus()
+    opened.press("n", "n", "2")  # the second stenosis becomes the second type
+    assert opened.shown()[1] == "DRUG stenosis"
+    opened.press("Delete", "Escape")
+    assert opened.shown() == ["DISEASE stenosis", "SYMPTOM syncope", "DRUG Furosemide"]
+    opened.press("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "Shift+ArrowRight")
+    opened.press("1")  # Severe, aortic, stenosis, no, mitral stenosis
+    assert opened.shown()[1] == "DISEASE mitral stenosis"
+    opened.press("Alt+ArrowLeft", "Alt+Shift+ArrowRight")
+    assert opened.shown()[1] == "DISEASE itral stenosi"
+    opened.press("Enter")
+    expect(opened.page.locator("#menu")).to_be_visible()
+    opened.press("ArrowDown", "ArrowDown", "Enter")
+    assert opened.shown()[1] == "SYMPTOM itral stenosi"
+    expect(opened.page.locator("#text")).to_be_focused()
+    opened.press("Escape", "ArrowDown", "ArrowDown", "Escape", "?")
+    expect(opened.page.get_by_role("dialog", name="Read and correct")).to_be_visible()
+    opened.press("Escape", "Control+z")
+    assert opened.shown()[1] == "DISEASE itral stenosi"
+    with opened.page.expect_response(lambda answer: "/corrections" in answer.url):
+        opened.press("a")
+    expect(opened.page.locator("#title")).to_have_text("hostile")  # the next one to do
+    expect(opened.page.locator("#text")).to_be_focused()
+    opened.press("P")
+    expect(opened.page.locator("#title")).to_have_text("first")
+    assert opened.saved() == [(14, 22, "DISEASE"), (28, 41, "DISEASE"), (44, 51, "SYMPTOM"), (59, 69, "DRUG")]
+
+
+def test_the_arrow_down_selects_a_word_of_the_next_line(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.locator("#text").focus()
+    opened.press("ArrowRight", "ArrowDown")
+    assert opened.page.evaluate("getSelection().toString()") == "Furosemide"
+    opened.press("ArrowUp")
+    assert opened.page.evaluate("getSelection().toString()") == "Severe"
+
+
+# Saving --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_accepted_is_shown_again_after_a_reload_and_can_be_withdrawn(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.get_by_label("Your name").fill("A. Reader")
+    opened.mark("syncope").click()
+    opened.press("Delete")
+    opened.accept()
+    expect(opened.page.locator("#title")).to_have_text("hostile")
+    (line,) = (opened.folder / AUDIT).read_text(encoding="utf-8").splitlines()
+    logged = json.loads(line)
+    assert (logged["user"], logged["model"], logged["digest"]) == ("A. Reader", "model", "0" * 64)
+    assert logged["removed"] == [{"offsets": [[44, 51]], "label": "SYMPTOM"}]
+    opened.open("first")
+    opened.page.reload()
+    expect(opened.page.locator("#title")).to_have_text("first")
+    expect(opened.page.locator("#state")).to_have_text("✓ accepted")
+    assert opened.shown() == ["DISEASE stenosis", "DISEASE stenosis", "DRUG Furosemide"]
+    expect(opened.page.get_by_label("Your name")).to_have_value("A. Reader")
+    opened.page.get_by_role("button", name="Withdraw").click()
+    expect(opened.page.locator("#progress")).to_have_text("0 of 3 accepted")
+    assert list(opened.folder.glob("*.txt")) == []
+
+
+def test_a_change_that_is_not_accepted_survives_a_reload_without_a_word_in_the_storage(open_page: Open) -> None:
+    opened = open_page()
+    opened.mark("syncope").click()
+    opened.press("Delete")
+    opened.open("ward/third")
+    expect(opened.page.locator("#list button", has_text="first")).to_contain_text("changed, not accepted")
+    opened.open("first")
+    opened.page.reload()
+    expect(opened.page.locator("#state")).to_have_text("changed, not accepted")
+    assert opened.shown() == ["DISEASE stenosis", "DISEASE stenosis", "DRUG Furosemide"]
+    stored = opened.page.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}])")
+    assert "DISEASE" in stored
+    assert "stenosis" not in stored
+    opened.press("Control+z")
+    assert len(opened.shown()) == 4
+
+
+def test_a_note_that_somebody_else_saved_is_not_overwritten(open_page: Open, browser: Browser) -> None:
+    opened = open_page()
+    other = browser.new_page()
+    other.goto(opened.origin)
+    other.locator("#text .mark").first.click()
+    other.keyboard.press("Delete")
+    other.get_by_role("button", name="Accept", exact=True).click()
+    expect(other.locator("#title")).to_have_text("hostile")
+    other.close()
+    opened.page.get_by_role("button", name="Accept", exact=True).click()
+    expect(opened.page.get_by_role("alert")).to_contain_text("somebody else changed it meanwhile")
+    assert len(opened.saved()) == 3
+    assert len(opened.shown()) == 4
+    opened.press("Control+z")
+    assert len(opened.shown()) == 3
+    opened.press("Control+y")
+    opened.accept()
+    assert len(opened.saved()) == 4
+    assert opened.complaints.pop().startswith("Failed to load resource: the server responded with a status of 409")
+
+
+def test_without_a_folder_for_corrections_the_page_says_so(open_page: Open) -> None:
+    opened = open_page(saving=False)
+    expect(opened.page.get_by_role("button", name="Accept", exact=True)).to_be_hidden()
+    expect(opened.page.locator("#saved-where")).to_contain_text("--corrections FOLDER")
+
+
+def test_the_token_is_asked_for_once_and_kept_for_the_tab(open_page: Open) -> None:
+    opened = open_page(token=TOKEN, wait=False)
+    dialog = opened.page.get_by_role("dialog", name="Token")
+    dialog.locator("input").fill("wrong-token-of-many-characters")
+    opened.press("Enter")
+    expect(dialog).to_contain_text("did not take that token")
+    dialog.locator("input").fill(TOKEN)
+    opened.press("Enter")
+    expect(opened.page.locator("#title")).to_have_text("first")
+    opened.accept()
+    expect(opened.page.locator("#title")).to_have_text("hostile")
+    opened.page.reload()
+    expect(opened.page.locator("#title")).to_have_text("hostile")
+    assert {text[:50] for text in opened.complaints} == {"Failed to load resource: the server responded with"}
+    opened.complaints.clear()
+
+
+# Texts ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hostile_note_is_only_text_and_every_offset_is_exact(open_page: Open) -> None:
+    opened = open_page()
+    opened.open("hostile")
+    assert opened.page.locator("#text").evaluate("box => box.textContent") == HOSTILE
+    assert opened.page.title() == "CardioNER"
+    assert opened.page.locator("#text :is(script, img)").count() == 0
+    assert opened.shown() == ["SYMPTOM syncope", "DISEASE stenosis", "SYMPTOM syncope"]
+    for words in ("\U0001f468\u200d\u2695\ufe0f", "disne\u0301a", "e\u0301", "<img src=x"):
+        opened.select(words)
+        opened.press("2")
+        opened.page.mouse.move(0, 0)
+    opened.accept()
+    found = read_corpus(opened.folder)["hostile"]
+    assert found.text == HOSTILE
+    assert [found.text_of(span) for span in found.spans] == [
+        *("syncope", "\U0001f468\u200d\u2695\ufe0f", "e\u0301", "disne\u0301a", "<img src=x", "stenosis", "syncope"),
+    ]
+    assert (opened.folder / "hostile.txt").read_bytes() == HOSTILE.encode()
+
+
+def test_a_character_of_several_code_points_is_never_divided(open_page: Open) -> None:
+    opened = open_page()
+    opened.open("hostile")
+    opened.page.locator("#text").evaluate("""box => {
+        const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
+        for (let node; (node = walker.nextNode()); ) {
+            const joiner = node.data.indexOf("\\u200d");
+            if (joiner > 0) getSelection().setBaseAndExtent(node, joiner - 1, node, joiner + 1); // half of an emoji
+        }
+        box.focus();
+    }""")
+    opened.press("1")
+    assert "DISEASE \U0001f468\u200d\u2695\ufe0f" in opened.shown()
+
+
+def test_pasted_text_and_files_are_tagged_and_saved_exactly(open_page: Open, tmp_path: Path) -> None:
+    opened = open_page(notes=[], wait=False)
+    expect(opened.page.get_by_role("heading", name="Open a note")).to_be_visible()
+    opened.page.get_by_role("button", name="Paste").click()
+    opened.page.get_by_label("Text", exact=True).fill("Syncope? No: syncope \U0001f600.")
+    opened.page.get_by_role("button", name="Open", exact=True).click()
+    expect(opened.page.locator("#title")).to_have_text("pasted-1")
+    assert opened.shown() == ["SYMPTOM syncope"]
+    opened.accept()
+    assert opened.saved("pasted-1") == [(13, 20, "SYMPTOM")]
+    content = b"\xef\xbb\xbfNo syncope.\r\nStenosis: stenosis\rend"
+    (tmp_path / "visit.txt").write_bytes(content)
+    opened.page.locator("#files").set_input_files(tmp_path / "visit.txt")
+    expect(opened.page.locator("#title")).to_have_text("visit")
+    opened.accept()
+    assert (opened.folder / "visit.txt").read_bytes() == content
+    assert opened.saved("visit") == [(4, 11, "SYMPTOM"), (24, 32, "DISEASE")]
+    (tmp_path / "latin.txt").write_bytes(b"Card\xedaca")
+    opened.page.locator("#files").set_input_files(tmp_path / "latin.txt")
+    expect(opened.page.get_by_role("alert")).to_contain_text("latin.txt is not text in UTF-8")
+
+
+def test_text_from_right_to_left_is_laid_out_from_the_right(open_page: Open) -> None:
+    arabic = "المريض يعاني من syncope منذ عام.\nNo stenosis."
+    opened = open_page(notes=[Document("arabic", arabic)])
+    assert opened.shown() == ["SYMPTOM syncope", "DISEASE stenosis"]
+    first, last = opened.page.evaluate("""() => {
+        const box = document.getElementById("text"), edges = box.getBoundingClientRect();
+        const [syncope, stenosis] = [...box.querySelectorAll(".mark")].map((mark) => mark.getBoundingClientRect());
+        return [edges.right - syncope.right, stenosis.left - edges.left];
+    }""")
+    assert 60 < first < 200  # behind three words, from the right
+    assert last < 60  # behind one, from the left
+    opened.page.locator("#text").focus()
+    opened.press("n", "n")
+    opened.press("Delete")
+    assert opened.shown() == ["SYMPTOM syncope"]
+
+
+# Taking along --------------------------------------------------------------------------------------------------------
+
+
+def test_corrections_are_exported_and_the_command_to_train_is_shown(open_page: Open, tmp_path: Path) -> None:
+    opened = open_page()
+    opened.accept()
+    for name, format in (("Export brat", "zip"), ("Export JSON lines", "jsonl")):  # noqa: A001
+        with opened.page.expect_download() as download:
+            opened.page.get_by_role("button", name=name).click()
+        assert download.value.suggested_filename == f"corrections.{format}"
+        download.value.save_as(tmp_path / f"got.{format}")
+    with zipfile.ZipFile(tmp_path / "got.zip") as archive:
+        assert archive.namelist() == ["first.txt", "first.ann"]
+    assert read_corpus(tmp_path / "got.jsonl")["first"].text == TEXT
+    opened.page.get_by_role("button", name="Train again").click()
+    command = opened.page.locator("#command")
+    base = f"--train {opened.folder} --backbone model --output model-corrected"
+    expect(command).to_have_text(f"cardioner train {base}")
+    opened.page.get_by_label("Notes that the model learned from").fill("it's here")
+    expect(command).to_have_text(f"cardioner train --train 'it'\"'\"'s here' {base}")
+
+
+# Looks ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1440])
+def test_axe_finds_nothing(open_page: Open, width: int, scheme: Literal["light", "dark"]) -> None:
+    opened = open_page(width=width, scheme=scheme)
+    opened.page.locator("#compare").get_by_label("other").check()
+    expect(opened.page.locator(".beside")).to_have_count(1)
+    found = [Axe().run(opened.page)]
+    opened.mark("syncope").click()
+    found.append(Axe().run(opened.page))
+    opened.press("Escape")
+    for name in ("Help", "Train again"):
+        opened.page.get_by_role("button", name=name).click()
+        found.append(Axe().run(opened.page))
+        opened.press("Escape")
+    assert [result.generate_report() for result in found if result.violations_count] == []
+
+
+@pytest.mark.parametrize("width", [320, 400, 900, 1440])
+def test_nothing_is_wider_than_the_window(open_page: Open, width: int) -> None:
+    opened = open_page(width=width)
+    opened.page.locator("#compare").get_by_label("other").check()
+    expect(opened.page.locator(".beside")).to_have_count(1)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+    opened.mark("Furosemide").click()
+    box = opened.page.locator("#menu").bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+
+
+def test_the_theme_is_that_of_the_system_until_another_is_chosen(open_page: Open) -> None:
+    opened = open_page(scheme="dark")
+    colour = "getComputedStyle(document.documentElement).backgroundColor"
+    assert opened.page.evaluate(colour) == "rgb(21, 25, 30)"
+    opened.page.get_by_role("button", name="Dark").click()
+    assert opened.page.evaluate(colour) == "rgb(255, 255, 255)"
+
+
+def test_a_note_of_20000_characters_is_drawn_in_200_ms(open_page: Open) -> None:
+    text = " ".join(["stenosis of the valve and syncope after furosemide;"] * 400)[:20_000]
+    opened = open_page(notes=[Document("long", text)])
+    assert len(opened.shown()) > 700
+    milliseconds = opened.page.evaluate("""async () => {
+        const threshold = document.getElementById("threshold"), times = [];
+        for (const value of [0.1, 0.2, 0.1, 0.2, 0.1]) {
+            const began = performance.now();
+            threshold.value = value;
+            threshold.dispatchEvent(new Event("input"));
+            document.body.getBoundingClientRect();
+            times.push(performance.now() - began);
+        }
+        return Math.min(...times);
+    }""")
+    assert milliseconds < 200
