@@ -43,7 +43,14 @@ def test_every_format_becomes_every_other(
     assert sorted(read_corpus(out).documents, key=lambda document: document.id) == NOTES
 
 
-TOOLS = {"pubtator": "n.pubtator", "doccano": "d.jsonl", "prodigy": "p.jsonl", "label-studio": "tasks.json"}
+TOOLS = {
+    "xmi": "xmi",
+    "bioc": "n.bioc",
+    "pubtator": "n.pubtator",
+    "doccano": "d.jsonl",
+    "prodigy": "p.jsonl",
+    "label-studio": "tasks.json",
+}
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -29,6 +29,19 @@ VALID = {
     "jsonl": ("a.jsonl", f'{{"id": "a", "text": "{CANARY} pain", "tags": [{{"start": 0, "end": 13, "tag": "A"}}]}}\n'),
     "conll": ("a.conll", f"# newdoc id = a\n{CANARY}\tB-A\nhas\tO\n\nchest\tB-B\npain\tI-B\n"),
     "pubtator": ("a.txt", f"1|t|{CANARY} has\n1|a|chest pain\n1\t0\t13\t{CANARY}\tA\tD1\n1\tCID\tD1\tD2\n"),
+    "bioc": (
+        "a.xml",
+        f"<collection><document><id>1</id><passage><offset>0</offset><text>{CANARY} pain</text><annotation id='1'>"
+        f"<infon key='type'>A</infon><location offset='0' length='13'/><text>{CANARY}</text></annotation></passage>"
+        "</document></collection>",
+    ),
+    "xmi": (
+        "a.xmi",
+        "<xmi:XMI xmlns:xmi='http://www.omg.org/XMI' xmlns:cas='http:///uima/cas.ecore' xmlns:n='http:///a.ecore' "
+        "xmi:version='2.0'><cas:NULL xmi:id='0'/><n:B xmi:id='2' sofa='1' begin='0' end='13' value='A'/><cas:Sofa "
+        f"xmi:id='1' sofaNum='1' sofaID='_InitialView' sofaString='{CANARY} pain'/><cas:View sofa='1' members='2'/>"
+        "</xmi:XMI>",
+    ),
     "doccano": ("a.json", f'[{{"text": "{CANARY} pain", "label": [[0, 13, "A"], [14, 18, "B"]], "ward": "{CANARY}"}}]'),
     "prodigy": (
         "a.jsonl",
@@ -41,6 +54,11 @@ VALID = {
         f'{{"start": 0, "end": 13, "text": "{CANARY}", "labels": ["A"]}}}}]}}], "predictions": []}}]\n',
     ),
 }
+TYPES = (
+    "<typeSystemDescription xmlns='http://uima.apache.org/resourceSpecifier'><types><typeDescription><name>a.B</name>"
+    "<supertypeName>uima.tcas.Annotation</supertypeName><features><featureDescription><name>value</name><rangeTypeName>"
+    "uima.cas.String</rangeTypeName></featureDescription></features></typeDescription></types></typeSystemDescription>"
+)
 PIECES = st.sampled_from(
     [
         *(
@@ -95,6 +113,8 @@ def check(name: str, edits: Edits, note_edits: Edits, on_error: str, *, named: b
         (Path(folder) / file).write_bytes(edited(content.encode(), edits))
         if name in {"brat", "tsv"}:
             (Path(folder) / "a.txt").write_bytes(edited(TEXT.encode(), note_edits))
+        if name == "xmi":
+            (Path(folder) / "TypeSystem.xml").write_text(TYPES)
         reports: list[tuple[str, ReadReport]] = []
         said = []
         try:

@@ -18,10 +18,23 @@ from cardioner.errors import DataError, UsageError, listed, many
 
 OnError = Literal["stop", "skip"]
 Readable = Literal[
-    "brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "doccano", "label-studio", "prodigy", "spacy"
+    "brat",
+    "tsv",
+    "jsonl",
+    "conll",
+    "datasets",
+    "pubtator",
+    "xmi",
+    "bioc",
+    "doccano",
+    "label-studio",
+    "prodigy",
+    "spacy",
 ]
 """The names of `cardioner.data.formats.READERS`."""
-Writable = Literal["brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "doccano", "label-studio", "prodigy"]
+Writable = Literal[
+    "brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "xmi", "bioc", "doccano", "label-studio", "prodigy"
+]
 """The names of `cardioner.data.formats.FORMATS`."""
 _READABLE = ", ".join(get_args(Readable))
 WRITABLE = ", ".join(get_args(Writable))
@@ -131,7 +144,7 @@ class PartOptions:
 
 BY_DEFAULT = ReadOptions()
 
-_OF_SEVERAL_FORMATS = {".json", ".tab", ".txt"}
+_OF_SEVERAL_FORMATS = {".json", ".tab", ".txt", ".xml"}
 """Suffixes of files whose content tells their format."""
 
 

@@ -28,7 +28,7 @@ from cardioner.cli.tagging import (
     warn_of_unfound,
 )
 from cardioner.data.documents import Document
-from cardioner.data.formats import Issue, ReadReport, format_of_name, write_corpus
+from cardioner.data.formats import NOTE_FILES, Issue, ReadReport, format_of_name, write_corpus
 from cardioner.data.formats.files import FileNames
 from cardioner.data.notes import STANDARD_INPUT, NoteSource
 from cardioner.errors import DataError, OutputError, UsageError, many, needing
@@ -39,7 +39,7 @@ from cardioner.tables.kinds import is_table
 
 _PROBLEMS_SHOWN = 20
 
-TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "doccano", "label-studio", "prodigy"]
+TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "xmi", "bioc", "doccano", "label-studio", "prodigy"]
 
 
 @dataclass(slots=True)
@@ -159,8 +159,8 @@ def _check(source: NoteSource, job: BatchJob, options: TaggingOptions) -> int | 
             raise UsageError(f"{path} is a model directory: expected first the model, then the notes")
     job.check(resume=options.resume, overwrite=options.overwrite)
     ids, complete = source.known_ids()
-    names = FileNames(".txt", ".ann")
-    for name in ids if job.form == "brat" else ():
+    names = FileNames(*NOTE_FILES.get(job.form, ()))
+    for name in ids if job.form in NOTE_FILES else ():
         names.add(name)
     return len(ids) if complete else None
 
@@ -179,8 +179,8 @@ def _run(
         if log.finished:
             tell(f"Finished before: {many(log.finished, 'note')}")
         notes = source.read(outcome.reports)
-        if job.form == "brat":
-            notes = _with_file_names(notes)
+        if job.form in NOTE_FILES:
+            notes = _with_file_names(notes, NOTE_FILES[job.form])
         advance = tagging_bar(stages, total, log.coverage)
         tagged = tag_all(predictor, notes, log, batch_tokens=batch_tokens, advance=advance)
         try:
@@ -197,9 +197,9 @@ def _run(
     return outcome
 
 
-def _with_file_names(notes: Iterable[Document]) -> Iterator[Document]:
+def _with_file_names(notes: Iterable[Document], suffixes: Iterable[str]) -> Iterator[Document]:
     """The notes; refused before they are tagged if their ids cannot be the names of files in one folder."""
-    names = FileNames(".txt", ".ann")
+    names = FileNames(*suffixes)
     for document in notes:
         names.add(document.id)
         yield document

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _STAGED = "staged"
 _OLD_LOG = "journal.jsonl"
 """Where version 0.2.0 kept what is in the resume log today."""
-_SPANS = {"brat": (".ann",), "tsv": (".tsv", ".ann"), "parquet": (".parquet",)}
+_SPANS = {"brat": (".ann",), "tsv": (".tsv", ".ann"), "xmi": (".xmi",), "parquet": (".parquet",)}
 """Of formats that fill a folder, the suffixes of the files that hold spans."""
 _IN_ONE_FILE = {"tsv": (".tsv", ".tab"), "parquet": (".parquet",)}
 """Of formats that fill a folder, the suffixes of a place that is one file nevertheless."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from cardioner._io import as_path, is_stream
 from cardioner.data.corpus import Corpus, Issue, ReadReport
 from cardioner.data.documents import Annotations, Document, check_unique
+from cardioner.data.formats.bioc_xml import read_bioc, write_bioc
 from cardioner.data.formats.brat import read_brat, read_brat_spans, write_brat
 from cardioner.data.formats.conll import read_conll, write_conll
 from cardioner.data.formats.doccano import write_doccano
@@ -22,6 +23,7 @@ from cardioner.data.formats.reading import Reading, ReadOptions
 from cardioner.data.formats.recognition import form_of_file, form_of_folder
 from cardioner.data.formats.saved_dataset import is_dataset, read_dataset, write_dataset
 from cardioner.data.formats.tsv import read_tsv, read_tsv_spans, write_tsv
+from cardioner.data.formats.xmi import read_xmi, write_xmi
 from cardioner.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "NOTE_FILES",
     "PREDICTION_WRITERS",
     "READERS",
     "SPAN_READERS",
@@ -58,8 +61,8 @@ Notes: TypeAlias = "str | Path | Iterable[Document] | Iterable[Document | Annota
 Value = TypeVar("Value")
 
 _EXPECTED = (
-    "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl, .conll or .pubtator "
-    "file or a folder of them, or a folder that datasets saved"
+    "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl, .conll, .pubtator, .xmi "
+    "or .bioc file or a folder of them, or a folder that datasets saved"
 )
 
 
@@ -70,6 +73,8 @@ READERS: dict[str, Callable[[Path, Reading], Iterator[Document]]] = {
     "conll": read_conll,
     "datasets": read_dataset,
     "pubtator": read_pubtator,
+    "xmi": read_xmi,
+    "bioc": read_bioc,
     **dict.fromkeys(("doccano", "label-studio", "prodigy", "spacy"), read_jsonl),
 }
 """What gives the documents at a path, one at a time; what is left out or repaired is reported to the `Reading`."""
@@ -87,6 +92,8 @@ WRITERS: dict[str, Callable[..., tuple[Issue, ...]]] = {
     "conll": write_conll,
     "datasets": write_dataset,
     "pubtator": write_pubtator,
+    "xmi": write_xmi,
+    "bioc": write_bioc,
     "doccano": write_doccano,
     "label-studio": write_label_studio,
     "prodigy": write_prodigy,
@@ -98,6 +105,9 @@ PREDICTION_WRITERS = WRITERS | {
     "prodigy": partial(write_prodigy, predicted=True),
 }
 """As `WRITERS`, for what a model found, where that is not the same as what a person marked."""
+
+NOTE_FILES = {"brat": (".txt", ".ann"), "xmi": (".xmi",)}
+"""Of the formats in which each note is files of its own, the suffixes of these: then an id is the name of a file."""
 
 FORMATS = tuple(WRITERS)
 """The formats that are both read and written."""
@@ -272,7 +282,7 @@ def format_of_name(path: Path) -> str:
     """
     if is_stream(path):
         return "jsonl"
-    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", ".pubtator": "pubtator", "": "brat"}
+    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", ".pubtator": "pubtator", ".bioc": "bioc", "": "brat"}
     if path.suffix.lower() not in names:
         raise UsageError(
             f"{path}: no format has the suffix {path.suffix}; expected {', '.join(filter(None, names))}, or no suffix "

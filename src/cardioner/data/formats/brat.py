@@ -21,7 +21,7 @@ from cardioner.data.formats.files import (
     read_text,
     writing_notes,
 )
-from cardioner.data.formats.quotes import Quote, matching
+from cardioner.data.formats.quotes import Quote, matching, span_of
 from cardioner.data.formats.recognition import WITHOUT_NOTE, count_others, likely_format_of
 from cardioner.errors import DataError, OutputError, listed, many
 
@@ -208,23 +208,10 @@ def _parse_span(line: str, place: tuple[Path, int]) -> Quote:
     if extent is None:
         raise DataError('expected a label and its offsets in the second field, as in "LABEL 10 15" or "LABEL 1 5;8 9"')
     pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in extent[2].split(";"))]
-    span = _make_span(extent[1], pieces)
+    span = span_of(extent[1], pieces)
     # Tools write the fragments in their own order, in text order, or joined where they touch.
     orders = (pieces, sorted(pieces), span.fragments or [(span.start, span.end)])
     return Quote(span, fields[1], *place, name=name, orders=orders, open_ended=True)
-
-
-def _make_span(label: str, pieces: Pieces) -> Span:
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(pieces):
-        if start >= end:
-            raise DataError(f"a span needs start < end, found {start} to {end}")
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
-    first, last = joined[0][0], max(end for _, end in joined)
-    return Span(first, last, label, fragments=tuple(joined) if len(joined) > 1 else ())
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

@@ -144,35 +144,57 @@ def encoded(text: str, name: str) -> bytes:
 
 
 @contextmanager
-def writing_notes(
-    path: Path, *, overwrite: bool, beside: Sequence[str] = (), taken: Sequence[str] = (".ann",)
+def writing_files(
+    path: Path, suffixes: Sequence[str], *, overwrite: bool, taken: Sequence[str] | None = None
 ) -> Iterator[tuple[Path, Callable[[Document], Path]]]:
-    """A folder to write annotations to, and a function that writes a note's text there and returns its file.
+    """A folder to write files of notes to, and a function that gives the place of a note's own file there.
 
     All files appear in their place when the block ends well.
 
     Args:
         path: That place.
+        suffixes: Of the files that each note has; the first is that of its own file, which has the text.
+        overwrite: As in `check_folder`.
+        taken: Suffixes of the annotations that may not be there already; by default that of a note's own file.
+    """
+    names = FileNames(*suffixes)
+    with staging(path) as stage:
+
+        def place_of(document: Document) -> Path:
+            names.add(document.id)
+            place = stage / f"{document.id}{suffixes[0]}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return place
+
+        yield stage, place_of
+        notes = [f"{name}{suffixes[0]}" for name in names]
+        made = {path / note: stage / note for note in notes}
+        check_folder(path, made, suffixes=suffixes[:1] if taken is None else taken, overwrite=overwrite)
+        # Annotations first: a note without them would count as one without spans.
+        annotations = {file.relative_to(stage).as_posix() for file in files_below(stage)}.difference(notes)
+        publish(stage, path, [*sorted(annotations), *notes])
+
+
+@contextmanager
+def writing_notes(
+    path: Path, *, overwrite: bool, beside: Sequence[str] = (), taken: Sequence[str] = (".ann",)
+) -> Iterator[tuple[Path, Callable[[Document], Path]]]:
+    """As `writing_files`, and the function writes the text of the note to its file, a `.txt`.
+
+    Args:
+        path: The place.
         overwrite: As in `check_folder`.
         beside: Suffixes of the files that each note has beside its `.txt`.
         taken: Suffixes of the annotations that may not be there already.
     """
-    names = FileNames(".txt", *beside)
-    with staging(path) as stage:
+    with writing_files(path, [".txt", *beside], overwrite=overwrite, taken=taken) as (stage, place_of):
 
         def add(document: Document) -> Path:
-            names.add(document.id)
-            note = stage / f"{document.id}.txt"
-            note.parent.mkdir(parents=True, exist_ok=True)
+            note = place_of(document)
             note.write_bytes(document.text.encode())
             return note
 
         yield stage, add
-        notes = [f"{name}.txt" for name in names]
-        check_folder(path, {path / note: stage / note for note in notes}, suffixes=taken, overwrite=overwrite)
-        # Annotations first: a note without them would count as one without spans.
-        annotations = {file.relative_to(stage).as_posix() for file in files_below(stage)}.difference(notes)
-        publish(stage, path, [*sorted(annotations), *notes])
 
 
 def check_folder(path: Path, notes: Mapping[Path, Path], *, suffixes: Sequence[str], overwrite: bool) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from cardioner.data.documents import Span
 from cardioner.errors import DataError, many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cardioner.data.documents import Span
     from cardioner.data.formats.reading import Reading
 
     Pieces = Sequence[tuple[int, int]]
@@ -68,6 +68,24 @@ class Quote(NamedTuple):
         """What the quote may be without white space at its edges, alone or before other fields."""
         text = self.text or ""
         return {_flat(one).strip() for one in (text, text.partition("\t")[0] if self.open_ended else text)}
+
+
+def span_of(label: str, pieces: Pieces, score: float | None = None) -> Span:
+    """The span that consists of pieces in any order; those that touch are one.
+
+    Raises:
+        DataError: If one of them is empty, or they overlap.
+    """
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(pieces):
+        if start >= end:
+            raise DataError(f"a span needs start < end, found {start} to {end}")
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    first, last = joined[0][0], max(end for _, end in joined)
+    return Span(first, last, label, score, tuple(joined) if len(joined) > 1 else ())
 
 
 def matching(quotes: Sequence[Quote], text: str, what: str, reading: Reading) -> list[Quote]:

@@ -22,9 +22,11 @@ SUFFIXES = {
     "jsonl": (".jsonl", ".ndjson"),
     "conll": (".conll", ".iob", ".iob2", ".bio", ".bioes", ".iobes"),
     "pubtator": (".pubtator",),
+    "xmi": (".xmi",),
+    "bioc": (".bioc",),
 }
 """The suffixes that belong to a format alone."""
-SHARED = (".txt", ".tsv", ".tab", ".json")
+SHARED = (".txt", ".tsv", ".tab", ".json", ".xml")
 """Suffixes under which several formats are found."""
 
 WITHOUT_NOTE = ".ann without .txt"
@@ -35,6 +37,12 @@ _HEAD = 1 << 14
 """Bytes that are looked at."""
 _BRAT = re.compile(r"\ufeff?T[0-9]+\t[^\s]{1,100} [0-9]+ [0-9]+")
 _PUBTATOR = re.compile(r"[^|\t]{1,100}\|[ta]\|")
+_BEGINS_XML = re.compile(r"\ufeff?\s*<")
+_XML = re.compile(
+    r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE[^>\[]*>\s*)?<(collection|xmi:XMI)[\s>]", re.DOTALL
+)
+_OF_XML = {"collection": "bioc", "xmi:XMI": "xmi"}
+"""The format of XML by its first element."""
 _JSON_ROWS = re.compile(r"\[\s*[\[{]\s*\"")
 
 
@@ -61,7 +69,7 @@ def form_of_folder(path: Path, encoding: str = "utf-8") -> str:
     by_suffix: dict[str, list[Path]] = {}
     for file in files:
         by_suffix.setdefault(file.suffix.lower(), []).append(file)
-    texts, rows = by_suffix.pop(".txt", []), by_suffix.pop(".json", [])
+    texts, others = by_suffix.pop(".txt", []), [*by_suffix.pop(".json", []), *by_suffix.pop(".xml", [])]
     known = [file for suffix in (".tsv", *chain(*SUFFIXES.values())) for file in by_suffix.get(suffix, [])]
     forms = {form_of_file(file, encoding) for file in known}
     for name in ("tsv", *SUFFIXES):
@@ -70,7 +78,7 @@ def form_of_folder(path: Path, encoding: str = "utf-8") -> str:
     if texts:
         form = likely_format(texts[0], encoding)
         return form if form and all(likely_format(file, encoding) == form for file in texts) else "brat"
-    return "jsonl" if any(likely_format(file, encoding) for file in rows) else "brat"
+    return next((form for file in others if (form := likely_format(file, encoding))), "brat")
 
 
 def line_files(path: Path, form: str, reading: Reading) -> list[tuple[str, Path]]:
@@ -128,7 +136,8 @@ def _head(path: Path, encoding: str) -> str:
     except OSError:
         return ""
     text = head[:_HEAD].decode(encoding, errors="replace")
-    return text if len(head) <= _HEAD else text.rpartition("\n")[0]
+    whole = len(head) <= _HEAD or _BEGINS_XML.match(text)  # which may be all on one line
+    return text if whole else text.rpartition("\n")[0]
 
 
 def likely_format_of(text: str) -> str | None:
@@ -138,6 +147,8 @@ def likely_format_of(text: str) -> str | None:
         return None
     if _PUBTATOR.match(lines[0]):
         return "pubtator"
+    if root := _XML.match(text):
+        return _OF_XML[root[1]]
     if _is_json(lines[0]) or _JSON_ROWS.match(text.lstrip("\ufeff \t\r\n")):
         return "jsonl"
     return "conll" if _has_tags(lines) else None

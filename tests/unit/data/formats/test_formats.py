@@ -13,7 +13,14 @@ from cardioner.errors import DataError, UsageError
 
 NOTES = [Document("a", "chest pain", (Span(0, 10, "SYMPTOM"),)), Document("b", "none")]
 PLACES = {"brat": "notes", "tsv": "table", "jsonl": "n.jsonl", "conll": "n.conll", "datasets": "saved"}
-PLACES |= {"pubtator": "n.pubtator", "doccano": "d.jsonl", "prodigy": "p.jsonl", "label-studio": "tasks.json"}
+PLACES |= {
+    "xmi": "xmi",
+    "bioc": "n.xml",
+    "pubtator": "n.pubtator",
+    "doccano": "d.jsonl",
+    "prodigy": "p.jsonl",
+    "label-studio": "tasks.json",
+}
 FOUND_AS = {"doccano": "jsonl", "prodigy": "jsonl", "label-studio": "jsonl"}
 """The formats of JSON that one reader reads: it looks at each note by itself."""
 
@@ -28,7 +35,8 @@ def test_a_path_may_be_a_string(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [("n.jsonl", "jsonl"), ("n.CONLL", "conll"), ("n.pubtator", "pubtator"), ("notes", "brat")]
+    ("name", "form"),
+    [("n.jsonl", "jsonl"), ("n.CONLL", "conll"), ("n.pubtator", "pubtator"), ("n.bioc", "bioc"), ("notes", "brat")],
 )
 def test_the_name_of_a_new_place_chooses_its_format(tmp_path: Path, name: str, form: str) -> None:
     write_corpus(NOTES, tmp_path / name)
