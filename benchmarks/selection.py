@@ -5,8 +5,8 @@
 
 Each run starts with the same 20 notes for both ways. In each round a model is trained on what is annotated, at the
 defaults with a CRF; then 10 more notes of the training part are annotated: chosen by that model, or at random. The
-epoch is picked on notes that no run trains on, and the model is scored on the whole held-out part. Chosen notes are longer:
-the mentions that were annotated are counted, too.
+epoch is picked on notes that no run trains on, and the model is scored on the whole held-out part. Chosen notes hold
+more mentions, which are counted, too.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import os
 import sys
 from typing import Any
@@ -22,14 +21,12 @@ from cardioner.cli.evaluate import compare, evaluate
 from cardioner.cli.merge import merge
 from cardioner.cli.models import export, inspect, sign, upgrade, verify
 from cardioner.cli.predict import predict
+from cardioner.cli.select import select
 from cardioner.cli.serve import serve
 from cardioner.cli.split import split
 from cardioner.cli.train import train
 from cardioner.errors import CardioNERError, UsageError, missing_extra
 from cardioner.training.options import expected
-
-OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Python's 700 means thousands of collections while torch and transformers are imported, whose objects all stay."""
 
 app = typer.Typer(
     name="cardioner",
@@ -47,6 +44,7 @@ for command in (
     merge,
     ablate,
     predict,
+    select,
     serve,
     evaluate,
     compare,
@@ -114,7 +112,6 @@ def _what(arguments: list[str]) -> str:
 def main() -> None:
     """Run the command; an error of the user's becomes one line on standard error and the exit code of its class."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
         code = app(standalone_mode=False)
     except CardioNERError as error:
@@ -140,5 +137,4 @@ def main() -> None:
         code = CardioNERError.exit_code
     finally:
         close_log()
-    gc.freeze()  # what is left ends with the process: looking through it for garbage takes half a second
     sys.exit(code)

@@ -18,9 +18,11 @@ from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name, tell_interface
 from cardioner.cli.table_options import TableOptions
 from cardioner.cli.tagging import (
+    PROBLEMS_SHOWN,
     Models,
     TaggingOptions,
     computed_in,
+    left_out,
     load_predictor,
     own_scores,
     request_of,
@@ -36,8 +38,6 @@ from cardioner.model_dir.layout import CONFIG
 from cardioner.prediction.batch_job import BatchJob, tag_all
 from cardioner.prediction.resume_log import ResumeLog
 from cardioner.tables.kinds import is_table
-
-_PROBLEMS_SHOWN = 20
 
 TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "xmi", "bioc", "doccano", "label-studio", "prodigy"]
 
@@ -55,11 +55,6 @@ class _Outcome:
     own_scores: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     computed: str = ""
     cached: str = ""
-
-    @property
-    def unread(self) -> list[str]:
-        """The first notes or lines that could not be read, and why."""
-        return [problem for _, report in self.reports for problem in report.problems]
 
 
 @grouped()
@@ -122,9 +117,9 @@ def predict(  # noqa: PLR0913 - one parameter an option
     tell_interface(form, outcome.own_scores)
     tell(f"Notes: {place_name(output)}")
     job.clear()
-    if left_out := sum(report.malformed for _, report in outcome.reports) + len(outcome.untagged):
+    if lost := sum(report.malformed for _, report in outcome.reports) + len(outcome.untagged):
         raise DataError(
-            f"{many(left_out, 'note')} could not be read or tagged, see above; "
+            f"{many(lost, 'note')} could not be read or tagged, see above; "
             f"{place_name(output)} holds the other {outcome.coverage[0]}"
         )
 
@@ -218,8 +213,8 @@ def _kept(tagged: Iterable[Document], log: ResumeLog, min_score: float, outcome:
         outcome.dropped.update(Counter(span.label for span in document.spans) - labels)
         yield document.with_spans(kept)
     if not any(log.coverage[:1]):
-        untagged = [f"{entry.id}: {entry.problem}" for entry in log.entries()]
-        raise DataError(f"no note can be read and tagged: {[*outcome.unread, *untagged, 'there is none'][0]}")
+        problems = left_out(outcome.reports, [(entry.id, entry.problem) for entry in log.entries()])
+        raise DataError(f"no note can be read and tagged: {[*problems, 'there is none'][0]}")
 
 
 def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> None:
@@ -233,9 +228,7 @@ def _show(outcome: _Outcome, form: str, min_score: float, *, seconds: float) -> 
     columns = ("type", "spans", f"below {min_score:g}, left out")
     show(table("Spans found", columns[:width], [row[:width] for row in rows]))
     warn_of_unfound(labels, outcome.own_scores, outcome.coverage[0])
-    problems = [f"not read: {problem}" for problem in outcome.unread]
-    problems += [f"not tagged: {name}: {problem}" for name, problem in outcome.untagged]
-    for problem in problems[:_PROBLEMS_SHOWN]:
+    for problem in left_out(outcome.reports, outcome.untagged)[:PROBLEMS_SHOWN]:
         tell(problem)
     parts = zip(outcome.coverage, ("note", "window", "sub-token", "character"), strict=True)
     counts = ", ".join(many(*part) for part in [*parts, (outcome.kept.total(), "span")])

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cardioner.cli.console import open_log, quieten, showing_progress, tell
-from cardioner.cli.inputs import EncodingOption, FormatOption, LogFileOption, read_parts
+from cardioner.cli.inputs import EncodingOption, FormatOption, read_parts
 from cardioner.cli.option_groups import grouped
-from cardioner.cli.tagging import Dtype, EngineName
+from cardioner.cli.tagging import ComputingOptions
 from cardioner.errors import needing, without_message
 
 if TYPE_CHECKING:
@@ -63,28 +63,6 @@ class PageOptions:
     ] = "brat"
     format: FormatOption = None
     encoding: EncodingOption = "utf-8"
-
-
-@dataclass(frozen=True)
-class ComputingOptions:
-    """How notes are tagged, as in `predict`."""
-
-    engine: Annotated[
-        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
-    ] = "auto"
-    device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
-    dtype: Annotated[
-        Dtype,
-        typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
-    ] = "auto"
-    batch_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
-    ] = None
-    key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
-    ] = None
-    log_file: LogFileOption = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,11 @@ from cardioner.cli.inputs import LogFileOption
 from cardioner.errors import listed, many
 
 if TYPE_CHECKING:
+    from cardioner.data.formats import ReadReport
     from cardioner.multiclass.windows import Coverage
     from cardioner.prediction.predictor import Predictor
+
+PROBLEMS_SHOWN = 20
 
 Models = tuple[Path, ...]
 Decoder = Literal["viterbi", "argmax"]
@@ -26,8 +29,30 @@ EngineName = Literal["auto", "torch", "onnx"]
 
 
 @dataclass(frozen=True)
-class TaggingOptions:
-    """How notes are tagged and written."""
+class ComputingOptions:
+    """What models are computed with, and whose they must be."""
+
+    engine: Annotated[
+        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
+    ] = "auto"
+    device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
+    dtype: Annotated[
+        Dtype,
+        typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
+    ] = "auto"
+    batch_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
+    ] = None
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
+    ] = None
+    log_file: LogFileOption = None
+
+
+@dataclass(frozen=True)
+class PredictorOptions(ComputingOptions):
+    """How one predictor is made of models."""
 
     ensemble: Annotated[
         list[Path] | None,
@@ -43,34 +68,24 @@ class TaggingOptions:
             "not all find.",
         ),
     ] = None
-    min_score: Annotated[
-        float, typer.Option(metavar="P", min=0, max=1, help="Leave out, and count, spans with a lower score.")
-    ] = 0.0
-    batch_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
-    ] = None
+    decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
     cache: Annotated[
         int, typer.Option(metavar="MIB", min=0, help="Memory for windows read before: pasted text is computed once.")
     ] = 0
+
+
+@dataclass(frozen=True)
+class TaggingOptions(PredictorOptions):
+    """How notes are tagged and written."""
+
+    min_score: Annotated[
+        float, typer.Option(metavar="P", min=0, max=1, help="Leave out, and count, spans with a lower score.")
+    ] = 0.0
     resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")] = False
-    decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
-    engine: Annotated[
-        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
-    ] = "auto"
-    device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
-    dtype: Annotated[
-        Dtype,
-        typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
-    ] = "auto"
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False
-    log_file: LogFileOption = None
-    key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A public key (.pub): every model must be signed with its private key."),
-    ] = None
 
 
-def load_predictor(models: Models, options: TaggingOptions, stages: Stages) -> tuple[Predictor, int]:
+def load_predictor(models: Models, options: PredictorOptions, stages: Stages) -> tuple[Predictor, int]:
     """The models as one predictor, and how many sub-tokens they read at a time."""
     with stages.busy("loading the model"):
         from cardioner.prediction.engines import chosen  # noqa: PLC0415 - starts fast
@@ -162,6 +177,17 @@ def warn_of_unfound(found: Sequence[str], scores: Mapping[str, tuple[Any, ...]],
     tell(f"warning: {what} was found in {many(notes, 'note')}; below, the model's own scores for that")
     rows = [(label, *scores[label]) for label in labels]
     show(table("Types without a span", ("type", "scored on", "gold spans", "strict F1"), rows, left=2))
+
+
+def left_out(reports: Sequence[tuple[str, ReadReport]], untagged: Sequence[tuple[str, str]]) -> list[str]:
+    """The notes or lines that could not be read or tagged, and why: the first of each place.
+
+    Args:
+        reports: What came up in each place that was read.
+        untagged: Notes that could not be tagged, and why.
+    """
+    unread = [f"not read: {problem}" for _, report in reports for problem in report.problems]
+    return [*unread, *(f"not tagged: {name}: {problem}" for name, problem in untagged)]
 
 
 def computed_in(predictor: Predictor) -> str:

@@ -1,6 +1,6 @@
 """Which notes to annotate next: those whose mentions a model is least sure of, and each mention once.
 
-Uncertainty sampling (Lewis and Gale 1994) with a discount for what was chosen before, which makes what a set of notes is
+Uncertainty sampling (Lewis and Gale 1994) with a discount for what was chosen before. It makes what a set of notes is
 worth a submodular function: the greedy choice reaches at least 1 - 1/e of the best one (Nemhauser et al. 1978).
 """
 

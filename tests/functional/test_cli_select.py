@@ -1,0 +1,79 @@
+"""`cardioner select`: notes in, the order to annotate them in out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cardioner.data.formats import read_corpus
+from cardioner.prediction.predictor import Predictor
+from cardioner.prediction.selection import Choice, select
+from conftest import CANARY, Run
+
+
+@pytest.fixture
+def model(opinionated: Callable[..., Path]) -> Path:
+    """A model that finds spans in every note."""
+    return opinionated(use_crf=True)
+
+
+def chosen(model: Path, notes: Path, count: int, annotated: Any = ()) -> list[Choice]:
+    """What the library chooses."""
+    return select(
+        Predictor.from_pretrained(model, device="cpu").predict(read_corpus(notes)), count, annotated=annotated
+    )
+
+
+def test_the_choice_is_that_of_the_library_and_says_no_word_of_a_note(
+    run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    order = tmp_path / "order.jsonl"
+    done = run("select", corpus / "train", "--model", model, "--count", 2, "--output", order, "--device", "cpu")
+    assert done.code == 0
+    expected = chosen(model, corpus / "train", 2)
+    rows = [json.loads(line) for line in order.read_text().splitlines()]
+    assert rows == [{**asdict(one), "gain": pytest.approx(one.gain, abs=1e-6)} for one in expected]
+    assert "Chosen: 2 of " in done.err
+    assert CANARY not in done.out + done.err + order.read_text()
+
+
+def test_what_is_annotated_is_left_out(run: Run, model: Path, corpus: Path, tmp_path: Path) -> None:
+    order = tmp_path / "order.jsonl"
+    every = [corpus / "train", corpus / "dev"]
+    done = run("select", *every, "--model", model, "--annotated", corpus / "dev", "--output", order)
+    assert done.code == 0
+    left = {document.id for document in read_corpus(corpus / "train").documents}
+    assert {json.loads(line)["id"] for line in order.read_text().splitlines()} == left
+    done = run("select", corpus / "dev", "--model", model, "--annotated", corpus / "dev")
+    assert (done.code, "there is no note to choose" in done.error) == (3, True)
+
+
+def test_an_order_that_is_there_or_lies_in_the_notes_is_not_written(
+    run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    order = tmp_path / "order.jsonl"
+    order.write_text("mine")
+    done = run("select", corpus / "dev", "--model", model, "--output", order)
+    assert "exists" in done.error
+    assert order.read_text() == "mine"
+    done = run("select", corpus / "dev", "--model", model, "--output", corpus / "dev" / "order.jsonl")
+    assert "lies in the" in done.error
+    done = run("select", corpus / "dev", "--model", model, "--output", order, "--overwrite")
+    assert done.code == 0
+    assert len(order.read_text().splitlines()) == 2
+
+
+def test_a_note_that_cannot_be_read_is_named_and_the_others_are_chosen(
+    run: Run, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    (corpus / "dev" / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    order = tmp_path / "order.jsonl"
+    done = run("select", corpus / "dev", "--model", model, "--output", order)
+    assert done.code == 3
+    assert "1 note could not be read or tagged" in done.error
+    assert len(order.read_text().splitlines()) == 2
