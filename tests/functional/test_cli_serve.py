@@ -67,6 +67,14 @@ def test_two_models_of_one_name_are_refused_before_they_are_loaded(run: Any, tmp
     assert "two models are called model" in done.error
 
 
+def test_an_order_needs_notes_and_must_be_one(run: Any, saved: Path, corpus: Path, tmp_path: Path) -> None:
+    order = tmp_path / "order.jsonl"
+    order.write_text("{}")
+    assert "give --notes PATH, too" in run("serve", saved, "--order", order).error
+    done = run("serve", saved, "--notes", corpus / "dev", "--order", order)
+    assert (done.code, "line 1: expected what `cardioner select" in done.error) == (3, True)
+
+
 def test_a_directory_that_holds_no_model_is_refused(run: Any, tmp_path: Path) -> None:
     assert run("serve", tmp_path).code == 4
 

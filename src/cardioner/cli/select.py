@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cardioner._io import check_file, reporting_failed_writes, writing
+from cardioner._io import check_file, reporting_failed_writes
 from cardioner.cli.console import open_log, show, showing_progress, table, tell
 from cardioner.cli.inputs import EncodingOption, TextsOption, read_parts, show_issues
 from cardioner.cli.option_groups import grouped
@@ -19,7 +17,7 @@ from cardioner.cli.tagging import PROBLEMS_SHOWN, PredictorOptions, left_out, lo
 from cardioner.data.formats import ReadReport
 from cardioner.data.notes import NoteSource
 from cardioner.errors import DataError, many
-from cardioner.prediction.selection import Choice
+from cardioner.prediction.selection import Choice, write_order
 from cardioner.prediction.selection import select as choose_notes
 
 if TYPE_CHECKING:
@@ -80,8 +78,7 @@ def select(  # noqa: PLR0913 - one parameter an option
         show_issues(f"Noticed in {place}", report.issues)
     _show(chosen, predictions.coverage.documents, left_out(reports, predictions.problems))
     if output is not None:
-        with writing(output, overwrite=overwrite) as file:
-            file.writelines(json.dumps(asdict(choice), ensure_ascii=False).encode() + b"\n" for choice in chosen)
+        write_order(chosen, output, overwrite=overwrite)
         tell(f"Order: {output}")
     if lost := sum(report.malformed for _, report in reports) + len(predictions.problems):
         raise DataError(f"{many(lost, 'note')} could not be read or tagged, see above: they were not chosen from")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,9 +14,10 @@ from cardioner.cli.console import open_log, quieten, showing_progress, tell
 from cardioner.cli.inputs import EncodingOption, FormatOption, read_parts
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.tagging import ComputingOptions
-from cardioner.errors import needing, without_message
+from cardioner.errors import UsageError, many, needing, without_message
 
 if TYPE_CHECKING:
+    from cardioner.data.documents import Document
     from cardioner.server.limits import Limits
     from cardioner.server.models import ServedModel, Source
     from cardioner.server.notes import Workspace
@@ -52,6 +54,10 @@ class PageOptions:
 
     notes: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Notes to open on the page: a folder or a file, any format.")
+    ] = None
+    order: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="List the notes in the order of `cardioner select --output FILE`."),
     ] = None
     corrections: Annotated[
         Path | None,
@@ -153,7 +159,30 @@ def _workspace(page: PageOptions, source: Source) -> Workspace:
     if page.corrections is not None:
         corrections = Corrections(page.corrections, page.to, known=[document.id for document in documents])
         tell(f"Corrected notes: {len(corrections.saved)} in {page.corrections}")
-    return Workspace(Notes(documents), corrections, dict(zip(source.names, source.places, strict=True)))
+    return Workspace(
+        Notes(documents, order=_order(page, documents)),
+        corrections,
+        dict(zip(source.names, source.places, strict=True)),
+    )
+
+
+def _order(page: PageOptions, documents: Sequence[Document]) -> dict[str, float]:
+    """How much a correction of a note should teach, by its id.
+
+    Raises:
+        UsageError: If there are no notes to order.
+        DataError: If the file is no order.
+    """
+    from cardioner.prediction.selection import read_order  # noqa: PLC0415 - starts fast
+
+    if page.order is None:
+        return {}
+    if page.notes is None:
+        raise UsageError("--order FILE says in which order to list the notes: give --notes PATH, too")
+    gains = {choice.id: choice.gain for choice in read_order(page.order)}
+    if elsewhere := gains.keys() - {document.id for document in documents}:
+        tell(f"warning: {page.order} names {many(len(elsewhere), 'note')} that the notes do not have")
+    return gains
 
 
 def _limits(accepted: LimitOptions) -> Limits:

@@ -12,7 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
+from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from cardioner._io import writing
 from cardioner.data.documents import Document
 from cardioner.errors import DataError
 
@@ -41,7 +46,7 @@ class Doubts:
         return f"Doubts({self.id!r}, spans={self.spans}, mentions={len(self.mentions)})"
 
 
-@dataclass(frozen=True, slots=True)
+@pydantic_dataclass(frozen=True, slots=True)
 class Choice:
     """A note that was chosen.
 
@@ -135,3 +140,36 @@ def select(tagged: Iterable[Document], count: int, *, annotated: Iterable[Docume
             raise DataError(f"two notes have the id {document.id!r}: it must be unique")
         notes[document.id] = doubts_of(document)
     return list(islice(choose(notes.values(), annotated=annotated), count))
+
+
+def write_order(chosen: Iterable[Choice], path: Path, *, overwrite: bool = False) -> None:
+    """Write a choice as JSON lines, the first note first.
+
+    Raises:
+        OutputError: If the file exists, or cannot be written.
+    """
+    with writing(path, overwrite=overwrite) as file:
+        file.writelines(_ROW.dump_json(choice) + b"\n" for choice in chosen)
+
+
+def read_order(path: Path) -> tuple[Choice, ...]:
+    """What `write_order` wrote.
+
+    Raises:
+        DataError: Naming the line that is none of a choice, or an id that occurs twice.
+    """
+    chosen: dict[str, Choice] = {}
+    try:
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+            choice = _ROW.validate_json(line)
+            if choice.id in chosen:
+                raise DataError(f"{path}, line {number}: the note {choice.id!r} has a place already")
+            chosen[choice.id] = choice
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError:
+        raise DataError(f"{path}, line {number}: expected what `cardioner select --output` writes") from None
+    return tuple(chosen.values())
+
+
+_ROW = TypeAdapter(Choice)

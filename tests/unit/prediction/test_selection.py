@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError
-from cardioner.prediction.selection import DISCOUNT, Choice, Doubts, choose, doubts_of, entropy, select
+from cardioner.prediction.selection import (
+    DISCOUNT,
+    Choice,
+    Doubts,
+    choose,
+    doubts_of,
+    entropy,
+    read_order,
+    select,
+    write_order,
+)
 
 MENTIONS = st.sampled_from([("DISEASE", word) for word in "abcdef"])
 NOTES = st.lists(st.dictionaries(MENTIONS, st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=5), max_size=8).map(
@@ -82,10 +93,7 @@ def test_a_note_with_other_mentions_goes_before_a_less_certain_one_with_the_same
 def test_what_is_annotated_is_not_chosen_and_its_mentions_are_not_new() -> None:
     annotated = [tagged("a", ("syncope", None))]
     notes = [tagged("a", ("fever", 0.5)), tagged("b", ("Syncope", 0.5)), tagged("c", ("oedema", 0.4))]
-    assert select(notes, 9, annotated=annotated) == [
-        Choice("c", pytest.approx(entropy(0.4)), 1, 1, 1),  # type: ignore[arg-type]
-        Choice("b", 0.5, 1, 1, 0),
-    ]
+    assert select(notes, 9, annotated=annotated) == [Choice("c", entropy(0.4), 1, 1, 1), Choice("b", 0.5, 1, 1, 0)]
 
 
 def test_spans_without_scores_and_equal_ids_are_refused() -> None:
@@ -93,3 +101,21 @@ def test_spans_without_scores_and_equal_ids_are_refused() -> None:
         select([tagged("a", ("syncope", None))], 1)
     with pytest.raises(DataError, match="two notes have the id 'a'"):
         select([Document("a", ""), Document("a", "")], 1)
+
+
+def test_an_order_is_read_as_it_was_written_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
+    chosen = (Choice("a/ü 1", 2.5, 3, 3, 1), Choice("b", 0.0, 0, 0, 0))
+    write_order(chosen, tmp_path / "order.jsonl")
+    assert read_order(tmp_path / "order.jsonl") == chosen
+    row = '{"id": "a", "gain": 1.5, "spans": 1, "mentions": 1, "new": 1}\n'
+    for content, problem in {
+        '{"id": "a"}': "line 1: expected what",
+        f"{row}secret words": "line 2: expected what",
+        row * 2: "line 2: the note 'a' has a place already",
+    }.items():
+        (tmp_path / "other").write_text(content)
+        with pytest.raises(DataError, match=problem) as refused:
+            read_order(tmp_path / "other")
+        assert "secret" not in str(refused.value)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_order(tmp_path / "missing")
