@@ -15,7 +15,7 @@ from cardioner.data.documents import Document
 from cardioner.data.formats.quotes import Quote, matching, span_of
 from cardioner.data.formats.recognition import line_files
 from cardioner.data.formats.xml_text import lxml_etree, text_for_xml
-from cardioner.errors import DataError, FormatError, OutputError
+from cardioner.errors import DataError, FormatError, OutputError, many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -116,7 +116,8 @@ def _text(document: _Element) -> str:
             offset = _number(part.findtext("offset"), "an offset of each passage and sentence")
             if not len(text) <= offset <= len(text) + _WIDEST_GAP:
                 raise DataError(
-                    f"expected passages one after the other, found one at {offset} after {len(text)} characters of text"
+                    "expected passages one after the other, "
+                    f"found one at {offset} after {many(len(text), 'character')} of text"
                 )
             text += "\n" * (offset - len(text)) + (part.findtext("text") or "")
     return text
