@@ -28,8 +28,9 @@ READING = (
     "evaluate",
     "compare",
     "convert",
+    "serve",
 )
-WRITING = ("predict", "convert")
+WRITING = ("predict", "convert", "serve")
 
 
 def flags(name: str, *, hidden: bool) -> Iterator[str]:
