@@ -100,8 +100,8 @@ def _train_ours(
     )
     ends: list[float] = []
     began = time.perf_counter()
-    fitted = trainer._score
-    trainer._score = lambda data: (fitted(data), ends.append(time.perf_counter() - began))[0]  # type: ignore[method-assign,func-returns-value]
+    tag = trainer._tag
+    trainer._tag = lambda data: (tag(data), ends.append(time.perf_counter() - began))[0]  # type: ignore[method-assign,func-returns-value]
     result = trainer.train(train, held_out, evaluation)
     curve = [{"f1": scores.strict.micro.f1, "seconds": end} for scores, end in zip(result.epochs, ends, strict=False)]
     return {"curve": curve, "seconds": result.seconds, "f1": result.test.strict.micro.f1 if result.test else 0.0}
