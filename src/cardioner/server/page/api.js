@@ -22,7 +22,7 @@ async function request(method, path, body) {
     throw new Refused(0, "the server does not answer: is it still running?");
   }
   if (answer.status === 401) {
-    await askForToken(Boolean(token));
+    if (sessionStorage.getItem(TOKEN) === token) await askForToken(Boolean(token)); // else another request asked
     return request(method, path, body);
   }
   if (!answer.ok) throw new Refused(answer.status, await problem(answer));

@@ -5,10 +5,10 @@ import { announce, byId, make, oneTabStop, showMessage } from "./dom.js";
 import { connectDialogs, freeName, showHelp } from "./dialogs.js";
 import { Colours, draw } from "./drawing.js";
 import { connectEditing, travel } from "./editing.js";
-import { connectList, drawList, neighbour } from "./list.js";
+import { connectList, drawList, drawRow, neighbour } from "./list.js";
 import { closeMenu, connectMenu } from "./menu.js";
 import { connectTip, drawColumns, drawCompare, drawEntities, drawLegend } from "./side.js";
-import { atLeast, bare, inOrder } from "./spans.js";
+import { atLeast, bare, inOrder, keyOf } from "./spans.js";
 import { CAME_WITH, OpenNote, state } from "./work.js";
 
 const colours = new Colours();
@@ -17,7 +17,14 @@ let opening = 0;
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
+/** Draw what depends on the spans of the open note. */
 function refresh() {
+  drawNote(state.open);
+  drawRow(openNote);
+}
+
+/** Draw everything. */
+function refreshAll() {
   const note = state.open;
   byId("start").hidden = Boolean(note);
   byId("note").hidden = byId("entities").hidden = !note;
@@ -26,9 +33,11 @@ function refresh() {
 }
 
 function drawNote(note) {
-  draw(byId("text"), note.text, note.drawn, colours, (span) => (span === note.active ? "active" : ""));
-  drawLegend(colours, refresh);
   const sources = drawCompare(compare);
+  const shared = new Set(sources.flatMap((source) => note.beside(source)).map(keyOf));
+  const special = (span) => (span === note.active ? "active" : sources.length && !shared.has(keyOf(span)) ? "only" : "");
+  draw(byId("text"), note.text, note.drawn, colours, special);
+  drawLegend(colours, refresh);
   drawColumns(sources, colours, refresh);
   drawEntities(sources, refresh);
   byId("title").textContent = note.id;
@@ -57,7 +66,7 @@ async function openNote(id) {
     state.open = note;
     history.replaceState(null, "", `#note=${encodeURIComponent(id)}`);
     showMessage("");
-    refresh();
+    refreshAll();
     scrollTo(0, 0);
     if (wasOpen) byId("text").focus({ preventScroll: true });
     announce(`${id}: ${note.drawn.length} entities`);
@@ -77,7 +86,7 @@ async function find(note) {
 }
 
 function openText(id, text) {
-  const name = state.notes.some((note) => note.id === id) ? freeName(id) : id;
+  const name = freeName(id);
   pasted.set(name, new OpenNote({ id: name, text, annotations: [], saved: null }, true));
   state.notes.push({ id: name, characters: [...text].length, annotations: 0, accepted: false, order: null });
   return openNote(name);
@@ -134,7 +143,7 @@ async function accept() {
     if (error.status === 409) await showOther(note);
     else showMessage(`${note.id} is not saved: ${error.message}`);
   }
-  refresh();
+  refreshAll();
 }
 
 /** Somebody else saved the note meanwhile: show theirs beside what is here, which is kept. */
@@ -162,7 +171,7 @@ async function withdraw() {
   } catch (error) {
     showMessage(`${note.id} is not withdrawn: ${error.message}`);
   }
-  refresh();
+  refreshAll();
 }
 
 const listedNote = (id) => state.notes.find((note) => note.id === id);
@@ -273,7 +282,7 @@ async function start() {
     : "Nothing is saved: start the server with --corrections FOLDER to keep what you correct.";
   for (const id of ["export-brat", "export-jsonl", "show-training", "user-field"]) byId(id).hidden = !corrections;
   connect();
-  refresh();
+  refreshAll();
   openNamed();
 }
 

@@ -7,12 +7,12 @@ import { state } from "./work.js";
 export function connectDialogs({ openText }) {
   byId("show-help").addEventListener("click", showHelp);
   byId("show-paste").addEventListener("click", () => {
-    byId("paste-name").value = freeName("pasted");
+    byId("paste-name").value = freeName("pasted-1");
     byId("paste").showModal();
   });
   byId("paste").addEventListener("close", () => {
     const text = byId("paste-text"), dialog = byId("paste");
-    if (dialog.returnValue === "open" && text.value) openText(byId("paste-name").value.trim() || freeName("pasted"), text.value);
+    if (dialog.returnValue === "open" && text.value) openText(byId("paste-name").value, text.value);
     text.value = "";
     dialog.returnValue = "";
   });
@@ -26,10 +26,13 @@ export function showHelp() {
   byId("help").showModal();
 }
 
-/** A name that no note has. */
-export function freeName(stem) {
-  const taken = new Set(state.notes.map((note) => note.id));
-  for (let number = 1; ; number += 1) if (!taken.has(`${stem}-${number}`)) return `${stem}-${number}`;
+/** A name that no note has, and that a file can have: this one, or one like it. */
+export function freeName(wanted) {
+  const folded = (name) => name.normalize().toLowerCase();
+  const taken = new Set(state.notes.map((note) => folded(note.id)));
+  let name = wanted.replace(/[\u0000-\u001f\\/:]/g, "-").replace(/^[.\s]+|[.\s]+$/g, "") || "pasted-1";
+  while (taken.has(folded(name))) name = name.replace(/(?:-(\d+))?$/, (_, number) => `-${Number(number ?? 1) + 1}`);
+  return name;
 }
 
 async function save(format) {

@@ -24,31 +24,40 @@ export class Colours {
  */
 export function draw(box, text, spans, colours, special = () => "") {
   const drawn = document.createDocumentFragment(), owners = new Map();
-  for (const { start, end, marks } of cut(text.length, spans)) {
+  const returns = [...text.matchAll(/\r(?!\n)/g)].map(({ index }) => index + 1); // newlines that browsers do not show
+  for (const { start, end, marks } of cut(text.length, spans, returns)) {
     const piece = make("span", { data: { from: start } }, text.slice(start, end));
     if (marks.length) {
-      mark(piece, marks, colours);
-      for (const { span } of marks) {
-        const name = special(span);
-        if (name) piece.classList.add(name);
-      }
+      mark(piece, marks, colours, special);
       owners.set(piece, marks.map(({ span }) => span));
     }
     drawn.append(piece);
-    for (const { span, closes } of [...marks].reverse()) if (closes) drawn.append(tag(span, end, colours));
+    const closing = marks.filter(({ closes }) => closes).reverse(), around = marks.filter(({ closes }) => !closes);
+    for (const { span } of closing) {
+      const node = tag(span, end, colours);
+      if (around.length) mark(node, around, colours, special);
+      owners.set(node, [span, ...around.map((other) => other.span)]);
+      drawn.append(node);
+    }
+    if (returns.length && returns[0] === end) drawn.append(make("span", { className: "newline", data: { from: returns.shift() } }));
   }
   box.replaceChildren(drawn);
   box.owners = owners;
 }
 
-function mark(piece, marks, colours) {
+function mark(piece, marks, colours, special) {
   const deepest = Math.max(...marks.map(({ lane }) => lane));
   const lines = marks.map(({ span, lane }) => {
     const colour = colours.of(span.label), above = (deepest - lane) * GAP;
     return `linear-gradient(${colour}, ${colour}) 0 calc(100% - ${above}px) / 100% ${LINE}px no-repeat`;
   });
-  piece.className = "mark";
-  piece.style.setProperty("--colour", colours.of(marks[0].span.label));
+  piece.classList.add("mark");
+  for (const { span } of marks) {
+    const name = special(span);
+    if (name) piece.classList.add(name);
+    if (name) piece.style.setProperty("--special", colours.of(span.label));
+  }
+  piece.style.setProperty("--tint", colours.of(marks[0].span.label));
   piece.style.setProperty("--lines", lines.join(", "));
   piece.style.setProperty("--depth", `${deepest * GAP + LINE + 1}px`);
 }

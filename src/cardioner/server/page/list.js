@@ -29,6 +29,15 @@ export function drawList(open) {
   byId("order-field").hidden = !state.notes.some((note) => note.order !== null);
 }
 
+/** Draw the row of the open note alone. */
+export function drawRow(open) {
+  const old = byId("list").querySelector("[aria-current]"), note = state.notes.find((one) => one.id === state.open.id);
+  if (!old || !note) return;
+  const made = row(note, open);
+  made.tabIndex = old.tabIndex;
+  old.replaceWith(made);
+}
+
 function row(note, open) {
   const current = note.id === state.open?.id, edited = current ? state.open.edited : isDraft(note.id);
   const [sign, meaning] = edited ? ["●", "changed, not accepted"] : note.accepted ? ["✓", "accepted"] : ["", "to do"];

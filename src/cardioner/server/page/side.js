@@ -3,6 +3,7 @@
 import { byId, make, oneTabStop, reachable } from "./dom.js";
 import { draw, spansAt } from "./drawing.js";
 import { menuFor, mention } from "./editing.js";
+import { isOpen } from "./menu.js";
 import { replaced } from "./spans.js";
 import { CAME_WITH, state, types } from "./work.js";
 
@@ -116,7 +117,7 @@ export function connectTip() {
   const tip = byId("tip"), columns = byId("columns");
   columns.addEventListener("pointerover", (event) => {
     const box = event.target.closest(".text"), spans = box ? spansAt(box, event.target) : [];
-    tip.hidden = !spans.length || event.pointerType === "touch";
+    tip.hidden = !spans.length || event.pointerType === "touch" || isOpen();
     if (tip.hidden) return;
     tip.replaceChildren(...spans.map((span) => make("div", {}, make("b", {}, span.label), ` ${scoreOf(span)}`)));
     const { left, top } = event.target.getBoundingClientRect(), { width, height } = tip.getBoundingClientRect();

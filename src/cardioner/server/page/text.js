@@ -56,13 +56,13 @@ export function wordAt(found, offset) {
 }
 
 /**
- * Cut a text at every border of its spans.
+ * Cut a text at every border of its spans, and at some other offsets.
  *
  * Each piece has the spans that cover it as { span, lane, closes }, the shortest first; a lane is how far below the text
  * the line of a span is drawn.
  */
-export function cut(length, spans) {
-  const opening = new Map(), edges = new Set([0, length]);
+export function cut(length, spans, breaks = []) {
+  const opening = new Map(), edges = new Set([0, length, ...breaks]);
   for (const { span, lane } of lanes(spans)) {
     for (const [start, end] of pieces(span)) {
       if (!opening.has(start)) opening.set(start, []);
