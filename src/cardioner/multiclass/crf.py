@@ -1,7 +1,7 @@
-"""The conditional random field over tags, and which tags may follow which.
+"""The conditional random field over tags.
 
-This file is copied into every saved model directory and imports nothing but the standard library, torch and the files
-of its recursions beside it.
+This file is copied into every saved model directory and imports nothing but the standard library, torch and files
+beside it that do the same.
 """
 
 from __future__ import annotations
@@ -28,53 +28,15 @@ from .crf_recursions import (
     trace,
     widened,
 )
+from .tagging import Legality, legal_transitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+__all__ = ["CRF", "Legality", "legal_transitions"]
+
 _FORBIDDEN = -1e30
 """The score of an illegal transition: in float32 no sum of real scores reaches it, and no sum of it overflows."""
-
-
-class Legality(NamedTuple):
-    """Which tags may come where, by tag id.
-
-    Attributes:
-        start: Whether a tag may come first.
-        transitions: Per tag and next tag, whether the second may follow the first.
-        end: Whether a tag may come last.
-        continues: Per tag and next tag, whether the second continues the span of the first.
-    """
-
-    start: tuple[bool, ...]
-    transitions: tuple[tuple[bool, ...], ...]
-    end: tuple[bool, ...]
-    continues: tuple[tuple[bool, ...], ...]
-
-
-def legal_transitions(tags: list[str]) -> Legality:
-    """The rules of BIO and BIOES, applied to each entity type according to the tags that it has.
-
-    `I-X` and `E-X` follow only `B-X` or `I-X`; where there is an `E-X`, nothing else may follow these two, and they may
-    not come last. A type that has no `B-X` may open with `I-X` (the IO scheme).
-    """
-    openable = {tag[2:] for tag in tags if tag.startswith("B-")}
-    closable = openable & {tag[2:] for tag in tags if tag.startswith("E-")}
-
-    def continues(before: str, tag: str) -> bool:
-        return before[:2] in {"B-", "I-"} and tag[:2] in {"I-", "E-"} and before[2:] == tag[2:]
-
-    def may_follow(before: str, tag: str) -> bool:
-        unfinished = before[:2] in {"B-", "I-"} and before[2:] in closable
-        bound = tag[:2] in {"I-", "E-"} and tag[2:] in openable
-        return continues(before, tag) or not (unfinished or bound)
-
-    return Legality(
-        start=tuple(may_follow("", tag) for tag in tags),
-        transitions=tuple(tuple(may_follow(before, tag) for tag in tags) for before in tags),
-        end=tuple(may_follow(tag, "") for tag in tags),
-        continues=tuple(tuple(continues(before, tag) for tag in tags) for before in tags),
-    )
 
 
 class CRF(nn.Module):

@@ -105,6 +105,47 @@ def tag_groups(tags: Sequence[str]) -> tuple[TagGroup, ...]:
     )
 
 
+class Legality(NamedTuple):
+    """Which tags may come where, by tag id.
+
+    Attributes:
+        start: Whether a tag may come first.
+        transitions: Per tag and next tag, whether the second may follow the first.
+        end: Whether a tag may come last.
+        continues: Per tag and next tag, whether the second continues the span of the first.
+    """
+
+    start: tuple[bool, ...]
+    transitions: tuple[tuple[bool, ...], ...]
+    end: tuple[bool, ...]
+    continues: tuple[tuple[bool, ...], ...]
+
+
+def legal_transitions(tags: list[str]) -> Legality:
+    """The rules of BIO and BIOES, applied to each entity type according to the tags that it has.
+
+    `I-X` and `E-X` follow only `B-X` or `I-X`; where there is an `E-X`, nothing else may follow these two, and they may
+    not come last. A type that has no `B-X` may open with `I-X` (the IO scheme).
+    """
+    openable = {tag[2:] for tag in tags if tag.startswith("B-")}
+    closable = openable & {tag[2:] for tag in tags if tag.startswith("E-")}
+
+    def continues(before: str, tag: str) -> bool:
+        return before[:2] in {"B-", "I-"} and tag[:2] in {"I-", "E-"} and before[2:] == tag[2:]
+
+    def may_follow(before: str, tag: str) -> bool:
+        unfinished = before[:2] in {"B-", "I-"} and before[2:] in closable
+        bound = tag[:2] in {"I-", "E-"} and tag[2:] in openable
+        return continues(before, tag) or not (unfinished or bound)
+
+    return Legality(
+        start=tuple(may_follow("", tag) for tag in tags),
+        transitions=tuple(tuple(may_follow(before, tag) for tag in tags) for before in tags),
+        end=tuple(may_follow(tag, "") for tag in tags),
+        continues=tuple(tuple(continues(before, tag) for tag in tags) for before in tags),
+    )
+
+
 def tag_names(tags: Sequence[str]) -> dict[int, str]:
     """Tags by id, that of what is outside as `O` in every group."""
     return {group.first + place: tag for group in tag_groups(tags) for place, tag in enumerate(group.tags)}
