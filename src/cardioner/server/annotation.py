@@ -32,7 +32,7 @@ from cardioner.server.corrections import ConflictError, CorrectionFormat, Correc
 from cardioner.server.messages import Offsets
 from cardioner.server.notes import Workspace
 from cardioner.server.problems import RefusedError, problems
-from cardioner.server.service import Service
+from cardioner.server.service import service_of
 
 log = logging.getLogger("cardioner.server")
 
@@ -87,7 +87,7 @@ def correct(request: Request, message: Correction) -> Saved:
     """Save a note with the spans that are right, and log what was changed."""
     found, corrections = _workspace(request), _corrections(request)
     if message.model is not None:
-        _service(request).batcher(message.model)
+        service_of(request).batcher(message.model)
     with _refusing():
         document, before = message.documents()
         document = _like_ours(document, found)
@@ -119,7 +119,7 @@ def export(request: Request, format: CorrectionFormat = "brat") -> Response:  # 
 def training(request: Request, model: str | None = None) -> TrainingMessage:
     """The command that trains a model further on the corrections."""
     corrections = _corrections(request)
-    served = _service(request).batcher(model).model
+    served = service_of(request).batcher(model).model
     found = {span.label for document in corrections.saved.values() for span in document.spans}
     return TrainingMessage(
         command=_train_command(_workspace(request).places[served.name], corrections.folder),
@@ -179,12 +179,6 @@ def _state(document: Document, found: Workspace) -> NoteState:
 def _workspace(request: Request) -> Workspace:
     found = request.app.state.workspace
     assert isinstance(found, Workspace)
-    return found
-
-
-def _service(request: Request) -> Service:
-    found = request.app.state.service
-    assert isinstance(found, Service)
     return found
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
 
 from cardioner import __version__
-from cardioner.server import annotation, page_files
+from cardioner.server import annotation, inception, label_studio, page_files
 from cardioner.server.batching import Batcher
 from cardioner.server.guard import FAILED, STREAM, Guarded, Observed, log_unexpected
 from cardioner.server.lines import MEDIA_TYPE, LinesResponse, answer_lines, split_lines
@@ -28,7 +28,7 @@ from cardioner.server.messages import (
 )
 from cardioner.server.notes import Workspace
 from cardioner.server.problems import RefusedError, add_handlers, problems, what_is_wrong
-from cardioner.server.service import Service, line_result, result_of
+from cardioner.server.service import Service, line_result, result_of, service_of
 
 LINES_AHEAD = 32
 """Lines of one stream that are read ahead, so that they share batches."""
@@ -81,7 +81,7 @@ def make_app(
         redoc_url=None,
     )  # the pages of FastAPI load scripts from another host
     app.state.service, app.state.workspace = service, workspace or Workspace()
-    for part in (router, annotation.router, page_files.router):
+    for part in (router, annotation.router, label_studio.router, inception.router, page_files.router):
         app.include_router(part)
     add_handlers(app)
     app.add_middleware(Guarded, limits=service.limits, token=token, hosts=hosts)
@@ -99,7 +99,7 @@ async def health() -> State:
 @router.get("/ready", responses={503: {"model": State}})
 async def ready(request: Request) -> Response:
     """Whether notes can be tagged."""
-    is_ready = _service(request).ready
+    is_ready = service_of(request).ready
     state = State(status="ok" if is_ready else "not ready", version=__version__)
     return JSONResponse(state.model_dump(), 200 if is_ready else 503)
 
@@ -107,19 +107,19 @@ async def ready(request: Request) -> Response:
 @router.get("/models", responses=problems(401))
 async def models(request: Request) -> list[ModelMessage]:
     """The models that are served, the default one first."""
-    return [model.message for model in _service(request).models]
+    return [model.message for model in service_of(request).models]
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **problems(401)})
 async def metrics(request: Request) -> Response:
     """What was counted since the start, for Prometheus."""
-    return Response(_service(request).metrics.page(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service_of(request).metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.post("/predict", responses=problems(400, 401, 404, 408, 413, 415, 422, 500, 503))
 async def predict(message: PredictRequest, request: Request) -> PredictResponse:
     """Find the spans of one text, or of several."""
-    model, notes = await _service(request).tag(request, message.texts, message.model)
+    model, notes = await service_of(request).tag(request, message.texts, message.model)
     return PredictResponse(
         model=model.name,
         digest=model.message.digest,
@@ -144,7 +144,7 @@ async def predict_stream(
 
     A line that cannot be tagged is answered with its problem, and the others go on. Read the answers while you send.
     """
-    service = _service(request)
+    service = service_of(request)
     batcher = service.batcher(model)
 
     async def answer(number: int, line: bytes | str) -> bytes:
@@ -152,12 +152,6 @@ async def predict_stream(
 
     lines = _lines(request, service.limits.body_bytes)
     return LinesResponse(answer_lines(lines, answer, LINES_AHEAD))
-
-
-def _service(request: Request) -> Service:
-    found = request.app.state.service
-    assert isinstance(found, Service)
-    return found
 
 
 async def _answer_line(

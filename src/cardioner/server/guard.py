@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import logging
@@ -110,6 +111,19 @@ class Observed:
         log.info("%s %s %d in %.0f ms", method, path, status, 1000 * seconds)
 
 
+def _given_token(authorization: str) -> bytes:
+    """The token in a header: a bearer token, or the password of HTTP basic authentication, which Label Studio sends."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip().encode()
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
 def _is_foreign(scope: Scope, headers: Headers) -> bool:
     """Whether a page of another site has a browser change something: with a token, it would lack that."""
     origin = headers.get("origin")
@@ -172,9 +186,8 @@ class Guarded:
     def _may_enter(self, headers: Headers) -> bool:
         if self._token is None:
             return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        digest = hashlib.sha256(given.strip().encode()).digest()
-        return hmac.compare_digest(digest, self._token) and scheme.lower() == "bearer"
+        digest = hashlib.sha256(_given_token(headers.get("authorization", ""))).digest()
+        return hmac.compare_digest(digest, self._token)
 
     def _too_large(self) -> JSONResponse:
         return answer(413, f"expected a body of at most {self._limits.body_bytes} bytes")

@@ -13,14 +13,17 @@ from starlette.exceptions import HTTPException
 
 from cardioner.server.annotation_messages import AnnotatedSpan, Correction, Withdrawal
 from cardioner.server.messages import Line, PredictRequest, Problem
+from cardioner.server.tool_messages import FROM_TOOLS
 
 CLIENT_GONE = 499
 """What is logged, and never received, if a client closed its connection: nginx's number for it."""
 
 _MALFORMED = "json_invalid"
 _SHOWN = 5
-_RECEIVED = (PredictRequest, Line, AnnotatedSpan, Correction, Withdrawal)
-_NAMES = frozenset({"body", "query", *(name for message in _RECEIVED for name in message.model_fields)})
+_RECEIVED = (PredictRequest, Line, AnnotatedSpan, Correction, Withdrawal, *FROM_TOOLS)
+_NAMES = frozenset(
+    {"body", "query", *(field.alias or name for message in _RECEIVED for name, field in message.model_fields.items())}
+)
 _DETAILS = {
     400: "the body cannot be read: expected JSON in UTF-8, as /openapi.json describes it",
     404: "there is no such path: /openapi.json lists those that there are",

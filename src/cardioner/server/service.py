@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -126,6 +126,35 @@ class Service:
                 raise RefusedError(500, f"text {number} of {len(texts)}: {note.problem}")
         return tagged
 
+    async def tag_in_turn(self, request: Request, texts: Sequence[str]) -> list[tuple[ServedModel, TaggedNote]]:
+        """Tag any number of texts with the first model, a part after the other, as long as the client is there.
+
+        Each part waits until there is room in the queue.
+
+        Returns:
+            For each text the model that tagged it, and what became of it.
+
+        Raises:
+            RefusedError: If a text has too many characters, or the client is gone.
+        """
+        batcher, found = self.batcher(None), []
+        for part in self._parts(texts):
+            model, notes = await self._unless_gone(request, batcher.tag_in_turn(part))
+            found += [(model, note) for note in notes]
+        return found
+
+    def _parts(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        """The texts in parts that a request may have each."""
+        part: list[str] = []
+        for text in texts:
+            self._check_size((text,))
+            if part and (len(part) == self.limits.texts or sum(map(len, (*part, text))) > self.limits.characters):
+                yield part
+                part = []
+            part.append(text)
+        if part:
+            yield part
+
     async def tag_line(self, line: Line, batcher: Batcher) -> TaggedNote:
         """Tag the text of a line of a stream, which waits for its turn."""
         self._check_size((line.text,))
@@ -150,6 +179,13 @@ class Service:
             leaving.cancel()
         self.metrics.cancelled.inc()
         raise RefusedError(CLIENT_GONE, "the client closed its connection")
+
+
+def service_of(request: Request) -> Service:
+    """The service of the application that answers a request."""
+    found = request.app.state.service
+    assert isinstance(found, Service)
+    return found
 
 
 def result_of(note: TaggedNote, min_score: float, offsets: Offsets) -> Result:
