@@ -51,6 +51,19 @@ def test_a_server_that_would_not_be_safe_does_not_start(
     assert said in done.error
 
 
+@pytest.mark.parametrize(
+    ("place", "said"), [("notes/fixed", "never written over the input"), ("gold", "holds other files")]
+)
+def test_corrections_are_never_written_over_anything(
+    place: str, said: str, run: Any, saved: Path, write_notes: Any, make_note: Any, tmp_path: Path
+) -> None:
+    for name in ("notes", "gold"):
+        write_notes(tmp_path / name, [make_note("a", ("stenosis", "DISEASE"))])
+    done = run("serve", saved, "--notes", tmp_path / "notes", "--corrections", tmp_path / place)
+    assert done.code == 5
+    assert said in done.error
+
+
 def test_an_address_that_is_taken_is_named(run: Any, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno.EADDRINUSE, "Address already in use")

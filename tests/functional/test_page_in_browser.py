@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "server"))
 from conversation import served
@@ -193,7 +193,7 @@ def open_page(browser: Browser, serve: Callable[..., str], tmp_path: Path) -> It
         page.on("console", lambda message: opened.complaints.append(message.text))
         page.on("pageerror", lambda error: opened.complaints.append(str(error)))
         page.on("request", lambda request: opened.requests.append(request.url))
-        page.on("dialog", lambda dialog: opened.complaints.append(dialog.message))
+        page.on("dialog", lambda dialog: _leave(dialog, opened.complaints))
         page.goto(f"{origin}/")
         if wait:
             expect(page.locator("#title")).not_to_be_empty()
@@ -204,6 +204,13 @@ def open_page(browser: Browser, serve: Callable[..., str], tmp_path: Path) -> It
         assert opened.complaints == []
         assert [url for url in opened.requests if not url.startswith((opened.origin, "blob:"))] == []
         opened.page.close()
+
+
+def _leave(dialog: Dialog, complaints: list[str]) -> None:
+    """Go on where the page asks whether to lose changes; it may ask for nothing else."""
+    if dialog.type != "beforeunload":
+        complaints.append(dialog.message)
+    dialog.accept()
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -424,6 +431,15 @@ def test_a_change_that_is_not_accepted_survives_a_reload_without_a_word_in_the_s
     assert "stenosis" not in stored
     opened.press("Control+z")
     assert len(opened.shown()) == 4
+
+
+def test_after_the_last_one_to_do_is_filtered_out_the_next_note_opens(open_page: Open) -> None:
+    opened = open_page()
+    opened.page.get_by_label("Show").select_option("open")
+    opened.open("hostile")
+    opened.accept()
+    expect(opened.page.locator("#title")).to_have_text("ward/third")
+    expect(opened.page.locator("#list .id")).to_have_text(["first", "ward/third"])
 
 
 def test_a_note_that_somebody_else_saved_is_not_overwritten(open_page: Open, browser: Browser) -> None:

@@ -28,7 +28,7 @@ from cardioner.server.annotation_messages import (
     saved,
 )
 from cardioner.server.audit import Author
-from cardioner.server.corrections import ConflictError, CorrectionFormat, Corrections, UnusableIdError, as_download
+from cardioner.server.corrections import ConflictError, CorrectionFormat, Corrections, UnusableError, as_download
 from cardioner.server.messages import Offsets
 from cardioner.server.notes import Workspace
 from cardioner.server.problems import RefusedError, problems
@@ -162,8 +162,8 @@ def _refusing() -> Iterator[None]:
     except OutputError as error:
         log.error("a correction is not saved: %s", error)
         raise RefusedError(507, "the correction cannot be saved: the server's log says why") from None
-    except UnusableIdError as error:
-        raise RefusedError(422, f"body.note: {error}") from None
+    except UnusableError as error:
+        raise RefusedError(422, f"body.{error}") from None
 
 
 def _state(document: Document, found: Workspace) -> NoteState:

@@ -22,20 +22,13 @@ _CORRECTION: dict[str, JsonValue] = {
 }
 
 
-def _one_word(label: str) -> str:
-    """A label that every format can hold."""
-    if not label.isprintable() or any(map(str.isspace, label)):
-        raise ValueError("expected an entity type without white space")
-    return label
-
-
 def _printable(name: str) -> str:
     if not name.isprintable():
         raise ValueError("expected printable characters")
     return name
 
 
-Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_one_word)]
+Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(_printable)]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Fragment = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
 

@@ -32,8 +32,8 @@ class ConflictError(CardioNERError):
     """Someone else changed the correction of a note meanwhile."""
 
 
-class UnusableIdError(CardioNERError):
-    """An id that cannot be the name of a file in the folder."""
+class UnusableError(CardioNERError):
+    """Something in a correction that the folder cannot hold; the message says where, and holds nothing of it."""
 
 
 def check_apart(folder: Path, notes: Path) -> None:
@@ -103,11 +103,12 @@ class Corrections:
         Raises:
             ConflictError: If there is another revision by now.
             OutputError: If it cannot be written.
-            UnusableIdError: If the id cannot be the name of a file here.
+            UnusableError: If the id cannot be the name of a file here, or brat cannot hold a label.
         """
         with self._lock:
             self._check_revision(document.id, replaces)
             self._check_name(document.id)
+            self._check_labels(document)
             place = self.folder if self.format == "brat" else self.folder / f"{document.id}.jsonl"
             self._log("accepted", author, before, document)
             write_corpus([document], place, self.format, overwrite=True)
@@ -140,7 +141,12 @@ class Corrections:
             try:
                 self._names.add(name)
             except OutputError:  # it quotes what a request gave
-                raise UnusableIdError("the id cannot be the name of a file in the folder of corrections") from None
+                problem = "note: the id cannot be the name of a file in the folder of corrections"
+                raise UnusableError(problem) from None
+
+    def _check_labels(self, document: Document) -> None:
+        if self.format == "brat" and any(character.isspace() for span in document.spans for character in span.label):
+            raise UnusableError("spans: brat cannot hold an entity type with white space; start with --to jsonl")
 
     def _log(self, action: Action, author: Author, before: Document, after: Document) -> None:
         """Append a line, before anything is written: of what is in the folder, the log never lacks a line."""

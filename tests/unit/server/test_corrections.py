@@ -213,6 +213,12 @@ def test_what_cannot_be_saved_is_refused_without_a_word_and_leaves_no_file(
     assert (tmp_path / "fixed").exists() == (status == 200)
 
 
+def test_json_lines_hold_types_with_white_space(serve: Any, tmp_path: Path) -> None:
+    client = serve(workspace=workspace(tmp_path / "fixed", "jsonl"))
+    put(client, correction(OTHER, (3, 9, "course of illness")))
+    assert read_corpus(tmp_path / "fixed").labels == ("course of illness",)
+
+
 def test_a_disk_that_fails_is_said_without_a_word_and_the_note_stays_to_do(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

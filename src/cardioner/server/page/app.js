@@ -9,7 +9,7 @@ import { connectList, drawList, drawRow, neighbour } from "./list.js";
 import { closeMenu, connectMenu } from "./menu.js";
 import { connectTip, drawColumns, drawCompare, drawEntities, drawLegend } from "./side.js";
 import { atLeast, bare, inOrder, keyOf } from "./spans.js";
-import { CAME_WITH, OpenNote, state } from "./work.js";
+import { CAME_WITH, isDraft, OpenNote, state } from "./work.js";
 
 const colours = new Colours();
 const pasted = new Map(); // notes that only this page has
@@ -122,6 +122,7 @@ async function accept() {
   const note = state.open, spans = note.spans;
   if (!note || byId("accept").hidden || byId("accept").disabled) return;
   byId("accept").disabled = true;
+  const next = neighbour(1, true);
   try {
     note.saved = await api.correct({
       note: note.id,
@@ -137,7 +138,6 @@ async function accept() {
     listedNote(note.id).accepted = true;
     showMessage("");
     announce(`${note.id} is accepted`);
-    const next = neighbour(1, true);
     if (next) return await openNote(next.id);
   } catch (error) {
     if (error.status === 409) await showOther(note);
@@ -213,7 +213,8 @@ function connect() {
   byId("model").addEventListener("change", chooseModel);
   addEventListener("hashchange", openNamed);
   addEventListener("beforeunload", (event) => {
-    if ([...pasted.values()].some((note) => note.history && note.edited)) event.preventDefault();
+    const lost = [...pasted.values()].some((note) => note.history && note.edited);
+    if (lost || state.notes.some((note) => isDraft(note.id))) event.preventDefault();
   });
 }
 
