@@ -430,7 +430,9 @@ def test_a_change_that_is_not_accepted_survives_a_reload_without_a_word_in_the_s
     assert "DISEASE" in stored
     assert "stenosis" not in stored
     opened.press("Control+z")
-    assert len(opened.shown()) == 4
+    opened.page.reload()
+    expect(opened.page.locator("#entity-count")).to_have_text("4")
+    expect(opened.page.locator("#state")).to_be_empty()
 
 
 def test_after_the_last_one_to_do_is_filtered_out_the_next_note_opens(open_page: Open) -> None:
