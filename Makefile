@@ -81,7 +81,7 @@ bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_D
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it
 	rm -rf $(WHEELHOUSE)
-	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[torch,light,onnx,report,serve,sign,formats]'
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[torch,light,onnx,report,serve,sign,formats,tables,sql,fhir]'
 	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) --no-deps $(ENCODER)
 	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
 

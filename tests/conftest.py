@@ -69,12 +69,14 @@ SAMPLE_TEXTS = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what lacks what it needs: the corpora (CARDIONER_DATA says where), a browser, a compiler, a GPU."""
+    """Deselect what lacks what it needs: corpora (CARDIONER_DATA says where), a browser, a compiler, a GPU."""
     lacking = set[str]()
     if not os.environ.get("CARDIONER_DATA"):
         lacking.add("corpus")
     if shutil.which("chromium") is None:
         lacking.add("browser")
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        lacking.add("postgresql")
     if shutil.which("c++") is None:
         lacking.add("compiler")
     if not torch.cuda.is_available():

@@ -7,10 +7,11 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,6 +169,18 @@ def supplies(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Callable[[st
     return place
 
 
+def make_database(place: Path) -> None:
+    """A database with the two tables of OMOP that a page takes as given, as far as it needs them."""
+    with closing(sqlite3.connect(place)) as database, database:
+        database.execute("CREATE TABLE note (note_id INTEGER PRIMARY KEY, note_text TEXT)")
+        database.execute("INSERT INTO note VALUES (1, 'Severe aortic stenosis.'), (2, 'Syncope.')")
+        database.execute(
+            "CREATE TABLE note_nlp (note_nlp_id, note_id, section_concept_id, snippet, offset, lexical_variant, "
+            "note_nlp_concept_id, note_nlp_source_concept_id, nlp_system, nlp_date, nlp_datetime, term_exists, "
+            "term_temporal, term_modifiers)"
+        )
+
+
 def set_default_encoder(patch: pytest.MonkeyPatch, encoder: Path) -> None:
     for module in ("cardioner.model_dir.encoder", "cardioner.training.initialization"):
         patch.setattr(f"{module}.default_encoder", lambda: encoder, raising=False)
@@ -210,6 +223,9 @@ def page(
             f"cardioner.model_dir.encoder.default_encoder = lambda: Path({str(supplies / 'encoder')!r})\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(programs))
+    if wanted.stem == "tag-a-table-or-a-database":
+        make_database(place / "archive.sqlite")
+        monkeypatch.setenv("CARDIONER_DATABASE_URL", f"sqlite:///{place}/archive.sqlite")
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)

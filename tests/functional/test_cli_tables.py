@@ -224,3 +224,57 @@ def test_only_its_owner_may_read_what_an_unfinished_run_leaves(
     log = BatchJob(tmp_path / "out.csv", "csv").log
     assert log.stat().st_mode & 0o077 == 0
     assert b"syncope" not in log.read_bytes()
+
+
+# OMOP and FHIR -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", ["fhir", "fhir-r5"])
+def test_bundles_are_written_line_by_line(
+    to: str, model: Path, table: Path, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    arguments = ("predict", model, table, "--to", to, "--device", "cpu", "--output")
+    done = run(*arguments, tmp_path / "out.ndjson")
+    assert done.code == 0, done.err
+    bundles = [json.loads(line) for line in (tmp_path / "out.ndjson").read_text().splitlines()]
+    assert len(bundles) == 150
+    assert {bundle["resourceType"] for bundle in bundles} == {"Bundle"}
+    refused = run(*arguments, tmp_path / "out.parquet")
+    assert refused.code == 2
+    assert ".ndjson" in refused.error
+
+
+def test_note_nlp_is_written_to_a_file_with_the_time_of_each_batch(
+    model: Path, table: Path, rows: list[dict[str, Any]], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    arguments, place = ("predict", model, table, "--to", "omop", "--device", "cpu", "--output"), tmp_path / "n.parquet"
+    whole = stopped(arguments, place, run, keep=2)
+    assert run(*arguments, place, "--resume").code == 0
+    written = pq.read_table(place).to_pylist()
+    place.write_bytes(whole)
+    without = [{name: value for name, value in row.items() if "date" not in name} for row in written]
+    assert without == [
+        {name: value for name, value in row.items() if "date" not in name} for row in pq.read_table(place).to_pylist()
+    ]
+    texts = {row["note_id"]: row["note_text"] for row in rows}
+    assert len({row["note_nlp_id"] for row in written}) == len(written) > 150
+    assert all(texts[row["note_id"]][int(row["offset"]) :].startswith(row["lexical_variant"]) for row in written)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--to", "omop", "--explode"), "has columns of its own"),
+        (("--concepts", "c.csv"), "are for --to omop"),
+        (("--snippet",), "are for --to omop"),
+        (("--database", "sqlite:///x.db"), "--database is for"),
+        (("--sql", "SELECT 1"), "either from INPUT or from --sql"),
+        (("--to-table", "t"), "either --output or --to-table"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused(
+    arguments: tuple[str, ...], said: str, table: Path, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = run("predict", tmp_path / "no-model", table, "--output", tmp_path / "o.parquet", *arguments)
+    assert done.code == 2
+    assert said in done.error

@@ -40,6 +40,10 @@ from cardioner.prediction.resume_log import ResumeLog
 from cardioner.tables.kinds import is_table
 
 TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "xmi", "bioc", "doccano", "label-studio", "prodigy"]
+RowFormat = Literal["omop", "fhir", "fhir-r5"]
+"""What is written for notes in tables."""
+Writable = Literal[TaggedFormat, RowFormat]
+_PACKAGES = {"pyarrow": "pyarrow", "sqlalchemy": "sqlalchemy", "fhir": "fhir.resources"}
 
 
 @dataclass(slots=True)
@@ -66,15 +70,21 @@ def predict(  # noqa: PLR0913 - one parameter an option
         ),
     ],
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Notes: .txt files, folders of them, corpora of any format; or -."),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="INPUT...", help="Notes: .txt files, folders of them, corpora of any format, tables; or -."
+        ),
+    ] = None,
     *,
-    output: Annotated[Path, typer.Option(metavar="OUT", help="The folder or the file to write; - is standard output.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="The folder or the file to write; - is standard output.")
+    ] = None,
     to: Annotated[
-        TaggedFormat | None,
+        Writable | None,
         typer.Option(
-            metavar="FORMAT", help=f"{', '.join(get_args(TaggedFormat))}. Default: by the suffix of OUT, else brat."
+            metavar="FORMAT",
+            help=f"{', '.join(get_args(TaggedFormat))}; of tables {', '.join(get_args(RowFormat))}. Default: by the "
+            "suffix of OUT, else brat.",
         ),
         Earlier("--format"),
     ] = None,
@@ -97,19 +107,26 @@ def predict(  # noqa: PLR0913 - one parameter an option
     A note that cannot be read is named, the others are tagged, and the exit code is 3.
 
     Example: cardioner predict model notes --output tagged
+
+    Example: cardioner predict model notes.parquet --output tagged.parquet --text-column text --id-column id
     """
     began = time.perf_counter()
     open_log(options.log_file)
     models = (model, *(options.ensemble or ()))
-    if tables.given or any(map(is_table, inputs)):
-        _check_no_corpus_options(to=to, format=format, texts=texts, splits=part.splits)
-        with needing("tagging a table", {"pyarrow": "pyarrow"}):
-            from cardioner.cli.predict_tables import predict_tables  # noqa: PLC0415 - an extra
+    given = tuple(inputs or ())
+    if tables.given or to in get_args(RowFormat) or any(map(is_table, given)):
+        _check_no_corpus_options(
+            to=None if to in get_args(RowFormat) else to, format=format, texts=texts, splits=part.splits
+        )
+        with needing("tagging a table like this", _PACKAGES):
+            from cardioner.cli.predict_tables import Request, predict_tables  # noqa: PLC0415 - an extra
 
-            predict_tables(models, inputs, output, encoding, options, tables)
+            predict_tables(Request(models, given, output, to, encoding, options, tables))
         return
+    if not given or output is None:
+        raise UsageError("expected notes, INPUT..., and where to write them, --output")
     form = to or format_of_name(output)
-    source, job = NoteSource(tuple(inputs), encoding, texts, format, part.ids()), BatchJob(output, form)
+    source, job = NoteSource(given, encoding, texts, format, part.ids()), BatchJob(output, form)
     total = _check(source, job, options)
     with showing_progress() as stages:
         outcome = _run(source, job, models, options, stages, total=total)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cardioner import __version__
 from cardioner.cli.console import Stages, show, showing_progress, table, tell
 from cardioner.cli.inputs import show_issues
 from cardioner.cli.outputs import place_name
@@ -25,24 +31,27 @@ from cardioner.cli.tagging import (
     warn_of_unfound,
 )
 from cardioner.data.formats import Issue
-from cardioner.errors import DataError, OutputError, many
+from cardioner.errors import DataError, OutputError, UsageError, many
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.batch_job import BatchJob
 from cardioner.tables.columns import PROBLEM, SPANS, Columns
 from cardioner.tables.files import TableFiles
-from cardioner.tables.job import BatchLog, Tagged, tag_table
+from cardioner.tables.job import BatchLog, fill_table, tag_table
 from cardioner.tables.kinds import form_of
-from cardioner.tables.tagging import NO_TEXT, above, exploded, tag_batch
+from cardioner.tables.omop import NoteNlp, read_concepts
+from cardioner.tables.shape import AsTagged, Shape
+from cardioner.tables.source import NO_ID
+from cardioner.tables.tagging import NO_TEXT, above, tag_batch
 from cardioner.tables.writers import write_table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import sqlalchemy as sa
 
-    from cardioner.prediction.predictor import Predictor
-    from cardioner.tables.source import NoteBatch, Source
+    from cardioner.tables.source import NoteBatch, Source, Tagged
+    from cardioner.tables.sql_sink import TableSink
 
-_PROBLEMS_SHOWN = 20
-_HARMLESS = (NO_TEXT,)
+_EMPTY = "empty text"
+_HARMLESS = (NO_TEXT, _EMPTY)
 """Problems that are no mistake in a table: there is nothing to tag."""
 
 
@@ -51,37 +60,38 @@ class Findings:
     """What is reported at the end."""
 
     rows: int = 0
-    empty: int = 0
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
 
-    def add(self, notes: pa.RecordBatch, columns: Columns, tagged: pa.RecordBatch, kept: pa.RecordBatch) -> None:
+    def add(self, batch: Tagged, kept: pa.RecordBatch, columns: Columns) -> None:
         """Count a batch.
 
         Args:
-            notes: As they came.
-            columns: Which of its columns are which.
-            tagged: The same with all spans.
+            batch: With all spans.
             kept: The same with the spans whose score is high enough.
+            columns: Of the notes.
         """
-        ids = tagged.column(columns.id).to_pylist()
+        ids = kept.column(columns.id).to_pylist()
         labels = _labels(kept)
-        self.rows += tagged.num_rows
         self.kept.update(labels)
-        self.dropped.update(_labels(tagged) - labels)
-        texts = notes.column(columns.text)
-        for row, problem in enumerate(tagged.column(PROBLEM).to_pylist()):
-            kind = problem or ("empty text" if texts[row].as_py() == "" else "")
-            if kind:
-                self.problems[kind] += 1
-                self.first.setdefault(kind, f"row {self.rows - tagged.num_rows + row + 1}, id {ids[row]!r}")
+        self.dropped.update(_labels(batch.tagged) - labels)
+        empty = pc.equal(pc.binary_length(batch.notes.column(columns.text)), 0).to_pylist()
+        for row, problem in enumerate(kept.column(PROBLEM).to_pylist()):
+            if problem or empty[row]:
+                self.count(problem or _EMPTY, f"row {self.rows + row + 1}, id {ids[row]!r}")
+        self.rows += kept.num_rows
+
+    def count(self, problem: str, where: str, count: int = 1) -> None:
+        """Count rows with a problem."""
+        self.problems[problem] += count
+        self.first.setdefault(problem, where)
 
     @property
     def untagged(self) -> int:
         """How many rows a mistake kept from being tagged."""
-        return self.problems.total() - sum(self.problems[kind] for kind in (*_HARMLESS, "empty text"))
+        return self.problems.total() - sum(self.problems[kind] for kind in _HARMLESS)
 
     def issues(self) -> list[Issue]:
         """What was wrong with rows, counted by kind, and where first."""
@@ -92,34 +102,218 @@ def _labels(batch: pa.RecordBatch) -> Counter[str]:
     return Counter(batch.column(SPANS).flatten().field("label").to_pylist())
 
 
-def predict_tables(
-    models: Models, inputs: Sequence[Path], output: Path, encoding: str, options: TaggingOptions, tables: TableOptions
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """What is asked: where notes are from, what is written for them, and where."""
+
+    models: Models
+    inputs: tuple[Path, ...]
+    output: Path | None
+    to: str | None
+    encoding: str
+    options: TaggingOptions
+    tables: TableOptions
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the notes."""
+        named = self.tables
+        return Columns(named.id_column or "note_id", named.text_column or "note_text", tuple(named.keep or ()))
+
+    @property
+    def place(self) -> str:
+        """What to call the output."""
+        return f"the table {self.tables.to_table}" if self.output is None else place_name(self.output)
+
+    def check(self) -> None:
+        """Refuse combinations of options that cannot work.
+
+        Raises:
+            UsageError: Saying which.
+        """
+        tables = self.tables
+        if bool(self.inputs) == bool(tables.sql):
+            raise UsageError("expected notes either from INPUT or from --sql")
+        if (self.output is None) == (tables.to_table is None):
+            raise UsageError("expected either --output or --to-table")
+        if tables.database and not (tables.sql or tables.to_table):
+            raise UsageError("--database is for --sql and --to-table")
+        if self.to is not None and (tables.explode or tables.keep):
+            raise UsageError(f"--to {self.to} has columns of its own: leave out --explode and --keep")
+        if self.to != "omop" and (tables.concepts or tables.snippet):
+            raise UsageError("--concepts and --snippet are for --to omop")
+        if tables.to_table and self.to and self.to != "omop":
+            raise UsageError(f"--to {self.to} is written to a file: give --output")
+
+    def form(self) -> str:
+        """In which form a file is written.
+
+        Raises:
+            UsageError: If its suffix says no form, or another one.
+        """
+        assert self.output is not None
+        form = form_of(self.output)
+        if (self.to or "").startswith("fhir"):
+            if form != "jsonl":
+                raise UsageError(f"{self.output}: bundles are written line by line, to .ndjson or .jsonl")
+            return "lines"
+        return form
+
+
+def predict_tables(request: Request) -> None:
     """Tag the notes of tables, and write a table."""
+    request.check()
+    with _database(request.tables) as engine:
+        _predict(request, engine)
+
+
+def _predict(request: Request, engine: sa.Engine | None) -> None:
     began = time.perf_counter()
-    columns = Columns(tables.id_column or "note_id", tables.text_column or "note_text", tuple(tables.keep or ()))
-    job = BatchJob(output, form_of(output))
-    _check_output(inputs, job)
-    job.check(resume=options.resume, overwrite=options.overwrite)
-    source = TableFiles(inputs, columns, encoding)
+    job = None if request.output is None else BatchJob(request.output, request.form())
+    if job is not None:
+        _check_output(request.inputs, job)
+        job.check(resume=request.options.resume, overwrite=request.options.overwrite)
+    source = _source(request, engine)
     check_source(source)
+    run = _Run(request, source, _shape(request))
     with showing_progress() as stages:
-        findings, predictor, coverage = _run(source, job, models, options, tables, stages)
-    labels = show_findings(findings, options.min_score)
-    warn_of_unfound(labels, own_scores(predictor, models), coverage.documents)
-    counts = (*coverage, findings.kept.total())
-    parts = zip(counts, ("note", "window", "sub-token", "character", "span"), strict=True)
-    tell(
-        f"{many(findings.rows, 'row')}: {', '.join(many(*part) for part in parts)}, "
-        f"in {time.perf_counter() - began:.1f} s, computed in {computed_in(predictor)}"
-    )
-    tell(f"Table: {place_name(output)}")
-    job.clear()
-    if findings.untagged:
+        run.load(stages)
+        coverage = run.fill(engine, stages) if job is None else run.write(job, stages)
+    run.show(coverage, seconds=time.perf_counter() - began)
+    if job is not None:
+        job.clear()
+    if untagged := run.findings.untagged:
         raise DataError(
-            f"{many(findings.untagged, 'row')} could not be tagged, see above; they are in {place_name(output)}, and "
-            f"the column {PROBLEM!r} says why"
+            f"{many(untagged, 'row')} could not be tagged, see above"
+            + ("" if request.to else f"; the column {PROBLEM!r} of {request.place} says why")
         )
+
+
+@contextmanager
+def _database(tables: TableOptions) -> Iterator[sa.Engine | None]:
+    """The database that is asked for, if there is one."""
+    if not (tables.sql or tables.to_table):
+        yield None
+        return
+    from cardioner.tables.database import connecting, database_url  # noqa: PLC0415 - an extra
+
+    with connecting(database_url(tables.database)) as engine:
+        yield engine
+
+
+def _source(request: Request, engine: sa.Engine | None) -> Source:
+    if request.tables.sql is None or engine is None:
+        return TableFiles(request.inputs, request.columns, request.encoding)
+    from cardioner.tables.sql_source import QueryNotes  # noqa: PLC0415 - an extra
+
+    return QueryNotes(engine, request.tables.sql, request.columns)
+
+
+def _shape(request: Request) -> Shape:
+    """What makes rows of a tagged batch."""
+    if request.to is None:
+        return AsTagged(explode=request.tables.explode)
+    from cardioner.prediction.directories import model_directories, models_digest  # noqa: PLC0415 - starts fast
+
+    system = f"cardioner {__version__}, model {models_digest(model_directories(request.models))}"
+    if request.to == "omop":
+        concepts = read_concepts(request.tables.concepts) if request.tables.concepts else {}
+        return NoteNlp(request.columns, system, concepts, request.tables.snippet)
+    from cardioner.tables.fhir import Bundles  # noqa: PLC0415 - an extra
+
+    return Bundles(request.columns, system, "R5" if request.to == "fhir-r5" else "R4")
+
+
+@dataclass
+class _Run:
+    """One run: what it needs, and what it finds."""
+
+    request: Request
+    source: Source
+    shape: Shape
+    findings: Findings = field(default_factory=Findings)
+
+    def load(self, stages: Stages) -> None:
+        """Load the model."""
+        options = self.request.options
+        self.predictor, self.batch_tokens = load_predictor(self.request.models, options, stages)
+        asked = request_of(self.predictor, self.request.models, options, self.batch_tokens)
+        self.asked = asked | {"columns": self.source.columns.needed, "rows": f"{self.shape.name}"}
+
+    def write(self, job: BatchJob, stages: Stages) -> Coverage:
+        """Write a file; gives what was covered."""
+        options = self.request.options
+        with job.open(BatchLog, self.asked, resume=options.resume) as log:
+            if log.damage:
+                tell(log.damage)
+            bar = self._bar(stages, log.coverage)
+            rows = map(self._rows, tag_table(self.source, log, self._tag, advance=bar))
+            with _saying_how_to_go_on(log):
+                job.write(partial(write_table, rows, form=job.form), overwrite=options.overwrite)
+            return log.coverage
+
+    def fill(self, engine: sa.Engine | None, stages: Stages) -> Coverage:
+        """Fill a table of a database; gives what was covered, in earlier runs too."""
+        from cardioner.tables.sql_sink import TableSink  # noqa: PLC0415 - an extra
+
+        assert engine is not None
+        assert self.request.tables.to_table is not None
+        options = self.request.options
+        own = ("nlp_system", self.shape.system) if isinstance(self.shape, NoteNlp) else None
+        sink = TableSink(engine, self.request.tables.to_table, own)
+        notes = self.request.tables.sql or [str(path) for path in self.request.inputs]
+        digest = blake2b(repr(notes).encode(), digest_size=16).hexdigest()
+        sink.begin(self.asked | {"notes": digest}, resume=options.resume, overwrite=options.overwrite)
+        with _saying_how_to_go_on(sink):
+            bar = self._bar(stages, sink.coverage)
+            fill_table(self.source, sink, self._tag, self._rows, advance=bar)
+        return sink.coverage
+
+    def show(self, coverage: Coverage, *, seconds: float) -> None:
+        """Report what was found, and what was left out."""
+        if count := self.source.without_id():
+            self.findings.count(NO_ID, "the query", count)
+        labels = show_findings(self.findings, self.request.options.min_score)
+        lost = [Issue(kind, count, "") for kind, count in sorted(self.shape.left_out.items())]
+        show_issues(f"Left out, as {self.shape.name} cannot hold it", lost)
+        warn_of_unfound(labels, own_scores(self.predictor, self.request.models), coverage.documents)
+        counts = (*coverage, self.findings.kept.total())
+        parts = zip(counts, ("note", "window", "sub-token", "character", "span"), strict=True)
+        tell(
+            f"{many(self.findings.rows, 'row')}: {', '.join(many(*part) for part in parts)}, "
+            f"in {seconds:.1f} s, computed in {computed_in(self.predictor)}"
+        )
+        tell(f"Table: {self.request.tables.to_table or self.request.place}")
+
+    def _bar(self, stages: Stages, before: Coverage) -> Callable[[Coverage], None]:
+        if before.documents:
+            tell(f"Finished before: {many(before.documents, 'note')}")
+        return tagging_bar(stages, self.source.total(), before if before.documents else ())
+
+    def _tag(self, batch: NoteBatch, advance: Callable[[Coverage], None]) -> pa.RecordBatch:
+        return tag_batch(
+            batch.rows,
+            self.predictor,
+            self.source.columns,
+            batch_tokens=self.batch_tokens,
+            advance=advance,
+            refused=batch.refused,
+        )
+
+    def _rows(self, made: Tagged) -> pa.RecordBatch:
+        """The rows that are written for a batch, which is counted."""
+        kept = made._replace(tagged=above(made.tagged, self.request.options.min_score))
+        self.findings.add(made, kept.tagged, self.source.columns)
+        return self.shape(kept)
+
+
+@contextmanager
+def _saying_how_to_go_on(log: BatchLog | TableSink) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"Stopped after {many(log.coverage.documents, 'note')}: to resume, repeat the command with --resume")
+        raise
 
 
 def check_source(source: Source) -> None:
@@ -128,8 +322,9 @@ def check_source(source: Source) -> None:
     Raises:
         DataError: Also if there is no row.
     """
-    if next(source.batches(), None) is None:
-        raise DataError("the table has no row")
+    with closing(source.batches()) as batches:
+        if next(batches, None) is None:
+            raise DataError("the table has no row")
 
 
 def show_findings(findings: Findings, min_score: float) -> list[str]:
@@ -148,40 +343,3 @@ def _check_output(inputs: Sequence[Path], job: BatchJob) -> None:
     for path in inputs:
         if not job.is_stream and job.output.resolve().is_relative_to(path.resolve()):
             raise OutputError(f"{job.output} lies in the input {path}: choose an output outside of it")
-
-
-def _run(
-    source: Source, job: BatchJob, models: Models, options: TaggingOptions, tables: TableOptions, stages: Stages
-) -> tuple[Findings, Predictor, Coverage]:
-    findings, total = Findings(), source.total()
-    predictor, batch_tokens = load_predictor(models, options, stages)
-    request = request_of(predictor, models, options, batch_tokens) | {"columns": source.columns.needed}
-    with job.open(BatchLog, request, resume=options.resume) as log:
-        if log.damage:
-            tell(log.damage)
-        if log.finished:
-            tell(f"Finished before: {many(log.coverage.documents, 'note')}")
-
-        def tag(batch: NoteBatch, advance: Any) -> pa.RecordBatch:
-            given = {"batch_tokens": batch_tokens, "advance": advance, "refused": batch.refused}
-            return tag_batch(batch.rows, predictor, source.columns, **given)
-
-        bar = tagging_bar(stages, total, log.coverage if log.finished else ())
-        tagged = tag_table(source, log, tag, advance=bar)
-        rows = _shaped(tagged, source.columns, findings, options.min_score, explode=tables.explode)
-        try:
-            job.write(partial(write_table, rows, form=job.form), overwrite=options.overwrite)
-        except KeyboardInterrupt:
-            tell(f"Stopped after {many(log.coverage.documents, 'note')}: to resume, repeat the command with --resume")
-            raise
-        return findings, predictor, log.coverage
-
-
-def _shaped(
-    every: Iterable[Tagged], columns: Columns, findings: Findings, min_score: float, *, explode: bool
-) -> Iterator[pa.RecordBatch]:
-    """The rows as they are written."""
-    for notes, tagged in every:
-        kept = above(tagged, min_score)
-        findings.add(notes, columns, tagged, kept)
-        yield exploded(kept) if explode else kept

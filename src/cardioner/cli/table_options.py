@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,34 @@ class TableOptions:
     ] = None
     explode: Annotated[
         bool, typer.Option("--explode", help="Write a row for each span, not for each note.", rich_help_panel=_PANEL)
+    ] = False
+
+    sql: Annotated[
+        str | None,
+        typer.Option(metavar="QUERY", help="Read the notes that a SELECT gives.", rich_help_panel=_PANEL),
+    ] = None
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The database, without a password; or a file that holds its URL. Default: CARDIONER_DATABASE_URL.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    to_table: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Fill a table of the database, in place of OUT.", rich_help_panel=_PANEL),
+    ] = None
+    concepts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --to omop: CSV of label, concept_id and, if wanted, lexical_variant.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    snippet: Annotated[
+        bool, typer.Option("--snippet", help="With --to omop: copy the text around spans.", rich_help_panel=_PANEL)
     ] = False
 
     @property

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from cardioner.data.formats.files import check_encoding
 from cardioner.errors import DataError, FormatError, UsageError, many
 from cardioner.tables.kinds import ARROW, JSON_LINES, PARQUET, parts_of
-from cardioner.tables.source import CHANGED, ROWS, NoteBatch, checked, each_id_once, position_after
+from cardioner.tables.source import CHANGED, ROWS, NoteBatch, array_of, checked, each_id_once, position_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from cardioner.tables.columns import Columns
 
@@ -58,7 +58,11 @@ class TableFiles:
                 count += parquet.metadata.num_rows
         return count
 
-    def batches(self, after: Mapping[str, Any] | None = None) -> Iterator[NoteBatch]:
+    def without_id(self) -> int:
+        """None are left out: they come with the others, and are refused."""
+        return 0
+
+    def batches(self, after: Mapping[str, Any] | None = None) -> Generator[NoteBatch, None, None]:
         """The notes, batch by batch.
 
         Args:
@@ -227,17 +231,8 @@ def _read_object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 def _batch_of_objects(rows: list[dict[str, Any]], columns: Columns, path: Path, last: int) -> pa.RecordBatch:
     where = f"{path}, {many(len(rows), 'line')} up to line {last}"
-    arrays = [_array([row.get(name) for row in rows], name, where) for name in columns.needed]
+    arrays = [array_of([row.get(name) for row in rows], name, where) for name in columns.needed]
     return pa.RecordBatch.from_arrays(arrays, names=columns.needed)
-
-
-def _array(values: list[Any], name: str, where: str) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeError):
-        raise DataError(
-            f"{where}: expected one type of value in the column {name!r}, found several, or half of a surrogate pair"
-        ) from None
 
 
 _READERS: dict[str, Reader] = {

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cardioner.errors import DataError, OutputError
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.run_log import RunLog
-from cardioner.tables.source import CHANGED, content_of
+from cardioner.tables.source import CHANGED, Tagged, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from cardioner.tables.source import NoteBatch, Source
+    from cardioner.tables.sql_sink import TableSink
 
 
-class Tagged(NamedTuple):
-    """A batch of notes, and what `tag_batch` made of it."""
-
-    notes: pa.RecordBatch
-    tagged: pa.RecordBatch
+Tag = Callable[["NoteBatch", Callable[[Coverage], None]], pa.RecordBatch]
+"""Tags a batch, and calls the function with what is covered of it."""
 
 
 class BatchLog(RunLog):
@@ -35,12 +36,13 @@ class BatchLog(RunLog):
 
     coverage = Coverage()
 
-    def append(self, digest: str, tagged: pa.RecordBatch, coverage: Coverage) -> None:
+    def append(self, digest: str, tagged: pa.RecordBatch, when: datetime, coverage: Coverage) -> None:
         """Add a batch; it is on the disk when this returns.
 
         Args:
             digest: Of its notes.
             tagged: What became of them.
+            when: It was tagged.
             coverage: What this and all batches before came to.
 
         Raises:
@@ -49,16 +51,18 @@ class BatchLog(RunLog):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, tagged.schema) as writer:
             writer.write_batch(tagged)
-        header = json.dumps({"digest": digest, "coverage": coverage}).encode()
+        header = json.dumps({"digest": digest, "when": when.isoformat(), "coverage": coverage}).encode()
         self._add([header + b"\n" + sink.getvalue().to_pybytes()])
         self.coverage = coverage
 
-    def entries(self) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """The digests and the tagged batches, in order."""
+    def entries(self) -> Iterator[tuple[str, pa.RecordBatch, datetime]]:
+        """The digests, the tagged batches and when they were tagged, in order."""
         for content in self._contents():
             header, _, held = content.partition(b"\n")
             try:
-                yield json.loads(header)["digest"], pa.ipc.open_stream(held).read_next_batch()
+                facts = json.loads(header)
+                when = datetime.fromisoformat(facts["when"])
+                yield facts["digest"], pa.ipc.open_stream(held).read_next_batch(), when
             except (pa.ArrowException, ValueError, KeyError) as error:
                 raise OutputError(f"{self.path} is damaged: start again with --overwrite") from error
 
@@ -73,43 +77,62 @@ class BatchLog(RunLog):
         return f"batch {number} is damaged: it and those after it are tagged again"
 
 
-def tag_table(
-    source: Source,
-    log: BatchLog,
-    tag: Callable[[NoteBatch, Callable[[Coverage], None]], pa.RecordBatch],
-    *,
-    advance: Callable[[Coverage], None],
-) -> Iterator[Tagged]:
+def tag_table(source: Source, log: BatchLog, tag: Tag, *, advance: Callable[[Coverage], None]) -> Iterator[Tagged]:
     """Every batch of a source, tagged; each is put into the log before it comes.
 
     Args:
         source: All notes, the finished ones first and unchanged.
         log: Where the finished ones are.
-        tag: Tags a batch that is not finished, and calls the function with what is covered of it.
+        tag: Tags a batch that is not finished.
         advance: Called with what is covered, finished batches of earlier runs included.
 
     Raises:
         DataError: If finished notes have changed.
         OutputError: If the log cannot be written.
     """
-    batches = source.batches()
-    for digest, tagged in log.entries():
-        batch = next(batches, None)
-        if batch is None or log.digest(content_of(batch, source.columns)) != digest:
-            raise DataError(CHANGED)
-        yield Tagged(batch.rows, tagged)
-    for batch in batches:
-        made, coverage = covering(batch, tag, log.coverage, advance)
-        log.append(log.digest(content_of(batch, source.columns)), made, coverage)
-        yield Tagged(batch.rows, made)
+    with closing(source.batches()) as batches:
+        for digest, tagged, when in log.entries():
+            batch = next(batches, None)
+            if batch is None or log.digest(content_of(batch, source.columns)) != digest:
+                raise DataError(CHANGED)
+            yield Tagged(batch.rows, tagged, when)
+        for batch in batches:
+            made, coverage = _tagged(batch, tag, log.coverage, advance)
+            log.append(log.digest(content_of(batch, source.columns)), made.tagged, made.when, coverage)
+            yield made
 
 
-def covering(
-    batch: NoteBatch,
-    tag: Callable[[NoteBatch, Callable[[Coverage], None]], pa.RecordBatch],
-    before: Coverage,
+def fill_table(
+    source: Source,
+    sink: TableSink,
+    tag: Tag,
+    shape: Callable[[Tagged], pa.RecordBatch],
+    *,
     advance: Callable[[Coverage], None],
-) -> tuple[pa.RecordBatch, Coverage]:
+) -> None:
+    """Tag what a table of a database lacks, and write it, each batch in one transaction.
+
+    Args:
+        source: All notes.
+        sink: The table, and how far it is.
+        tag: Tags a batch.
+        shape: The rows that are written for it.
+        advance: As for `tag_table`.
+
+    Raises:
+        DataError: If the notes cannot be read, or the database cannot be written.
+        OutputError: If another run fills the table.
+    """
+    with closing(source.batches(sink.position)) as batches:
+        for batch in batches:
+            made, coverage = _tagged(batch, tag, sink.coverage, advance)
+            ids = batch.rows.column(source.columns.id).to_pylist()
+            sink.append(shape(made), ids, batch.position, coverage)
+
+
+def _tagged(
+    batch: NoteBatch, tag: Tag, before: Coverage, advance: Callable[[Coverage], None]
+) -> tuple[Tagged, Coverage]:
     """A tagged batch, and what all up to it came to."""
     covered = [before]
 
@@ -117,5 +140,5 @@ def covering(
         covered.append(before.plus(coverage))
         advance(covered[-1])
 
-    made = tag(batch, count)
-    return made, covered[-1]
+    when = datetime.now(timezone.utc).replace(microsecond=0)
+    return Tagged(batch.rows, tag(batch, count), when), covered[-1]

@@ -12,7 +12,8 @@ import pyarrow as pa
 from cardioner.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from cardioner.tables.columns import Columns
 
@@ -37,6 +38,14 @@ class NoteBatch(NamedTuple):
     position: Mapping[str, Any]
 
 
+class Tagged(NamedTuple):
+    """A batch of notes, what `tag_batch` made of it, and when, in UTC."""
+
+    notes: pa.RecordBatch
+    tagged: pa.RecordBatch
+    when: datetime
+
+
 class Source(Protocol):
     """Where notes are from."""
 
@@ -45,7 +54,10 @@ class Source(Protocol):
     def total(self) -> int | None:
         """How many rows there are, if that is known."""
 
-    def batches(self, after: Mapping[str, Any] | None = None) -> Iterator[NoteBatch]:
+    def without_id(self) -> int:
+        """How many rows it leaves out because they have no id."""
+
+    def batches(self, after: Mapping[str, Any] | None = None) -> Generator[NoteBatch, None, None]:
         """The notes behind a position, or all."""
 
 
@@ -64,6 +76,21 @@ def checked(batch: pa.RecordBatch, columns: Columns, schema: pa.Schema | None, w
         schema = pa.schema(list(zip(made.schema.names, types, strict=True)))
     arrays = [_as(made.column(field.name), field, where) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def array_of(values: Sequence[Any], name: str, where: str) -> pa.Array:
+    """The values of a column.
+
+    Raises:
+        DataError: If Arrow has no type for them.
+    """
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeError):
+        raise DataError(
+            f"{where}: expected one type of value in the column {name!r}, found several, one that no table has, or "
+            "half of a surrogate pair"
+        ) from None
 
 
 def _check_utf_8(column: pa.Array, where: str) -> None:

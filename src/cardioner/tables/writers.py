@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 PART_ROWS = 1 << 20
 """Most rows of a part, where a folder of them is written."""
 
-_GROUP_ROWS = 1 << 15
+_GROUP_BYTES = 1 << 23
+"""Bytes of a row group before it is compressed: what is held until it is written."""
 
 
 def write_table(batches: Iterable[pa.RecordBatch], place: Path, form: str) -> None:
@@ -30,7 +31,7 @@ def write_table(batches: Iterable[pa.RecordBatch], place: Path, form: str) -> No
     Args:
         batches: The rows; at least one batch.
         place: The file, or for Parquet without a suffix the folder.
-        form: What `kinds.form_of` gives for the place.
+        form: What `kinds.form_of` gives for the place; or `lines`, the first column as it is.
 
     Raises:
         DataError: If there is no batch.
@@ -65,13 +66,15 @@ def _parts(batches: Iterator[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatc
 
 
 def _write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: BinaryIO) -> None:
+    held: list[pa.RecordBatch] = []
+    size = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        held: list[pa.RecordBatch] = []
         for batch in batches:
             held.append(batch)
-            if sum(one.num_rows for one in held) >= _GROUP_ROWS:
+            size += batch.nbytes
+            if size >= _GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(held))
-                held = []
+                held, size = [], 0
         if held:
             writer.write_table(pa.Table.from_batches(held))
 
@@ -105,4 +108,15 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-_WRITERS = {"parquet": _write_parquet, "csv": _write_csv, "jsonl": _write_jsonl, "arrow": _write_arrow}
+def _write_lines(batches: Iterable[pa.RecordBatch], _: pa.Schema, file: BinaryIO) -> None:
+    for batch in batches:
+        file.writelines(f"{line}\n".encode() for line in batch.column(0).to_pylist())
+
+
+_WRITERS = {
+    "parquet": _write_parquet,
+    "csv": _write_csv,
+    "jsonl": _write_jsonl,
+    "arrow": _write_arrow,
+    "lines": _write_lines,
+}
