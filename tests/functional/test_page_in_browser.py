@@ -578,9 +578,14 @@ def test_text_from_right_to_left_is_laid_out_from_the_right(open_page: Open) -> 
     assert 60 < first < 200  # behind three words, from the right
     assert last < 60  # behind one, from the left
     opened.page.locator("#text").focus()
-    opened.press("n", "n")
-    opened.press("Delete")
-    assert opened.shown() == ["SYMPTOM syncope"]
+    opened.press("ArrowLeft", "ArrowLeft")  # the second word is to the left of the first
+    assert opened.page.evaluate("getSelection().toString()") == arabic.split()[1]
+    opened.press("ArrowRight")
+    assert opened.page.evaluate("getSelection().toString()") == arabic.split(maxsplit=1)[0]
+    opened.press("Escape", "n", "n")
+    expect(opened.page.locator("#tip")).to_have_text("DISEASE score 0.90")
+    opened.press("ArrowLeft", "ArrowLeft", "1")  # the word itself, and the one to its left in this line
+    assert opened.shown()[1] == "DISEASE No"
 
 
 # Taking along --------------------------------------------------------------------------------------------------------

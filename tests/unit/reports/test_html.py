@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,19 @@ def luminance(colour: str) -> float:
 
 def contrast(name: str, behind: str, scheme: int) -> float:
     """Of two colours on light (0) or dark (1) paper, as WCAG 2 defines it."""
-    pair = sorted(luminance(PALETTE[one][scheme]) for one in (name, behind))
+    return ratio(PALETTE[name][scheme], PALETTE[behind][scheme])
+
+
+def ratio(colour: str, behind: str) -> float:
+    """Of any two colours."""
+    pair = sorted(map(luminance, (colour, behind)))
     return (pair[1] + 0.05) / (pair[0] + 0.05)
+
+
+def mixed(colour: str, paper: str, percent: int) -> str:
+    """A colour that lets the paper through, as CSS mixes them in sRGB."""
+    pairs = [[int(one[start : start + 2], 16) for one in (colour, paper)] for start in (1, 3, 5)]
+    return "#" + "".join(f"{round((percent * over + (100 - percent) * under) / 100):02x}" for over, under in pairs)
 
 
 READ = [
@@ -50,6 +62,16 @@ READ = [
 @pytest.mark.parametrize(("name", "behind"), READ, ids="-".join)
 def test_text_can_be_read_on_light_and_on_dark_paper(name: str, behind: str, scheme: int) -> None:
     assert contrast(name, behind, scheme) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_names_of_types_can_be_read_on_the_tint_of_any_type(scheme: int) -> None:
+    style = resources.files("cardioner.server").joinpath("page/style.css").read_text(encoding="utf-8")
+    percents = set(map(int, re.findall(r"var\(--(?:tint|special)\) (\d+)%", style)))
+    assert len(percents) > 1
+    types = [PALETTE[f"c{index}"][scheme] for index in range(TYPES)]
+    tints = [mixed(colour, PALETTE["paper"][scheme], percent) for colour in types for percent in percents]
+    assert min(ratio(name, tint) for name in (*types, PALETTE["ink"][scheme]) for tint in tints) >= 4.5
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])

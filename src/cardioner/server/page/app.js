@@ -7,8 +7,9 @@ import { Colours, draw } from "./drawing.js";
 import { connectEditing, travel } from "./editing.js";
 import { connectList, drawList, drawRow, neighbour } from "./list.js";
 import { closeMenu, connectMenu } from "./menu.js";
-import { connectTip, drawColumns, drawCompare, drawEntities, drawLegend } from "./side.js";
+import { drawColumns, drawCompare, drawEntities, drawLegend } from "./side.js";
 import { atLeast, bare, inOrder, keyOf } from "./spans.js";
+import { connectTip } from "./tip.js";
 import { CAME_WITH, isDraft, OpenNote, state } from "./work.js";
 
 const colours = new Colours();

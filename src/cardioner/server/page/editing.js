@@ -4,7 +4,8 @@ import { announce, byId } from "./dom.js";
 import { offsetOf, placeOf, spansAt } from "./drawing.js";
 import { closeMenu, isOpen, openMenu } from "./menu.js";
 import { keyOf, pieces, replaced } from "./spans.js";
-import { step, trimmed, wordAt, wordsOf } from "./text.js";
+import { isRightToLeft, step, trimmed, wordAt, wordsOf } from "./text.js";
+import { showTip } from "./tip.js";
 import { state, types } from "./work.js";
 
 const EDGE = 90; // pixels from the edge of the window at which the text is scrolled on
@@ -62,7 +63,9 @@ export function activate(span) {
   state.open.active = span;
   getSelection().removeAllRanges();
   refresh();
-  text.querySelector(".active")?.scrollIntoView({ block: "nearest" });
+  const piece = text.querySelector(".active");
+  piece?.scrollIntoView({ block: "nearest" });
+  if (piece) showTip([span], piece.getBoundingClientRect());
   if (span) announce(describe(span));
 }
 
@@ -207,9 +210,9 @@ function choose(label) {
 function onKey(event, actions) {
   const { key, altKey, shiftKey } = event, side = { ArrowRight: 1, ArrowLeft: -1 }[key], line = { ArrowDown: 1, ArrowUp: -1 }[key];
   if (event.ctrlKey || event.metaKey) return false;
-  const rightToLeft = getComputedStyle(text.querySelector("[data-from]") ?? text).direction === "rtl" ? -1 : 1;
-  if (side && altKey) moveEdge(side * rightToLeft, shiftKey);
-  else if (side) moveWord(side * rightToLeft, shiftKey);
+  const place = (selected() ?? state.open.active)?.start ?? 0, turn = isRightToLeft(state.open.text, place) ? -1 : 1;
+  if (side && altKey) moveEdge(side * turn, shiftKey);
+  else if (side) moveWord(side * turn, shiftKey);
   else if (line && !shiftKey && !altKey) moveLine(line);
   else if (key === "n" || key === "p") moveSpan(key === "n" ? 1 : -1);
   else if (/^[1-9]$/.test(key)) choose(types()[key - 1]);

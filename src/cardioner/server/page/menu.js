@@ -15,6 +15,7 @@ export const isOpen = () => !byId("menu").hidden;
  */
 export function openMenu({ mention, current, score, place, colours, choose, remove, others = [] }) {
   const menu = byId("menu");
+  byId("tip").hidden = true;
   back = document.activeElement;
   const kinds = types();
   const title = make("p", { className: "mention" });

@@ -3,7 +3,6 @@
 import { byId, make, oneTabStop, reachable } from "./dom.js";
 import { draw, spansAt } from "./drawing.js";
 import { menuFor, mention } from "./editing.js";
-import { isOpen } from "./menu.js";
 import { replaced } from "./spans.js";
 import { CAME_WITH, state, types } from "./work.js";
 
@@ -111,29 +110,3 @@ function difference(source, refresh) {
   oneTabStop(list);
   return make("div", {}, make("h3", {}, `Only in ${nameOf(source)}`), list);
 }
-
-/** What a mark means, beside the pointer. */
-export function connectTip() {
-  const tip = byId("tip"), columns = byId("columns");
-  columns.addEventListener("pointerover", (event) => {
-    const box = event.target.closest(".text"), spans = box ? spansAt(box, event.target) : [];
-    tip.hidden = !spans.length || event.pointerType === "touch" || isOpen();
-    if (tip.hidden) return;
-    tip.replaceChildren(...spans.map((span) => make("div", {}, make("b", {}, span.label), ` ${scoreOf(span)}`)));
-    const { left, top } = event.target.getBoundingClientRect(), { width, height } = tip.getBoundingClientRect();
-    const room = document.documentElement.clientWidth;
-    tip.style.left = `${Math.max(4, Math.min(left, room - width - 4)) + scrollX}px`;
-    tip.style.top = `${top - height - 4 + scrollY}px`;
-  });
-  columns.addEventListener("pointerleave", () => {
-    tip.hidden = true;
-  });
-  for (const name of ["keydown", "pointerdown"]) {
-    document.addEventListener(name, () => {
-      tip.hidden = true;
-    });
-  }
-}
-
-const scoreOf = (span) => (span.score === null ? "marked by a person" : `score ${span.score.toFixed(2)}`);
-

@@ -35,6 +35,12 @@ export function trimmed(text, start, end) {
   return start < end ? { start, end } : null;
 }
 
+/** Whether the line at an offset is read from the right: its first letter is of such a script (UAX #9, rule P2). */
+export function isRightToLeft(text, offset) {
+  const line = text.slice(text.lastIndexOf("\n", offset - 1) + 1).split("\n", 1)[0];
+  return /^[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u.test(line.match(/\p{L}/u)?.[0] ?? "");
+}
+
 /** The words of a text, in order, as [start, end]. */
 export function wordsOf(text) {
   const found = [];
