@@ -4,6 +4,7 @@ VENV ?= .venv
 # For example PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" where PyPI's torch brings CUDA along.
 PIP_ARGS ?=
 WHEELHOUSE ?= wheelhouse
+LABEL_STUDIO ?= .venv-label-studio
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -16,7 +17,7 @@ export NO_MKDOCS_2_WARNING := 1
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all fuzz check lint docs matrix bench wheelhouse clean
+.PHONY: help setup demo test test-slow test-all fuzz check lint docs matrix label-studio bench wheelhouse clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
@@ -52,7 +53,7 @@ test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks o
 fuzz: $(VENV)/.ready-dev ## Look for changed directories that are not answered, with new examples (about an hour)
 	$(PYTEST) --hypothesis-profile search tests/unit/model_dir/untrusted/test_fuzz.py
 
-test-all: test test-slow wheelhouse matrix ## Run everything that can be tested
+test-all: test test-slow wheelhouse matrix label-studio ## Run everything that can be tested
 
 lint: $(VENV)/.ready-dev ## Check style and types
 	$(BIN)/ruff check .
@@ -70,6 +71,18 @@ docs: $(VENV)/.ready-docs ## Build the documentation into site/; a dead link is 
 matrix: $(VENV)/.ready-dev ## Save and load under the lowest, the newest and an older transformers, and compare the answers
 	$(BIN)/python tools/contract_matrix.py $(PIP_ARGS)
 
+# Label Studio has an environment of its own: it pins many versions.
+$(LABEL_STUDIO)/.ready:
+	$(PYTHON) -m venv $(LABEL_STUDIO)
+	$(LABEL_STUDIO)/bin/python -m pip --disable-pip-version-check install $(PIP_ARGS) label-studio==1.23.2
+	touch $@
+
+demo/model:
+	$(MAKE) demo
+
+label-studio: $(VENV)/.ready-dev $(LABEL_STUDIO)/.ready demo/model ## Correct predictions in the real Label Studio, in a browser
+	$(BIN)/python tools/label_studio_check.py $(LABEL_STUDIO)/bin/label-studio demo/model
+
 check: lint test ## Check style and types, and run the tests
 
 bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_DATA; takes about half an hour)
@@ -86,4 +99,4 @@ wheelhouse: setup ## Collect everything an air-gapped site installs from, and pr
 	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
 
 clean: ## Remove everything that the commands above made
-	rm -rf $(VENV) $(WHEELHOUSE) demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LABEL_STUDIO) $(WHEELHOUSE) demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ from cardioner.server.problems import RefusedError, problems
 from cardioner.server.service import service_of
 from cardioner.server.tool_messages import (
     BackendState,
+    Event,
     Prediction,
     Predictions,
     Setup,
@@ -71,10 +72,20 @@ async def backend_predict(message: TasksToPredict, request: Request) -> Predicti
 
 
 @router.post("/train", responses=problems(501))
-@router.post("/webhook", responses=problems(501))
 async def backend_train() -> Response:
     """Refused: a server does not train."""
-    raise RefusedError(501, "this server does not train: export the annotations as JSON, and use cardioner train")
+    raise _does_not_train()
+
+
+@router.post("/webhook", status_code=204, responses=problems(400, 408, 413, 415, 422, 501))
+async def backend_webhook(message: Event) -> None:
+    """What Label Studio tells of every change in the project: nothing to do, except that training is refused."""
+    if message.action == "START_TRAINING":
+        raise _does_not_train()
+
+
+def _does_not_train() -> RefusedError:
+    return RefusedError(501, "this server does not train: export the annotations as JSON, and use cardioner train")
 
 
 @router.get("/interface", response_class=Response, responses={200: {"content": {"application/xml": {}}}})

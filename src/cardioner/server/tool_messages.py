@@ -53,6 +53,12 @@ class Setup(_FromTool):
     interface: Text = Field(alias="schema", description="The labeling interface of the project.")
 
 
+class Event(_FromTool):
+    """What Label Studio tells a backend of a project."""
+
+    action: str = Field(description="What happened, such as `ANNOTATION_CREATED`.")
+
+
 class BackendState(BaseModel):
     """Whether the backend works, as Label Studio asks."""
 
@@ -138,5 +144,5 @@ class PredictedNote(BaseModel):
     document: str = Field(description="UIMA CAS XMI.")
 
 
-FROM_TOOLS = (Task, TasksToPredict, Setup, Recommender, CasDocument, NoteToPredict)
+FROM_TOOLS = (Task, TasksToPredict, Setup, Event, Recommender, CasDocument, NoteToPredict)
 """What is received: the names of these parts may be in messages."""

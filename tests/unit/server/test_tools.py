@@ -149,6 +149,16 @@ def test_the_token_may_be_the_password_that_label_studio_sends(serve: Any) -> No
     assert client.post("/inception/predict", json={}).status_code == 401
 
 
+def test_what_label_studio_tells_of_annotations_is_taken_and_forgotten(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"action": "ANNOTATION_CREATED", "task": {"data": {"text": "Zebra"}}, "annotation": {"result": []}}
+    with caplog.at_level(logging.DEBUG):
+        answer = serve().post("/label-studio/webhook", json=told)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "Zebra" not in caplog.text
+
+
 # INCEpTION
 
 LAYER, FEATURE = "webanno.custom.Finding", "kind"
