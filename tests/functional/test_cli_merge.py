@@ -12,9 +12,10 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def seeds(train: Run, tmp_path: Path) -> Path:
-    """The folder of two trainings that differ in their seed."""
-    assert train("--seeds", "2", output=tmp_path / "seeds").code == 0
+def seeds(train: Run, saved: Path, tmp_path: Path) -> Path:
+    """The folder of two trainings from one model that differ in their seed."""
+    start = ("--backbone", saved, "--crf", "--hidden-layers", "8")
+    assert train("--seeds", "2", *start, output=tmp_path / "seeds").code == 0
     return tmp_path / "seeds"
 
 
@@ -26,6 +27,12 @@ def test_seeds_are_merged_and_scored_beside_their_parts(run: Run, seeds: Path, c
     assert run("verify", tmp_path / "one").code == 0
     tagged = run("predict", tmp_path / "one", corpus / "dev", "--output", tmp_path / "tagged")
     assert tagged.code == 0, tagged.err
+
+
+def test_seeds_whose_heads_were_drawn_apart_are_refused(run: Run, train: Run, corpus: Path, tmp_path: Path) -> None:
+    assert train("--seeds", "2", output=tmp_path / "seeds").code == 0
+    made = run("merge", tmp_path / "seeds", "--eval", corpus / "dev", "--output", tmp_path / "one")
+    assert "did not begin from the same head" in made.error
 
 
 def test_merge_needs_two_models_and_a_place_of_its_own(run: Run, saved: Path, corpus: Path, tmp_path: Path) -> None:

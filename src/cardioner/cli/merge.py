@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def merge(  # noqa: PLR0913 - one parameter an option
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="Model directories, or a folder of several (--folds, --seeds)."),
+        typer.Argument(metavar="MODEL...", help="Model directories, or a folder that --folds or --seeds wrote."),
     ],
     *,
     evaluation: Annotated[
@@ -33,11 +33,13 @@ def merge(  # noqa: PLR0913 - one parameter an option
     log_file: LogFileOption = None,
     json: JsonAloneOption = False,
 ) -> None:
-    """Merge models of the same encoder into one with the mean of their weights: no slower than one of them.
+    """Merge models that began from the same weights into one with the mean of theirs: no slower than one of them.
 
     It is scored beside its parts: whether it is better than they are depends on the models.
 
-    Example: cardioner merge seeds --eval notes/dev --output model
+    Models of several folds began from the same weights, those of several seeds only if --backbone was a model.
+
+    Example: cardioner merge folds --eval notes/dev --output model
     """
     open_log(log_file)
     check_model_folder(output, replace=overwrite)

@@ -1,8 +1,9 @@
 """Merge trained models into one whose weights are the mean of theirs: no slower than one of them.
 
-This works for models that learned the same task from the same pretrained encoder: they lie in one basin of the loss,
-whose middle is often better than any of them (Wortsman et al. 2022, Model Soups, https://arxiv.org/abs/2203.05482).
-Models of different encoders have no such middle, so they are refused; whether there is one is seen on annotated notes.
+This works for models that learned the same task from the same weights, those of the head included: they lie in one
+basin of the loss, whose middle is often as good as the best of them (Wortsman et al. 2022, Model Soups,
+https://arxiv.org/abs/2203.05482). Models that began apart have no such middle, so they are refused; what the mean is
+worth is seen on annotated notes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cardioner._io import as_path
 from cardioner._progress import Progress, silent
@@ -36,9 +37,10 @@ from cardioner.training.run_metadata import scores_of
 from cardioner.training.scoring import HeldOut, tag_dataset
 
 MOST_DISTANCE = 0.5
-"""How far apart encoders may be: the norm of the difference over that of the first. Trainings move an encoder by a few
-hundredths; two pretrained apart are about 1.4 from each other."""
+"""How far apart two encoders or two heads may be: the norm of the difference over that of the first. Trainings from the
+same weights end a few hundredths apart; weights that were drawn apart are about 1.4 from each other."""
 
+_PARTS = {"backbone": "encoder", "classifier": "head"}
 _SETTINGS = ("encoder_config", "classifier_hidden_layers", "classifier_activation", "use_crf", "class_weights")
 _ABOUT = ("language", "license", "data_name", "data_license")
 """Options of a training that say what the model is for."""
@@ -52,7 +54,7 @@ class Merged:
         output_dir: The model directory of the merged model.
         parts: Scores of each model on the evaluation notes, by its directory.
         scored: The merged model on the same notes.
-        distance: How far apart the two encoders are that differ most; see `MOST_DISTANCE`.
+        distance: How far apart the encoders or heads are that differ most; see `MOST_DISTANCE`.
         inference: Precision and temperature of the merged model.
     """
 
@@ -135,10 +137,10 @@ def check_alike(places: Sequence[Path], loaded: Sequence[Loaded]) -> float:
     """Refuse models whose weights do not mean the same.
 
     Returns:
-        How far apart the two encoders are that differ most; see `MOST_DISTANCE`.
+        How far apart the encoders or heads are that differ most; see `MOST_DISTANCE`.
 
     Raises:
-        ModelError: If tags, tokenizers, encoders or heads differ, or the encoders did not begin from the same weights.
+        ModelError: If tags, tokenizers or shapes differ, or encoders or heads did not begin from the same weights.
     """
     first = loaded[0]
     for place, other in zip(places[1:], loaded[1:], strict=True):
@@ -155,23 +157,28 @@ def check_alike(places: Sequence[Path], loaded: Sequence[Loaded]) -> float:
             raise ModelError(
                 f"{both} differ in {', '.join(names) or 'their class'}: only models of one shape can be merged"
             )
-    gaps = {pair: _distance(*(loaded[index].model for index in pair)) for pair in combinations(range(len(loaded)), 2)}
-    pair, distance = max(gaps.items(), key=lambda item: item[1])
+    gaps = [
+        (_distance(*(loaded[index].model.get_submodule(part) for index in pair)), pair, part)
+        for pair in combinations(range(len(loaded)), 2)
+        for part in _PARTS
+    ]
+    distance, pair, part = max(gaps)
     if not distance <= MOST_DISTANCE:
         raise ModelError(
-            f"{places[pair[0]]} and {places[pair[1]]} did not begin from the same encoder: their weights are "
-            f"{distance:.2f} apart, and models that can be merged {MOST_DISTANCE} at most; use them side by side "
-            "(cardioner predict --ensemble), or distil one model from them (cardioner distill)"
+            f"{places[pair[0]]} and {places[pair[1]]} did not begin from the same {_PARTS[part]}: the weights are "
+            f"{distance:.2f} apart, and those that can be merged {MOST_DISTANCE} at most. Models of several folds have "
+            "the same start, and so have trainings from one model (train --backbone MODEL); use others side by side "
+            "(predict --ensemble), or distil one model from them (distill)"
         )
     return distance
 
 
-def _distance(one: Any, other: Any) -> float:
-    """The norm of the difference of two encoders, over that of the first."""
-    theirs = dict(other.backbone.named_parameters())
+def _distance(one: nn.Module, other: nn.Module) -> float:
+    """The norm of the difference of the weights of two modules, over that of the first."""
+    theirs = dict(other.named_parameters())
     squares = [
         (value.detach().sub(theirs[name].detach()).square().sum(), value.detach().square().sum())
-        for name, value in one.backbone.named_parameters()
+        for name, value in one.named_parameters()
     ]
     gap, size = (torch.stack(column).double().sum().sqrt().item() for column in zip(*squares, strict=True))
     return gap / size if size else float(gap > 0)

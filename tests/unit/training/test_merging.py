@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import cardioner
 from cardioner.data.documents import Document
@@ -29,8 +29,10 @@ Save = Callable[..., Path]
 def save(make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Save:
     """Write a model that learned a little: the same for each seed, from the same start."""
 
-    def build(*, learned: int = 0, by: float = 0.02, **settings: Any) -> Path:
+    def build(*, learned: int = 0, by: float = 0.02, head: bool = True, **settings: Any) -> Path:
         model = make_model("bert", **{"use_crf": True, **settings})
+        if not head:
+            model.classifier.apply(lambda part: isinstance(part, nn.Linear) and nn.init.normal_(part.weight))
         chance = torch.Generator().manual_seed(learned)
         with torch.no_grad():
             for value in model.parameters():
@@ -119,6 +121,7 @@ def test_a_folder_of_repeated_trainings_stands_for_its_models(
         ({"use_crf": False}, "differ in use_crf"),
         ({"classifier_hidden_layers": [8]}, "differ in classifier_hidden_layers"),
         ({"by": 3.0}, "did not begin from the same encoder"),
+        ({"head": False}, "did not begin from the same head"),
     ],
 )
 def test_models_whose_weights_do_not_mean_the_same_are_refused(
