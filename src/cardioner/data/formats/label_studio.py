@@ -52,14 +52,12 @@ class Interface:
         text_name: The `name` of its `<Text>`, which results call `to_name`.
         key: Where the text lies in the `data` of a task.
         labels: For each entity type, how results call it. One that is not here is called by its own name.
-        is_closed: Whether only the types in `labels` can be shown.
     """
 
     labels_name: str = "label"
     text_name: str = "text"
     key: str = "text"
     labels: Mapping[str, str] = field(default_factory=dict)
-    is_closed: bool = False
 
     def results(self, document: Document, spans: Iterable[Span]) -> list[dict[str, Any]]:
         """The results of spans of a note, as annotations and predictions have them."""
@@ -117,12 +115,15 @@ def read_interface(config: str, labels: Iterable[str]) -> Interface:
             'name="label" toName="text"><Label value="SYMPTOM"/></Labels><Text name="text" value="$text"/></View>'
         )
     # Where a label has an alias, results call it by that.
-    shown = {
-        (one.get("value") or "").casefold(): one.get("alias") or one.get("value") or "" for one in control.iter("Label")
+    names = [(one.get("value") or "", one.get("alias") or one.get("value") or "") for one in control.iter("Label")]
+    exact = dict(names) | {shown: shown for _, shown in names}
+    loose = {name.casefold(): shown for name, shown in exact.items()}
+    found = {
+        label: exact.get(label) or loose[label.casefold()]
+        for label in labels
+        if label in exact or label.casefold() in loose
     }
-    shown |= {name.casefold(): name for name in shown.values()}
-    found = {label: shown[label.casefold()] for label in labels if label.casefold() in shown}
-    return Interface(control.get("name", ""), text.get("name", ""), (text.get("value") or "").lstrip("$"), found, True)
+    return Interface(control.get("name", ""), text.get("name", ""), (text.get("value") or "").lstrip("$"), found)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

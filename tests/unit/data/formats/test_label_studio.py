@@ -137,7 +137,7 @@ def test_the_interface_that_we_give_is_one_that_we_read() -> None:
     config = labeling_interface(["b<&\"'", "A"])
     assert config.index('"A"') < config.index('"b')
     found = read_interface(config, ["A", "b<&\"'", "C"])
-    assert found == Interface(labels={"A": "A", "b<&\"'": "b<&\"'"}, is_closed=True)
+    assert found == Interface(labels={"A": "A", "b<&\"'": "b<&\"'"})
 
 
 def test_the_names_of_any_interface_are_found() -> None:
@@ -150,6 +150,8 @@ def test_the_names_of_any_interface_are_found() -> None:
     assert (found.labels_name, found.text_name, found.key) == ("ner", "note", "report")
     assert found.labels == {"DISEASE": "DIS", "DRUG": "drug"}
     assert read_interface(config, ["DIS"]).labels == {"DIS": "DIS"}
+    both = labeling_interface(["x", "X", "b"])
+    assert read_interface(both, ["X", "x", "B"]).labels == {"X": "X", "x": "x", "B": "b"}
 
 
 @pytest.mark.parametrize(
