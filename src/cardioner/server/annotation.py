@@ -6,16 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from cardioner import __version__
 from cardioner.data.documents import Document
-from cardioner.errors import DataError, OutputError
-from cardioner.model_dir.layout import TRAINING_ARGS
-from cardioner.prediction.directories import model_directories
+from cardioner.errors import DataError, ModelError, OutputError
 from cardioner.server.annotation_messages import (
     Correction,
     NoteMessage,
@@ -33,6 +30,7 @@ from cardioner.server.messages import Offsets
 from cardioner.server.notes import Workspace
 from cardioner.server.problems import RefusedError, problems
 from cardioner.server.service import service_of
+from cardioner.server.training_command import training_command
 
 log = logging.getLogger("cardioner.server")
 
@@ -121,23 +119,15 @@ def training(request: Request, model: str | None = None) -> TrainingMessage:
     corrections = _corrections(request)
     served = service_of(request).batcher(model).model
     found = {span.label for document in corrections.saved.values() for span in document.spans}
+    try:
+        command = training_command(_workspace(request).places[served.name], corrections.folder)
+    except ModelError:
+        raise RefusedError(404, "the model directory is not there any more: restart the server") from None
     return TrainingMessage(
-        command=_train_command(_workspace(request).places[served.name], corrections.folder),
+        command=command,
         accepted=len(corrections.saved),
         missing=[label for label in served.predictor.labels if label not in found],
     )
-
-
-def _train_command(place: Path, folder: Path) -> list[str]:
-    """What trains a model, or the first of an ensemble, further: with its own settings, from its own weights."""
-    directory = model_directories(place)[0]
-    record = directory / TRAINING_ARGS
-    settings = ["--config", str(record)] if record.is_file() else []
-    output = place.with_name(f"{place.resolve().name}-corrected")
-    return [
-        *("cardioner", "train", "--train", str(folder), *settings),
-        *("--backbone", str(directory), "--output", str(output)),
-    ]
 
 
 def _like_ours(document: Document, found: Workspace) -> Document:

@@ -20,6 +20,7 @@ from cardioner.server.audit import changes
 from cardioner.server.corrections import AUDIT, Corrections, check_apart
 from cardioner.server.notes import Notes, Workspace
 from cardioner.server.offsets import code_point_offsets, utf16_offsets
+from cardioner.server.training_command import training_command
 
 WORD = "zyxwvcanary"
 TEXT = (
@@ -293,6 +294,26 @@ def test_the_command_to_train_names_the_corrections_and_the_model(client: TestCl
     assert found["accepted"] == 1
     assert "SYMPTOM" not in found["missing"]
     assert found["missing"]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"options": {}, "versions": {}}, "--config m/training_args.json"),
+        ({"options": {}, "versions": {}, "distillation": {}}, "--crf --hidden-layers 12,8 --scheme BIOES"),
+        ({"options": {}}, "--crf --hidden-layers 12,8 --scheme BIOES"),
+    ],
+)
+def test_what_the_record_cannot_repeat_is_taken_from_the_head(
+    record: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {"use_crf": True, "classifier_hidden_layers": [12, 8], "id2label": {"0": "O", "1": "E-X"}}
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "m" / "training_args.json").write_text(json.dumps(record))
+    found = shlex.join(training_command(Path("m"), Path("fixed")))
+    assert found == f"cardioner train --train fixed {expected} --backbone m --output m-corrected"
 
 
 # Who may ask ---------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ export class OpenNote {
   /** Of those, the ones that are not among the spans here. */
   onlyIn(name) {
     const own = new Set(this.spans.map(keyOf));
-    return this.beside(name).filter((span) => !own.has(keyOf(span)));
+    return this.beside(name).filter((span) => !own.has(keyOf(span)) && !state.hidden.has(span.label));
   }
 }
 
