@@ -33,6 +33,7 @@ RUN = ("--sql", SQL, "--device", "cpu")
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql_source, "ROWS", 64)
     monkeypatch.setattr(sql_source, "PAGE", 100)
+    monkeypatch.setattr(sql_source, "HELD", 100)
 
 
 @pytest.fixture
@@ -76,6 +77,23 @@ def test_from_a_query_into_a_table_and_a_file_the_same(
     assert [{**row._mapping, "spans": as_json(row.spans)} for row in rows] == written
     assert [row["note_id"] for row in written] == list(NOTES)
     assert sum(len(row["spans"]) for row in written) > 150
+
+
+def test_a_file_fills_a_table_and_goes_on_with_what_came_behind(
+    notes: str, model: Path, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    lines = [json.dumps({"note_id": number, "note_text": text}) for number, text in NOTES.items()]
+    place = tmp_path / "notes.jsonl"
+    arguments = (model, place, "--text-column", "note_text", "--device", "cpu", "--to-table", "tagged")
+    for lines_there in (100, 150):
+        place.write_text("\n".join(lines[:lines_there]))
+        done = ask(*arguments, *(["--resume"] if lines_there > 100 else []))
+        assert done.code == (0 if lines_there == 100 else 3)
+    assert "changed" in done.error, "the last batch was not full"
+    place.write_text("\n".join(lines[:100]))
+    assert ask(*arguments, "--resume").code == 0
+    found = execute(notes, "SELECT note_id FROM tagged ORDER BY note_id")
+    assert [row.note_id for row in found] == list(NOTES)[:100]
 
 
 def test_a_finished_table_goes_on_with_new_notes_alone_and_is_replaced_only_on_demand(

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cardioner.data.documents import Document
 from cardioner.data.formats import read_corpus
 from cardioner.prediction.batch_job import BatchJob
+from cardioner.prediction.predictor import Predictor
 from cardioner.tables import files, source
 
 WORDS = ("syncope", "heart failure", "metoprolol", "bisoprolol zyxwvcanary", "chest pain", "dyspnoea")
@@ -119,6 +121,26 @@ def test_rows_that_cannot_be_tagged_are_counted_and_kept_with_the_reason(
         None,
     ]
     assert [row["spans"] is None for row in written] == [False, True, True, True, True, False]
+
+
+def test_a_note_that_fails_spoils_no_other_and_its_message_is_not_shown(
+    model: Path, table: Path, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = Predictor._tag
+
+    def fail(self: Predictor, documents: list[Document], **others: Any) -> list[Document]:
+        if any("dyspnoea" in document.text for document in documents):
+            raise RuntimeError(documents[0].text)
+        return tag(self, documents, **others)
+
+    monkeypatch.setattr(Predictor, "_tag", fail)
+    done = run("predict", model, table, "--device", "cpu", "--output", tmp_path / "o.jsonl")
+    assert done.code == 3
+    assert "25 rows could not be tagged" in done.error
+    assert "could not be tagged (RuntimeError)" in done.err
+    assert "dyspnoea" not in done.err
+    written = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["note_id"] for row in written if row["spans"] is None] == list(range(5, 150, 6))
 
 
 def test_nulls_alone_are_no_mistake(model: Path, run: Callable[..., Any], tmp_path: Path) -> None:

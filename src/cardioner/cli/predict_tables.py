@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -84,9 +85,10 @@ class Findings:
         self.rows += kept.num_rows
 
     def count(self, problem: str, where: str, count: int = 1) -> None:
-        """Count rows with a problem."""
-        self.problems[problem] += count
-        self.first.setdefault(problem, where)
+        """Count rows with a problem; what differs only in numbers is the same."""
+        kind = re.sub(r"\d+", "N", problem)
+        self.problems[kind] += count
+        self.first.setdefault(kind, where)
 
     @property
     def untagged(self) -> int:

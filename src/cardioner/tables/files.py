@@ -71,16 +71,18 @@ class TableFiles:
         Raises:
             DataError: If a file cannot be read, lacks a column, or is not what it was.
         """
-        rows, digest = 0, ""
+        rows, digest, behind = 0, "", after is None
         for batch, refused in each_id_once(regrouped(self._read(), ROWS), self.columns):
             rows += batch.num_rows
             digest = position_after(digest, batch, self.columns)
-            if after is not None and rows <= after["rows"]:
-                if rows == after["rows"] and digest != after["digest"]:
+            position = {"rows": rows, "digest": digest}
+            if behind:
+                yield NoteBatch(batch, refused, position)
+            elif after is not None and rows >= after["rows"]:
+                if position != after:
                     raise DataError(CHANGED)
-                continue
-            yield NoteBatch(batch, refused, {"rows": rows, "digest": digest})
-        if after is not None and rows < after["rows"]:
+                behind = True
+        if not behind:
             raise DataError(CHANGED)
 
     def _read(self) -> Iterator[pa.RecordBatch]:

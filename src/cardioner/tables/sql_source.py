@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 PAGE = 1 << 16
 """Most rows that are read in one transaction: a longer one would keep the server from cleaning up."""
 
+HELD = 1 << 12
+"""Most rows of a page that is held in memory."""
+
 
 class QueryNotes:
     """The notes that a query gives.
 
-    It is read in pages, each with a cursor on the server, in the order of the ids. Rows of databases in one file are
-    read before they are tagged, as a cursor that is open would keep others from writing.
+    It is read in pages, each with a cursor on the server, in the order of the ids. Of databases in one file a page is
+    read before its notes are tagged, as a cursor that is open would keep others from writing.
 
     Args:
         engine: The database.
@@ -73,11 +76,11 @@ class QueryNotes:
 
     def _parts(self, position: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         """Rows, `ROWS` at a time, until a page has none that is new; the caller moves the position on."""
-        size = PAGE if self._streams else ROWS
+        size = PAGE if self._streams else HELD
         new = True
         while new:
             new, old = False, position["seen"]
-            held: list[Any] = []
+            held: list[Sequence[Any]] = []
             with (
                 reporting_database(self._engine, "read the notes", resumable=True),
                 self._engine.connect().execution_options(stream_results=True) as opened,
@@ -88,9 +91,9 @@ class QueryNotes:
                     new = new or bool(rows)
                     if rows and self._streams:
                         yield rows
-                    held += [] if self._streams else rows
-            if held:
-                yield held
+                    elif rows:
+                        held.append(rows)
+            yield from held
 
     def _page(self, position: Mapping[str, Any], size: int) -> sa.Select[Any]:
         wanted = sa.select(*(self._notes.c[name] for name in self.columns.needed)).order_by(self._id)
