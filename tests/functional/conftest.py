@@ -25,6 +25,7 @@ from cardioner.cli.console import notices, output
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 from cardioner.model_dir.save import write_model_dir
+from cardioner.prediction.predictor import Predictor
 
 CANARY = "zyxwvcanary"
 """A word of every note: no output may hold it."""
@@ -211,3 +212,16 @@ def opinionated(
         return place
 
     return build
+
+
+_LOADED: dict[str, Any] = {}
+
+
+@pytest.fixture
+def tagger(opinionated: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model directory with a CRF, which is made and loaded once in a session, for tests of what is around a model."""
+    if not _LOADED:
+        place = opinionated(use_crf=True)
+        _LOADED.update(place=place, predictor=Predictor.from_pretrained(place, device="cpu"))
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda *_, **__: _LOADED["predictor"])
+    return Path(_LOADED["place"])

@@ -44,8 +44,8 @@ def notes(url: str) -> str:  # noqa: F811
 
 
 @pytest.fixture
-def model(opinionated: Callable[..., Path]) -> Path:
-    return opinionated(use_crf=True)
+def model(tagger: Path) -> Path:
+    return tagger
 
 
 @pytest.fixture

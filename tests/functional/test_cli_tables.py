@@ -45,8 +45,8 @@ def table(rows: list[dict[str, Any]], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def model(opinionated: Callable[..., Path]) -> Path:
-    return opinionated(use_crf=True)
+def model(tagger: Path) -> Path:
+    return tagger
 
 
 def test_the_spans_are_those_of_predict_on_files(
