@@ -79,6 +79,26 @@ def test_from_a_query_into_a_table_and_a_file_the_same(
     assert sum(len(row["spans"]) for row in written) > 150
 
 
+def test_columns_of_many_types_are_kept(notes: str, model: Path, ask: Callable[..., Any]) -> None:
+    kept = {
+        "amount": "CAST(1.5 AS NUMERIC(5, 2))",
+        "day": "note_date",
+        "moment": "CAST(note_date AS TIMESTAMP)",
+        "positive": "note_id > 3",
+        "missing": "CAST(NULL AS INTEGER)",
+        "ratio": "CAST(0.25 AS DOUBLE PRECISION)",
+        "words": "CAST(note_id AS VARCHAR(9))",
+    }
+    query = ", ".join(f"{expression} AS {name}" for name, expression in kept.items())
+    options = [option for name in kept for option in ("--keep", name)]
+    sql = f"SELECT note_id, note_text, {query} FROM note"
+    done = ask(model, "--sql", sql, "--to-table", "tagged", "--device", "cpu", *options)
+    assert done.code == 0, done.err
+    names = ", ".join(kept)
+    expected = execute(notes, f"SELECT note_id, {query} FROM note ORDER BY note_id")
+    assert execute(notes, f"SELECT note_id, {names} FROM tagged ORDER BY note_id") == expected
+
+
 def test_a_file_fills_a_table_and_goes_on_with_what_came_behind(
     notes: str, model: Path, ask: Callable[..., Any], tmp_path: Path
 ) -> None:

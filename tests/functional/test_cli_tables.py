@@ -212,6 +212,27 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     assert not (tmp_path / f"{name}.partial").exists()
 
 
+def test_a_folder_of_parts_is_resumed_and_replaced_as_a_whole(
+    model: Path, table: Path, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardioner.tables.writers.PART_ROWS", 64)
+    arguments, place = ("predict", model, table, "--device", "cpu", "--output", tmp_path / "out"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchJob, "clear", lambda _: None)
+        assert run(*arguments).code == 0
+    whole = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert sorted(whole) == [f"part-{number:05}.parquet" for number in range(3)]
+    (place / "part-00002.parquet").unlink()  # as a kill while parts move to their place leaves it
+    assert "--resume" in run(*arguments).error
+    assert run(*arguments, "--resume").code == 0
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == whole
+    assert run(*arguments).code == 5
+    pq.write_table(pq.read_table(table).slice(0, 70), table)
+    (place / "README").touch()
+    assert run(*arguments, "--overwrite").code == 0
+    assert sorted(path.name for path in place.iterdir()) == ["README", "part-00000.parquet", "part-00001.parquet"]
+
+
 def test_a_damaged_batch_is_tagged_again_and_other_notes_are_noticed(
     model: Path, table: Path, run: Callable[..., Any], tmp_path: Path
 ) -> None:

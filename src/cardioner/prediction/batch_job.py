@@ -235,6 +235,10 @@ def _move(made: Path, output: Path, form: str, *, overwrite: bool) -> None:
     if not overwrite and output.exists():
         _check_part(made, output, form)
     files = [path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()]
+    if form == "parquet":  # one table: a part that is not replaced would be read as one of it
+        for standing in output.glob("part-*.parquet"):
+            if standing.name not in files:
+                standing.unlink()
     publish(made, output, sorted(files, key=lambda name: (name.endswith(".txt"), name)))  # spans first, as formats do
 
 

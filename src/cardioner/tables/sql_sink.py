@@ -25,9 +25,11 @@ _KINDS: tuple[tuple[Callable[[pa.DataType], bool], sa.types.TypeEngine[Any]], ..
     (pa.types.is_boolean, sa.Boolean()),
     (pa.types.is_integer, sa.BigInteger()),
     (pa.types.is_floating, sa.Double()),
+    (pa.types.is_decimal, sa.Numeric()),
     (pa.types.is_string, sa.Text()),
     (pa.types.is_date, sa.Date()),
-    (pa.types.is_timestamp, sa.DateTime()),
+    (lambda kind: pa.types.is_timestamp(kind) and kind.tz is None, sa.DateTime()),
+    (pa.types.is_timestamp, sa.DateTime(timezone=True)),
     (pa.types.is_list, _JSON),
 )
 
