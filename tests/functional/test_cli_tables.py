@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,3 +322,20 @@ def test_combinations_that_cannot_work_are_refused(
     done = run("predict", tmp_path / "no-model", table, "--output", tmp_path / "o.parquet", *arguments)
     assert done.code == 2
     assert said in done.error
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "arguments"),
+    [
+        ("pyarrow", "cardioner.cli.predict_tables", ("n.parquet", "--output", "o.csv")),
+        ("sqlalchemy", "cardioner.tables.database", ("--sql", "SELECT 1", "--output", "o.csv")),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    package: str, module: str, arguments: tuple[str, ...], run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    done = run("predict", "model", *arguments)
+    assert done.code == 2
+    assert done.error.endswith(f"needs {package}: pip install {package}")

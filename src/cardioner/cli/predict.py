@@ -43,7 +43,6 @@ TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "xmi", "bioc
 RowFormat = Literal["omop", "fhir", "fhir-r5"]
 """What is written for notes in tables."""
 Writable = Literal[TaggedFormat, RowFormat]
-_PACKAGES = {"pyarrow": "pyarrow", "sqlalchemy": "sqlalchemy", "fhir": "fhir.resources"}
 
 
 @dataclass(slots=True)
@@ -118,7 +117,11 @@ def predict(  # noqa: PLR0913 - one parameter an option
         _check_no_corpus_options(
             to=None if to in get_args(RowFormat) else to, format=format, texts=texts, splits=part.splits
         )
-        with needing("tagging a table like this", _PACKAGES):
+        with (
+            needing("tagging a table", {"pyarrow": "pyarrow"}),
+            needing("a database", {"sqlalchemy": "sqlalchemy"}),
+            needing("FHIR", {"fhir": "fhir.resources"}),
+        ):
             from cardioner.cli.predict_tables import Request, predict_tables  # noqa: PLC0415 - an extra
 
             predict_tables(Request(models, given, output, to, encoding, options, tables))

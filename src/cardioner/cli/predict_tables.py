@@ -276,7 +276,7 @@ class _Run:
         if count := self.source.without_id():
             self.findings.count(NO_ID, "the query", count)
         labels = show_findings(self.findings, self.request.options.min_score)
-        lost = [Issue(kind, count, "") for kind, count in sorted(self.shape.left_out.items())]
+        lost = [Issue(kind, count, "") for kind, count in sorted((+self.shape.left_out).items())]
         show_issues(f"Left out, as {self.shape.name} cannot hold it", lost)
         warn_of_unfound(labels, own_scores(self.predictor, self.request.models), coverage.documents)
         counts = (*coverage, self.findings.kept.total())

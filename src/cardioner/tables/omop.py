@@ -44,6 +44,7 @@ WIDE, NARROW = 63, 31
 
 _LONGEST = 250
 """Most characters of `lexical_variant` and of `snippet`."""
+_NO_NUL = "\ufffd"
 _AROUND = 60
 """Characters of a snippet on either side of a span."""
 
@@ -93,7 +94,8 @@ class NoteNlp:
 
     def _row(self, note_id: int, text: str, span: Mapping[str, Any]) -> dict[str, Any]:
         start, end, label = span["start"], span["end"], span["label"]
-        variant = text[start:end]
+        variant = text[start:end].replace("\0", _NO_NUL)  # which PostgreSQL cannot hold
+        self.left_out["NUL characters"] += text.count("\0", start, end)
         concept = self.concepts.get((label, _folded(variant)), self.concepts.get((label, ""), 0))
         if not concept:
             self.left_out[f"the type {label} of spans without a concept"] += 1
@@ -103,7 +105,7 @@ class NoteNlp:
         return {
             "note_nlp_id": note_nlp_id(f"{note_id} {start} {end} {label} {self.system}", WIDE),
             "note_id": note_id,
-            "snippet": around if self.snippet else None,
+            "snippet": around.replace("\0", _NO_NUL) if self.snippet else None,
             "offset": str(start),
             "lexical_variant": variant[:_LONGEST],
             "note_nlp_concept_id": concept,

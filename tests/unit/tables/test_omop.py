@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from cardioner.errors import DataError
-from cardioner.tables.columns import Columns
+from cardioner.tables.columns import SPAN, Columns
 from cardioner.tables.omop import NARROW, SCHEMA, WIDE, NoteNlp, note_nlp_id, read_concepts, with_free_ids
 from cardioner.tables.source import Tagged
 from cardioner.tables.tagging import tag_batch
@@ -46,7 +46,7 @@ def test_a_row_says_where_a_mention_stands_and_who_found_it(finder: Any) -> None
         assert row["note_nlp_source_concept_id"] == 0
         empty = ("section_concept_id", "snippet", "term_exists", "term_temporal", "term_modifiers")
         assert [row[name] for name in empty] == [None] * 5
-    assert dict(shape.left_out) == {
+    assert +shape.left_out == {
         "notes that were not tagged": 1,
         "the type B-WORD of spans without a concept": 1,
         "characters of spans that are longer than 250": 50,
@@ -58,6 +58,16 @@ def test_a_snippet_is_copied_only_on_request_and_fits(finder: Any) -> None:
     assert rows[3]["snippet"] == "no  Angina  pectoris"
     assert rows[0]["snippet"] == f"No Angina, {LONG}"[:62]
     assert all(len(row["snippet"]) <= 250 for row in rows)
+
+
+def test_a_character_that_postgresql_cannot_hold_is_replaced_and_counted() -> None:
+    notes = pa.RecordBatch.from_pydict({"note_id": pa.array([1]), "note_text": pa.array(["a\0b c"])})
+    spans = pa.array([[{"start": 0, "end": 3, "label": "X", "score": 0.5}]], pa.list_(SPAN))
+    found = pa.RecordBatch.from_arrays([pa.array([1]), spans], names=["note_id", "spans"])
+    shape = NoteNlp(Columns(), "x", {("X", ""): 1}, snippet=True)
+    (row,) = shape(Tagged(notes, found, WHEN)).to_pylist()
+    assert (row["lexical_variant"], row["snippet"]) == ("a\ufffdb", "a\ufffdb c")
+    assert +shape.left_out == {"NUL characters": 1}
 
 
 def test_ids_are_the_same_in_every_run_and_of_other_models_others(finder: Any) -> None:
