@@ -17,7 +17,7 @@ export NO_MKDOCS_2_WARNING := 1
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all fuzz check lint docs matrix label-studio bench wheelhouse clean
+.PHONY: help setup demo test test-slow test-clusters test-all fuzz check lint docs matrix label-studio bench wheelhouse clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
@@ -50,10 +50,18 @@ test: $(VENV)/.ready-dev ## Run the tests
 test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks or open a browser
 	$(PYTEST) -m 'slow or browser'
 
+# Ray and Spark come on top of the developers' tools, and only when their tests are asked for.
+$(VENV)/.ready-clusters: $(VENV)/.ready-dev
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[ray,spark]'
+	touch $@
+
+test-clusters: $(VENV)/.ready-clusters ## Run the tests that start Ray and Spark (minutes; needs Java 17)
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
+
 fuzz: $(VENV)/.ready-dev ## Look for changed directories that are not answered, with new examples (about an hour)
 	$(PYTEST) --hypothesis-profile search tests/unit/model_dir/untrusted/test_fuzz.py
 
-test-all: test test-slow wheelhouse matrix label-studio ## Run everything that can be tested
+test-all: test test-slow test-clusters wheelhouse matrix label-studio ## Run everything that can be tested
 
 lint: $(VENV)/.ready-dev ## Check style and types
 	$(BIN)/ruff check .

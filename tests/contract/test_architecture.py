@@ -38,6 +38,7 @@ LAYERS = (
     "model_dir",
     "prediction",
     "tables",
+    "distributed",
     "training",
     "reports",
     "interop",

@@ -69,6 +69,19 @@ def tag_batch(
     return pa.RecordBatch.from_arrays(arrays, names=[*kept, SPANS, PROBLEM])
 
 
+def tagged_schema(given: pa.Schema, columns: Columns) -> pa.Schema:
+    """The schema of what `tag_batch` gives for batches of a schema.
+
+    Raises:
+        DataError: As `tag_batch`.
+    """
+    columns.check_types(given, "the table")
+    empty = pa.RecordBatch.from_arrays([pa.array([], kind) for kind in given.types], schema=given)
+    plain = columns.select(empty).schema
+    kept = [plain.field(name) for name in (columns.id, *columns.keep)]
+    return pa.schema([*kept, pa.field(SPANS, pa.list_(SPAN)), pa.field(PROBLEM, pa.string())])
+
+
 def above(tagged: pa.RecordBatch, min_score: float) -> pa.RecordBatch:
     """What `tag_batch` gives, without the spans whose score is lower."""
     if not min_score:

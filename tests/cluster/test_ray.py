@@ -1,0 +1,134 @@
+"""Ray clusters on this machine: every note once, with the spans of one machine, whoever is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from cardioner.distributed import tag_dataset
+from cardioner.errors import UsageError
+from conftest import CANARY, by_id
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.enable_socket,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own, of which there are many
+]
+DRIVER = """
+import sys
+import ray
+from ray.data.checkpoint import CheckpointConfig
+from cardioner.distributed import tag_dataset
+notes, model, out, marks = sys.argv[1:]
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+context = ray.data.DataContext.get_current()
+context.checkpoint_config = CheckpointConfig(id_column="note_id", checkpoint_path=marks)
+tag_dataset(ray.data.read_parquet(notes), model, device="cpu", rows=50).write_parquet(out)
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Callable[..., Cluster]]:
+    """Starts nodes with so many CPUs each, and connects to them."""
+    made: list[Cluster] = []
+
+    def start(*cpus: int) -> Cluster:
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0]})
+        made.append(found)
+        for count in cpus[1:]:
+            found.add_node(num_cpus=count)
+        ray.init(address=found.address, log_to_driver=False)
+        return found
+
+    yield start
+    ray.shutdown()
+    for one in made:
+        one.shutdown()
+
+
+def actors() -> dict[int, int]:
+    """The processes that tag, and for each the process of its node that started it (Linux)."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if b"MapWorker" in (place / "cmdline").read_bytes():
+                found[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def logs() -> str:
+    """All that Ray's processes wrote."""
+    folder = Path(ray._private.worker._global_node.get_logs_dir_path())
+    return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+
+
+def test_two_nodes_work_and_give_what_one_machine_gives(
+    cluster: Callable[..., Cluster], model: Path, notes: Path, expected: list[dict[str, Any]]
+) -> None:
+    cluster(2, 1)
+    rows: list[dict[str, Any]] = []
+    nodes: set[int] = set()
+    for batch in tag_dataset(ray.data.read_parquet(str(notes)), model, device="cpu", rows=100).iter_batches(
+        batch_format="pyarrow", batch_size=100
+    ):
+        rows += batch.to_pylist()
+        nodes |= set(actors().values())
+    assert by_id(rows) == expected
+    assert len(nodes) == 2
+    assert CANARY not in logs()
+
+
+def test_an_actor_that_is_killed_loses_and_repeats_nothing(
+    cluster: Callable[..., Cluster], model: Path, notes: Path, expected: list[dict[str, Any]]
+) -> None:
+    cluster(3)
+    rows: list[dict[str, Any]] = []
+    killed = 0
+    for batch in tag_dataset(ray.data.read_parquet(str(notes)), model, device="cpu", rows=20).iter_batches(
+        batch_format="pyarrow", batch_size=20, prefetch_batches=0
+    ):
+        rows += batch.to_pylist()
+        if not killed:
+            killed = min(actors())
+            os.kill(killed, signal.SIGKILL)
+    assert killed
+    assert by_id(rows) == expected
+    assert CANARY not in logs()
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(
+    model: Path, notes: Path, expected: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", DRIVER, str(notes), str(model), str(out), str(tmp_path / "marks")]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.glob("*.parquet")):
+        assert first.poll() is None, "it ended before it wrote"
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    before = {path.name for path in out.glob("*.parquet")}
+    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], check=True, capture_output=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert before <= {path.name for path in out.glob("*.parquet")}
+    assert by_id(pq.read_table(out).to_pylist()) == expected
+    assert CANARY not in done.stdout + done.stderr
+
+
+def test_a_cluster_without_room_is_refused_at_once(cluster: Callable[..., Cluster], model: Path, notes: Path) -> None:
+    cluster(1)
+    with pytest.raises(UsageError, match="1 node with 1 CPUs in all can take 0"):
+        tag_dataset(ray.data.read_parquet(str(notes)), model)
