@@ -45,7 +45,7 @@ demo: setup ## Train a tagger on the bundled notes, load it without cardioner, t
 	@echo 'The model: demo/model    The tagged notes: demo/tagged    The gold notes: $(CORPUS)/test'
 
 test: $(VENV)/.ready-dev ## Run the tests
-	$(PYTEST) -m 'not slow and not browser'
+	$(PYTEST) -m 'not slow and not browser and not cluster'
 
 test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks or open a browser
 	$(PYTEST) -m 'slow or browser'
@@ -56,7 +56,7 @@ $(VENV)/.ready-clusters: $(VENV)/.ready-dev
 	touch $@
 
 test-clusters: $(VENV)/.ready-clusters ## Run the tests that start Ray and Spark (minutes; needs Java 17)
-	$(BIN)/python -m pytest -q -m cluster tests/cluster
+	$(BIN)/python -m pytest -q -m cluster tests/cluster tests/contract/test_documents_run.py
 
 fuzz: $(VENV)/.ready-dev ## Look for changed directories that are not answered, with new examples (about an hour)
 	$(PYTEST) --hypothesis-profile search tests/unit/model_dir/untrusted/test_fuzz.py

@@ -16,6 +16,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from safetensors.torch import load_file, save_file
@@ -38,6 +40,14 @@ SLOW = (
     "your-own-notes",
 )
 """Pages that train many models, start processes or export graphs."""
+MARKS = {
+    "tag-on-a-cluster": (
+        pytest.mark.cluster,
+        pytest.mark.enable_socket,
+        pytest.mark.filterwarnings("ignore"),  # Ray's and Spark's own
+    )
+}
+"""Pages that are run when something is asked for that they need."""
 NOT_RUN = {
     "make": "it installs from a package index, and `make test` runs these tests; `make --dry-run` is run in its place",
     "pip": "it installs from a package index",
@@ -226,6 +236,9 @@ def page(
     if wanted.stem == "tag-a-table-or-a-database":
         make_database(place / "archive.sqlite")
         monkeypatch.setenv("CARDIONER_DATABASE_URL", f"sqlite:///{place}/archive.sqlite")
+    if wanted.stem == "tag-on-a-cluster":
+        pq.write_table(pa.table({"note_id": [1], "note_text": ["Syncope."], "ward": ["a"]}), place / "notes.parquet")
+        monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)
@@ -257,7 +270,7 @@ def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(each, marks=pytest.mark.slow if each.stem in SLOW else ())
+        pytest.param(each, marks=MARKS.get(each.stem, pytest.mark.slow if each.stem in SLOW else ()))
         for each in PAGES
         if any(block.language in ("bash", "python") for block in blocks(each))
     ],
