@@ -191,6 +191,14 @@ def make_database(place: Path) -> None:
         )
 
 
+def make_tables(stem: str, place: Path) -> None:
+    """The tables that a page takes as given."""
+    if stem == "tag-a-table-or-a-database":
+        make_database(place / "archive.sqlite")
+    if stem == "tag-on-a-cluster":
+        pq.write_table(pa.table({"note_id": [1], "note_text": ["Syncope."], "ward": ["a"]}), place / "notes.parquet")
+
+
 def set_default_encoder(patch: pytest.MonkeyPatch, encoder: Path) -> None:
     for module in ("cardioner.model_dir.encoder", "cardioner.training.initialization"):
         patch.setattr(f"{module}.default_encoder", lambda: encoder, raising=False)
@@ -233,12 +241,9 @@ def page(
             f"cardioner.model_dir.encoder.default_encoder = lambda: Path({str(supplies / 'encoder')!r})\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(programs))
-    if wanted.stem == "tag-a-table-or-a-database":
-        make_database(place / "archive.sqlite")
-        monkeypatch.setenv("CARDIONER_DATABASE_URL", f"sqlite:///{place}/archive.sqlite")
-    if wanted.stem == "tag-on-a-cluster":
-        pq.write_table(pa.table({"note_id": [1], "note_text": ["Syncope."], "ward": ["a"]}), place / "notes.parquet")
-        monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    make_tables(wanted.stem, place)
+    monkeypatch.setenv("CARDIONER_DATABASE_URL", f"sqlite:///{place}/archive.sqlite")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)
