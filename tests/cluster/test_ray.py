@@ -32,7 +32,7 @@ import ray
 from ray.data.checkpoint import CheckpointConfig
 from cardioner.distributed import tag_dataset
 notes, model, out, marks = sys.argv[1:]
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
 context = ray.data.DataContext.get_current()
 context.checkpoint_config = CheckpointConfig(id_column="note_id", checkpoint_path=marks)
 tag_dataset(ray.data.read_parquet(notes), model, device="cpu", rows=50).write_parquet(out)
@@ -130,5 +130,5 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
 
 def test_a_cluster_without_room_is_refused_at_once(cluster: Callable[..., Cluster], model: Path, notes: Path) -> None:
     cluster(1)
-    with pytest.raises(UsageError, match="1 node with 1 CPUs in all can take 0"):
+    with pytest.raises(UsageError, match="1 node with 1 CPUs in all can take 0, as reading and writing take 1"):
         tag_dataset(ray.data.read_parquet(str(notes)), model)

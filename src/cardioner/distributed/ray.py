@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 ROWS = 256
 """Notes that an actor tags at a time, and that a block has at most, so that all actors have work."""
 
-_READING = 1.0
-"""CPUs that are left to what reads and writes: with all of them in actors, Ray would wait for ever."""
+_READING, _FILTERING = 1, 1
+"""CPUs that are left to what reads and writes, and to the actor that leaves out what a checkpoint has: with all of them
+in actors that tag, Ray would wait for ever."""
 
 
 class Tagger:
@@ -73,12 +74,14 @@ def tag_dataset(
         DataError: If a column is not there, or ids or notes have another type.
         ModelError: If there is no model.
     """
-    from ray.data import ActorPoolStrategy  # noqa: PLC0415 - an extra
+    from ray.data import ActorPoolStrategy, DataContext  # noqa: PLC0415 - an extra
 
     if rows < 1 or (workers is not None and workers < 1) or cpus_per_worker <= 0 or gpus_per_worker < 0:
         raise UsageError("rows, workers and cpus_per_worker must be positive, and gpus_per_worker not negative")
     job = replace(model, **settings) if isinstance(model, TaggingJob) else TaggingJob.of(model, **settings)
-    count = workers_that_fit(nodes(), workers, cpus_per_worker, gpus_per_worker)
+    resumable = getattr(DataContext.get_current(), "checkpoint_config", None) is not None
+    others = _READING + (_FILTERING if resumable else 0)
+    count = workers_that_fit(nodes(), workers, cpus_per_worker, gpus_per_worker, others=others)
     return dataset.repartition(target_num_rows_per_block=rows).map_batches(
         Tagger,
         fn_constructor_args=(job,),
@@ -100,7 +103,9 @@ def nodes() -> list[tuple[float, float]]:
     return [(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in alive]
 
 
-def workers_that_fit(nodes: Sequence[tuple[float, float]], wanted: int | None, cpus: float, gpus: float) -> int:
+def workers_that_fit(
+    nodes: Sequence[tuple[float, float]], wanted: int | None, cpus: float, gpus: float, *, others: float
+) -> int:
     """How many workers a cluster has room for, or as many as are wanted.
 
     Args:
@@ -108,6 +113,7 @@ def workers_that_fit(nodes: Sequence[tuple[float, float]], wanted: int | None, c
         wanted: Workers that are asked for; `None` for all that fit.
         cpus: Of each worker.
         gpus: Of each worker.
+        others: CPUs for everything else, on the node that has most.
 
     Raises:
         UsageError: If there is no room, with what there is.
@@ -115,7 +121,7 @@ def workers_that_fit(nodes: Sequence[tuple[float, float]], wanted: int | None, c
     largest = max(range(len(nodes)), key=lambda place: nodes[place][0])
     room = 0
     for place, (node_cpus, node_gpus) in enumerate(nodes):
-        by_cpu = (node_cpus - _READING * (place == largest)) // cpus
+        by_cpu = (node_cpus - others * (place == largest)) // cpus
         room += int(max(0.0, min(by_cpu, node_gpus // gpus) if gpus else by_cpu))
     if room >= (wanted or 1):
         return wanted or room
@@ -124,6 +130,6 @@ def workers_that_fit(nodes: Sequence[tuple[float, float]], wanted: int | None, c
     there += f" and {sum(node[1] for node in nodes):g} GPUs" if gpus else ""
     raise UsageError(
         f"the cluster has no room for {many(wanted or 1, 'worker')} of {each}: {many(len(nodes), 'node')} with {there} "
-        f"in all can take {room}, as {_READING:g} CPU reads and writes; ask for fewer or smaller workers, or start Ray "
-        "with more CPUs"
+        f"in all can take {room}, as reading and writing take {others:g}; ask for fewer or smaller workers, or start "
+        "Ray with more CPUs"
     )

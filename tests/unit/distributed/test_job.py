@@ -111,15 +111,18 @@ def test_what_cannot_be_is_refused_on_the_driver(model: Path) -> None:
 def test_workers_fill_what_reading_leaves(
     nodes: list[tuple[float, float]], wanted: int | None, cpus: float, gpus: float, count: int
 ) -> None:
-    assert workers_that_fit(nodes, wanted, cpus, gpus) == count
+    assert workers_that_fit(nodes, wanted, cpus, gpus, others=1) == count
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=4),
     st.sampled_from([0.5, 1, 2]),
     st.sampled_from([0, 0.5, 1]),
+    st.sampled_from([1, 2]),
 )
-def test_no_node_has_more_workers_than_it_has_room_for(nodes: list[tuple[int, int]], cpus: float, gpus: float) -> None:
+def test_no_node_has_more_workers_than_it_has_room_for(
+    nodes: list[tuple[int, int]], cpus: float, gpus: float, others: int
+) -> None:
     def slots(node: tuple[float, float]) -> int:
         count = 0
         while (count + 1) * cpus <= node[0] and (count + 1) * gpus <= node[1]:
@@ -127,9 +130,9 @@ def test_no_node_has_more_workers_than_it_has_room_for(nodes: list[tuple[int, in
         return count
 
     largest = max(range(len(nodes)), key=lambda place: nodes[place][0])
-    left = [(node[0] - 1, node[1]) if place == largest else node for place, node in enumerate(nodes)]
+    left = [(node[0] - others, node[1]) if place == largest else node for place, node in enumerate(nodes)]
     room = sum(map(slots, left))
     if room:
-        assert workers_that_fit(nodes, None, cpus, gpus) == room
+        assert workers_that_fit(nodes, None, cpus, gpus, others=others) == room
     with pytest.raises(UsageError, match="the cluster has no room for"):
-        workers_that_fit(nodes, room + 1, cpus, gpus)
+        workers_that_fit(nodes, room + 1, cpus, gpus, others=others)
