@@ -250,6 +250,20 @@ CASES = {
             ("merge", lab.model, lab.model, "--eval", lab.notes / "dev", "--output", "m", "--log-file", "merge.log"),
         ]
     ),
+    "select": Case(
+        lambda lab: [
+            (
+                "select",
+                lab.notes / "dev",
+                "--model",
+                lab.model,
+                "--annotated",
+                lab.notes / "train",
+                "--output",
+                "order",
+            ),
+        ]
+    ),
     "distill": Case(
         lambda lab: [
             (
