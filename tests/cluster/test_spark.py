@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyspark
 import pytest
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from rows import CANARY, by_id
 
-from cardioner.distributed import spark_tagger
+from cardioner.distributed import SparkTagger, spark_tagger
 
 pytestmark = [
     pytest.mark.cluster,
@@ -27,7 +29,11 @@ def spark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     """Starts a session with a master; its logs are in `tmp_path`."""
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-    monkeypatch.setenv("SPARK_HOME", str(Path(pyspark.__file__).parent))
+    home = tmp_path / "spark"  # workers write their logs into it
+    home.mkdir()
+    for entry in Path(pyspark.__file__).parent.iterdir():
+        (home / entry.name).symlink_to(entry)
+    monkeypatch.setenv("SPARK_HOME", str(home))
     monkeypatch.chdir(tmp_path)  # for its folders
     made: list[SparkSession] = []
 
@@ -39,7 +45,6 @@ def spark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
             "spark.sql.execution.arrow.maxRecordsPerBatch": "50",
             "spark.sql.files.maxPartitionBytes": "20000",
             "spark.executor.memory": "1g",
-            "spark.worker.dir": str(tmp_path / "work"),
         }
         builder = SparkSession.builder.master(master)
         for name, value in settings.items():
@@ -50,6 +55,11 @@ def spark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     yield start
     for session in made:
         session.stop()
+    gateway, SparkContext._gateway, SparkContext._jvm = SparkContext._gateway, None, None  # or Java would stay
+    if gateway is not None:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait()
 
 
 def rows_of(frame: Any) -> list[dict[str, Any]]:
@@ -74,7 +84,7 @@ def test_models_may_be_sent_along(
     session = spark("local[1]")
     session.sparkContext.addFile(str(model), recursive=True)
     tagger = spark_tagger(model, device="cpu")
-    model.rename(model.with_name("elsewhere"))
+    tagger = SparkTagger(replace(tagger.job, models=(f"/only/on/the/driver/{model.name}",)))
     assert rows_of(tagger.tag(session.read.parquet(str(notes)))) == expected
     captured = capfd.readouterr()
     assert CANARY not in captured.out + captured.err
@@ -103,6 +113,6 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(
     found = rows_of(frame.mapInArrow(fatal, tagger.schema(frame)))
     assert mark.exists()
     assert found == expected
-    logs = [path.read_text(errors="replace") for path in tmp_path.rglob("std*") if path.is_file()]
+    logs = [path.read_text(errors="replace") for path in (tmp_path / "spark" / "work").rglob("std*")]
     assert logs
     assert CANARY not in "".join(logs)
