@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -71,9 +72,9 @@ def test_an_order_that_is_there_or_lies_in_the_notes_is_not_written(
 def test_a_note_that_cannot_be_read_is_named_and_the_others_are_chosen(
     run: Run, model: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    (corpus / "dev" / "bad.txt").write_bytes(b"\xff\xfe\xff")
-    order = tmp_path / "order.jsonl"
-    done = run("select", corpus / "dev", "--model", model, "--output", order)
+    notes, order = Path(shutil.copytree(corpus / "dev", tmp_path / "notes")), tmp_path / "order.jsonl"
+    (notes / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    done = run("select", notes, "--model", model, "--output", order)
     assert done.code == 3
     assert "1 note could not be read or tagged" in done.error
     assert len(order.read_text().splitlines()) == 2
