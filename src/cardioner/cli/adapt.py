@@ -9,17 +9,14 @@ import typer
 
 from cardioner.cli.console import open_log, print_json, quieten, showing_progress, tell
 from cardioner.cli.inputs import (
-    EncodingOption,
     JsonAloneOption,
     LogFileOption,
+    NoteOptions,
     PartOptions,
-    Readable,
-    TextsOption,
     show_issues,
 )
 from cardioner.cli.option_groups import grouped
 from cardioner.data.formats import ReadReport
-from cardioner.data.notes import NoteSource
 from cardioner.errors import many
 from cardioner.training.options import AdaptationOptions
 
@@ -41,12 +38,7 @@ def adapt(  # noqa: PLR0913 - one parameter an option
     ] = None,
     options: AdaptationOptions,
     part: PartOptions,
-    format: Annotated[  # noqa: A002 - as the readers call it
-        Readable | None,
-        typer.Option("--from", metavar="FORMAT", help="The format of the notes. Default: what the content looks like."),
-    ] = None,
-    encoding: EncodingOption = "utf-8",
-    texts: TextsOption = None,
+    reading: NoteOptions,
     log_file: LogFileOption = None,
     json: JsonAloneOption = False,
 ) -> None:
@@ -63,7 +55,7 @@ def adapt(  # noqa: PLR0913 - one parameter an option
 
     open_log(log_file)
     check_place(output, overwrite=options.overwrite)
-    source, reports = NoteSource(tuple(notes), encoding, texts, format, part.ids()), list[tuple[str, ReadReport]]()
+    source, reports = reading.source(notes, part.ids()), list[tuple[str, ReadReport]]()
     quieten()
     with showing_progress() as stages:
         with stages.busy("reading the notes"):

@@ -13,6 +13,7 @@ from cardioner.cli.console import show, table, tell
 from cardioner.cli.option_groups import Earlier
 from cardioner.data.documents import Annotations, Document, Note, rename_labels
 from cardioner.data.formats import Issue, Reading, ReadOptions, detect_format, stream_corpus, stream_spans
+from cardioner.data.notes import NoteSource
 from cardioner.data.splits import read_splits
 from cardioner.errors import DataError, UsageError, listed, many
 
@@ -97,6 +98,22 @@ class ReadingOptions:
     def options(self, on_error: OnError = "stop", *, allow_unannotated: bool = True) -> ReadOptions:
         """As the readers take it."""
         return ReadOptions(self.format, self.encoding, self.texts, on_error, require_annotations=not allow_unannotated)
+
+
+@dataclass(frozen=True)
+class NoteOptions:
+    """How notes are read that need no annotations."""
+
+    format: Annotated[
+        Readable | None,
+        typer.Option("--from", metavar="FORMAT", help="The format of the notes. Default: what the content looks like."),
+    ] = None
+    encoding: EncodingOption = "utf-8"
+    texts: TextsOption = None
+
+    def source(self, paths: Sequence[Path], only: frozenset[str] | None = None) -> NoteSource:
+        """The notes at some places, or those of some ids."""
+        return NoteSource(tuple(paths), self.encoding, self.texts, self.format, only)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from cardioner.cli.console import Stages, open_log, show, showing_progress, table, tell
-from cardioner.cli.inputs import EncodingOption, PartOptions, Readable, TextsOption, show_issues
+from cardioner.cli.inputs import NoteOptions, PartOptions, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
 from cardioner.cli.outputs import place_name, tell_interface
 from cardioner.cli.table_options import TableOptions
@@ -90,12 +90,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     part: PartOptions,
     options: TaggingOptions,
     tables: TableOptions,
-    format: Annotated[  # noqa: A002 - as the readers call it
-        Readable | None,
-        typer.Option("--from", metavar="FORMAT", help="The format of the notes. Default: what the content looks like."),
-    ] = None,
-    encoding: EncodingOption = "utf-8",
-    texts: TextsOption = None,
+    reading: NoteOptions,
 ) -> None:
     """Tag notes of any length, and write them in any format.
 
@@ -115,7 +110,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     given = tuple(inputs or ())
     if tables.given or to in get_args(RowFormat) or any(map(is_table, given)):
         _check_no_corpus_options(
-            to=None if to in get_args(RowFormat) else to, format=format, texts=texts, splits=part.splits
+            to=None if to in get_args(RowFormat) else to, format=reading.format, texts=reading.texts, splits=part.splits
         )
         with (
             needing("tagging a table", {"pyarrow": "pyarrow"}),
@@ -124,12 +119,12 @@ def predict(  # noqa: PLR0913 - one parameter an option
         ):
             from cardioner.cli.predict_tables import Request, predict_tables  # noqa: PLC0415 - an extra
 
-            predict_tables(Request(models, given, output, to, encoding, options, tables))
+            predict_tables(Request(models, given, output, to, reading.encoding, options, tables))
         return
     if not given or output is None:
         raise UsageError("expected notes, INPUT..., and where to write them, --output")
     form = to or format_of_name(output)
-    source, job = NoteSource(given, encoding, texts, format, part.ids()), BatchJob(output, form)
+    source, job = reading.source(given, part.ids()), BatchJob(output, form)
     total = _check(source, job, options)
     with showing_progress() as stages:
         outcome = _run(source, job, models, options, stages, total=total)

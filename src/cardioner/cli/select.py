@@ -10,12 +10,11 @@ import typer
 
 from cardioner._io import check_file, reporting_failed_writes
 from cardioner.cli.console import open_log, show, showing_progress, table, tell
-from cardioner.cli.inputs import EncodingOption, TextsOption, read_parts, show_issues
+from cardioner.cli.inputs import NoteOptions, read_parts, show_issues
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_outside
 from cardioner.cli.tagging import PROBLEMS_SHOWN, PredictorOptions, left_out, load_predictor, tagging_bar
 from cardioner.data.formats import ReadReport
-from cardioner.data.notes import NoteSource
 from cardioner.errors import DataError, many
 from cardioner.prediction.selection import Choice, write_order
 from cardioner.prediction.selection import select as choose_notes
@@ -46,8 +45,7 @@ def select(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     options: PredictorOptions,
-    encoding: EncodingOption = "utf-8",
-    texts: TextsOption = None,
+    reading: NoteOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
 ) -> None:
     """Choose the notes from which a model would learn most once they are annotated.
@@ -67,7 +65,7 @@ def select(  # noqa: PLR0913 - one parameter an option
     known: Sequence[Document] = ()
     if annotated is not None:
         (known,) = read_parts([annotated], {})
-    source, reports = NoteSource(tuple(inputs), encoding, texts), list[tuple[str, ReadReport]]()
+    source, reports = reading.source(inputs), list[tuple[str, ReadReport]]()
     ids, complete = source.known_ids()
     with showing_progress() as stages:
         predictor, batch_tokens = load_predictor((model, *(options.ensemble or ())), options, stages)
