@@ -215,7 +215,7 @@ def test_training_notes_that_do_not_fit_are_told_without_a_word(lab: Lab, watch:
     (place / "note.txt").write_text(note("t1").text)
     for line, code in (
         (("train", *lab.parts(), "--eval", place / "dev", "--output", "m"), 3),
-        (("train", *lab.parts(), "--train", place / "bare", "--output", "m"), 3),
+        (("train", "--train", place / "bare", "--eval", lab.notes / "dev", "--output", "m"), 3),
         (("train", *lab.parts(), "--map", "DRUG=", "--eval", lab.notes / "dev", "--test", place / "dev"), 2),
         (("train", *lab.parts(), "--config", place / "note.txt", "--output", "m"), 2),
         (("train", "--corpus", lab.notes / "train", "--splits", place / "note.txt", "--output", "m"), 3),
