@@ -471,6 +471,20 @@ def test_without_a_folder_for_corrections_the_page_says_so(open_page: Open) -> N
     expect(opened.page.locator("#saved-where")).to_contain_text("--corrections FOLDER")
 
 
+def test_a_token_that_no_request_can_bring_is_not_taken(open_page: Open) -> None:
+    opened = open_page(token=TOKEN, wait=False)
+    dialog = opened.page.get_by_role("dialog", name="Token")
+    for key in ("Enter", "Escape"):  # sent, and left in the field
+        dialog.locator("input").fill(f"“{TOKEN}”")
+        opened.press(key)
+        expect(dialog).to_be_visible()
+        expect(opened.page.locator("#message")).to_be_hidden()
+    dialog.locator("input").fill(f" {TOKEN} ")
+    opened.press("Enter")
+    expect(opened.page.locator("#title")).to_have_text("first")
+    opened.complaints.clear()
+
+
 def test_the_token_is_asked_for_once_and_kept_for_the_tab(open_page: Open) -> None:
     opened = open_page(token=TOKEN, wait=False)
     dialog = opened.page.get_by_role("dialog", name="Token")
@@ -549,17 +563,17 @@ def test_pasted_text_and_files_are_tagged_and_saved_exactly(open_page: Open, tmp
     opened.accept()
     assert opened.saved("pasted-1") == [(13, 20, "SYMPTOM")]
     content = b"\xef\xbb\xbfNo syncope.\r\nStenosis: stenosis\rend"
-    (tmp_path / "visit.txt").write_bytes(content)
-    opened.page.locator("#files").set_input_files(tmp_path / "visit.txt")
-    expect(opened.page.locator("#title")).to_have_text("visit")
+    (tmp_path / "visit\u202f1.txt").write_bytes(content)
+    opened.page.locator("#files").set_input_files(tmp_path / "visit\u202f1.txt")
+    expect(opened.page.locator("#title")).to_have_text("visit-1")
     opened.accept()
-    assert (opened.folder / "visit.txt").read_bytes() == content
-    assert opened.saved("visit") == [(4, 11, "SYMPTOM"), (24, 32, "DISEASE")]
+    assert (opened.folder / "visit-1.txt").read_bytes() == content
+    assert opened.saved("visit-1") == [(4, 11, "SYMPTOM"), (24, 32, "DISEASE")]
     opened.page.get_by_role("button", name="Paste", exact=True).click()
     opened.page.get_by_label("Text", exact=True).fill("syncope")
-    opened.page.get_by_label("Name", exact=True).fill("../VISIT")
+    opened.page.get_by_label("Name", exact=True).fill("../VISIT\u202e")
     opened.page.get_by_role("button", name="Open", exact=True).click()
-    expect(opened.page.locator("#title")).to_have_text("-VISIT")
+    expect(opened.page.locator("#title")).to_have_text("-VISIT-")
     (tmp_path / "latin.txt").write_bytes(b"Card\xedaca")
     opened.page.locator("#files").set_input_files(tmp_path / "latin.txt")
     expect(opened.page.get_by_role("alert")).to_contain_text("latin.txt is not text in UTF-8")

@@ -30,6 +30,8 @@ def _printable(name: str) -> str:
 
 Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(_printable)]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+NoteId = Annotated[str, Field(min_length=1, max_length=1000)]
+"""Whatever a note that the server has is called; the corrections are strict about the name of another one."""
 Fragment = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
 
 
@@ -49,8 +51,9 @@ class Correction(Incoming):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_CORRECTION]})
 
-    note: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)] = Field(
-        description="The id of the note; a note that the server does not have may have any that can be a file name."
+    note: NoteId = Field(
+        description="The id of the note; a note that the server does not have may have any of up to 200 printable "
+        "characters that can be a file name."
     )
     text: Text = Field(description="The text that the offsets are of.")
     spans: list[AnnotatedSpan]
@@ -78,7 +81,7 @@ class Correction(Incoming):
 class Withdrawal(Incoming):
     """A correction that shall not count any more."""
 
-    note: Name
+    note: NoteId
     user: Name = ""
     replaces: str = Field(description="The revision that is withdrawn.")
 

@@ -27,6 +27,9 @@ AUDIT = ".audit.jsonl"
 _SUFFIXES: dict[CorrectionFormat, tuple[str, ...]] = {"brat": (".txt", ".ann"), "jsonl": (".jsonl",)}
 """Of the files of a note. The first one is removed first: an `.ann` alone is no note, a `.txt` alone is one."""
 
+_LONGEST_NAME = 200
+"""Characters of the name of a note that comes with its correction; with its suffix it is the name of a file."""
+
 
 class ConflictError(CardioNERError):
     """Someone else changed the correction of a note meanwhile."""
@@ -138,6 +141,8 @@ class Corrections:
 
     def _check_name(self, name: str) -> None:
         if name not in set(self._names):
+            if len(name) > _LONGEST_NAME or not name.isprintable():
+                raise UnusableError(f"note: expected at most {_LONGEST_NAME} printable characters")
             try:
                 self._names.add(name)
             except OutputError:  # it quotes what a request gave

@@ -190,6 +190,17 @@ def test_a_pasted_note_is_saved_under_its_name_and_listed(client: TestClient, tm
     assert read_corpus(tmp_path / "fixed").documents[0].text == pasted.text
 
 
+@pytest.mark.parametrize("name", ["scan\u202f2", "scan\u00a02", "scan\u200e2", "s" * 240])
+def test_a_note_is_corrected_and_withdrawn_whatever_its_file_is_called(serve: Any, tmp_path: Path, name: str) -> None:
+    note = Document(name, "Syncope.")
+    corrections = Corrections(tmp_path / "fixed", known=[name])
+    client = serve(workspace=Workspace(Notes([note]), corrections, {"model": Path("models/model")}))
+    revision = put(client, correction(note, (0, 7, "SYMPTOM")))["revision"]
+    assert [one.id for one in read_corpus(tmp_path / "fixed").documents] == [name]
+    answer = client.request("DELETE", "/corrections", json={"note": name, "replaces": revision})
+    assert answer.status_code == 204, answer.text
+
+
 @pytest.mark.parametrize(
     ("message", "status"),
     [
@@ -200,6 +211,9 @@ def test_a_pasted_note_is_saved_under_its_name_and_listed(client: TestClient, tm
         (correction(OTHER, (3, 9, "")), 422),
         (correction(Document(OTHER.id, f"No {WORD}.")), 409),
         (correction(Document(f"../{WORD}", "x")), 422),
+        (correction(Document(f"{WORD}\u202e", "x")), 422),
+        (correction(Document(f"{WORD}\n", "x")), 422),
+        (correction(Document(WORD * 20, "x")), 422),
         (correction(Document("A", "x")), 422),  # some file systems take it for the note a
         (correction(Document(f"ward/b/{WORD}", "x")), 200),
         (correction(OTHER, model="another"), 404),

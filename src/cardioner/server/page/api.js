@@ -46,7 +46,7 @@ function askForToken(wasWrong) {
     byId("token-problem").textContent = wasWrong ? "The server did not take that token." : "This server asks for a token.";
     field.value = "";
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(TOKEN, field.value.trim());
+      sessionStorage.setItem(TOKEN, field.validity.valid ? field.value.trim() : ""); // no header holds any other token
       field.value = "";
       asking = null;
       resolve();

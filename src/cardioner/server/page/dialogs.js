@@ -30,7 +30,7 @@ export function showHelp() {
 export function freeName(wanted) {
   const folded = (name) => name.normalize().toLowerCase();
   const taken = new Set(state.notes.map((note) => folded(note.id)));
-  let name = wanted.replace(/[\u0000-\u001f\\/:]/g, "-").replace(/^[.\s]+|[.\s]+$/g, "") || "pasted-1";
+  let name = wanted.replace(/\p{C}|\p{Zl}|\p{Zp}|(?! )\p{Zs}|[\\/:]/gu, "-").replace(/^[.\s]+|[.\s]+$/g, "") || "pasted-1";
   while (taken.has(folded(name))) name = name.replace(/(?:-(\d+))?$/, (_, number) => `-${Number(number ?? 1) + 1}`);
   return name;
 }
