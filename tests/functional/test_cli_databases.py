@@ -137,10 +137,13 @@ def test_a_finished_table_goes_on_with_new_notes_alone_and_is_replaced_only_on_d
     done = ask(*arguments, "--resume")
     assert done.code == 0
     assert "Finished before: 150 notes" in done.err
-    assert "3 rows" in done.err
+    assert "3 rows: 3 notes" in done.err
     after = execute(notes, 'SELECT note_id, start, "end", label, score FROM spans ORDER BY 1, 2, 3, 4')
     assert after[: len(before)] == before
     assert {row.note_id for row in after[len(before) :]} == {7000, 7003, 7006}
+    done = ask(*arguments, "--resume")
+    assert "0 rows: 0 notes" in done.err
+    assert "warning" not in done.err, "no note was tagged, so nothing can have been missed"
     assert ask(*arguments, "--overwrite").code == 0
     again = execute(notes, 'SELECT note_id, start, "end", label FROM spans ORDER BY 1, 2, 3, 4')
     assert again == [row[:4] for row in after]

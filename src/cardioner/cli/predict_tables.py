@@ -255,7 +255,7 @@ class _Run:
             return log.coverage
 
     def fill(self, engine: sa.Engine | None, stages: Stages) -> Coverage:
-        """Fill a table of a database; gives what was covered, in earlier runs too."""
+        """Fill a table of a database; gives what was covered, earlier runs aside, as their spans are not read again."""
         from cardioner.tables.sql_sink import TableSink  # noqa: PLC0415 - an extra
 
         assert engine is not None
@@ -266,10 +266,10 @@ class _Run:
         notes = self.request.tables.sql or [str(path) for path in self.request.inputs]
         digest = blake2b(repr(notes).encode(), digest_size=16).hexdigest()
         sink.begin(self.asked | {"notes": digest}, resume=options.resume, overwrite=options.overwrite)
+        before = sink.coverage
         with _saying_how_to_go_on(sink):
-            bar = self._bar(stages, sink.coverage)
-            fill_table(self.source, sink, self._tag, self._rows, advance=bar)
-        return sink.coverage
+            fill_table(self.source, sink, self._tag, self._rows, advance=self._bar(stages, before))
+        return Coverage(*(now - then for now, then in zip(sink.coverage, before, strict=True)))
 
     def show(self, coverage: Coverage, *, seconds: float) -> None:
         """Report what was found, and what was left out."""
@@ -278,7 +278,8 @@ class _Run:
         labels = show_findings(self.findings, self.request.options.min_score)
         lost = [Issue(kind, count, "") for kind, count in sorted((+self.shape.left_out).items())]
         show_issues(f"Left out, as {self.shape.name} cannot hold it", lost)
-        warn_of_unfound(labels, own_scores(self.predictor, self.request.models), coverage.documents)
+        if coverage.documents:
+            warn_of_unfound(labels, own_scores(self.predictor, self.request.models), coverage.documents)
         counts = (*coverage, self.findings.kept.total())
         parts = zip(counts, ("note", "window", "sub-token", "character", "span"), strict=True)
         tell(
