@@ -126,7 +126,7 @@ def test_a_finished_table_goes_on_with_new_notes_alone_and_is_replaced_only_on_d
     assert refused.code == 5
     assert "--resume" in refused.error
     other = ask(*arguments[:-1], "--resume")
-    assert "another rows" in other.error
+    assert "other settings (rows)" in other.error
     insert = "INSERT INTO note SELECT 7000 + note_id, {} FROM note WHERE note_id < 9"
     columns = (
         "person_id, note_date, note_datetime, note_type_concept_id, note_class_concept_id, note_title, note_text, "

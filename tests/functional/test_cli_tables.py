@@ -258,7 +258,7 @@ def test_a_damaged_batch_is_tagged_again_and_other_notes_are_noticed(
     refused = run(*arguments, place, "--resume")
     assert refused.code == 3
     assert "changed" in refused.error
-    assert "another columns" in run(*arguments, place, "--resume", "--keep", "ward").error
+    assert "other settings (columns)" in run(*arguments, place, "--resume", "--keep", "ward").error
 
 
 def test_only_its_owner_may_read_what_an_unfinished_run_leaves(

@@ -91,7 +91,8 @@ class RunLog:
             key, before = _read_run(connection, path)
             if differing := sorted(name for name in {*before, *request} if before.get(name) != request.get(name)):
                 raise OutputError(
-                    f"{path} is of a run with another {', '.join(differing)}: give the same options again, or {_AGAIN}"
+                    f"{path} is of a run with other settings ({', '.join(differing)}): "
+                    f"give the same options again, or {_AGAIN}"
                 )
             log = cls(path, connection, key)
             log._check_rows()

@@ -129,8 +129,8 @@ class TableSink:
     def _check_request(self, before: Mapping[str, Any], request: Mapping[str, Any]) -> None:
         if differing := sorted(name for name in {*before, *request} if before.get(name) != request.get(name)):
             raise OutputError(
-                f"{self._name} was filled with another {', '.join(differing)}: give the same options again, or start "
-                "again with --overwrite"
+                f"{self._name} was filled with other settings ({', '.join(differing)}): give the same options again, "
+                "or start again with --overwrite"
             )
 
     def _start(self, asked: str, *, overwrite: bool) -> None:
