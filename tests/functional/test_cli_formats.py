@@ -28,6 +28,7 @@ READING = (
     "evaluate",
     "compare",
     "convert",
+    "select",
     "serve",
 )
 WRITING = ("predict", "convert", "serve")
