@@ -241,8 +241,11 @@ CASES = {
     ),
     "adapt": Case(
         lambda lab: [
-            ("adapt", lab.notes / "train", "--output", "encoder", "--epochs", "1", "--log-file", "adapt.log"),
-            ("adapt", lab.notes / "n.jsonl", "--output", "other", "--epochs", "1", "--json"),
+            (
+                *("adapt", lab.notes / "train", "--output", "encoder", "--backbone", lab.encoder, "--epochs", "1"),
+                *("--log-file", "adapt.log"),
+            ),
+            ("adapt", lab.notes / "n.jsonl", "--output", "other", "--backbone", lab.encoder, "--epochs", "1", "--json"),
         ]
     ),
     "merge": Case(

@@ -422,6 +422,7 @@ def test_a_trained_model_has_figures_beside_it_only_on_request(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "ward7_machine")  # a short name is in any file by chance
     options = TrainingOptions(window_context=4, training_context=4, precision="float32", device="cpu", tracking=name)
     ModelTrainer(
         label2id=labels.label2id,
