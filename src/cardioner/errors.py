@@ -78,6 +78,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(every[:_SHOWN]) + more
 
 
+def wrong_type(what: str, expected: str, found: object) -> UsageError:
+    """What to raise for a value of another type: the type, never the value."""
+    return UsageError(f"{what} must be {expected}; found {type(found).__name__}")
+
+
 def many(count: int, one: str, several: str = "") -> str:
     """A count and its noun: `1 note`, `2 notes`."""
     return f"{count} {one if count == 1 else several or one + 's'}"

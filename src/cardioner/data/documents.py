@@ -8,8 +8,9 @@ from functools import total_ordering
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from cardioner.data.attributes import NO_ATTRIBUTES, NO_SCORES, Attributes, FrozenMapping
 from cardioner.data.highlight import highlighted
-from cardioner.errors import DataError, UsageError, many
+from cardioner.errors import DataError, many, wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @total_ordering
 @dataclass(frozen=True, slots=True, repr=False)
 class Span:
-    """An entity mention. Spans sort by their attributes in this order; one without a score comes first.
+    """An entity mention. Spans sort by what they hold, in this order; one without a score comes first.
 
     Attributes:
         start: Offset of its first character: code points into `Document.text`.
@@ -26,6 +27,8 @@ class Span:
         label: Its entity type, such as `DISEASE`.
         score: The model's probability of exactly this span; `None` for an annotated one.
         fragments: The parts of a discontinuous span as `(start, end)` in text order; empty for a contiguous one.
+        attributes: What is said of it, such as a negation; any mapping of names to values becomes `Attributes`.
+        attribute_scores: The model's probability of what it says of each attribute, or that it says nothing.
 
     Raises:
         DataError: If the span has no length, starts before the text, has no label, or its fragments do not fit it.
@@ -37,19 +40,23 @@ class Span:
     label: str
     score: float | None = None
     fragments: tuple[tuple[int, int], ...] = ()
+    attributes: Mapping[str, str | bool] = NO_ATTRIBUTES
+    attribute_scores: Mapping[str, float] = NO_SCORES
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
             if not hasattr(getattr(self, name), "__index__"):  # numpy's integers are welcome
-                raise _wrong_type("a span's " + name, "an int", getattr(self, name))
+                raise wrong_type("a span's " + name, "an int", getattr(self, name))
         if not isinstance(self.label, str):
-            raise _wrong_type("a span's label", "a str", self.label)
+            raise wrong_type("a span's label", "a str", self.label)
         if self.start < 0 or self.end <= self.start:
             raise DataError(f"a span needs 0 <= start < end, found {self.start} to {self.end}")
         if not self.label:
             raise DataError(f"the span {self.start} to {self.end} has no label")
         if self.fragments:
             _check_fragments(self)
+        _freeze(self, "attributes", Attributes)
+        _freeze(self, "attribute_scores", FrozenMapping)
 
     def __lt__(self, other: object) -> bool:
         return _sort_key(self) < _sort_key(other) if isinstance(other, Span) else NotImplemented
@@ -57,7 +64,8 @@ class Span:
     def __repr__(self) -> str:
         score = "" if self.score is None else f", score={self.score:.4g}"
         fragments = f", fragments={self.fragments}" if self.fragments else ""
-        return f"Span({self.start}, {self.end}, {self.label!r}{score}{fragments})"
+        attributes = f", attributes={self.attributes}" if self.attributes else ""
+        return f"Span({self.start}, {self.end}, {self.label!r}{score}{fragments}{attributes})"
 
     @property
     def length(self) -> int:
@@ -65,12 +73,18 @@ class Span:
         return self.end - self.start
 
 
-def _wrong_type(what: str, expected: str, value: object) -> UsageError:
-    return UsageError(f"{what} must be {expected}; found {type(value).__name__}")
+def _freeze(span: Span, name: str, kind: type[FrozenMapping[Any]]) -> None:
+    """Make a mapping that was given one of the kind that a span has."""
+    given = getattr(span, name)
+    if not isinstance(given, Mapping):
+        raise wrong_type(f"a span's {name}", "a mapping", given)
+    if not isinstance(given, kind):
+        object.__setattr__(span, name, kind(given))
 
 
 def _sort_key(span: Span) -> tuple[object, ...]:
-    return span.start, span.end, span.label, span.score is not None, span.score or 0.0, span.fragments
+    said = tuple((name, str(value)) for name, value in span.attributes.items()), tuple(span.attribute_scores.items())
+    return span.start, span.end, span.label, span.score is not None, span.score or 0.0, span.fragments, *said
 
 
 def _check_fragments(span: Span) -> None:
@@ -107,9 +121,9 @@ class Document:
     def __post_init__(self) -> None:
         for name in ("id", "text"):
             if not isinstance(getattr(self, name), str):
-                raise _wrong_type("a document's " + name, "a str", getattr(self, name))
+                raise wrong_type("a document's " + name, "a str", getattr(self, name))
         if not isinstance(self.metadata, Mapping):
-            raise _wrong_type("a document's metadata", "a dict", self.metadata)
+            raise wrong_type("a document's metadata", "a dict", self.metadata)
         object.__setattr__(self, "spans", tuple(self.spans))
         object.__setattr__(self, "metadata", dict(self.metadata))  # later changes of the caller's do not come through
         surrogate = _find_surrogate(self.text)
@@ -117,7 +131,7 @@ class Document:
             raise DataError(f"document {self.id}: the character at {surrogate} is half of a surrogate pair, not text")
         for span in self.spans:
             if not isinstance(span, Span):
-                raise _wrong_type(f"document {self.id}: each of the spans", "a Span", span)
+                raise wrong_type(f"document {self.id}: each of the spans", "a Span", span)
             if span.end > len(self.text):
                 raise DataError(
                     f"document {self.id}: the span {span.start} to {span.end} ends after the text, "
@@ -208,7 +222,7 @@ def check_unique(documents: Iterable[Note]) -> Iterator[Note]:
     places: dict[str, int] = {}
     for place, document in enumerate(documents, start=1):
         if not isinstance(document, (Document, Annotations)):
-            raise _wrong_type(f"item {place} of the documents", "a Document", document)
+            raise wrong_type(f"item {place} of the documents", "a Document", document)
         if (first := places.setdefault(document.id, place)) != place:
             raise DataError(f"documents {first} and {place} have the same id, {document.id!r}: each needs its own")
         yield document
@@ -236,11 +250,20 @@ def _spelled_out(document: Document) -> str:
     """Everything that a document holds, in a form of its own: `repr` is for people."""
     spans = [
         f"Span(start={span.start!r}, end={span.end!r}, label={span.label!r}, score={span.score!r}, "
-        f"fragments={span.fragments!r})"
+        f"fragments={span.fragments!r}{_said_of(span)})"
         for span in document.spans
     ]
     listed = ", ".join(spans) + "," * (len(spans) == 1)
     return f"Document(id={document.id!r}, text={document.text!r}, spans=({listed}))"
+
+
+def _said_of(span: Span) -> str:
+    """The attributes of a span as a digest takes them; nothing for one that has none, as in earlier releases."""
+    return "".join(
+        f", {name}={value!r}"
+        for name, value in (("attributes", span.attributes), ("attribute_scores", span.attribute_scores))
+        if value
+    )
 
 
 def rename_labels(documents: Iterable[Note], mapping: dict[str, str]) -> list[Note]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from html import unescape
+from typing import Any
 
 import pytest
 
@@ -156,3 +158,40 @@ def test_in_a_notebook_a_note_is_shown_with_its_spans_and_everything_is_escaped(
     assert page.count("<mark") == page.count("</mark>") == 2 + 1 + 2
     assert "<b>\r" not in page
     assert "\r" not in page
+
+
+def test_attributes_of_a_span_are_frozen_sorted_and_without_those_that_do_not_apply() -> None:
+    given: dict[str, str | bool | None] = {"Negation": True, "Certainty": "possible", "Experiencer": None, "Old": False}
+    span = Span(0, 6, "A", attributes=given)  # type: ignore[arg-type]  # any mapping is taken
+    given.clear()
+    assert span.attributes == {"Certainty": "possible", "Negation": True}
+    assert list(span.attributes) == ["Certainty", "Negation"]
+    assert span == Span(0, 6, "A", attributes={"Negation": True, "Certainty": "possible"}) != Span(0, 6, "A")
+    assert len({span, pickle.loads(pickle.dumps(span)), Span(0, 6, "A")}) == 2
+    assert Span(0, 6, "A") < span < Span(1, 6, "A")
+    assert repr(span) == "Span(0, 6, 'A', attributes={'Certainty': 'possible', 'Negation': True})"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["Negation"], "a span's attributes must be a mapping; found list"),
+        ({1: True}, "the name of a span's attribute must be a str; found int"),
+        ({"Negation": 2}, "the value of a span's attribute 'Negation' must be a str or True; found int"),
+    ],
+)
+def test_attributes_of_other_types_are_refused(given: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        Span(0, 6, "A", attributes=given)
+
+
+@pytest.mark.parametrize("given", [{"": True}, {"Certainty": ""}])
+def test_empty_names_and_values_of_attributes_are_refused(given: dict[str, str]) -> None:
+    with pytest.raises(DataError, match="without a name, or with an empty value"):
+        Span(0, 6, "A", attributes=given)
+
+
+def test_a_digest_tells_attributes_apart_and_is_as_before_without_them() -> None:
+    plain, said = (Document("note", TEXT, (Span(0, 6, "A", attributes=given),)) for given in ({}, {"Negation": True}))
+    assert fingerprint([[plain]]) != fingerprint([[said]])
+    assert fingerprint([[plain]]) == "2579aa6fae03d9ab5f892802ca15d7d6"
