@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray_nodes import actors, logs, started
 
 from cardioner.distributed import tag_dataset
 from cardioner.errors import UsageError
@@ -41,37 +41,16 @@ tag_dataset(ray.data.read_parquet(notes), model, device="cpu", rows=50).write_pa
 
 @pytest.fixture
 def cluster() -> Iterator[Callable[..., Cluster]]:
-    """Starts nodes with so many CPUs each, and connects to them."""
-    made: list[Cluster] = []
+    """Starts nodes, and connects to them."""
+    with started() as start:
 
-    def start(*cpus: int) -> Cluster:
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0]})
-        made.append(found)
-        for count in cpus[1:]:
-            found.add_node(num_cpus=count)
-        ray.init(address=found.address, log_to_driver=False)
-        return found
+        def connected(*cpus: int) -> Cluster:
+            found = start(*cpus)
+            ray.init(address=found.address, log_to_driver=False)
+            return found
 
-    yield start
-    ray.shutdown()
-    for one in made:
-        one.shutdown()
-
-
-def actors() -> dict[int, int]:
-    """The processes that tag, and for each the process of its node that started it (Linux)."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            if b"MapWorker" in (place / "cmdline").read_bytes():
-                found[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
-
-
-def logs() -> str:
-    """All that Ray's processes wrote."""
-    folder = Path(ray._private.worker._global_node.get_logs_dir_path())
-    return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+        yield connected
+        ray.shutdown()
 
 
 def test_two_nodes_work_and_give_what_one_machine_gives(
@@ -87,7 +66,7 @@ def test_two_nodes_work_and_give_what_one_machine_gives(
         nodes |= set(actors().values())
     assert by_id(rows) == expected
     assert len(nodes) == 2
-    assert CANARY not in logs()
+    assert CANARY not in logs(Path(ray._private.worker._global_node.get_logs_dir_path()))
 
 
 def test_an_actor_that_is_killed_loses_and_repeats_nothing(
@@ -105,7 +84,7 @@ def test_an_actor_that_is_killed_loses_and_repeats_nothing(
             os.kill(killed, signal.SIGKILL)
     assert killed
     assert by_id(rows) == expected
-    assert CANARY not in logs()
+    assert CANARY not in logs(Path(ray._private.worker._global_node.get_logs_dir_path()))
 
 
 def test_a_driver_that_is_killed_goes_on_where_it_was(

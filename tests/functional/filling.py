@@ -15,7 +15,7 @@ from cardioner.prediction.predictions import Predictions
 from cardioner.tables import sql_source
 from cardioner.tables.columns import Columns
 from cardioner.tables.database import connecting, database_url
-from cardioner.tables.job import fill_table
+from cardioner.tables.job import fill_table, tagging_here
 from cardioner.tables.shape import AsTagged
 from cardioner.tables.source import NoteBatch
 from cardioner.tables.sql_sink import TableSink
@@ -50,7 +50,7 @@ def fill(target: str) -> None:
         source = sql_source.QueryNotes(engine, "SELECT note_id, note_text FROM note", COLUMNS)
         sink = TableSink(engine, target)
         sink.begin({"model": "first word"}, resume=True, overwrite=False)
-        fill_table(source, sink, tag, AsTagged(), advance=lambda _: None)
+        fill_table(source, sink, tagging_here(tag), AsTagged(), advance=lambda _: None)
 
 
 if __name__ == "__main__":  # for each name of a table that comes in, a process that has everything imported

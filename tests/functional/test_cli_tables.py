@@ -339,3 +339,29 @@ def test_a_package_that_is_missing_is_named(
     done = run("predict", "model", *arguments)
     assert done.code == 2
     assert done.error.endswith(f"needs {package}: pip install {package}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--engine", "ray"), "a cluster is chosen by --cluster"),
+        (("--workers", "2"), "--gpus-per-worker are for --cluster ray"),
+        (("--cluster", "ray", "--cpus-per-worker", "0"), "--cpus-per-worker must be greater than 0"),
+    ],
+)
+def test_options_of_a_cluster_that_cannot_work_are_refused(
+    arguments: tuple[str, ...], said: str, table: Path, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = run("predict", tmp_path / "no-model", table, "--output", tmp_path / "o.parquet", *arguments)
+    assert done.code == 2
+    assert said in done.error
+
+
+def test_without_ray_a_cluster_says_how_to_install_it(
+    model: Path, table: Path, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = run("predict", model, table, "--output", tmp_path / "o.parquet", "--cluster", "ray")
+    assert done.code == 2
+    assert done.error.endswith("--cluster ray needs ray[data]: pip install ray[data]")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.parquet"]

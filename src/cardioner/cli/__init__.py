@@ -78,7 +78,8 @@ def options(
 def _mistake(error: Any) -> str:
     """What is wrong with the command line; of an unknown option, which one was meant or which commands have it."""
     if isinstance(error, typer.BadParameter) and error.param and error.message:  # a missing one has no message
-        return f"{error.param.opts[-1]}: {_problem(error)}"
+        flag = error.param.opts[-1]
+        return f"{flag}: {_problem(error)}" + ("; a cluster is chosen by --cluster" if flag == "--engine" else "")
     name = getattr(error, "option_name", None)
     if name is None or error.ctx is None:
         return str(error.format_message())

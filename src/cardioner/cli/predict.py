@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from cardioner.cli.cluster_options import ClusterOptions
 from cardioner.cli.console import Stages, open_log, show, showing_progress, table, tell
 from cardioner.cli.inputs import NoteOptions, PartOptions, show_issues
 from cardioner.cli.option_groups import Earlier, grouped
@@ -21,7 +22,6 @@ from cardioner.cli.tagging import (
     PROBLEMS_SHOWN,
     Models,
     TaggingOptions,
-    computed_in,
     left_out,
     load_predictor,
     own_scores,
@@ -36,6 +36,7 @@ from cardioner.data.notes import STANDARD_INPUT, NoteSource
 from cardioner.errors import DataError, OutputError, UsageError, many, needing
 from cardioner.model_dir.layout import CONFIG
 from cardioner.prediction.batch_job import BatchJob, tag_all
+from cardioner.prediction.computing import computed_in
 from cardioner.prediction.resume_log import ResumeLog
 from cardioner.tables.kinds import is_table
 
@@ -90,6 +91,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     part: PartOptions,
     options: TaggingOptions,
     tables: TableOptions,
+    cluster: ClusterOptions,
     reading: NoteOptions,
 ) -> None:
     """Tag notes of any length, and write them in any format.
@@ -103,12 +105,15 @@ def predict(  # noqa: PLR0913 - one parameter an option
     Example: cardioner predict model notes --output tagged
 
     Example: cardioner predict model notes.parquet --output tagged.parquet --text-column text --id-column id
+
+    Example: cardioner predict model notes.parquet --output tagged.parquet --cluster ray --address auto
     """
     began = time.perf_counter()
     open_log(options.log_file)
     models = (model, *(options.ensemble or ()))
     given = tuple(inputs or ())
-    if tables.given or to in get_args(RowFormat) or any(map(is_table, given)):
+    cluster.check()
+    if tables.given or cluster.cluster or to in get_args(RowFormat) or any(map(is_table, given)):
         _check_no_corpus_options(
             to=None if to in get_args(RowFormat) else to, format=reading.format, texts=reading.texts, splits=part.splits
         )
@@ -116,10 +121,12 @@ def predict(  # noqa: PLR0913 - one parameter an option
             needing("tagging a table", {"pyarrow": "pyarrow"}),
             needing("a database", {"sqlalchemy": "sqlalchemy"}),
             needing("FHIR", {"fhir": "fhir.resources"}),
+            needing("--cluster ray", {"ray": "ray[data]"}),
         ):
-            from cardioner.cli.predict_tables import Request, predict_tables  # noqa: PLC0415 - an extra
+            from cardioner.cli.predict_tables import predict_tables  # noqa: PLC0415 - an extra
+            from cardioner.cli.table_request import Request  # noqa: PLC0415
 
-            predict_tables(Request(models, given, output, to, reading.encoding, options, tables))
+            predict_tables(Request(models, given, output, to, reading.encoding, options, tables, cluster))
         return
     if not given or output is None:
         raise UsageError("expected notes, INPUT..., and where to write them, --output")
@@ -202,7 +209,7 @@ def _run(
             raise
         outcome.coverage = log.coverage
         outcome.cached = many(predictor.windows_from_cache, "window") if options.cache else ""
-        outcome.own_scores = own_scores(predictor, models)
+        outcome.own_scores = own_scores(predictor.labels, models)
         outcome.untagged = [(entry.id, entry.problem) for entry in log.entries() if entry.problem]
     return outcome
 

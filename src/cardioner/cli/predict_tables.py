@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,36 +19,31 @@ import pyarrow.compute as pc
 from cardioner import __version__
 from cardioner.cli.console import Stages, show, showing_progress, table, tell
 from cardioner.cli.inputs import show_issues
-from cardioner.cli.outputs import place_name
 from cardioner.cli.table_options import TableOptions
+from cardioner.cli.table_request import Request
+from cardioner.cli.table_tagging import Tagging, tagging
 from cardioner.cli.tagging import (
-    Models,
-    TaggingOptions,
-    computed_in,
-    load_predictor,
     own_scores,
-    request_of,
     tagging_bar,
     warn_of_unfound,
 )
 from cardioner.data.formats import Issue
-from cardioner.errors import DataError, OutputError, UsageError, many
+from cardioner.errors import DataError, OutputError, many
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.batch_job import BatchJob
 from cardioner.tables.columns import PROBLEM, SPANS, Columns
 from cardioner.tables.files import TableFiles
 from cardioner.tables.job import BatchLog, fill_table, tag_table
-from cardioner.tables.kinds import form_of
 from cardioner.tables.omop import NoteNlp, read_concepts
 from cardioner.tables.shape import AsTagged, Shape
 from cardioner.tables.source import NO_ID
-from cardioner.tables.tagging import NO_TEXT, above, tag_batch
+from cardioner.tables.tagging import NO_TEXT, above
 from cardioner.tables.writers import write_table
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from cardioner.tables.source import NoteBatch, Source, Tagged
+    from cardioner.tables.source import Source, Tagged
     from cardioner.tables.sql_sink import TableSink
 
 _EMPTY = "empty text"
@@ -104,64 +99,6 @@ def _labels(batch: pa.RecordBatch) -> Counter[str]:
     return Counter(batch.column(SPANS).flatten().field("label").to_pylist())
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked: where notes are from, what is written for them, and where."""
-
-    models: Models
-    inputs: tuple[Path, ...]
-    output: Path | None
-    to: str | None
-    encoding: str
-    options: TaggingOptions
-    tables: TableOptions
-
-    @property
-    def columns(self) -> Columns:
-        """The columns of the notes."""
-        named = self.tables
-        return Columns(named.id_column or "note_id", named.text_column or "note_text", tuple(named.keep or ()))
-
-    @property
-    def place(self) -> str:
-        """What to call the output."""
-        return f"the table {self.tables.to_table}" if self.output is None else place_name(self.output)
-
-    def check(self) -> None:
-        """Refuse combinations of options that cannot work.
-
-        Raises:
-            UsageError: Saying which.
-        """
-        tables = self.tables
-        if bool(self.inputs) == bool(tables.sql):
-            raise UsageError("expected notes either from INPUT or from --sql")
-        if (self.output is None) == (tables.to_table is None):
-            raise UsageError("expected either --output or --to-table")
-        if tables.database and not (tables.sql or tables.to_table):
-            raise UsageError("--database is for --sql and --to-table")
-        if self.to is not None and (tables.explode or tables.keep):
-            raise UsageError(f"--to {self.to} has columns of its own: leave out --explode and --keep")
-        if self.to != "omop" and (tables.concepts or tables.snippet):
-            raise UsageError("--concepts and --snippet are for --to omop")
-        if tables.to_table and self.to and self.to != "omop":
-            raise UsageError(f"--to {self.to} is written to a file: give --output")
-
-    def form(self) -> str:
-        """In which form a file is written.
-
-        Raises:
-            UsageError: If its suffix says no form, or another one.
-        """
-        assert self.output is not None
-        form = form_of(self.output)
-        if (self.to or "").startswith("fhir"):
-            if form != "jsonl":
-                raise UsageError(f"{self.output}: bundles are written line by line, to .ndjson or .jsonl")
-            return "lines"
-        return form
-
-
 def predict_tables(request: Request) -> None:
     """Tag the notes of tables, and write a table."""
     request.check()
@@ -177,9 +114,9 @@ def _predict(request: Request, engine: sa.Engine | None) -> None:
         job.check(resume=request.options.resume, overwrite=request.options.overwrite)
     source = _source(request, engine)
     check_source(source)
-    run = _Run(request, source, _shape(request))
-    with showing_progress() as stages:
-        run.load(stages)
+    shape = _shape(request)
+    with showing_progress() as stages, tagging(request, stages) as made:
+        run = _Run(request, source, shape, made)
         coverage = run.fill(engine, stages) if job is None else run.write(job, stages)
     run.show(coverage, seconds=time.perf_counter() - began)
     if job is not None:
@@ -233,14 +170,13 @@ class _Run:
     request: Request
     source: Source
     shape: Shape
+    tagging: Tagging
     findings: Findings = field(default_factory=Findings)
 
-    def load(self, stages: Stages) -> None:
-        """Load the model."""
-        options = self.request.options
-        self.predictor, self.batch_tokens = load_predictor(self.request.models, options, stages)
-        asked = request_of(self.predictor, self.request.models, options, self.batch_tokens)
-        self.asked = asked | {"columns": self.source.columns.needed, "rows": f"{self.shape.name}"}
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that decides what is written."""
+        return {**self.tagging.asked, "columns": self.source.columns.needed, "rows": self.shape.name}
 
     def write(self, job: BatchJob, stages: Stages) -> Coverage:
         """Write a file; gives what was covered."""
@@ -249,7 +185,7 @@ class _Run:
             if log.damage:
                 tell(log.damage)
             bar = self._bar(stages, log.coverage)
-            rows = map(self._rows, tag_table(self.source, log, self._tag, advance=bar))
+            rows = map(self._rows, tag_table(self.source, log, self.tagging.tag, advance=bar))
             with _saying_how_to_go_on(log):
                 job.write(partial(write_table, rows, form=job.form), overwrite=options.overwrite)
             return log.coverage
@@ -268,7 +204,7 @@ class _Run:
         sink.begin(self.asked | {"notes": digest}, resume=options.resume, overwrite=options.overwrite)
         before = sink.coverage
         with _saying_how_to_go_on(sink):
-            fill_table(self.source, sink, self._tag, self._rows, advance=self._bar(stages, before))
+            fill_table(self.source, sink, self.tagging.tag, self._rows, advance=self._bar(stages, before))
         return Coverage(*(now - then for now, then in zip(sink.coverage, before, strict=True)))
 
     def show(self, coverage: Coverage, *, seconds: float) -> None:
@@ -279,12 +215,12 @@ class _Run:
         lost = [Issue(kind, count, "") for kind, count in sorted((+self.shape.left_out).items())]
         show_issues(f"Left out, as {self.shape.name} cannot hold it", lost)
         if coverage.documents:
-            warn_of_unfound(labels, own_scores(self.predictor, self.request.models), coverage.documents)
+            warn_of_unfound(labels, own_scores(self.tagging.labels, self.request.models), coverage.documents)
         counts = (*coverage, self.findings.kept.total())
         parts = zip(counts, ("note", "window", "sub-token", "character", "span"), strict=True)
         tell(
             f"{many(self.findings.rows, 'row')}: {', '.join(many(*part) for part in parts)}, "
-            f"in {seconds:.1f} s, computed in {computed_in(self.predictor)}"
+            f"in {seconds:.1f} s, computed in {self.tagging.computed}"
         )
         tell(f"Table: {self.request.tables.to_table or self.request.place}")
 
@@ -292,16 +228,6 @@ class _Run:
         if before.documents:
             tell(f"Finished before: {many(before.documents, 'note')}")
         return tagging_bar(stages, self.source.total(), before if before.documents else ())
-
-    def _tag(self, batch: NoteBatch, advance: Callable[[Coverage], None]) -> pa.RecordBatch:
-        return tag_batch(
-            batch.rows,
-            self.predictor,
-            self.source.columns,
-            batch_tokens=self.batch_tokens,
-            advance=advance,
-            refused=batch.refused,
-        )
 
     def _rows(self, made: Tagged) -> pa.RecordBatch:
         """The rows that are written for a batch, which is counted."""

@@ -13,7 +13,7 @@ import typer
 from cardioner import __version__
 from cardioner.cli.console import Stages, quieten, show, table, tell
 from cardioner.cli.inputs import LogFileOption
-from cardioner.errors import listed, many
+from cardioner.errors import many
 
 if TYPE_CHECKING:
     from cardioner.data.formats import ReadReport
@@ -92,9 +92,6 @@ def load_predictor(models: Models, options: PredictorOptions, stages: Stages) ->
 
         if chosen(options.engine) == "torch":
             quieten()
-        from cardioner.model_dir.findings import never_found  # noqa: PLC0415
-        from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
-        from cardioner.prediction.directories import model_directories  # noqa: PLC0415 - starts fast
         from cardioner.prediction.predictor import Predictor  # noqa: PLC0415
 
         predictor = Predictor.from_pretrained(
@@ -109,13 +106,22 @@ def load_predictor(models: Models, options: PredictorOptions, stages: Stages) ->
         )
         if predictor.combination:
             tell(f"Models: {predictor.combination}")
-        for place in model_directories(models):
-            manifest = read_manifest(place)
-            if manifest is None:
-                tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
-            elif problem := never_found(manifest.record):
-                tell(f"warning: {place}: {problem}")
+        tell_of_manifests(models)
         return predictor, options.batch_tokens or predictor.default_batch_tokens
+
+
+def tell_of_manifests(models: Models) -> None:
+    """Say which models cannot be checked, and what they are known never to find."""
+    from cardioner.model_dir.findings import never_found  # noqa: PLC0415 - starts fast
+    from cardioner.model_dir.manifest import read_manifest  # noqa: PLC0415
+    from cardioner.prediction.directories import model_directories  # noqa: PLC0415
+
+    for place in model_directories(models):
+        manifest = read_manifest(place)
+        if manifest is None:
+            tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
+        elif problem := never_found(manifest.record):
+            tell(f"warning: {place}: {problem}")
 
 
 def request_of(predictor: Predictor, models: Models, options: TaggingOptions, batch_tokens: int) -> dict[str, Any]:
@@ -137,11 +143,11 @@ def request_of(predictor: Predictor, models: Models, options: TaggingOptions, ba
     }
 
 
-def own_scores(predictor: Predictor, models: Models) -> dict[str, tuple[Any, ...]]:
+def own_scores(labels: Sequence[str], models: Models) -> dict[str, tuple[Any, ...]]:
     """For each type, what a model that finds it scored when it was made: the notes, gold spans and strict F1."""
     from cardioner.prediction.directories import model_directories, scores_by_type  # noqa: PLC0415 - starts fast
 
-    found = scores_by_type(model_directories(models), predictor.labels)
+    found = scores_by_type(model_directories(models), labels)
     return {
         label: (score.notes, "", "")
         if score.gold_spans is None
@@ -188,9 +194,3 @@ def left_out(reports: Sequence[tuple[str, ReadReport]], untagged: Sequence[tuple
     """
     unread = [f"not read: {problem}" for _, report in reports for problem in report.problems]
     return [*unread, *(f"not tagged: {name}: {problem}" for name, problem in untagged)]
-
-
-def computed_in(predictor: Predictor) -> str:
-    """What a predictor computes in, on what, and with what."""
-    dtypes = {engine.dtype for engine in predictor.engines}
-    return f"{listed(dtypes)} on {predictor.engines[0].device} with {predictor.engines[0].name}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from cardioner.tables.columns import Columns
 from cardioner.tables.tagging import above, exploded, tag_batch, tagged_schema
 
 if TYPE_CHECKING:
+    from cardioner.multiclass.windows import Coverage
     from cardioner.prediction.predictor import Predictor
 
 
@@ -36,6 +38,9 @@ class TaggingJob:
         dtype: `auto` takes the fastest that the model allows on the worker.
         key: A public key: every model must be signed with its private key.
         batch_tokens: Most sub-tokens that are read at a time.
+        decoder: `viterbi`, or `argmax` to ignore a CRF.
+        vote: How several models decide, as `Predictor.from_pretrained` takes it.
+        cache_mib: MiB of memory of each worker for windows that were read before.
         version: Of cardioner on the driver; a worker with another one refuses.
     """
 
@@ -49,6 +54,9 @@ class TaggingJob:
     dtype: str = "auto"
     key: str | None = None
     batch_tokens: int | None = None
+    decoder: str = "viterbi"
+    vote: str | None = None
+    cache_mib: int = 0
     version: str = __version__
 
     @classmethod
@@ -64,6 +72,9 @@ class TaggingJob:
         dtype: str = "auto",
         key: str | Path | None = None,
         batch_tokens: int | None = None,
+        decoder: str = "viterbi",
+        vote: str | None = None,
+        cache_mib: int = 0,
     ) -> TaggingJob:
         """The job of these models, whose files are read here, on the driver.
 
@@ -78,7 +89,7 @@ class TaggingJob:
             if not directory.is_dir():
                 raise ModelError(f"{directory} does not exist: expected a model directory")
         return cls(
-            tuple(str(directory) for directory in directories),
+            tuple(str(directory.absolute()) for directory in directories),  # workers run in folders of their own
             models_digest(directories),
             columns or Columns(),
             min_score,
@@ -86,8 +97,11 @@ class TaggingJob:
             engine,
             device,
             dtype,
-            None if key is None else str(key),
+            None if key is None else str(Path(key).absolute()),
             batch_tokens,
+            decoder,
+            vote,
+            cache_mib,
         )
 
     def schema(self, given: pa.Schema) -> pa.Schema:
@@ -102,15 +116,29 @@ class TaggingJob:
         empty = pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema)
         return exploded(empty).schema
 
-    def tag(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def tag(
+        self,
+        batch: pa.RecordBatch,
+        *,
+        refused: Mapping[int, str] | None = None,
+        advance: Callable[[Coverage], None] | None = None,
+    ) -> pa.RecordBatch:
         """A batch as `tag_batch` tags it, with the models of this process, loaded by the first batch.
+
+        Args:
+            batch: Rows that have the columns.
+            refused: Rows that are not to be tagged, and why.
+            advance: Called with what is covered of this batch.
 
         Raises:
             UsageError: If this worker has another version of cardioner.
             ModelError: If its models are missing, or others.
             DataError: If a column is not there, or ids or notes have another type.
         """
-        tagged = above(tag_batch(batch, load(self), self.columns, batch_tokens=self.batch_tokens), self.min_score)
+        made = tag_batch(
+            batch, load(self), self.columns, batch_tokens=self.batch_tokens, advance=advance, refused=refused
+        )
+        tagged = above(made, self.min_score)
         return exploded(tagged) if self.explode else tagged
 
 
@@ -135,7 +163,14 @@ def load(job: TaggingJob) -> Predictor:
             f"{here} finds other files in {', '.join(job.models)} than the driver: copy the same model there"
         )
     return Predictor.from_pretrained(
-        places, engine=job.engine, device=job.device, dtype=job.dtype, key=None if job.key is None else Path(job.key)
+        places,
+        engine=job.engine,
+        device=job.device,
+        dtype=job.dtype,
+        key=None if job.key is None else Path(job.key),
+        decoder=job.decoder,
+        vote=job.vote,
+        cache_mib=job.cache_mib,
     )
 
 
@@ -147,11 +182,9 @@ def located(model: str, here: str) -> Path:
     """
     if (place := Path(model)).is_dir():
         return place
-    try:
-        from pyspark import SparkFiles  # noqa: PLC0415 - only where Spark runs
-    except ModuleNotFoundError:
-        pass
-    else:
+    with suppress(ModuleNotFoundError, AssertionError):  # the latter where pyspark is installed, and no Spark runs
+        from pyspark import SparkFiles  # noqa: PLC0415 - an extra
+
         if (sent := Path(SparkFiles.getRootDirectory(), place.name)).is_dir():
             return sent
     raise ModelError(f"{here} has no {model}: put the model on storage that all workers see, or copy it to each")

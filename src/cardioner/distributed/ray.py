@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cardioner.distributed.job import TaggingJob, load
-from cardioner.errors import UsageError, many
+from cardioner.errors import UsageError, first_line, many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,9 @@ ROWS = 256
 _READING, _FILTERING = 1, 1
 """CPUs that are left to what reads and writes, and to the actor that leaves out what a checkpoint has: with all of them
 in actors that tag, Ray would wait for ever."""
+
+_PATIENCE = 10
+"""Seconds in which the head of a cluster must answer."""
 
 
 class Tagger:
@@ -93,12 +98,50 @@ def tag_dataset(
     )
 
 
+def connect(address: str | None = None) -> None:
+    """Connect this process to a cluster, unless it is connected.
+
+    Args:
+        address: `host:port` of the head, `auto` for one of which a node runs here, `local` for a new one; `None` for
+            that in `RAY_ADDRESS`, or one that runs here, or a new one on this machine.
+
+    Raises:
+        UsageError: If there is no such cluster, or it has another version of Ray or of Python.
+    """
+    import ray  # noqa: PLC0415 - an extra
+
+    if ray.is_initialized():
+        return
+    place = address or os.environ.get("RAY_ADDRESS", "")
+    _check_reachable(place)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"cannot connect to a Ray cluster{f' at {place}' if place else ''}: {first_line(error)}"
+        ) from None
+
+
+def _check_reachable(place: str) -> None:
+    """Refuse the address of a machine that does not answer: Ray would try for minutes."""
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster answers at {place} ({getattr(error, 'strerror', None) or type(error).__name__}): expected "
+            "the address that `ray start --head` shows, such as 10.0.0.1:6379"
+        ) from None
+
+
 def nodes() -> list[tuple[float, float]]:
     """The CPUs and GPUs of each node that is alive; a cluster on this machine is started if there is none."""
     import ray  # noqa: PLC0415 - an extra
 
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
+    connect()
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in alive]
 
@@ -130,6 +173,6 @@ def workers_that_fit(
     there += f" and {sum(node[1] for node in nodes):g} GPUs" if gpus else ""
     raise UsageError(
         f"the cluster has no room for {many(wanted or 1, 'worker')} of {each}: {many(len(nodes), 'node')} with {there} "
-        f"in all can take {room}, as reading and writing take {others:g}; ask for fewer or smaller workers, or start "
-        "Ray with more CPUs"
+        f"in all can take {room}" + (f", as reading and writing take {others:g}" if others else "") + "; ask for fewer "
+        "or smaller workers, or start Ray with more CPUs"
     )

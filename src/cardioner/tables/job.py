@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from cardioner.errors import DataError, OutputError
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.run_log import RunLog
-from cardioner.tables.source import CHANGED, Tagged, content_of
+from cardioner.tables.source import CHANGED, NoteBatch, Tagged, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cardioner.tables.source import NoteBatch, Source
+    from cardioner.tables.source import Source
     from cardioner.tables.sql_sink import TableSink
 
 
-Tag = Callable[["NoteBatch", Callable[[Coverage], None]], pa.RecordBatch]
-"""Tags a batch, and calls the function with what is covered of it."""
+Advance = Callable[[Coverage], None]
+
+
+class TaggedBatch(NamedTuple):
+    """Notes, what `tag_batch` made of them, and what that came to."""
+
+    notes: NoteBatch
+    tagged: pa.RecordBatch
+    coverage: Coverage
+
+
+Tag = Callable[[Iterator[NoteBatch], Advance], Iterator[TaggedBatch]]
+"""Tags batches, in order; calls the function with what is covered behind the last one that came out."""
 
 
 class BatchLog(RunLog):
@@ -77,13 +86,33 @@ class BatchLog(RunLog):
         return f"batch {number} is damaged: it and those after it are tagged again"
 
 
-def tag_table(source: Source, log: BatchLog, tag: Tag, *, advance: Callable[[Coverage], None]) -> Iterator[Tagged]:
+def tagging_here(tag: Callable[[NoteBatch, Advance], pa.RecordBatch]) -> Tag:
+    """What tags one batch after the other in this process.
+
+    Args:
+        tag: Tags a batch, and calls the function with what is covered of it.
+    """
+
+    def tag_each(batches: Iterator[NoteBatch], advance: Advance) -> Iterator[TaggedBatch]:
+        for batch in batches:
+            covered = [Coverage()]
+
+            def count(coverage: Coverage, covered: list[Coverage] = covered) -> None:
+                covered.append(coverage)
+                advance(coverage)
+
+            yield TaggedBatch(batch, tag(batch, count), covered[-1])
+
+    return tag_each
+
+
+def tag_table(source: Source, log: BatchLog, tag: Tag, *, advance: Advance) -> Iterator[Tagged]:
     """Every batch of a source, tagged; each is put into the log before it comes.
 
     Args:
         source: All notes, the finished ones first and unchanged.
         log: Where the finished ones are.
-        tag: Tags a batch that is not finished.
+        tag: Tags the batches that are not finished.
         advance: Called with what is covered, finished batches of earlier runs included.
 
     Raises:
@@ -96,8 +125,7 @@ def tag_table(source: Source, log: BatchLog, tag: Tag, *, advance: Callable[[Cov
             if batch is None or log.digest(content_of(batch, source.columns)) != digest:
                 raise DataError(CHANGED)
             yield Tagged(batch.rows, tagged, when)
-        for batch in batches:
-            made, coverage = _tagged(batch, tag, log.coverage, advance)
+        for batch, made, coverage in _tagged(batches, tag, log.coverage, advance):
             log.append(log.digest(content_of(batch, source.columns)), made.tagged, made.when, coverage)
             yield made
 
@@ -108,14 +136,14 @@ def fill_table(
     tag: Tag,
     shape: Callable[[Tagged], pa.RecordBatch],
     *,
-    advance: Callable[[Coverage], None],
+    advance: Advance,
 ) -> None:
     """Tag what a table of a database lacks, and write it, each batch in one transaction.
 
     Args:
         source: All notes.
         sink: The table, and how far it is.
-        tag: Tags a batch.
+        tag: Tags the batches.
         shape: The rows that are written for it.
         advance: As for `tag_table`.
 
@@ -124,21 +152,18 @@ def fill_table(
         OutputError: If another run fills the table.
     """
     with closing(source.batches(sink.position)) as batches:
-        for batch in batches:
-            made, coverage = _tagged(batch, tag, sink.coverage, advance)
+        for batch, made, coverage in _tagged(batches, tag, sink.coverage, advance):
             ids = batch.rows.column(source.columns.id).to_pylist()
             sink.append(shape(made), ids, batch.position, coverage)
 
 
 def _tagged(
-    batch: NoteBatch, tag: Tag, before: Coverage, advance: Callable[[Coverage], None]
-) -> tuple[Tagged, Coverage]:
-    """A tagged batch, and what all up to it came to."""
+    batches: Iterator[NoteBatch], tag: Tag, before: Coverage, advance: Advance
+) -> Iterator[tuple[NoteBatch, Tagged, Coverage]]:
+    """Each batch, what became of it, and what all up to it came to."""
     covered = [before]
-
-    def count(coverage: Coverage) -> None:
-        covered.append(before.plus(coverage))
-        advance(covered[-1])
-
-    when = datetime.now(timezone.utc).replace(microsecond=0)
-    return Tagged(batch.rows, tag(batch, count), when), covered[-1]
+    for batch, tagged, coverage in tag(batches, lambda part: advance(covered[0].plus(part))):
+        covered[0] = covered[0].plus(coverage)
+        advance(covered[0])
+        when = datetime.now(timezone.utc).replace(microsecond=0)
+        yield batch, Tagged(batch.rows, tagged, when), covered[0]
