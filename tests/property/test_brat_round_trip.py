@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from attributed import WORDS, attributed
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ LABELS = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1
 STEPS = st.text("abc.-é ", min_size=1, max_size=4).filter(
     lambda step: not step.startswith(".") and step[-1] not in ". "
 )
+VALUES = st.just(True) | WORDS.filter(lambda value: value == value.strip() and "\n" not in value)
 IDS = st.lists(STEPS, min_size=1, max_size=3).map("/".join)
 
 
@@ -34,7 +36,8 @@ def documents(draw: st.DrawFn, name: str) -> Document:
     text = draw(st.text(CHARACTERS, max_size=40))
     marked = draw(st.lists(spans(len(text)), max_size=6)) if text else []
     again = draw(st.lists(st.sampled_from(marked), max_size=2)) if marked else []
-    return Document(name, text, tuple(sorted(marked + again)))
+    document = Document(name, text, tuple(sorted(marked + again)))
+    return draw(attributed(document, names=LABELS, values=VALUES))
 
 
 def corpora() -> st.SearchStrategy[list[Document]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attributed import WORDS, said_of
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +56,8 @@ def spans(draw: st.DrawFn, length: int, labels: st.SearchStrategy[str]) -> Span:
         pieces = tuple(pairwise(cuts))
     score = draw(st.none() | st.floats(0, 1))
     kept = pieces if count > 1 or draw(st.booleans()) else ()
-    return Span(cuts[0], cuts[-1], draw(labels), score, kept)
+    span = Span(cuts[0], cuts[-1], draw(labels), score, kept)
+    return draw(said_of(span, names=WORDS, values=st.just(True) | WORDS))
 
 
 @st.composite

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import pairwise
@@ -60,6 +60,20 @@ class IssueCounter:
             else:
                 found.append(replace(span, fragments=()))
         return found
+
+    def with_attributes(self, document: Document, span: Span, holds: Callable[[str, str | bool], bool]) -> Span:
+        """A span with those of its attributes that a format holds, by name and value; the others are counted.
+
+        Of an attribute that is left out there is no score, and one with a score alone is as good as absent.
+        """
+        odd = [name for name, value in span.attributes.items() if not holds(name, value)]
+        unscored = [name for name in span.attribute_scores if name in odd or not holds(name, True)]
+        if not odd and not unscored:
+            return span
+        self.add("attributes, left out", document.id, len({*odd, *unscored}))
+        attributes = {name: value for name, value in span.attributes.items() if name not in odd}
+        scores = {name: score for name, score in span.attribute_scores.items() if name not in unscored}
+        return replace(span, attributes=attributes, attribute_scores=scores)
 
     def without_scores(self, document: Document, spans: Iterable[Span]) -> list[Span]:
         """Spans of a document without their scores, which are counted as left out."""

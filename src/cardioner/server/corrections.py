@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from cardioner._io import reporting_failed_writes
+from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document
 from cardioner.data.formats import read_corpus, write_corpus
 from cardioner.data.formats.brat import annotations_bytes
@@ -152,6 +153,9 @@ class Corrections:
     def _check_labels(self, document: Document) -> None:
         if self.format == "brat" and any(character.isspace() for span in document.spans for character in span.label):
             raise UnusableError("spans: brat cannot hold an entity type with white space; start with --to jsonl")
+        lost = IssueCounter()
+        if self.format == "brat" and annotations_bytes(document, lost) and lost.issues:
+            raise UnusableError("spans: brat cannot hold one of their attributes; start with --to jsonl")
 
     def _log(self, action: Action, author: Author, before: Document, after: Document) -> None:
         """Append a line, before anything is written: of what is in the folder, the log never lacks a line."""
@@ -171,7 +175,7 @@ def as_download(documents: Iterable[Document], format: CorrectionFormat) -> byte
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for document in ordered:
             archive.writestr(f"{document.id}.txt", document.text.encode())
-            archive.writestr(f"{document.id}.ann", annotations_bytes(document))
+            archive.writestr(f"{document.id}.ann", annotations_bytes(document, IssueCounter()))
     return made.getvalue()
 
 

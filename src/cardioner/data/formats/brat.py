@@ -1,13 +1,14 @@
 """Brat standoff: `NAME.txt` holds a note, `NAME.ann` beside it holds what is marked in it.
 
-The format is described at https://brat.nlplab.org/standoff.html. Only text-bound annotations (`T` lines) become spans;
-the other kinds of lines are counted.
+The format is described at https://brat.nlplab.org/standoff.html. Text-bound annotations (`T` lines) become spans, and
+attributes of these (`A` and `M` lines) their attributes; the other kinds of lines are counted.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,14 @@ if TYPE_CHECKING:
 
 _EXPECTED = "expected a folder of NAME.txt and NAME.ann files, or one .txt file"
 _EXTENT = re.compile(r"(\S+) ([0-9]{1,15} [0-9]{1,15}(?:;[0-9]{1,15} [0-9]{1,15})*)")
-_SCORE = re.compile(r"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore (0|1|0\.[0-9]+|1\.0|[0-9](?:\.[0-9]+)?e-[0-9]+)")
-_KINDS = {"E": "events", "R": "relations", "A": "attributes", "M": "attributes", "N": "normalizations"}
+_SHARE = r"(?:0|1|0\.[0-9]+|1\.0|[0-9](?:\.[0-9]+)?e-[0-9]+)"
+_SCORES = re.compile(rf"#[0-9]+\tAnnotatorNotes (T[0-9]+)\tscore(?: ({_SHARE}))?((?: \S+={_SHARE})*)")
+"""The score of a span, and those of its attributes."""
+_ATTRIBUTE = re.compile(r"[AM][0-9]+\S*\s+\S+\s+\S")
+"""How the line of an attribute starts: with its name, and with what has it."""
+_SEVERAL = "attributes with a second value, left out"
+_KINDS = {"E": "events", "R": "relations", "A": "attributes of no span", "N": "normalizations"}
+_KINDS |= {"M": _KINDS["A"]}
 _KINDS |= {"*": "equivalences", "#": "comments"}
 """What the lines are that are not read, by how they start."""
 _OTHER_LINE = re.compile(r"(?:([ERAMN])[0-9]+\S*|([*]))(?:\s|$)|(#)")
@@ -76,8 +83,9 @@ def read_brat_spans(path: Path, reading: Reading) -> Iterator[Document | Annotat
 def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a folder of brat files; a note without spans gets an empty `.ann`, and a `/` in an id makes a sub-folder.
 
-    A score is written as an `AnnotatorNotes` line, which `read_brat` takes back. Brat holds all that a document has but
-    its metadata, which are counted.
+    The scores of a span and of its attributes are written as an `AnnotatorNotes` line, which `read_brat` takes back.
+    Brat holds all that a document has but its metadata, and attributes whose name has white space or whose value has
+    some at its edges or more than one line; these are counted.
 
     Raises:
         OutputError: If the folder already holds `.ann` files or other text under the name of a note, if an id cannot be
@@ -86,13 +94,13 @@ def write_brat(documents: Iterable[Document], path: Path, *, overwrite: bool = F
     counter = IssueCounter()
     with writing_notes(path, overwrite=overwrite, beside=[".ann"]) as (_, add):
         for document in documents:
-            _annotations_of(add(document)).write_bytes(annotations_bytes(document))
+            _annotations_of(add(document)).write_bytes(annotations_bytes(document, counter))
             counter.add_metadata(document)
     return counter.issues
 
 
-def annotations_bytes(document: Document) -> bytes:
-    """The bytes of a note's `.ann` file.
+def annotations_bytes(document: Document, counter: IssueCounter) -> bytes:
+    """The bytes of a note's `.ann` file; attributes that it cannot hold are counted.
 
     Raises:
         OutputError: If the format cannot hold a label.
@@ -101,7 +109,11 @@ def annotations_bytes(document: Document) -> bytes:
         if re.search(r"\s", label):
             raise OutputError(f"document {document.id}: brat cannot hold the label {label!r}, it has white space")
     flat = document.text.replace("\r", " ").replace("\n", " ")  # as many characters as before
-    lines = [_lines(flat, span, number) for number, span in enumerate(document.spans, start=1)]
+    lines, said = list[str](), 0
+    for number, span in enumerate(document.spans, start=1):
+        span = counter.with_attributes(document, span, _is_writable)  # noqa: PLW2901
+        lines += [_line(flat, span, number), *_attribute_lines(span, number, said), _score_line(span, number)]
+        said += len(span.attributes)
     return encoded("".join(lines), document.id)
 
 
@@ -174,19 +186,54 @@ def _read_spans(path: Path, text: str | None, reading: Reading) -> list[Quote]:
     """The spans of an `.ann` file in text order, each with its quote, which is checked if there is a text."""
     lines = read_text(path, reading.options.encoding).removeprefix("\ufeff").removesuffix("\n").split("\n")
     quotes: list[Quote] = []
-    scores: dict[str, float] = {}
+    said = defaultdict[str, _Said](_Said)
     for number, line in enumerate(lines if lines != [""] else [], start=1):
         with reading.guarded(path, number):
             line = line.removesuffix("\r")  # noqa: PLW2901
-            if score := _SCORE.fullmatch(line):
-                scores[score[1]] = float(score[2])
+            if scores := _SCORES.fullmatch(line):
+                said[scores[1]].take_scores(scores[2], scores[3])
+            elif _ATTRIBUTE.match(line):
+                _, attribute, name, *value = line.rstrip().split(None, 3)
+                said[name].attributes.append((number, attribute, value[0] if value else True))
             elif line.startswith("T"):
                 quotes.append(_parse_span(line, (path, number)))
             else:
                 reading.add_issue(_kind_of(line), path, number)
     found = quotes if text is None else matching(quotes, text, "quote", reading)
-    scored = [quote._replace(span=replace(quote.span, score=scores.get(quote.name))) for quote in found]
-    return sorted(scored, key=lambda quote: (quote.span.start, quote.span.end, quote.span.label, quote.span.fragments))
+    whole = [quote._replace(span=said[quote.name].about(quote.span, path, reading)) for quote in found]
+    others = said.keys() - {quote.name for quote in quotes}
+    for number in sorted(number for name in others for number, _, _ in said[name].attributes):
+        reading.add_issue(_KINDS["A"], path, number)
+    return sorted(whole, key=lambda quote: (quote.span.start, quote.span.end, quote.span.label, quote.span.fragments))
+
+
+@dataclass(slots=True)
+class _Said:
+    """What the other lines of a file say of a span.
+
+    Attributes:
+        attributes: The line of each of its attributes, with its name and value.
+        score: Its own score.
+        attribute_scores: Those of its attributes.
+    """
+
+    attributes: list[tuple[int, str, str | bool]] = field(default_factory=list)
+    score: float | None = None
+    attribute_scores: dict[str, float] = field(default_factory=dict)
+
+    def take_scores(self, score: str | None, others: str) -> None:
+        """Take what an `AnnotatorNotes` line says."""
+        self.score = None if score is None else float(score)
+        pairs = (pair.rpartition("=") for pair in others.split())
+        self.attribute_scores = {name: float(value) for name, _, value in pairs}
+
+    def about(self, span: Span, path: Path, reading: Reading) -> Span:
+        """The span with all of it; of an attribute with several values, the first is taken."""
+        attributes: dict[str, str | bool] = {}
+        for number, name, value in self.attributes:
+            if attributes.setdefault(name, value) != value:
+                reading.add_issue(_SEVERAL, path, number)
+        return replace(span, score=self.score, attributes=attributes, attribute_scores=self.attribute_scores)
 
 
 def _kind_of(line: str) -> str:
@@ -217,11 +264,29 @@ def _parse_span(line: str, place: tuple[Path, int]) -> Quote:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _lines(flat: str, span: Span, number: int) -> str:
+def _is_writable(name: str, value: str | bool) -> bool:
+    return re.search(r"\s", name) is None and (
+        not isinstance(value, str) or (value == value.strip() and "\n" not in value)
+    )
+
+
+def _line(flat: str, span: Span, number: int) -> str:
     if span.fragments:
         offsets = ";".join([f"{start} {end}" for start, end in span.fragments])
         quote = " ".join([flat[start:end] for start, end in span.fragments])
     else:
         offsets, quote = f"{span.start} {span.end}", flat[span.start : span.end]
-    line = f"T{number}\t{span.label} {offsets}\t{quote}\n"
-    return line if span.score is None else f"{line}#{number}\tAnnotatorNotes T{number}\tscore {span.score!r}\n"
+    return f"T{number}\t{span.label} {offsets}\t{quote}\n"
+
+
+def _attribute_lines(span: Span, number: int, before: int) -> Iterator[str]:
+    """The lines of the attributes of a span; so many of others are before them."""
+    for own, (name, value) in enumerate(span.attributes.items(), start=before + 1):
+        yield f"A{own}\t{name} T{number}{'' if value is True else f' {value}'}\n"
+
+
+def _score_line(span: Span, number: int) -> str:
+    """The line of the scores of a span; nothing if it has none."""
+    scores = [] if span.score is None else [repr(float(span.score))]
+    scores += [f"{name}={float(score)!r}" for name, score in span.attribute_scores.items()]
+    return f"#{number}\tAnnotatorNotes T{number}\tscore {' '.join(scores)}\n" if scores else ""

@@ -139,7 +139,7 @@ def encoded(text: str, name: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        problem = f"document {name!r}: the id or a label holds half of a surrogate pair, which is not text"
+        problem = f"document {name!r}: the id, a label or an attribute has half of a surrogate pair, which is no text"
     raise OutputError(problem)  # outside, as that error holds the text
 
 

@@ -23,7 +23,10 @@ from cardioner.data.formats.json_values import (
     LABELS,
     LISTS,
     OTHER,
+    SPAN_KEYS,
     STARTS,
+    attribute_scores_in,
+    attributes_in,
     edge,
     either,
     is_unicode,
@@ -140,8 +143,9 @@ def _spans(item: Any, text: str, where: str, issues: Counter[str]) -> list[Span]
     if not is_unicode(label):
         raise DataError(f"{where}: expected a string under {either(LABELS)}")
     start, end = edge(item, STARTS, where), edge(item, ENDS, where)
-    issues[OTHER] += len(item.keys() - {*STARTS, *ENDS, *LABELS, "score", "fragments"})
-    return [Span(start, end, label, score_in(item, where), _fragments(item, where))]
+    issues[OTHER] += len(item.keys() - SPAN_KEYS)
+    said = attributes_in(item, where, issues), attribute_scores_in(item, where)
+    return [Span(start, end, label, score_in(item, where), _fragments(item, where), *said)]
 
 
 def _fragments(item: Mapping[str, Any], where: str) -> tuple[tuple[int, int], ...]:

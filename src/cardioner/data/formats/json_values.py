@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cardioner.errors import DataError
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping, Sequence
 
 LISTS = ("tags", "spans", "entities")
@@ -15,6 +16,9 @@ LABELS = ("tag", "label", "type")
 STARTS, ENDS = ("start", "start_offset"), ("end", "end_offset")
 OTHER = "other keys"
 """The kind of issue under which keys are counted that are not read."""
+ODD_ATTRIBUTES = "attributes that are no text, number or truth value"
+SPAN_KEYS = frozenset({*STARTS, *ENDS, *LABELS, "score", "fragments", "attributes", "attribute_scores"})
+"""The keys of a span that are read."""
 
 
 def only(row: Mapping[str, Any], names: Sequence[str], where: str) -> str | None:
@@ -55,10 +59,53 @@ def score_in(item: Mapping[str, Any], where: str) -> float | None:
     """
     if "score" not in item:
         return None
-    score = item["score"]
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
+    if not _is_share(item["score"]):
         raise DataError(f'{where}: expected a number from 0 to 1 under "score"')
-    return float(score)
+    return float(item["score"])
+
+
+def attributes_in(item: Mapping[str, Any], where: str, issues: Counter[str]) -> dict[str, str | bool]:
+    """The attributes of a span. Numbers become strings; lists, objects and what is no Unicode text are counted.
+
+    Raises:
+        DataError: If there is something else than an object of them.
+    """
+    given = _object_under("attributes", item, where)
+    values = {name: str(value) if _is_number(value) else value for name, value in given.items()}
+    found = {name: value for name, value in values.items() if name and is_unicode(name) and _is_value(value)}
+    issues[ODD_ATTRIBUTES] += len(values) - len(found)
+    return {name: value for name, value in found.items() if value}
+
+
+def attribute_scores_in(item: Mapping[str, Any], where: str) -> dict[str, float]:
+    """The scores of the attributes of a span.
+
+    Raises:
+        DataError: If they are no object of numbers from 0 to 1.
+    """
+    given = _object_under("attribute_scores", item, where)
+    if not all(is_unicode(name) and name and _is_share(score) for name, score in given.items()):
+        raise DataError(f'{where}: expected names and numbers from 0 to 1 under "attribute_scores"')
+    return {name: float(score) for name, score in given.items()}
+
+
+def _object_under(key: str, item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    held = item.get(key)
+    if held is not None and not isinstance(held, dict):
+        raise DataError(f'{where}: expected an object under "{key}", found {kind(held)}')
+    return held or {}
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or is_unicode(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def either(names: Sequence[str]) -> str:

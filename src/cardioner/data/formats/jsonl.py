@@ -1,7 +1,8 @@
 """JSON Lines: a JSON object for each note, one a line, with its text and the spans marked in it.
 
 `{"id": "a", "text": "No oedema.", "tags": [{"start": 3, "end": 9, "tag": "SYMPTOM"}]}`; a tag may also have a `score`
-(0 to 1) and, where it is discontinuous, its `fragments` (`[[start, end], ...]`). Other keys are metadata of the note.
+(0 to 1), where it is discontinuous its `fragments` (`[[start, end], ...]`), `attributes` (`{"Negation": true}`) and
+`attribute_scores`. Other keys are metadata of the note.
 Lines are those of https://jsonlines.org, values those of RFC 8259. `json_rows` says what other tools write.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cardioner.data.formats.files import read_lines, read_text, unique_keys
 from cardioner.data.formats.json_rows import Row, read_row
 from cardioner.data.formats.json_values import LISTS, either
-from cardioner.data.formats.json_writing import checked_score, encoded_row, write_rows
+from cardioner.data.formats.json_writing import attribute_keys, checked_score, encoded_row, write_rows
 from cardioner.data.formats.label_studio import PREDICTED
 from cardioner.data.formats.recognition import line_files
 from cardioner.errors import DataError
@@ -159,4 +160,4 @@ def _item(span: Span, document: Document) -> dict[str, Any]:
         item["score"] = checked_score(span, document.id)
     if span.fragments:
         item["fragments"] = [list(fragment) for fragment in span.fragments]
-    return item
+    return item | attribute_keys(span, document.id)

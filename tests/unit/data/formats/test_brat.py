@@ -156,7 +156,7 @@ def test_only_newlines_end_a_line_of_annotations(tmp_path: Path) -> None:
 
 def test_other_lines_are_counted_by_kind_with_the_first_place(tmp_path: Path) -> None:
     lines = (
-        "#1\tAnnotatorNotes T1\tsure\nE1\tEvent:T1\nR1\tCauses Arg1:T1 Arg2:T2\t\nA1\tNegated T1\nM1\tNegated T1\n"
+        "#1\tAnnotatorNotes T1\tsure\nE1\tEvent:T1\nR1\tCauses Arg1:T1 Arg2:T2\t\nA1\tNegated E1\nM1\tNegated T7\n"
         "N1\tReference T1 ICD:I35\tname\n*\tEquiv T1 T2\n\n# a issue\n"
     )
     put(tmp_path, "a", annotations=lines)
@@ -167,7 +167,7 @@ def test_other_lines_are_counted_by_kind_with_the_first_place(tmp_path: Path) ->
         "comments": (2, "1"),
         "events": (1, "2"),
         "relations": (1, "3"),
-        "attributes": (2, "4"),
+        "attributes of no span": (2, "4"),
         "normalizations": (1, "6"),
         "equivalences": (1, "7"),
         "blank lines": (1, "8"),
@@ -355,6 +355,58 @@ def test_hidden_files_are_counted_and_not_read(tmp_path: Path) -> None:
     corpus = read_corpus(tmp_path)
     assert [document.id for document in corpus.documents] == ["a"]
     assert [(issue.kind, issue.count) for issue in corpus.report.issues] == [("hidden files", 1)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "A1\tNegation T1\nM1\tCertainty T1 rather unlikely\n",
+        "M1\tNegation T1\nA1\tCertainty T1 rather unlikely\nA2\tCertainty T1 rather unlikely\n",
+        "A1 Negation\tT1\r\nA1\tCertainty  T1\trather unlikely \n",
+    ],
+)
+def test_attributes_are_read_from_lines_with_and_without_values(lines: str, tmp_path: Path) -> None:
+    put(tmp_path, "note", TEXT, f"{lines}T1\tVALVE 7 13\tmitral\n")
+    corpus = read_corpus(tmp_path)
+    said = {"Negation": True, "Certainty": "rather unlikely"}
+    assert corpus.documents[0].spans == (Span(7, 13, "VALVE", attributes=said),)
+    assert corpus.report.issues == ()
+
+
+def test_of_an_attribute_with_several_values_the_first_is_kept_and_the_others_are_counted(tmp_path: Path) -> None:
+    put(tmp_path, "note", TEXT, "T1\tX 7 13\tmitral\nA1\tTime T1 past\nA2\tTime T1 now\nA3\tTime T1\n")
+    corpus = read_corpus(tmp_path)
+    assert corpus.documents[0].spans == (Span(7, 13, "X", attributes={"Time": "past"}),)
+    where = f"{tmp_path / 'note.ann'}:3"
+    assert corpus.report.issues == (Issue("attributes with a second value, left out", 2, where),)
+
+
+def test_attributes_are_written_as_brat_has_them_and_their_scores_beside_that_of_the_span(tmp_path: Path) -> None:
+    said = {"Negation": True, "Certainty": "rather unlikely"}
+    spans = (
+        Span(0, 6, "X", 0.5, attributes=said, attribute_scores={"Negation": 0.75, "Family": 1.0}),
+        Span(7, 13, "X", attributes={"Negation": True}),
+        Span(14, 17, "X", attribute_scores={"Negation": 0.25}),
+    )
+    documents = [Document("note", TEXT, spans)]
+    assert write_corpus(documents, tmp_path) == ()
+    assert (tmp_path / "note.ann").read_text() == (
+        "T1\tX 0 6\tSevere\nA1\tCertainty T1 rather unlikely\nA2\tNegation T1\n"
+        "#1\tAnnotatorNotes T1\tscore 0.5 Family=1.0 Negation=0.75\n"
+        "T2\tX 7 13\tmitral\nA3\tNegation T2\n"
+        "T3\tX 14 17\tand\n#3\tAnnotatorNotes T3\tscore Negation=0.25\n"
+    )
+    assert list(read_corpus(tmp_path).documents) == documents
+
+
+def test_attributes_that_brat_cannot_hold_are_counted(tmp_path: Path) -> None:
+    said = {"in the past": True, "Certainty": " low", "Time": "a\nb", "Negation": True}
+    scores = {"in the past": 0.5, "Certainty": 0.5, "of kin": 0.5, "Negation": 0.5}
+    span = Span(0, 6, "X", attributes=said, attribute_scores=scores)
+    issues = write_corpus([Document("note", TEXT, (span,))], tmp_path)
+    assert issues == (Issue("attributes, left out", 4, "note"),)
+    left = Span(0, 6, "X", attributes={"Negation": True}, attribute_scores={"Negation": 0.5})
+    assert read_corpus(tmp_path).documents[0].spans == (left,)
 
 
 @pytest.mark.parametrize("score", ["1.2.3e-5", "1.9", "high"])

@@ -63,6 +63,19 @@ def test_scores_and_fragments_are_read(tmp_path: Path) -> None:
     assert isinstance(document.spans[0].score, float)
 
 
+def test_attributes_are_read_and_what_cannot_be_one_is_counted(tmp_path: Path) -> None:
+    said = {"Negation": True, "Family": False, "Time": None, "Certainty": "possible", "Stage": 3, "Size": 1.5}
+    odd = {"Kin": ["mother"], "Place": {"x": 1}, "": True, "Half": "\ud800"}
+    scores = {"Negation": 1, "Family": 0.25}
+    tag = {"start": 0, "end": 6, "tag": "X", "attributes": said | odd, "attribute_scores": scores}
+    corpus = read_corpus(put(tmp_path, note(tags=[tag])))
+    (span,) = corpus.documents[0].spans
+    assert span.attributes == {"Negation": True, "Certainty": "possible", "Stage": "3", "Size": "1.5"}
+    assert span.attribute_scores == {"Negation": 1.0, "Family": 0.25}
+    counts = [(issue.kind, issue.count) for issue in corpus.report.issues]
+    assert counts == [("attributes that are no text, number or truth value", 4)]
+
+
 def test_offsets_are_code_points_of_the_untouched_text(tmp_path: Path) -> None:
     text = "\ufeff\U0001fac0 e\u0301\r\n\u2028x "
     path = put(tmp_path, note(text=text, tags=[{"start": 1, "end": 2, "tag": "X"}]))
@@ -142,6 +155,9 @@ def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
         (note(tags=[{"start": 0, "end": 10**30, "tag": "X"}]), "ends after the text"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": 1.5}]), "from 0 to 1"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": True}]), "from 0 to 1"),
+        (note(tags=[{"start": 0, "end": 6, "tag": "X", "attributes": [CANARY]}]), "an object under"),
+        (note(tags=[{"start": 0, "end": 6, "tag": "X", "attribute_scores": {"A": 1.5}}]), "from 0 to 1"),
+        (note(tags=[{"start": 0, "end": 6, "tag": "X", "attribute_scores": {CANARY: True}}]), "from 0 to 1"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": CANARY}]), "from 0 to 1"),
         (note(tags=[{"start": 0, "end": 6, "tag": "X", "score": float("nan")}]), "JSON has no number NaN"),
         (note(meta=float("-inf")), "JSON has no number -Infinity"),
@@ -207,11 +223,14 @@ def test_a_folder_is_taken_for_json_lines_by_what_it_holds(tmp_path: Path, names
 
 
 def test_keys_come_in_order_and_characters_as_they_are(tmp_path: Path) -> None:
-    spans = (Span(5, 6, "É", 0.25), Span(0, 6, "X", fragments=((0, 1), (5, 6))))
+    said, scores = {"Negation": True, "Certainty": "möglich"}, {"Negation": 0.5}
+    last = Span(0, 6, "X", fragments=((0, 1), (5, 6)), attributes=said, attribute_scores=scores)
+    spans = (Span(5, 6, "É", 0.25), last)
     write_corpus([Document("é", "héart\u2028", spans), Document("b", "")], tmp_path / "o.jsonl", "jsonl")
     assert (tmp_path / "o.jsonl").read_bytes().decode() == (
         '{"id": "é", "text": "héart\u2028", "tags": [{"start": 5, "end": 6, "tag": "É", "score": 0.25}, '
-        '{"start": 0, "end": 6, "tag": "X", "fragments": [[0, 1], [5, 6]]}]}\n'
+        '{"start": 0, "end": 6, "tag": "X", "fragments": [[0, 1], [5, 6]], '
+        '"attributes": {"Certainty": "möglich", "Negation": true}, "attribute_scores": {"Negation": 0.5}}]}\n'
         '{"id": "b", "text": "", "tags": []}\n'
     )
 
