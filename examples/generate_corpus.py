@@ -1,7 +1,8 @@
 """Write the synthetic example corpus of CardioNER in brat standoff form.
 
 The words come from ``vocabulary/LANGUAGE.txt`` and the sentences from ``templates/LANGUAGE.txt``
-beside this script. The same seed gives the same bytes in every process.
+beside this script. The same seed gives the same bytes in every process. The templates also say what is
+negated, uncertain, past, hypothetical or of a relative, and by which cue: spans of ``build_corpus`` have both.
 
 Usage: ``python examples/generate_corpus.py [--output DIR] [--seed N]``
 """
@@ -13,7 +14,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -31,10 +32,21 @@ LIST_GROWTH = {"lines": 1.5, "bullets": 1.5, "numbers": 1.2}
 LONG_NOTE = 600
 LONG_KINDS = 3
 MODIFIER_CHANCE = 0.22
-SLOT = re.compile(r"\{([^{}]+)\}")
+RESERVED_CUES = 0.4
+FURTHER = {"en": (7, 11), "es": (4, 6), "nl": (4, 6)}
+SLOT = re.compile(r"\{([^{}]+)\}|\[([a-z]):|(\])")
 RANGE = re.compile(r"(\d+(?:\.(\d+))?)-(\d+(?:\.\d+)?)")
 PLAN = re.compile(r"(\??)(.*?)\s*->\s*(prose|lines|bullets|numbers)\s+(\w+)\s+(\d+)-(\d+)")
 NBSP = "\u00a0"
+ATTRIBUTES = {
+    "n": ("Negation", ""),
+    "u": ("Uncertainty", ""),
+    "h": ("Temporality", "history"),
+    "y": ("Temporality", "hypothetical"),
+    "f": ("Experiencer", "family"),
+}
+MODIFIERS = {"suspected": "u", "probable": "u", "previous": "h"}
+FINDINGS = ("DISEASE", "SYMPTOM")
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,7 @@ class Language:
     pools: dict[str, tuple[str, ...]]
     kinds: tuple[NoteKind, ...]
     reserved: frozenset[str]
+    reserved_lines: frozenset[str]
 
     def mentions(self) -> Iterator[tuple[str, str]]:
         """Yield the text and the type of every term, without modifiers."""
@@ -109,12 +122,22 @@ class Language:
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """What is said of an entity, and the words that say it; an attribute that is only there or not has no value."""
+
+    name: str
+    value: str
+    cue: str
+
+
+@dataclass(frozen=True)
 class Span:
-    """An entity: type and half-open code point offsets."""
+    """An entity: type, half-open code point offsets, and what is said of it."""
 
     kind: str
     start: int
     end: int
+    attributes: tuple[Attribute, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,13 +147,11 @@ class Note:
     text: str
     spans: tuple[Span, ...]
 
-    def words(self) -> int:
-        """Count the words between blanks."""
-        return len(self.text.split())
-
     def standoff(self) -> str:
         """Return the brat annotation file."""
         rows = [f"T{n}\t{s.kind} {s.start} {s.end}\t{self.text[s.start : s.end]}" for n, s in enumerate(self.spans, 1)]
+        said = ((n, attribute) for n, span in enumerate(self.spans, 1) for attribute in span.attributes)
+        rows += [f"A{a}\t{f'{one.name} T{n} {one.value}'.rstrip()}" for a, (n, one) in enumerate(said, 1)]
         return "".join(f"{row}\n" for row in rows)
 
 
@@ -201,6 +222,29 @@ def choose_reserved(groups: dict[str, Group], rng: random.Random) -> frozenset[s
     return frozenset(reserved)
 
 
+def cues_of(template: str) -> dict[str, str]:
+    """Return the cues in a template by attribute letter, with their slots."""
+    return dict(re.findall(r"\[([a-z]):([^\]]+)\]", template))
+
+
+def choose_reserved_lines(pools: dict[str, tuple[str, ...]], rng: random.Random) -> frozenset[str]:
+    """Choose lines of the last section for test notes alone: their cues have no cue of the other pools in them."""
+    common = {
+        cue.lower()
+        for name, lines in pools.items()
+        if name != "further"
+        for line in lines
+        for cue in cues_of(line).values()
+    }
+    words = re.compile("|".join(rf"(?<!\w){re.escape(cue)}(?!\w)" for cue in sorted(common)))
+    reserved: set[str] = set()
+    for letter in ATTRIBUTES:
+        lines = [line for line in pools["further"] if next(iter(cues_of(line)), "") == letter]
+        new = [line for line in lines if not any(words.search(cue.lower()) for cue in cues_of(line).values())]
+        reserved.update(rng.sample(new, min(len(new), round(RESERVED_CUES * len(lines)))))
+    return frozenset(reserved)
+
+
 def load_language(name: str, seed: int = DEFAULT_SEED) -> Language:
     """Load the vocabulary and the templates of a language.
 
@@ -217,7 +261,8 @@ def load_language(name: str, seed: int = DEFAULT_SEED) -> Language:
     groups = {head.split()[1]: parse_group(head.split()[0], lines, rng) for head, lines in words.items()}
     kinds = [parse_kind(head.split()[1:], lines) for head, lines in blocks.items() if head.startswith("note ")]
     pools = {head: tuple(lines) for head, lines in blocks.items() if not head.startswith("note ")}
-    return Language(name, groups, pools, tuple(kinds), choose_reserved(groups, rng))
+    terms = choose_reserved(groups, rng)
+    return Language(name, groups, pools, tuple(kinds), terms, choose_reserved_lines(pools, rng))
 
 
 @dataclass
@@ -230,6 +275,8 @@ class Writer:
     holdout: bool
     text: str = ""
     spans: list[Span] = field(default_factory=list)
+    codes: list[str] = field(default_factory=list)
+    cues: list[tuple[str, int, str]] = field(default_factory=list)
     queues: dict[str, list[Concept]] = field(default_factory=dict)
     decks: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
@@ -281,8 +328,8 @@ class Writer:
                 text = self.rng.choice(layer).replace("_", text)
         return text
 
-    def entity(self, name: str, flag: str, listed: bool) -> None:
-        """Append a mention and record its span."""
+    def entity(self, name: str, flag: str, listed: bool, code: str) -> None:
+        """Append a mention and record its span, and the letters of its attributes."""
         plain = name == "main"
         group = self.kind.main if plain else name
         concept = self.main if plain and self.main else self.draw_concept(group)
@@ -293,6 +340,10 @@ class Writer:
         elif flag == "^" or (kind == "MEDICATION" and self.rng.random() < 0.05):
             text = text[0].upper() + text[1:]
         self.spans.append(Span(kind, len(self.text), len(self.text) + len(text)))
+        words = text.lower().split() if kind in FINDINGS else []
+        inside = [word for word in MODIFIERS if word in words]
+        self.cues += ((MODIFIERS[word], len(self.text) + text.lower().index(word), word) for word in inside)
+        self.codes.append("".join(dict.fromkeys([*code, *(MODIFIERS[word] for word in inside)])))
         self.text += text
 
     def number(self, low: str, decimals: str | None, high: str) -> str:
@@ -327,18 +378,38 @@ class Writer:
         self.text += text[1:] if text.startswith(".") and self.text.endswith(".") else text
 
     def fill(self, template: str, listed: bool = False) -> None:
-        """Append a template with its slots filled."""
-        position = 0
+        """Append a template with its slots filled, and note the cues in it."""
+        position, spans, cues = 0, len(self.spans), len(self.cues)
         for match in SLOT.finditer(template):
             self.literal(template[position : match.start()])
             position = match.end()
-            flag = match[1][0] if match[1][0] in "^!" else ""
-            name = match[1].removeprefix(flag)
-            if name == "main" or name in self.language.groups:
-                self.entity(name, flag, listed)
+            slot, letter, _ = match.groups()
+            if slot:
+                self.slot(slot, listed)
+            elif letter:
+                self.cues.append((letter, len(self.text), ""))
             else:
-                self.plain_slot(name, flag, listed)
+                begun, start, _ = self.cues.pop()
+                self.cues.append((begun, start, self.text[start:]))
         self.literal(template[position:])
+        for index in range(spans, len(self.spans)):
+            span = self.spans[index]
+            said = tuple(self.attribute(letter, span.start, self.cues[cues:]) for letter in self.codes[index])
+            self.spans[index] = replace(span, attributes=said)
+
+    def slot(self, content: str, listed: bool) -> None:
+        """Fill one slot."""
+        flag = content[0] if content[0] in "^!" else ""
+        name, _, code = content.removeprefix(flag).partition("/")
+        if name == "main" or name in self.language.groups:
+            self.entity(name, flag, listed, code)
+        else:
+            self.plain_slot(name, flag, listed)
+
+    def attribute(self, letter: str, start: int, cues: list[tuple[str, int, str]]) -> Attribute:
+        """Return an attribute of a mention: its cue is the last one before the mention, else the first one after it."""
+        places = [(place > start, abs(place - start), cue) for one, place, cue in cues if one == letter]
+        return Attribute(*ATTRIBUTES[letter], min(places)[2])
 
     def section(self, plan: Section, scale: float) -> None:
         """Append a section."""
@@ -355,14 +426,38 @@ class Writer:
             self.fill(self.draw_line(plan.pool), plan.layout != "prose")
         self.text += "\n\n"
 
-    def write(self, scale: float) -> Note:
-        """Write the whole note."""
+    def further(self, split: str, rng: random.Random) -> None:
+        """Append the last section, in test notes half of it with cues that no other note has."""
+        self.rng = rng
+        self.decks = {}
+        lines, reserved = self.language.pools["further"], self.language.reserved_lines
+        shuffled = rng.sample(lines, len(lines))
+        common, rare = ([line for line in shuffled if (line in reserved) == wanted] for wanted in (False, True))
+        picked = [
+            (rare if split == "test" and rng.random() < 0.5 else common).pop()
+            for _ in range(rng.randint(*FURTHER[self.language.name]))
+        ]
+        self.text = self.text.rstrip("\n") + f"\n\n{rng.choice(self.language.pools['furtherhead'])}\n"
+        for index, line in enumerate(picked):
+            self.text += " " if index else ""
+            self.fill(line)
+
+    def note(self) -> Note:
+        """Return what has been written."""
+        return Note(self.text.rstrip("\n") + "\n", tuple(self.spans))
+
+    def words(self) -> int:
+        """Count the words between blanks."""
+        return len(self.text.split())
+
+    def write(self, scale: float) -> Writer:
+        """Write all sections but the last."""
         self.fill(self.rng.choice(self.kind.titles))
         self.text += "\n\n"
         for plan in self.kind.sections:
             if not plan.optional or self.rng.random() < 0.4 + 0.3 * scale:
                 self.section(plan, scale)
-        return Note(self.text.rstrip("\n") + "\n", tuple(self.spans))
+        return self
 
 
 def write_note(language: Language, split: str, target: int, kind: str, rng: random.Random) -> Note:
@@ -383,12 +478,14 @@ def write_note(language: Language, split: str, target: int, kind: str, rng: rand
     scale, holdout = 1.0, split != "train"
     best = Writer(language, rng, chosen, holdout).write(scale)
     for _ in range(10):
-        note = Writer(language, rng, chosen, holdout).write(scale)
-        best = min(best, note, key=lambda one: abs(one.words() - target))
+        one = Writer(language, rng, chosen, holdout).write(scale)
+        best = min(best, one, key=lambda one: abs(one.words() - target))
         if abs(best.words() - target) < 0.04 * target:
             break
-        scale = min(9.0, max(0.2, scale * target / note.words()))
-    return best
+        scale = min(9.0, max(0.2, scale * target / one.words()))
+    if chosen.name != EMPTY_NOTE:
+        best.further(split, random.Random(f"{split} {best.text}"))
+    return best.note()
 
 
 def plan_targets(split: str, count: int, rng: random.Random) -> list[int]:

@@ -21,6 +21,9 @@ SPLITS = ("train", "validation", "test")
 LANGUAGES = ("en", "es", "nl")
 TYPES = ("DISEASE", "MEDICATION", "PROCEDURE", "SYMPTOM")
 ROW = re.compile(r"T(\d+)\t([A-Z]+) (\d+) (\d+)\t(.+)")
+SAID = re.compile(r"A(\d+)\t(\w+) T(\d+)(?: (\w+))?")
+ATTRIBUTES = {"Negation": {None}, "Uncertainty": {None}, "Temporality": {"history", "hypothetical"}}
+ATTRIBUTES["Experiencer"] = {"family"}
 
 Entity = tuple[str, int, int, str]
 
@@ -37,12 +40,43 @@ def script() -> ModuleType:
     return module
 
 
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of the annotations of a note."""
+    return path.with_suffix(".ann").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+@cache
+def attributes(split: str) -> list[tuple[str, Entity, str, str | None]]:
+    """Read every attribute of a split: its note, its entity, its name and its value."""
+    found = []
+    for path in sorted((CORPUS / split).glob("*.txt")):
+        matches = [SAID.fullmatch(row) for row in lines_of(path) if row[0] == "A"]
+        assert all(matches), path
+        entities = notes(split)[path.stem][1]
+        found += [(path.stem, entities[int(m[3]) - 1], m[2], m[4]) for m in matches if m]
+    return found
+
+
+@cache
+def cues() -> dict[str, set[tuple[str, str, str, str]]]:
+    """Return the cues of every split, each with its language and with the attribute and the value that it gives."""
+    return {
+        split: {
+            (name[:2], one.name, one.value, re.sub(r"\d+", "#", one.cue.lower()))
+            for name, note in found.items()
+            for span in note.spans
+            for one in span.attributes
+        }
+        for split, found in script().build_corpus().items()
+    }
+
+
 @cache
 def notes(split: str) -> dict[str, tuple[str, tuple[Entity, ...]]]:
     """Read the text and the entities of every note of a split."""
     found: dict[str, tuple[str, tuple[Entity, ...]]] = {}
     for path in sorted((CORPUS / split).glob("*.txt")):
-        rows = path.with_suffix(".ann").read_text(encoding="utf-8").split("\n")[:-1]
+        rows = [row for row in lines_of(path) if row[0] != "A"]
         matches = [ROW.fullmatch(row) for row in rows]
         assert all(matches), path
         entities = tuple((m[2], int(m[3]), int(m[4]), m[5]) for m in matches if m)
@@ -118,6 +152,31 @@ def test_split_has_a_note_without_entities(split: str) -> None:
     assert any(not entities for _, entities in notes(split).values())
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_attributes_are_of_findings_and_each_is_said_once(split: str) -> None:
+    said = [(name, entity, attribute) for name, entity, attribute, _ in attributes(split)]
+    assert len(set(said)) == len(said)
+    assert {entity[0] for _, entity, _ in said} == {"DISEASE", "SYMPTOM"}
+    values = {name: {value for _, _, one, value in attributes(split) if one == name} for name in ATTRIBUTES}
+    assert values == ATTRIBUTES
+
+
+@pytest.mark.parametrize("value", [value for values in ATTRIBUTES.values() for value in values], ids=str)
+def test_some_cues_of_the_test_notes_are_in_no_other_note(value: str | None) -> None:
+    others = cues()["train"] | cues()["validation"]
+    new = {cue for cue in cues()["test"] - others if cue[0] == "en" and cue[2] == (value or "")}
+    assert len(new) >= 4
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_reserved_cues_stay_out_of_other_notes_than_those_of_the_test(language: str) -> None:
+    lines = script().load_language(language).reserved_lines
+    reserved = {cue.lower() for line in lines for cue in script().cues_of(line).values() if "{" not in cue}
+    found = {cue for one, _, _, cue in cues()["train"] | cues()["validation"] if one == language}
+    assert reserved
+    assert not reserved & (found - {"suspected", "probable", "previous"})  # these are modifiers of terms too
+
+
 def test_enough_test_mentions_are_unseen() -> None:
     assert 0.25 <= unseen_share() <= 0.5
 
@@ -155,5 +214,11 @@ def test_readme_states_the_figures() -> None:
         words = sum(len(text.split()) for text, _ in notes(split).values())
         counts = Counter(kind for _, kind in mentions(split))
         cells = [split, len(notes(split)), words, *(counts[kind] for kind in TYPES), sum(counts.values())]
+        assert f"| {' | '.join(map(str, cells))} |" in readme
+        said = Counter((name, value) for _, _, name, value in attributes(split))
+        cells = [
+            split,
+            *(said[name, value] for name, values in ATTRIBUTES.items() for value in sorted(values, key=str)),
+        ]
         assert f"| {' | '.join(map(str, cells))} |" in readme
     assert f"{100 * unseen_share():.1f} %" in readme
