@@ -122,6 +122,9 @@ def test_a_finished_table_goes_on_with_new_notes_alone_and_is_replaced_only_on_d
     arguments = (model, *RUN, "--to-table", "spans", "--explode")
     assert ask(*arguments).code == 0
     before = execute(notes, 'SELECT note_id, start, "end", label, score FROM spans ORDER BY 1, 2, 3, 4')
+    said = execute(notes, "SELECT start, attributes, attribute_scores FROM spans")
+    assert {(as_json(row.attributes), as_json(row.attribute_scores)) == ({}, {}) for row in said if row.start} == {True}
+    assert {(row.attributes, row.attribute_scores) for row in said if row.start is None} <= {(None, None)}
     refused = ask(*arguments)
     assert refused.code == 5
     assert "--resume" in refused.error

@@ -89,7 +89,7 @@ def test_exploded_below_a_score_and_in_another_format(
         if span["score"] >= 0.3
     ]
     lines = [line.split(",") for line in (tmp_path / "spans.csv").read_text().splitlines()]
-    assert lines[0] == ["note_id", "start", "end", "label", "score", "problem"]
+    assert lines[0] == ["note_id", "start", "end", "label", "score", "attributes", "attribute_scores", "problem"]
     assert [(line[0], line[1], line[3]) for line in lines[1:] if line[1]] == kept
     assert {line[0] for line in lines[1:]} == {str(note["note_id"]) for note in notes}, "no note is lost"
 

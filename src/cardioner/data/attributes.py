@@ -59,5 +59,18 @@ class Attributes(FrozenMapping["str | bool"]):
         super().__init__((name, value) for name, value in given.items() if value)
 
 
+TRUE = "true"
+
+
+def value_text(value: str | bool) -> str:
+    """A value where every value is text: `True` is written as `true`."""
+    return value if isinstance(value, str) else TRUE
+
+
+def value_of(text: str) -> str | bool:
+    """The value that `value_text` gives a text for."""
+    return text == TRUE or text
+
+
 NO_ATTRIBUTES = Attributes()
 NO_SCORES: FrozenMapping[float] = FrozenMapping()

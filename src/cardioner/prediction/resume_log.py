@@ -55,10 +55,7 @@ class ResumeLog(RunLog):
         Raises:
             OutputError: If they cannot be written.
         """
-        rows: list[dict[str, Any]] = []
-        for entry in entries:
-            spans = [[span.start, span.end, span.label, span.score] for span in entry.spans]
-            rows.append({**entry._asdict(), "spans": spans})
+        rows = [{**entry._asdict(), "spans": list(map(_values, entry.spans))} for entry in entries]
         if rows:
             rows[-1]["coverage"] = list(coverage)
         self._add([json.dumps(row).encode() for row in rows])
@@ -79,6 +76,16 @@ class ResumeLog(RunLog):
         return f"the row of {_name_of(number, content)} is damaged: {again}"
 
 
+def _values(span: Span) -> list[Any]:
+    """What a row holds of a span; earlier releases, which knew no attributes, wrote and read the first four."""
+    said = [dict(span.attributes), dict(span.attribute_scores)]
+    return [span.start, span.end, span.label, span.score, *(said if any(said) else ())]
+
+
+def _span(start: int, end: int, label: str, score: float | None, *said: dict[str, Any]) -> Span:
+    return Span(start, end, label, score, (), *said)
+
+
 def _read_row(content: bytes) -> tuple[Entry, tuple[int, ...]]:
     """A finished note, and what the notes up to it came to; that is empty within a group.
 
@@ -87,16 +94,18 @@ def _read_row(content: bytes) -> tuple[Entry, tuple[int, ...]]:
     """
     try:
         row = json.loads(content)
-        entry = Entry(row["id"], row["digest"], tuple(Span(*values) for values in row["spans"]), row["problem"])
+        entry = Entry(row["id"], row["digest"], tuple(_span(*values) for values in row["spans"]), row["problem"])
         coverage = Coverage(*row["coverage"]) if "coverage" in row else ()
     except (AttributeError, KeyError, TypeError, RecursionError, CardioNERError) as error:
         raise ValueError("not a row of a resume log") from error
     texts, scores = (entry.id, entry.digest, entry.problem), [span.score for span in entry.spans]
+    scores += [score for span in entry.spans for score in span.attribute_scores.values()]
     sound = all(isinstance(text, str) for text in texts)
     sound &= all(score is None or (type(score) is float and 0 <= score <= 1) for score in scores)
     sound &= all(type(count) is int and 0 <= count < _MOST_COVERED for count in coverage)
-    sound &= not any(span.fragments for span in entry.spans)
-    if not sound or not all(text.isprintable() for text in (entry.problem, *(span.label for span in entry.spans))):
+    said = [span.label for span in entry.spans]
+    said += [name for span in entry.spans for name in (*span.attributes, *span.attribute_scores)]
+    if not sound or not all(text.isprintable() for text in (entry.problem, *said)):
         raise ValueError("not a row of a resume log")
     return entry, coverage
 

@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SPANS, PROBLEM = "spans", "problem"
-SPAN_FIELDS = ("start", "end", "label", "score")
-SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float64())])
-"""Offsets are code points into the text, half-open; the score is the model's probability of exactly this span."""
+SPAN_FIELDS = ("start", "end", "label", "score", "attributes", "attribute_scores")
+_TYPES = (
+    pa.int32(),
+    pa.int32(),
+    pa.string(),
+    pa.float64(),
+    pa.map_(pa.string(), pa.string()),
+    pa.map_(pa.string(), pa.float64()),
+)
+SPAN = pa.struct(list(zip(SPAN_FIELDS, _TYPES, strict=True)))
+"""Offsets are code points into the text, half-open; the score is the model's probability of exactly this span.
+
+Attributes are as `attributes.value_text` writes their values. The maps are empty where a model knows no attributes.
+"""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from cardioner.errors import DataError, OutputError, many
 from cardioner.multiclass.windows import Coverage
 from cardioner.tables.database import database_name, qualified, reporting_database
 from cardioner.tables.omop import NARROW, WIDE, with_free_ids
+from cardioner.tables.values import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PROGRESS = "cardioner_progress"
 """The table in which a run notes how far it is, beside the table that it fills. It holds no text."""
 
-_JSON = sa.JSON().with_variant(JSONB(), "postgresql")
+_JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 _KINDS: tuple[tuple[Callable[[pa.DataType], bool], sa.types.TypeEngine[Any]], ...] = (
     (pa.types.is_boolean, sa.Boolean()),
     (pa.types.is_integer, sa.BigInteger()),
@@ -31,6 +32,7 @@ _KINDS: tuple[tuple[Callable[[pa.DataType], bool], sa.types.TypeEngine[Any]], ..
     (lambda kind: pa.types.is_timestamp(kind) and kind.tz is None, sa.DateTime()),
     (pa.types.is_timestamp, sa.DateTime(timezone=True)),
     (pa.types.is_list, _JSON),
+    (pa.types.is_map, _JSON),
 )
 
 
@@ -119,7 +121,7 @@ class TableSink:
             values = {"position": held, "coverage": json.dumps(coverage)}
             if connection.execute(sa.update(self._progress).where(moved).values(values)).rowcount != 1:
                 raise OutputError(f"another run fills {self._name}: wait for it or stop it")
-            made = rows.to_pylist()
+            made = rows_of(rows)
             if self._own:
                 made = self._replace(connection, table, made, ids)
             if made:

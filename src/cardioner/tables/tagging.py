@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cardioner.data.attributes import value_text
 from cardioner.data.documents import Document
 from cardioner.tables.columns import PROBLEM, SPAN, SPAN_FIELDS, SPANS, Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from cardioner.data.documents import Span
     from cardioner.multiclass.windows import Coverage
     from cardioner.prediction.predictor import Predictor
 
@@ -42,9 +44,9 @@ def tag_batch(
         refused: Rows that are not to be tagged, and why.
 
     Returns:
-        A row for each row, in order: the id and the kept columns as they are; `spans`, a list of structs `{start, end,
-        label, score}` in text order; `problem`, which is null where the note was tagged. Where it says why a note could
-        not be tagged, without a word of its text, `spans` is null.
+        A row for each row, in order: the id and the kept columns as they are; `spans`, a list of `columns.SPAN` in text
+        order; `problem`, which is null where the note was tagged. Where it says why a note could not be tagged, without
+        a word of its text, `spans` is null.
 
     Raises:
         DataError: If a column is not there, or ids or notes have another type.
@@ -62,11 +64,17 @@ def tag_batch(
         for document, problem in group:
             row = int(document.id)
             problems[row] = problem or None
-            found = [{name: getattr(span, name) for name in SPAN_FIELDS} for span in document.spans]
-            spans[row] = None if problem else found
+            spans[row] = None if problem else list(map(_row, document.spans))
     kept = [columns.id, *columns.keep]
     arrays = [*map(plain.column, kept), pa.array(spans, pa.list_(SPAN)), pa.array(problems, pa.string())]
     return pa.RecordBatch.from_arrays(arrays, names=[*kept, SPANS, PROBLEM])
+
+
+def _row(span: Span) -> dict[str, Any]:
+    """A span as a struct."""
+    said = [(name, value_text(value)) for name, value in span.attributes.items()]
+    held = (span.start, span.end, span.label, span.score, said, list(span.attribute_scores.items()))
+    return dict(zip(SPAN_FIELDS, held, strict=True))
 
 
 def tagged_schema(given: pa.Schema, columns: Columns) -> pa.Schema:
@@ -95,7 +103,7 @@ def above(tagged: pa.RecordBatch, min_score: float) -> pa.RecordBatch:
 
 
 def exploded(tagged: pa.RecordBatch) -> pa.RecordBatch:
-    """What `tag_batch` gives, with a row for each span: `start`, `end`, `label` and `score` in place of `spans`.
+    """What `tag_batch` gives, with a row for each span: its fields as columns in place of `spans`.
 
     A note without spans has one row, where these are null, so that it is seen that it was tagged, or why it was not.
     """

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cardioner._io import writing
 from cardioner.errors import DataError
+from cardioner.tables.values import rows_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,7 +91,7 @@ def _write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Binar
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(schema.names)
     for batch in batches:
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [values_of(column) for column in batch.columns]
         rows.writerows([_field(value) for value in row] for row in zip(*columns, strict=True))
     text.detach()  # whoever opened the file closes it
 
@@ -101,7 +102,7 @@ def _field(value: Any) -> Any:
 
 def _write_jsonl(batches: Iterable[pa.RecordBatch], _: pa.Schema, file: BinaryIO) -> None:
     for batch in batches:
-        file.writelines(f"{_json(row)}\n".encode() for row in batch.to_pylist())
+        file.writelines(f"{_json(row)}\n".encode() for row in rows_of(batch))
 
 
 def _json(value: Any) -> str:

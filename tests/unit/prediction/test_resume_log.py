@@ -20,11 +20,16 @@ from cardioner.errors import OutputError
 from cardioner.prediction.resume_log import Entry, ResumeLog
 from cardioner.prediction.run_log import discard, journal_of
 
+SAID, SCORES = {"Negation": True, "Certainty": "é 🫀"}, {"Negation": 0.1 + 0.2, "Family": 5e-324}
 REQUEST = {"model": "ab", "windows": [[128, 16]], "least score": 0.1}
 GROUPS = [
     [Entry("a", "11", (Span(0, 4, "DRUG", 0.1 + 0.2), Span(2, 9, "É 🫀", 5e-324))), Entry("n\n\u2028", "22")],
     [Entry("c", "33", problem="its 5 characters could not be tagged (RuntimeError)")],
-    [Entry("\udc80", "44", (Span(0, 1, "X", 1.0),)), Entry("", "55"), Entry("f", "66")],
+    [
+        Entry("\udc80", "44", (Span(0, 1, "X", 1.0, (), SAID, SCORES), Span(0, 1, "Y", 1.0, (), {}, SCORES))),
+        Entry("", "55"),
+        Entry("f", "66"),
+    ],
 ]
 COVERAGE = [(2, 3, 40, 500), (2, 3, 40, 500), (5, 4, 42, 510)]
 EVERY = [entry for group in GROUPS for entry in group]
@@ -166,6 +171,10 @@ def test_one_changed_letter_of_a_label_never_reaches_the_output(written: Path) -
         '{"id": "a", "digest": "", "problem": "", "spans": [[1]]}',
         '{"id": "a", "digest": "", "problem": "", "spans": [[5, 2, "X", 1.0]]}',
         '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", "high"]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", 0.5, [[1, 2]]]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", 0.5, {"A": 1}, {}]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", 0.5, {}, {"A": 2.0}]]}',
+        '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", 0.5, {}, {"\\u001b[2J": 0.5}]]}',
         '{"id": "a", "digest": "", "problem": "", "spans": [], "coverage": ["1"]}',
         '{"id": 1, "digest": "", "problem": "", "spans": []}',
         '{"id": "a", "digest": "", "problem": "", "spans": [[1, 2, "X", NaN]]}',

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from cardioner.errors import DataError, UsageError
-from cardioner.tables.columns import Columns
+from cardioner.tables.columns import SPAN_FIELDS, Columns
 from cardioner.tables.tagging import above, exploded, tag_batch
+from cardioner.tables.values import rows_of, values_of
 
 TEXTS = ["Oedema, no Angina", None, "", "bad\tNote", "🫀 Syncope", "again"]
 COLUMNS = Columns(keep=("ward",))
@@ -106,10 +107,33 @@ def test_exploded_a_note_has_a_row_for_each_span_and_one_without_any_keeps_its_r
     expected = []
     for row in tagged.to_pylist():
         spans, rest = row.pop("spans"), {"ward": row["ward"], "note_id": row["note_id"], "problem": row["problem"]}
-        expected += [rest | span for span in spans or [dict.fromkeys(("start", "end", "label", "score"))]]
+        expected += [rest | span for span in spans or [dict.fromkeys(SPAN_FIELDS)]]
     assert rows == expected
     assert len(rows) == 7
     assert exploded(tagged).schema.field("end").type == pa.int32()
+
+
+def test_attributes_are_maps_with_true_as_text_and_those_of_no_mention_have_scores(asserting: Any) -> None:
+    batch = pa.RecordBatch.from_pydict({"note_id": [1, 2], "note_text": ["no Angina, once Oedema", ""]})
+    tagged = tag_batch(batch, asserting, Columns())
+    scores = {"Negation": 0.75, "Temporality": 0.5}
+    first, second = values_of(tagged.column("spans"))[0]
+    assert (first["attributes"], first["attribute_scores"]) == ({"Negation": "true"}, scores)
+    assert (second["attributes"], second["attribute_scores"]) == ({"Temporality": "past"}, scores)
+    rows = rows_of(exploded(tagged))
+    assert [row["attributes"] for row in rows] == [{"Negation": "true"}, {"Temporality": "past"}, None]
+    assert [row["attribute_scores"] for row in rows] == [scores, scores, None]
+    assert above(tagged, 0.1).equals(tagged)
+
+
+def test_maps_are_dicts_wherever_they_are() -> None:
+    inner = pa.map_(pa.string(), pa.int64())
+    values = [None, [], [{"a": 1, "b": None}], [{"a": None, "b": {"x": 1}}, None]]
+    pairs = [None, [], [{"a": 1, "b": None}], [{"a": None, "b": [("x", 1)]}, None]]
+    column = pa.array(pairs, pa.list_(pa.struct([("a", pa.int64()), ("b", inner)])))
+    assert values_of(column) == values
+    assert values_of(pa.array([1, None])) == [1, None]
+    assert values_of(pa.array([None, [("a", 1)]], inner)) == [None, {"a": 1}]
 
 
 def test_columns_that_would_clash_are_refused() -> None:
