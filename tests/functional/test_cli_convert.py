@@ -46,6 +46,7 @@ def test_every_format_becomes_every_other(
 TOOLS = {
     "xmi": "xmi",
     "bioc": "n.bioc",
+    "docbin": "n.spacy",
     "pubtator": "n.pubtator",
     "doccano": "d.jsonl",
     "prodigy": "p.jsonl",

@@ -169,10 +169,10 @@ CASES = {
             ("convert", lab.notes / source, f"to-{target}", "--to", target)
             for source, target in (
                 *(("train", "tsv"), ("tsv", "jsonl"), ("n.jsonl", "conll"), ("n.conll", "datasets")),
-                ("datasets", "brat"),
+                *(("datasets", "brat"), ("train", "docbin")),
             )
         ],
-        {f"to-{target}": NOTES for target in ("brat", "tsv", "jsonl", "conll", "datasets")},
+        {f"to-{target}": NOTES for target in ("brat", "tsv", "jsonl", "conll", "datasets", "docbin")},
     ),
     "train with TensorBoard": Case(
         lambda lab: [

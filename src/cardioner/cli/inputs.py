@@ -27,6 +27,7 @@ Readable = Literal[
     "pubtator",
     "xmi",
     "bioc",
+    "docbin",
     "doccano",
     "label-studio",
     "prodigy",
@@ -34,7 +35,18 @@ Readable = Literal[
 ]
 """The names of `cardioner.data.formats.READERS`."""
 Writable = Literal[
-    "brat", "tsv", "jsonl", "conll", "datasets", "pubtator", "xmi", "bioc", "doccano", "label-studio", "prodigy"
+    "brat",
+    "tsv",
+    "jsonl",
+    "conll",
+    "datasets",
+    "pubtator",
+    "xmi",
+    "bioc",
+    "docbin",
+    "doccano",
+    "label-studio",
+    "prodigy",
 ]
 """The names of `cardioner.data.formats.FORMATS`."""
 _READABLE = ", ".join(get_args(Readable))

@@ -40,7 +40,9 @@ from cardioner.prediction.computing import computed_in
 from cardioner.prediction.resume_log import ResumeLog
 from cardioner.tables.kinds import is_table
 
-TaggedFormat = Literal["brat", "tsv", "jsonl", "conll", "pubtator", "xmi", "bioc", "doccano", "label-studio", "prodigy"]
+TaggedFormat = Literal[
+    "brat", "tsv", "jsonl", "conll", "pubtator", "xmi", "bioc", "docbin", "doccano", "label-studio", "prodigy"
+]
 RowFormat = Literal["omop", "fhir", "fhir-r5"]
 """What is written for notes in tables."""
 Writable = Literal[TaggedFormat, RowFormat]

@@ -229,6 +229,18 @@ def installed_versions() -> dict[str, str]:
     return {"cardioner": __version__, **{name: version(name) for name in libraries}}
 
 
+def own_files(directory: Path) -> list[str]:
+    """The names of the files that a model directory is made of, sorted; without a manifest, of all that are visible.
+
+    Raises:
+        ModelError: As `read_manifest`.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        return sorted(path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(name for name in (*manifest.files, MANIFEST, SIGNATURE) if (directory / name).is_file())
+
+
 def list_files(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     """The entries of files, sorted by name."""
     paths = {name: directory / name for name in sorted(names)}

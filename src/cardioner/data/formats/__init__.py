@@ -13,6 +13,7 @@ from cardioner.data.documents import Annotations, Document, check_unique
 from cardioner.data.formats.bioc_xml import read_bioc, write_bioc
 from cardioner.data.formats.brat import read_brat, read_brat_spans, write_brat
 from cardioner.data.formats.conll import read_conll, write_conll
+from cardioner.data.formats.docbin import read_docbin, write_docbin
 from cardioner.data.formats.doccano import write_doccano
 from cardioner.data.formats.files import check_encoding
 from cardioner.data.formats.jsonl import read_jsonl, write_jsonl
@@ -61,8 +62,8 @@ Notes: TypeAlias = "str | Path | Iterable[Document] | Iterable[Document | Annota
 Value = TypeVar("Value")
 
 _EXPECTED = (
-    "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl, .conll, .pubtator, .xmi "
-    "or .bioc file or a folder of them, or a folder that datasets saved"
+    "expected a folder of NAME.txt and NAME.ann files (brat) or one .txt note, a .tsv, .jsonl, .conll, .pubtator, "
+    ".xmi, .bioc or .spacy file or a folder of them, or a folder that datasets saved"
 )
 
 
@@ -75,6 +76,7 @@ READERS: dict[str, Callable[[Path, Reading], Iterator[Document]]] = {
     "pubtator": read_pubtator,
     "xmi": read_xmi,
     "bioc": read_bioc,
+    "docbin": read_docbin,
     **dict.fromkeys(("doccano", "label-studio", "prodigy", "spacy"), read_jsonl),
 }
 """What gives the documents at a path, one at a time; what is left out or repaired is reported to the `Reading`."""
@@ -94,6 +96,7 @@ WRITERS: dict[str, Callable[..., tuple[Issue, ...]]] = {
     "pubtator": write_pubtator,
     "xmi": write_xmi,
     "bioc": write_bioc,
+    "docbin": write_docbin,
     "doccano": write_doccano,
     "label-studio": write_label_studio,
     "prodigy": write_prodigy,
@@ -282,7 +285,8 @@ def format_of_name(path: Path) -> str:
     """
     if is_stream(path):
         return "jsonl"
-    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", ".pubtator": "pubtator", ".bioc": "bioc", "": "brat"}
+    names = {".tsv": "tsv", ".jsonl": "jsonl", ".conll": "conll", ".pubtator": "pubtator", ".bioc": "bioc"}
+    names |= {".spacy": "docbin", "": "brat"}
     if path.suffix.lower() not in names:
         raise UsageError(
             f"{path}: no format has the suffix {path.suffix}; expected {', '.join(filter(None, names))}, or no suffix "

@@ -24,6 +24,7 @@ SUFFIXES = {
     "pubtator": (".pubtator",),
     "xmi": (".xmi",),
     "bioc": (".bioc",),
+    "docbin": (".spacy",),
 }
 """The suffixes that belong to a format alone."""
 SHARED = (".txt", ".tsv", ".tab", ".json", ".xml")

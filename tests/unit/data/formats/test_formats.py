@@ -16,6 +16,7 @@ PLACES = {"brat": "notes", "tsv": "table", "jsonl": "n.jsonl", "conll": "n.conll
 PLACES |= {
     "xmi": "xmi",
     "bioc": "n.xml",
+    "docbin": "n.spacy",
     "pubtator": "n.pubtator",
     "doccano": "d.jsonl",
     "prodigy": "p.jsonl",
@@ -36,7 +37,14 @@ def test_a_path_may_be_a_string(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("n.jsonl", "jsonl"), ("n.CONLL", "conll"), ("n.pubtator", "pubtator"), ("n.bioc", "bioc"), ("notes", "brat")],
+    [
+        ("n.jsonl", "jsonl"),
+        ("n.CONLL", "conll"),
+        ("n.pubtator", "pubtator"),
+        ("n.bioc", "bioc"),
+        ("n.spacy", "docbin"),
+        ("notes", "brat"),
+    ],
 )
 def test_the_name_of_a_new_place_chooses_its_format(tmp_path: Path, name: str, form: str) -> None:
     write_corpus(NOTES, tmp_path / name)

@@ -187,7 +187,7 @@ def test_other_keys_come_through_reading_tagging_and_writing(tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"jsonl", "doccano", "label-studio", "prodigy"}))
+@pytest.mark.parametrize("form", sorted(set(FORMATS) - {"jsonl", "docbin", "doccano", "label-studio", "prodigy"}))
 def test_other_formats_name_what_they_leave_out(tmp_path: Path, form: str) -> None:
     note = Document("a", "x y", (Span(0, 1, "X"),), {"date": "2024", "The patient": "x"})
     kinds = [issue.kind for issue in write_corpus([note], tmp_path / "out", form)]
