@@ -153,3 +153,55 @@ def test_ann_files_alone_are_scored_against_gold_that_has_the_texts(
     assert done.json == {**whole, "misquoted": 1}
     assert "1 span of the prediction with another text than the gold document has at this place" in done.err
     assert CANARY not in done.err
+
+
+def said(corpus: Path, place: Path, attributes: dict[str, bool | str]) -> Path:
+    """The notes with the same attributes on every span."""
+    documents = [
+        document.with_spans(replace(span, attributes=attributes) for span in document.spans)
+        for document in read_corpus(corpus / "dev").documents
+    ]
+    write_corpus(documents, place, "jsonl")
+    return place
+
+
+def test_attributes_are_scored_shown_and_put_on_the_page(run: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    gold = said(corpus, tmp_path / "gold.jsonl", {"Negation": True, "Time": "past"})
+    tagged = said(corpus, tmp_path / "tagged.jsonl", {"Negation": True, "Severity": "high"})
+    done = run("evaluate", gold, tagged, "--bootstrap", 20, "--html", tmp_path / "page.html")
+    assert done.code == 0
+    assert "Values of attributes" in done.out
+    assert "scored as absent everywhere: Time" in done.err
+    assert "no gold span has, left out: Severity (3 spans)" in done.err
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<h2 id="attributes">Attributes</h2>' in page
+    assert "Severity (3 spans)" in page
+    assert ", Negation, Time: past" in page
+    content = run("evaluate", gold, tagged, "--bootstrap", 20, "--json").json
+    found = content["attributes"]
+    assert found["micro"]["f1"] == 0
+    assert found["per_attribute"]["Negation"]["accuracy"] == 1
+    assert found["per_attribute"]["Time"]["matched"]["per_value"]["—"] == {
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "tp": 0,
+        "fp": 3,
+        "fn": 0,
+    }
+    assert (found["left_out"], found["not_predicted"]) == ({"Severity": 3}, ["Time"])
+    assert content["intervals"]["attributes"]["per_attribute"]["Negation"]["matched"]["micro"]["f1"] == [1, 1]
+    done = run("compare", gold, tagged, "--gold", gold, "--criterion", "attributes", "--bootstrap", 10)
+    assert "A against B, spans with their attributes" in done.out
+    assert "Severity (3 spans)" in done.err
+
+
+def test_nothing_is_shown_of_attributes_where_there_are_none(
+    run: Callable[..., Any], corpus: Path, tagged: Path, tmp_path: Path
+) -> None:
+    done = run("evaluate", corpus / "dev", tagged, "--html", tmp_path / "page.html")
+    shown = done.out + done.err + (tmp_path / "page.html").read_text(encoding="utf-8").partition("</style>")[2]
+    assert "ttributes" not in shown
+    assert "attributes" not in run("evaluate", corpus / "dev", tagged, "--json").json
+    refused = run("compare", tagged, tagged, "--gold", corpus / "dev", "--criterion", "attributes", "--bootstrap", 10)
+    assert "the gold spans have no attributes" in refused.error

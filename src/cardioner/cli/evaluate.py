@@ -13,10 +13,11 @@ from cardioner.cli.inputs import JsonOption, PartOptions, ReadingOptions, Unanno
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.formats import ReadOptions
-from cardioner.errors import many
-from cardioner.evaluation import CRITERIA, Evaluation, Pairing
+from cardioner.errors import UsageError, listed, many
+from cardioner.evaluation import AttributeScores, Evaluation, Pairing, score_attributes
 from cardioner.evaluation import evaluate as evaluate_documents
 from cardioner.evaluation.error_analysis import KINDS
+from cardioner.evaluation.matching import ATTRIBUTES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 
-Criterion = Literal["strict", "exact", "partial", "type", "relaxed"]
+Criterion = Literal["strict", "exact", "partial", "type", "relaxed", "attributes"]
 SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="Of the samples; the same seed, the same figures.")]
 
 
@@ -61,8 +62,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     """Score predicted spans: one is correct if its first and last character and its type are those of a gold span.
 
     A TSV file of spans or a folder of .ann files will do, without notes. Below the strict scores come the exact,
-    partial, type and relaxed ones, the errors by kind, and how well the scores of spans are calibrated. The tables have
-    the intervals of F1; the page and JSON have all of them.
+    partial, type and relaxed ones, the attributes of spans, the errors by kind, and how well the scores of spans are
+    calibrated. The tables have the intervals of F1; the page and JSON have all of them.
 
     Example: cardioner evaluate notes/test tagged --bootstrap 1000 --html scores.html
     """
@@ -79,6 +80,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
             training=read_parts([train], {}, learned)[0] if train else None,
         )
     _report_pairing(found.pairing, "the prediction")
+    _report_attributes(found.attributes, "the prediction")
     if json:
         print_json(found.to_dict())
     else:
@@ -100,7 +102,8 @@ def compare(  # noqa: PLR0913 - one parameter an option
     *,
     gold: Annotated[Path, typer.Option(metavar="PATH", help="The annotated notes.")],
     criterion: Annotated[
-        Criterion, typer.Option(metavar="NAME", help="strict, exact, partial, type or relaxed; JSON has all.")
+        Criterion,
+        typer.Option(metavar="NAME", help="strict, exact, partial, type, relaxed or attributes; JSON has all."),
     ] = "strict",
     bootstrap: Annotated[int, typer.Option(min=1, metavar="N", help="Number of resamples, and of swaps.")] = 10_000,
     seed: SeedOption = 0,
@@ -124,6 +127,9 @@ def compare(  # noqa: PLR0913 - one parameter an option
         found = compare_documents(*sides, gold=annotated, samples=bootstrap, seed=seed)
     for name, pairing in zip("AB", found.pairings, strict=True):
         _report_pairing(pairing, name)
+        _report_attributes(score_attributes(pairing.pairs), name)
+    if criterion == ATTRIBUTES and criterion not in found.criteria:
+        raise UsageError(f"--criterion {criterion}: the gold spans have no attributes to compare")
     if json:
         print_json(found.to_dict())
     else:
@@ -149,6 +155,18 @@ def _report_pairing(pairing: Pairing, name: str) -> None:
         tell(f"{rows} of {name} cannot be a span: counted as wrong, but not listed among the errors")
 
 
+def _report_attributes(attributes: AttributeScores | None, name: str) -> None:
+    """Which attributes one of the sides lacks."""
+    if attributes is None:
+        return
+    if attributes.not_predicted:
+        lacking = listed(map(plain, attributes.not_predicted))
+        tell(f"No span of {name} has these attributes, so they are scored as absent everywhere: {lacking}")
+    if attributes.left_out:
+        found = listed(f"{plain(one)} ({many(count, 'span')})" for one, count in attributes.left_out.items())
+        tell(f"Attributes of {name} that no gold span has, left out: {found}")
+
+
 # Tables --------------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +177,8 @@ def _tables(found: Evaluation) -> Iterator[Table | str]:
     if found.official is not None:
         yield f"As the scorer of {found.official.name} has it, which leaves out {found.official.left_out}:"
         yield "\n".join(found.official.lines)
+    if found.attributes is not None and found.attributes.per_attribute:
+        yield from _attribute_tables(found, found.attributes)
     yield from _error_tables(found)
     if found.calibration is not None:
         yield from _calibration_tables(found.calibration)
@@ -166,8 +186,8 @@ def _tables(found: Evaluation) -> Iterator[Table | str]:
 
 def _criterion_table(found: Evaluation) -> Table:
     rows = []
-    for name in CRITERIA:
-        micro, macro = found.scores.by(name).micro, found.scores.by(name).macro
+    for name, counts in found.by_criterion.items():
+        micro, macro = counts.micro, counts.macro
         row = [name, micro.precision, micro.recall, micro.f1, macro.f1]
         if found.intervals is not None:
             row.insert(4, interval_text(found.intervals.of(name, "micro", "f1")))
@@ -176,6 +196,29 @@ def _criterion_table(found: Evaluation) -> Table:
     if found.intervals is not None:
         columns.insert(4, "F1, 95 %")
     return table("By every criterion, micro", columns, rows)
+
+
+def _attribute_tables(found: Evaluation, attributes: AttributeScores) -> Iterator[Table]:
+    """The attributes, then their values."""
+    rows, values = [], []
+    for name, counts in attributes.per_attribute.items():
+        intervals = None if found.intervals is None else found.intervals.per_attribute[name]
+        row = [name, counts.accuracy, counts.matched.macro.f1, counts.end_to_end.micro.f1]
+        if intervals is not None:
+            row.insert(3, interval_text(intervals["matched", "macro", "f1"]))
+            row.append(interval_text(intervals["end_to_end", "micro", "f1"]))
+        rows.append(row)
+        for value, one in counts.matched.per_type.items():
+            whole = counts.end_to_end.per_type.get(value)
+            figures = one.precision, one.recall, one.f1, one.gold
+            values.append((plain(name), plain(value), *figures, "" if whole is None else whole.f1))
+    columns = ["attribute", "accuracy", "macro F1", "end-to-end F1"]
+    if found.intervals is not None:
+        columns = [*columns[:3], "95 %", columns[3], "95 %"]
+    matched = many(found.scores.strict.micro.true_positives, "strictly matched span")
+    yield table(f"Attributes of {matched}, and end to end", columns, rows)
+    heads = ("attribute", "value", "precision", "recall", "F1", "gold", "end to end")
+    yield table(f"Values of attributes, of {matched}; F1 end to end", heads, values, left=2)
 
 
 def _error_tables(found: Evaluation) -> Iterator[Table]:
@@ -235,4 +278,5 @@ def _comparison_table(found: Comparison, criterion: str) -> Table:
         difference = f"{one.first - one.second:+.3f}"
         rows.append((name, one.first, one.second, difference, interval_text(one.interval), f"{one.p_value:.4f}"))
     columns = ("type", "F1 of A", "F1 of B", "A - B", "A - B, 95 %", "p")
-    return table(f"A against B, {criterion} spans, {many(found.documents, 'note')}", columns, rows, totals=2)
+    spans = "spans with their attributes" if criterion == ATTRIBUTES else f"{criterion} spans"
+    return table(f"A against B, {spans}, {many(found.documents, 'note')}", columns, rows, totals=2)

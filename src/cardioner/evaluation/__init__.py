@@ -1,5 +1,6 @@
 """How good predicted spans are: integer counts first, shares of them second."""
 
+from cardioner.evaluation.attributes import AttributeCounts, AttributeScores, score_attributes
 from cardioner.evaluation.calibration import Calibration, calibrate
 from cardioner.evaluation.error_analysis import Analysis, analyse
 from cardioner.evaluation.evaluate import Evaluation, evaluate
@@ -10,6 +11,8 @@ from cardioner.evaluation.scores import Averages, Counts, Scores, TypeCounts, sc
 __all__ = [
     "CRITERIA",
     "Analysis",
+    "AttributeCounts",
+    "AttributeScores",
     "Averages",
     "Calibration",
     "Counts",
@@ -23,5 +26,6 @@ __all__ = [
     "evaluate",
     "pair_documents",
     "score",
+    "score_attributes",
     "score_pairs",
 ]

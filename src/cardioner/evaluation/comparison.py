@@ -13,6 +13,7 @@ import numpy as np
 
 from cardioner.data.formats import notes_of
 from cardioner.errors import UsageError, many
+from cardioner.evaluation.attributes import of_gold
 from cardioner.evaluation.intervals import (
     LEVEL,
     MICRO,
@@ -20,6 +21,7 @@ from cardioner.evaluation.intervals import (
     check_samples,
     chunks,
     count_tables,
+    criteria_of,
     figures_of,
     intervals_of,
     nested,
@@ -98,6 +100,11 @@ class Comparison:
         """The entity types, sorted."""
         return tuple(sorted({row.partition("/")[2] for _, row, _ in self.found if "/" in row}))
 
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """The criteria; the attributes are one if gold spans have any."""
+        return tuple(dict.fromkeys(criterion for criterion, _, _ in self.found))
+
     def of(self, criterion: str, row: str, figure: str) -> Difference:
         """One difference; a type's row is `per_type/TYPE`."""
         return self.found[criterion, row, figure]
@@ -136,7 +143,8 @@ def compare_pairs(first: Sequence[Pair], second: Sequence[Pair], *, samples: int
     check_samples(len(first), samples)
     if [pair.id for pair in first] != [pair.id for pair in second]:
         raise UsageError("only predictions of the same documents can be compared")
-    tables, labels = count_tables(first, second)
+    criteria = criteria_of(first)
+    tables, labels = count_tables(of_gold(first), of_gold(second), criteria=criteria)
     here, there = figures_of(tables.sum(1), labels)
     both = np.concatenate([*tables], axis=1)
     drawn, swapped = (
@@ -146,7 +154,7 @@ def compare_pairs(first: Sequence[Pair], second: Sequence[Pair], *, samples: int
     # What was found counts as one of the swaps.
     as_far = (np.abs(swapped) >= np.abs(here - there) - 1e-12).sum(0) + 1
     columns = (here.tolist(), there.tolist(), intervals_of(drawn), (as_far / (samples + 1)).tolist())
-    found = {place: Difference(*values) for place, *values in zip(places_of(labels), *columns, strict=True)}
+    found = {place: Difference(*values) for place, *values in zip(places_of(labels, criteria), *columns, strict=True)}
     return Comparison(len(first), samples, seed, found)
 
 

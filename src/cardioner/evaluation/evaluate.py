@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from cardioner.data.formats import notes_of
 from cardioner.errors import UsageError, many
+from cardioner.evaluation.attributes import AttributeScores, score_attributes
 from cardioner.evaluation.calibration import Calibration, calibrate
 from cardioner.evaluation.error_analysis import Analysis, analyse, mention_key
+from cardioner.evaluation.matching import ATTRIBUTES, CRITERIA
 from cardioner.evaluation.official import OFFICIAL, OfficialScores
 from cardioner.evaluation.pairing import Annotated, Pairing, document_mentions, pair_documents
 from cardioner.evaluation.scores import Scores, score_pairs
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from cardioner.data.formats import Notes
     from cardioner.evaluation.intervals import Intervals
-    from cardioner.evaluation.scores import JsonValue
+    from cardioner.evaluation.scores import JsonValue, TypeCounts
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -29,6 +31,7 @@ class Evaluation:
         pairing: The documents.
         scores: By every criterion.
         analysis: The errors, sorted.
+        attributes: How often what is said of spans is right; `None` if neither side says anything.
         calibration: How scores and truth agree; `None` if no predicted span has a score.
         intervals: Of every figure; `None` if none were asked for.
         official: What a shared task's scorer prints; `None` if none was asked for.
@@ -37,6 +40,7 @@ class Evaluation:
     pairing: Pairing
     scores: Scores
     analysis: Analysis
+    attributes: AttributeScores | None = None
     calibration: Calibration | None = None
     intervals: Intervals | None = None
     official: OfficialScores | None = None
@@ -48,9 +52,17 @@ class Evaluation:
             f"recall {strict.recall:.3f}, F1 {strict.f1:.3f})"
         )
 
+    @property
+    def by_criterion(self) -> dict[str, TypeCounts]:
+        """The counts by every criterion; the attributes are one if gold spans have any."""
+        found = {name: self.scores.by(name) for name in CRITERIA}
+        if self.attributes is not None and self.attributes.per_attribute:
+            found[ATTRIBUTES] = self.attributes.whole
+        return found
+
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON: the scores, and beside them what else was found; never text of a note."""
-        extra = {name: getattr(self, name) for name in ("calibration", "intervals", "official")}
+        extra = {name: getattr(self, name) for name in ("attributes", "calibration", "intervals", "official")}
         return {
             **self.scores.to_dict(),
             "errors": self.analysis.to_dict(),
@@ -98,6 +110,7 @@ def evaluate(
         pairing=pairing,
         scores=score_pairs(pairs),
         analysis=analyse(pairs, known=known),
+        attributes=score_attributes(pairs),
         calibration=calibrate(pairs),
         intervals=intervals,
         official=OFFICIAL[official](pairs) if official else None,

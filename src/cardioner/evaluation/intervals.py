@@ -8,14 +8,15 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from cardioner.errors import UsageError
-from cardioner.evaluation.matching import CRITERIA
-from cardioner.evaluation.scores import FIGURES, count
+from cardioner.evaluation.attributes import count_attributes, gold_names, of_gold
+from cardioner.evaluation.matching import ATTRIBUTES, CRITERIA
+from cardioner.evaluation.scores import FIGURES, Counts, TypeCounts, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,11 +46,20 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """The interval of every figure, from so many samples, drawn with this seed."""
+    """The interval of every figure, from so many samples, drawn with this seed.
+
+    Attributes:
+        samples: How many.
+        seed: Of the random numbers.
+        found: By criterion, row and figure; `attributes` is among the criteria if gold spans have any.
+        per_attribute: By the name of an attribute, then by `matched` or `end_to_end`, row (`micro`, `macro` or
+            `per_value/VALUE`) and figure.
+    """
 
     samples: int
     seed: int
     found: Mapping[Place, Interval]
+    per_attribute: Mapping[str, Mapping[Place, Interval]] = field(default_factory=dict)
 
     def of(self, criterion: str, row: str, figure: str) -> Interval:
         """One interval; a type's row is `per_type/TYPE`."""
@@ -58,7 +68,10 @@ class Intervals:
     def to_dict(self) -> dict[str, JsonValue]:
         """Nested as the scores are, `[low, high]` for each figure; ready for JSON."""
         content: dict[str, Any] = {"level": LEVEL, "samples": self.samples, "seed": self.seed}
-        return content | nested({place: list(interval) for place, interval in self.found.items()})
+        content |= _lists(self.found)
+        if self.per_attribute:
+            content[ATTRIBUTES]["per_attribute"] = {name: _lists(found) for name, found in self.per_attribute.items()}
+        return content
 
 
 def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> Intervals:
@@ -73,9 +86,33 @@ def bootstrap(pairs: Sequence[Pair], *, samples: int = 1000, seed: int = 0) -> I
         UsageError: If there are no documents, or fewer than one sample.
     """
     check_samples(len(pairs), samples)
-    (table,), labels = count_tables(pairs)
-    drawn = np.concatenate([figures_of(sums, labels) for sums in resampled(table, samples=samples, seed=seed)])
-    return Intervals(samples, seed, dict(zip(places_of(labels), intervals_of(drawn), strict=True)))
+    pairs, criteria = of_gold(pairs), criteria_of(pairs)
+    (table,), labels = count_tables(pairs, criteria=criteria)
+
+    def interval_of(table: NDArray[np.float64], rows: Sequence[str], places: Sequence[Place]) -> dict[Place, Interval]:
+        drawn = np.concatenate([figures_of(sums, rows) for sums in resampled(table, samples=samples, seed=seed)])
+        return dict(zip(places, intervals_of(drawn), strict=True))
+
+    return Intervals(
+        samples,
+        seed,
+        interval_of(table, labels, places_of(labels, criteria)),
+        {
+            name: interval_of(table, values, places_of(values, _PARTS, "per_value"))
+            for name, (table, values) in _attribute_tables(pairs).items()
+        },
+    )
+
+
+def criteria_of(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """The criteria; the attributes are one of them if gold spans have any."""
+    return (
+        (*CRITERIA, ATTRIBUTES) if any(span.attributes for pair in pairs for span in pair.gold.spans) else (*CRITERIA,)
+    )
+
+
+def _lists(found: Mapping[Place, Interval]) -> dict[str, Any]:
+    return nested({place: list(interval) for place, interval in found.items()})
 
 
 def nested(found: Mapping[Place, Any]) -> dict[str, Any]:
@@ -100,19 +137,42 @@ def check_samples(documents: int, samples: int) -> None:
         raise UsageError(f"expected at least one sample, found {samples}")
 
 
-def count_tables(*sides: Sequence[Pair]) -> tuple[NDArray[np.float64], list[str]]:
+def count_tables(
+    *sides: Sequence[Pair], criteria: Sequence[str] = tuple(CRITERIA)
+) -> tuple[NDArray[np.float64], list[str]]:
     """Counts `(sides, documents, criteria * types * 4)`: credit, gold, predicted, all marked spans; and the types."""
     labels = sorted({span.label for side in sides for pair in side for span in pair.marked})
     column = {label: index for index, label in enumerate(labels)}
-    table = np.zeros((len(sides), len(sides[0]), len(CRITERIA), len(labels), 4))
+    table = np.zeros((len(sides), len(sides[0]), len(criteria), len(labels), 4))
     for number, side in enumerate(sides):
         for row, pair in enumerate(side):
             for span in pair.marked:
                 table[number, row, :, column[span.label], 3] += 1
-            for place, found in enumerate(count(pair).values()):
+            for place, found in enumerate(count(pair, criteria).values()):
                 for label, counts in found.items():
                     table[number, row, place, column[label], :3] = counts.credit, counts.gold, counts.predicted
     return table.reshape(*table.shape[:2], -1), labels
+
+
+_PARTS = ("matched", "end_to_end")
+
+
+def _attribute_tables(pairs: Sequence[Pair]) -> dict[str, tuple[NDArray[np.float64], list[str]]]:
+    """By attribute: counts `(documents, parts * values * 4)`, credit, gold, predicted, and both; and the values."""
+    names = gold_names(pairs)
+    found = [count_attributes(pair, names) for pair in pairs]
+    tables = {}
+    for name in names:
+        parts: list[list[TypeCounts]] = [[getattr(counts[name], part) for part in _PARTS] for counts in found]
+        values = sorted({value for row in parts for counts in row for value in counts.per_type})
+        table = np.array([[[_row(counts, value) for value in values] for counts in row] for row in parts])
+        tables[name] = table.reshape(len(pairs), -1), values
+    return tables
+
+
+def _row(counts: TypeCounts, value: str) -> tuple[float, ...]:
+    one = counts.per_type.get(value, Counts())
+    return one.credit, one.gold, one.predicted, one.gold + one.predicted
 
 
 def resampled(table: NDArray[np.float64], *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -134,15 +194,15 @@ def chunks(samples: int, width: int) -> Iterator[int]:
 # Figures -------------------------------------------------------------------------------------------------------------
 
 
-def places_of(labels: Sequence[str]) -> list[Place]:
+def places_of(labels: Sequence[str], criteria: Sequence[str], rows: str = "per_type") -> list[Place]:
     """Of every figure, in the order of `figures_of`."""
-    rows = [MICRO, MACRO, *(f"per_type/{label}" for label in labels)]
-    return [(criterion, row, figure) for figure in FIGURES for criterion in CRITERIA for row in rows]
+    named = [MICRO, MACRO, *(f"{rows}/{label}" for label in labels)]
+    return [(criterion, row, figure) for figure in FIGURES for criterion in criteria for row in named]
 
 
 def figures_of(sums: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.float64]:
     """Every figure `(samples, figures * criteria * rows)` of sums `(samples, criteria * types * 4)`."""
-    counts = sums.reshape(len(sums), len(CRITERIA), len(labels), 4)
+    counts = sums.reshape(len(sums), -1, len(labels), 4) if labels else sums.reshape(len(sums), len(CRITERIA), 0, 4)
     there = counts[..., 3] > 0  # a type that neither side has in a sample is none of its types
     types = _figures(counts)  # (figures, samples, criteria, types)
     micro = _figures(counts.sum(2, keepdims=True))

@@ -115,6 +115,12 @@ def match_relaxed(sides: Sides) -> Match:
     return Match(whole)
 
 
+def match_attributes(sides: Sides) -> Match:
+    """Same offsets, same label and the same attributes."""
+    gold, predicted = ([(*_key(span), said(span)) for span in side] for side in (sides.gold, sides.predicted))
+    return Match(_pair_equal(gold, predicted, sides.gold_order, sides.predicted_order))
+
+
 CRITERIA: dict[str, Callable[[Sides], Match]] = {
     "strict": match_strict,
     "exact": match_exact,
@@ -123,6 +129,10 @@ CRITERIA: dict[str, Callable[[Sides], Match]] = {
     "relaxed": match_relaxed,
 }
 """By name, the headline first."""
+
+ATTRIBUTES = "attributes"
+MATCHERS = {**CRITERIA, ATTRIBUTES: match_attributes}
+"""Those, and the one that counts only where gold spans have attributes."""
 
 
 def counted(sides: Sides, criterion: str) -> tuple[Sequence[int], Sequence[int]]:
@@ -135,6 +145,28 @@ def counted(sides: Sides, criterion: str) -> tuple[Sequence[int], Sequence[int]]
 # Pairs of equal spans ------------------------------------------------------------------------------------------------
 
 _Key = tuple[Any, ...]
+
+
+def pair_attributed(sides: Sides) -> Pairs:
+    """As many pairs as strict ones: of equal spans, those of which the same is said are paired first."""
+    same = match_attributes(sides).whole
+    if len(same) == len(sides.strict):
+        return same
+    left, right = sides.unmatched(same)
+    # What is said of them decides between the others, not the order in which they are given.
+    left.sort(key=lambda index: said(sides.gold[index]))
+    right.sort(key=lambda index: said(sides.predicted[index]))
+    return same + _pair_equal(list(map(_key, sides.gold)), list(map(_key, sides.predicted)), left, right)
+
+
+def said(span: Span) -> tuple[tuple[str, str], ...]:
+    """The attributes of a span, by name, with their values as they are shown."""
+    return tuple((name, value_name(value)) for name, value in span.attributes.items())
+
+
+def value_name(value: str | bool) -> str:
+    """What a value of an attribute is called; that of one which is only there or not is `true`."""
+    return value if isinstance(value, str) else "true"
 
 
 def _key(span: Span) -> _Key:

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from cardioner.evaluation.matching import CRITERIA, Sides, counted
+from cardioner.evaluation.matching import CRITERIA, MATCHERS, Sides, counted
 from cardioner.evaluation.pairing import pair_documents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cardioner.data.documents import Annotations, Document
     from cardioner.evaluation.pairing import Pair
@@ -137,12 +137,12 @@ class TypeCounts:
         sums = (sum(getattr(count, name) for count in counts) for name in FIGURES)
         return Averages(*(_share(total, len(counts)) for total in sums))
 
-    def to_dict(self, *, half_credit: bool = False) -> dict[str, JsonValue]:
-        """Micro, macro and every type, ready for JSON."""
+    def to_dict(self, *, half_credit: bool = False, rows: str = "per_type") -> dict[str, JsonValue]:
+        """Micro, macro and every type, ready for JSON; the types under the name given."""
         return {
             "macro": {**self.macro._asdict()},
             "micro": self.micro.to_dict(half_credit=half_credit),
-            "per_type": {label: counts.to_dict(half_credit=half_credit) for label, counts in self.per_type.items()},
+            rows: {label: counts.to_dict(half_credit=half_credit) for label, counts in self.per_type.items()},
         }
 
     @classmethod
@@ -215,22 +215,32 @@ def score(gold: Iterable[Document | Annotations], predicted: Iterable[Document |
 
 def score_pairs(pairs: Sequence[Pair]) -> Scores:
     """Score documents that are paired already."""
-    sums: dict[str, dict[str, Counts]] = {name: {} for name in CRITERIA}
+    return Scores(len(pairs), *_count_types(pairs, CRITERIA))
+
+
+def count_types(pairs: Sequence[Pair], criterion: str) -> TypeCounts:
+    """The counts of paired documents by one criterion, named as in `MATCHERS`."""
+    (found,) = _count_types(pairs, [criterion])
+    return found
+
+
+def _count_types(pairs: Sequence[Pair], criteria: Collection[str]) -> list[TypeCounts]:
+    sums: dict[str, dict[str, Counts]] = {name: {} for name in criteria}
     for pair in pairs:
-        for name, counts in count(pair).items():
+        for name, counts in count(pair, criteria).items():
             for label, one in counts.items():
                 sums[name][label] = sums[name].get(label, _NOTHING) + one
-    return Scores(len(pairs), *(TypeCounts(sums[name]) for name in CRITERIA))
+    return [TypeCounts(sums[name]) for name in criteria]
 
 
 def count(pair: Pair, criteria: Iterable[str] = tuple(CRITERIA)) -> dict[str, dict[str, Counts]]:
-    """The counts of one document, by criteria named as in `CRITERIA`, for every type that either side has."""
+    """The counts of one document, by criteria named as in `MATCHERS`, for every type that either side has."""
     sides = Sides(pair.gold.spans, pair.predicted.spans)
     return {name: _count(pair, sides, name) for name in criteria}
 
 
 def _count(pair: Pair, sides: Sides, criterion: str) -> dict[str, Counts]:
-    whole, half = CRITERIA[criterion](sides)
+    whole, half = MATCHERS[criterion](sides)
     left, right = {index for index, _ in [*whole, *half]}, {index for _, index in [*whole, *half]}
     wanted, found = counted(sides, criterion)
     gold, predicted = sides.gold, sides.predicted

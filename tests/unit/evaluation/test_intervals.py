@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import UsageError
-from cardioner.evaluation import Pair, score_pairs
+from cardioner.evaluation import Pair, score_attributes, score_pairs
 from cardioner.evaluation.comparison import compare_pairs
 from cardioner.evaluation.intervals import LEVEL, bootstrap
 
@@ -119,3 +120,69 @@ def test_a_type_that_only_answers_gold_spans_of_another_one_is_in_every_macro() 
         compared = compare_pairs(pairs, pairs, samples=3).of(criterion, "macro", "f1")
         found = {score_pairs(pairs).by(criterion).macro.f1, interval.low, interval.high}
         assert found | {compared.first, compared.second} == {0.5}
+
+
+def attributed(seed: int, documents: int) -> list[Pair]:
+    """Documents with spans of which something is said, often wrongly."""
+    random = Random(seed)
+    said = ({}, {"Negation": True}, {"Time": "past"}, {"Time": "later", "Negation": True})
+    pairs = []
+    for number in range(documents):
+        gold = [Span(place, place + 1, "AB"[place % 2], attributes=random.choice(said)) for place in range(8)]
+        found = [span if random.random() < 0.6 else replace(span, attributes=random.choice(said)) for span in gold]
+        note = Document(f"note{number}", TEXT, tuple(gold))
+        pairs.append(Pair(note, note.with_spans(span for span in found if random.random() < 0.8)))
+    return pairs
+
+
+def test_intervals_of_attributes_are_those_of_scoring_resampled_documents_one_by_one() -> None:
+    pairs, samples = attributed(1, 12), 2000
+    found = bootstrap(pairs, samples=samples, seed=3)
+    random = Random(4)
+    resampled = [score_attributes(random.choices(pairs, k=len(pairs))) for _ in range(samples)]
+    own = [scores.per_attribute["Time"] for scores in resampled if scores is not None]
+    for place, figures in (
+        (("matched", "micro", "precision"), [counts.accuracy for counts in own]),
+        (("matched", "macro", "f1"), [counts.matched.macro.f1 for counts in own]),
+        (("end_to_end", "per_value/past", "f1"), [counts.end_to_end.per_type["past"].f1 for counts in own]),
+    ):
+        edges = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        assert found.per_attribute["Time"][place] == pytest.approx(tuple(edges), abs=0.03)
+    whole = [scores.whole.micro.f1 for scores in resampled if scores is not None]
+    edges = np.quantile(whole, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    assert found.of("attributes", "micro", "f1") == pytest.approx(tuple(edges), abs=0.02)
+
+
+def test_every_figure_of_an_attribute_in_a_sample_is_that_of_its_scores() -> None:
+    pairs = attributed(2, 1)  # one document can only be drawn as itself
+    found, scores = bootstrap(pairs, samples=5), score_attributes(pairs)
+    assert scores is not None
+    for name, counts in scores.per_attribute.items():
+        for (part, row, figure), interval in found.per_attribute[name].items():
+            own = getattr(counts, part)
+            rows = {"micro": own.micro, "macro": own.macro} | {f"per_value/{v}": c for v, c in own.per_type.items()}
+            assert interval == pytest.approx((getattr(rows[row], figure) if row in rows else 0.0,) * 2)
+
+
+def test_attributes_are_compared_where_gold_has_some_and_nothing_else_changes() -> None:
+    pairs = attributed(3, 6)
+    other = [Pair(pair.gold, pair.gold) for pair in pairs]
+    found = compare_pairs(pairs, other, samples=50)
+    assert found.of("attributes", "micro", "f1").second == 1.0
+    assert found.of("attributes", "micro", "f1").first < found.of("strict", "micro", "f1").first
+
+    def bare(pairs: list[Pair]) -> list[Pair]:
+        sides = [
+            [replace(span, attributes={}) for span in one.spans]
+            for pair in pairs
+            for one in (pair.gold, pair.predicted)
+        ]
+        return [
+            Pair(pair.gold.with_spans(sides[2 * n]), pair.predicted.with_spans(sides[2 * n + 1]))
+            for n, pair in enumerate(pairs)
+            if isinstance(pair.gold, Document) and isinstance(pair.predicted, Document)
+        ]
+
+    without = compare_pairs(bare(pairs), bare(other), samples=50)
+    assert "attributes" not in without.criteria
+    assert without.found == {place: one for place, one in found.found.items() if place[0] != "attributes"}

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from cardioner.evaluation.error_analysis import ERRORS, KINDS, Place
-from cardioner.evaluation.matching import CRITERIA
+from cardioner.evaluation.matching import MATCHERS
 from cardioner.evaluation.scores import FIGURES
 from cardioner.reports import html
 from cardioner.reports.evaluation.plots import plots_of
@@ -38,8 +38,9 @@ _MEANINGS = {
     "partial": "a shared character, any type; half credit unless first and last are the same",
     "type": "a shared character, same type",
     "relaxed": "a shared or adjacent character, same type; repeated spans are left out",
+    "attributes": "same first and last character, same type, same attributes",
 }
-assert _MEANINGS.keys() == CRITERIA.keys()
+assert _MEANINGS.keys() == MATCHERS.keys()
 
 _SIGNS = {"correct": "✓", "boundary": "↔", "type": "≠", "both": "≠↔", "missed": "−", "spurious": "+"}
 assert tuple(_SIGNS) == KINDS
@@ -130,8 +131,8 @@ def _tables(evaluation: Evaluation) -> dict[str, Table]:
     """The tables of the page, by name."""
     scores, intervals, kinds = evaluation.scores, evaluation.intervals, evaluation.analysis.kinds
     criteria = []
-    for criterion, meaning in _MEANINGS.items():
-        micro, macro = scores.by(criterion).micro, scores.by(criterion).macro
+    for criterion, counts in evaluation.by_criterion.items():
+        micro, macro, meaning = counts.micro, counts.macro, _MEANINGS[criterion]
         cells = score_cells(micro, _intervals(intervals, criterion, "micro"))
         below = interval_text(_intervals(intervals, criterion, "macro")[2])
         mean = cells[2]._replace(value=score_text(macro.f1), below=below)
@@ -148,8 +149,36 @@ def _tables(evaluation: Evaluation) -> dict[str, Table]:
     return {
         "criteria": Table(heads, criteria, highlighted=0),
         "types": Table(("type", *SCORE_COLUMNS, *COUNT_COLUMNS), types),
+        **_attribute_tables(evaluation),
         "thresholds": _thresholds(evaluation.calibration),
         "kinds": Table(("type", *(f"{_SIGNS[kind]} {kind}" for kind in KINDS)), [*rows, total], total=True),
+    }
+
+
+def _attribute_tables(evaluation: Evaluation) -> dict[str, Table]:
+    """The scored attributes, and their values."""
+    attributes, values = [], []
+    for name, counts in (evaluation.attributes.per_attribute if evaluation.attributes else {}).items():
+        found = evaluation.intervals.per_attribute[name] if evaluation.intervals else {}
+        cells = [
+            Cell(score_text(value), interval_text(found.get(place)))
+            for value, place in (
+                (counts.accuracy, ("matched", "micro", "precision")),
+                (counts.matched.macro.f1, ("matched", "macro", "f1")),
+                (counts.end_to_end.micro.f1, ("end_to_end", "micro", "f1")),
+            )
+        ]
+        attributes.append((name, *cells))
+        for value, one in counts.matched.per_type.items():
+            intervals = [found.get(("matched", f"per_value/{value}", figure)) for figure in FIGURES]
+            whole = counts.end_to_end.per_type.get(value)
+            place = "end_to_end", f"per_value/{value}", "f1"
+            last = Cell("") if whole is None else Cell(score_text(whole.f1), interval_text(found.get(place)))
+            values.append((name, value, *score_cells(one, intervals), one.gold, one.predicted, last))
+    heads = ("attribute", "value", *SCORE_COLUMNS, "gold", "predicted", "end-to-end F1")
+    return {
+        "attributes": Table(("attribute", "accuracy", "macro F1", "end-to-end F1"), attributes),
+        "values": Table(heads, values, left=2),
     }
 
 

@@ -160,7 +160,7 @@ def _details(
         if span is None:
             continue
         leads_here = side == "gold" or outcome.gold is None  # a link leads to the gold span, if there is one
-        words = "" if span.score is None else f", score {span.score:.3f}"
+        words = said_of(span) + ("" if span.score is None else f", score {span.score:.3f}")
         if outcome.kind == "correct":
             detail = Detail(target if leads_here else "", "", words)
         else:
@@ -169,6 +169,11 @@ def _details(
             detail = Detail(target if leads_here else "", classes, f"{words}; {outcome.kind}{found}")
         waiting.setdefault(span, []).append(detail)
     return tuple(waiting[span].pop() for span in spans)
+
+
+def said_of(span: Span) -> str:
+    """The attributes of a span, each after a comma."""
+    return "".join(f", {name}" if value is True else f", {name}: {value}" for name, value in span.attributes.items())
 
 
 def _classes(kind: Kind, span: Span, other: Span | None, styles: Mapping[str, TypeStyle]) -> str:
