@@ -52,7 +52,7 @@ test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks o
 
 # Ray and Spark come on top of the developers' tools, and only when their tests are asked for.
 $(VENV)/.ready-clusters: $(VENV)/.ready-dev
-	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[ray,spark]'
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[ray,spark]' 'ray[train]'
 	touch $@
 
 test-clusters: $(VENV)/.ready-clusters ## Run the tests that start Ray and Spark (minutes; needs Java 17)

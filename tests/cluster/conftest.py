@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - Ray spells it so; a machine may have other work
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 sys.path.append(str(Path(__file__).parent))  # for the module of these tests that is none itself
 from rows import CANARY, by_id
 

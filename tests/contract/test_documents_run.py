@@ -37,16 +37,15 @@ PAGES = [
 SLOW = (
     *("choose-a-recipe", "cross-validate", "export-to-onnx", "tag-without-torch", "train-on-several-gpus"),
     *("train-on-few-notes", "adapt-an-encoder", "distill-a-smaller-model", "hand-over-a-model", "training-options"),
-    "your-own-notes",
+    *("your-own-notes", "train-on-a-cluster"),
 )
 """Pages that train many models, start processes or export graphs."""
-MARKS = {
-    "tag-on-a-cluster": (
-        pytest.mark.cluster,
-        pytest.mark.enable_socket,
-        pytest.mark.filterwarnings("ignore"),  # Ray's and Spark's own
-    )
-}
+_ON_CLUSTERS = (
+    pytest.mark.cluster,
+    pytest.mark.enable_socket,
+    pytest.mark.filterwarnings("ignore"),  # Ray's and Spark's own
+)
+MARKS = {"tag-on-a-cluster": _ON_CLUSTERS, "train-on-a-cluster": _ON_CLUSTERS}
 """Pages that are run when something is asked for that they need."""
 NOT_RUN = {
     "make": "it installs from a package index, and `make test` runs these tests; `make --dry-run` is run in its place",
@@ -69,6 +68,7 @@ GIVEN = {
     "your-own-notes": ("examples",),
     "resume-training": ("notes",),
     "train-on-several-gpus": ("notes",),
+    "train-on-a-cluster": ("notes",),
     "upgrade-an-old-model": ("old-model", "encoder", "new-notes"),
     "export-to-the-hub": ("linear",),
     "cross-validate": ("notes", "new-notes"),
@@ -244,6 +244,7 @@ def page(
     make_tables(wanted.stem, place)
     monkeypatch.setenv("CARDIONER_DATABASE_URL", f"sqlite:///{place}/archive.sqlite")
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")  # of a machine that has other work
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)

@@ -1,0 +1,320 @@
+"""What each engine for tables adds to the Predictor, and whether many notes go through at level rates and flat memory.
+
+    pip install 'cardioner[torch,ray,spark]'
+    python benchmarks/scale.py [--notes 1000] [--rounds 5] [--many 100000]
+
+Every engine has one worker with one thread, which has loaded a model of the size of MiniLM-L6. Then all of them, and
+the Predictor, tag the same notes in turn, some in each round. The time of processors is that of this process and of all
+that it started; others on the machine disturb it less than that of the clock. Afterwards each engine alone tags many
+notes with a tiny encoder: the spans must be equal, and the first tenth is compared with the last.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.update(OMP_NUM_THREADS="1", PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyspark
+import ray
+import torch
+import typer
+from pyspark.sql import SparkSession
+
+from cardioner import Document, LabelSet, ModelTrainer, Predictor, __version__, read_corpus
+from cardioner.distributed import SparkTagger, TaggingJob, tag_dataset
+from cardioner.distributed.ray_pool import PoolOptions, ray_pool
+from cardioner.tables.columns import Columns
+from cardioner.tables.files import TableFiles
+from cardioner.tables.job import BatchLog, Tag, tag_table, tagging_here
+from cardioner.tables.tagging import tag_batch
+from cardioner.tables.writers import write_table
+from made_up import CORPUS, ENCODERS, write_encoder
+
+LABELS = ("DISEASE", "MEDICATION", "SYMPTOM")
+LENGTH = 200
+"""Characters of a note, about."""
+PARTS = 50
+"""Into how many parts many notes are split for Spark: their times tell its rate."""
+Engine = Callable[[Path, Path], None]
+"""Tags a Parquet file of notes into a place."""
+
+
+def write_model(place: Path, *, tiny: bool) -> Path:
+    """A model with random weights and a CRF that finds a span here and there."""
+    encoder = write_encoder(ENCODERS[0], place / f"encoders-{tiny}", tiny=tiny)
+    label2id = LabelSet.from_types(LABELS).label2id
+    trainer = ModelTrainer(label2id, model=encoder, use_crf=True, output_dir=place / "unused", num_train_epochs=1)
+    with torch.no_grad():
+        list(trainer.model.classifier.modules())[-1].bias[0] += 0.4 if tiny else 1.1
+    trainer.save_model(place / f"model-{tiny}")
+    return place / f"model-{tiny}"
+
+
+def write_notes(place: Path, count: int, length: int) -> Path:
+    """So many notes of about so many characters, cut from those of the bundled corpus."""
+    text = "\n".join(document.text for document in read_corpus(CORPUS / "train").documents)
+    starts = [(number * 7919) % (len(text) - 2 * length) for number in range(count)]
+    notes = [text[start : start + length // 2 + number % length] for number, start in enumerate(starts)]
+    table = pa.table({"note_id": list(range(count)), "note_text": notes})
+    pq.write_table(table, place, row_group_size=2_000)
+    return place
+
+
+# The engines ----------------------------------------------------------------------------------------------------------
+
+
+def predictor_alone(model: Path, dtype: str) -> Engine:
+    """The Predictor, whose notes are in memory, and which writes nothing."""
+    predictor = Predictor.from_pretrained(model, device="cpu", dtype=dtype)
+
+    def tag(notes: Path, _: Path) -> None:
+        rows = pq.read_table(notes).to_pylist()
+        list(predictor.predict(Document(str(row["note_id"]), row["note_text"]) for row in rows))
+
+    return tag
+
+
+def job_engine(tag: Tag, times: Times) -> Engine:
+    """What `cardioner predict` does for a table: read, tag, log and write."""
+
+    def run(notes: Path, out: Path) -> None:
+        log = BatchLog.begin(out.with_suffix(".sqlite"), {})
+        with closing(log):
+            batches = tag_table(
+                TableFiles([notes], Columns()), log, tag, advance=lambda done: times.add(done.documents)
+            )
+            write_table((batch.tagged for batch in batches), out, "parquet")
+
+    return run
+
+
+def local_tag(model: Path, dtype: str = "auto") -> Tag:
+    """Tags in this process."""
+    predictor = Predictor.from_pretrained(model, device="cpu", dtype=dtype)
+    return tagging_here(
+        lambda batch, advance: tag_batch(batch.rows, predictor, Columns(), advance=advance, refused=batch.refused)
+    )
+
+
+def ray_data(model: Path, times: Times) -> Engine:
+    """Ray Data, which reads and writes too."""
+
+    def run(notes: Path, out: Path) -> None:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        tagged = tag_dataset(ray.data.read_parquet(str(notes)), model, workers=1, device="cpu")
+        tagged.write_parquet(str(out))
+        times.of_parts(out)
+
+    return run
+
+
+def spark(job: TaggingJob, session: SparkSession, times: Times, parts: int) -> Engine:
+    """Spark, which reads and writes too."""
+    tagger = SparkTagger(job)
+
+    def run(notes: Path, out: Path) -> None:
+        tagger.tag(session.read.parquet(str(notes)).repartition(parts)).write.parquet(str(out))
+        times.of_parts(out)
+
+    return run
+
+
+@contextmanager
+def spark_session() -> Iterator[SparkSession]:
+    """One core on this machine."""
+    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", "256").config("spark.driver.memory", "1g")
+    builder = builder.config("spark.ui.showConsoleProgress", "false")
+    session = builder.config("spark.driver.host", "127.0.0.1").getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
+
+
+# What is measured -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Times:
+    """When how many notes were finished."""
+
+    done: list[tuple[float, int]] = field(default_factory=list)
+
+    def add(self, count: int) -> None:
+        """So many are finished now."""
+        self.done.append((time.time(), count))
+
+    def of_parts(self, folder: Path) -> None:
+        """By when the parts of a folder were written."""
+        parts = sorted((path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in folder.glob("*.parquet"))
+        count = 0
+        for when, rows in parts:
+            count += rows
+            self.done.append((when, count))
+
+    def rate(self, first: float, last: float) -> float:
+        """Notes per second between two shares of all notes."""
+        total = self.done[-1][1]
+        part = [(when, count) for when, count in self.done if first * total <= count <= last * total]
+        return (part[-1][1] - part[0][1]) / max(part[-1][0] - part[0][0], 1e-3)
+
+
+@dataclass
+class Memory:
+    """MiB of this process and of all that it started, each half a second."""
+
+    seen: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        """Look until it is over."""
+        me = psutil.Process()
+        while not self.over.wait(0.5):
+            held: dict[str, float] = {}
+            for process in [me, *me.children(recursive=True)]:
+                with suppress(psutil.Error):  # it has ended
+                    kind = kind_of(process, me)
+                    held[kind] = max(held.get(kind, 0), process.memory_info().rss / 2**20)
+            self.seen.append((time.time(), held))
+
+    def peak(self, kind: str, times: Times, first: float, last: float) -> float:
+        """The most between two shares of the time in which notes were finished."""
+        begin, end = times.done[0][0], times.done[-1][0]
+        span = end - begin
+        found = [held.get(kind, 0) for when, held in self.seen if begin + first * span <= when <= begin + last * span]
+        return max(found, default=0.0)
+
+
+def kind_of(process: psutil.Process, me: psutil.Process) -> str:
+    """What a process is here for."""
+    if process.pid == me.pid:
+        return "driver"
+    command = " ".join(process.cmdline())
+    names = {"ray::Actor": "worker", "ray::MapWorker": "worker", "pyspark.daemon": "worker", "java": "Java"}
+    return next((kind for name, kind in names.items() if name in command), "other")
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it started and that still run."""
+    me = psutil.Process()
+    total = 0.0
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.Error):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total
+
+
+def compare(model: Path, folder: Path, file: Path, rounds: int, dtype: str) -> None:
+    """The same notes with each engine in turn."""
+    notes = pq.read_metadata(file).num_rows
+    options, nothing = PoolOptions("local", workers=1), Times()
+    job = TaggingJob.of(model, device="cpu", dtype=dtype)
+    with ray_pool(job, options) as pool, spark_session() as session:
+        pool.start()
+        engines = {
+            "Predictor": predictor_alone(model, dtype),
+            "cardioner predict": job_engine(local_tag(model, dtype), nothing),
+            "cardioner predict --cluster ray": job_engine(pool.tag, nothing),
+            "Spark": spark(job, session, nothing, 1),
+        }
+        warm = write_notes(folder / "warm.parquet", 256, LENGTH)
+        for name, engine in engines.items():
+            engine(warm, folder / f"warm {name}")
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
+        for number in range(rounds):
+            for name in list(engines)[:: -1 if number % 2 else 1]:
+                began, used = time.perf_counter(), processor_seconds()
+                engines[name](file, folder / f"{number} {name}.parquet")
+                took[name].append((time.perf_counter() - began, processor_seconds() - used))
+    for name, found in took.items():
+        for place, kind in enumerate(("clock", "processors")):
+            here, alone = [one[place] for one in found], [one[place] for one in took["Predictor"]]
+            more = (sum(here) - sum(alone)) / (rounds * notes)
+            each = " ".join(f"{one / other:.2f}" for one, other in zip(here, alone, strict=True))
+            print(f"{name}, {kind}: {sum(here):.1f} s, {sum(here) / sum(alone):.3f} times ({each})", end=", ")
+            print(f"{more * 1e3:+.2f} ms a note", flush=True)
+
+
+def spans_of(place: Path) -> list[Any]:
+    """The spans of all notes in the order of their ids, with scores as far as they agree whatever shares a batch."""
+    rows = pq.read_table(place, columns=["note_id", "spans"]).sort_by("note_id").to_pylist()
+    flat = [
+        (span["start"], span["end"], span["label"], round(span["score"], 3)) for row in rows for span in row["spans"]
+    ]
+    return [[row["note_id"] for row in rows], [len(row["spans"]) for row in rows], flat]
+
+
+def go_through(model: Path, folder: Path, many: int) -> None:
+    """Many notes with each engine alone."""
+    file = write_notes(folder / "many.parquet", many, LENGTH)
+    found: list[list[Any]] = []
+    job = TaggingJob.of(model, device="cpu")
+
+    def measure(name: str, times: Times, engine: Engine) -> None:
+        memory, out = Memory(), folder / f"many {name}.parquet"
+        watching = threading.Thread(target=memory.watch)
+        watching.start()
+        began = time.perf_counter()
+        engine(file, out)
+        took = time.perf_counter() - began
+        memory.over.set()
+        watching.join()
+        found.append(spans_of(out))
+        rates = [times.rate(0, 0.1), times.rate(0.45, 0.55), times.rate(0.9, 1)]
+        print(
+            f"{name}: {took:.0f} s; notes/s in the first, middle and last tenth: {' '.join(f'{r:.0f}' for r in rates)}"
+        )
+        for kind in sorted({*chain.from_iterable(held for _, held in memory.seen)} - {"other"}):
+            peaks = [memory.peak(kind, times, *part) for part in ((0.05, 0.2), (0.45, 0.55), (0.85, 1))]
+            print(f"    MiB of {kind}, likewise: {' '.join(f'{peak:.0f}' for peak in peaks)}", flush=True)
+
+    measure("cardioner predict", (times := Times()), job_engine(local_tag(model), times))
+    with ray_pool(job, PoolOptions("local", workers=1)) as pool:
+        pool.start()
+        measure("cardioner predict --cluster ray", (times := Times()), job_engine(pool.tag, times))
+    ray.init("local", num_cpus=2, object_store_memory=500_000_000, log_to_driver=False, include_dashboard=False)
+    measure("Ray Data", (times := Times()), ray_data(model, times))
+    ray.shutdown()
+    with spark_session() as session:
+        measure("Spark", (times := Times()), spark(job, session, times, PARTS))
+    print("spans:", len(found[0][2]), "equal" if all(one == found[0] for one in found) else "NOT EQUAL")
+
+
+def main(
+    notes: Annotated[int, typer.Option(help="Notes that all engines tag in turn; 0 to leave that out.")] = 1_000,
+    rounds: Annotated[int, typer.Option(help="How often.")] = 5,
+    dtype: Annotated[str, typer.Option(help="What the larger model computes in.")] = "auto",
+    many: Annotated[int, typer.Option(help="Notes that each engine tags alone; 0 to leave that out.")] = 100_000,
+) -> None:
+    """Measure, and print."""
+    torch.set_num_threads(1)
+    kind = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    print(f"cardioner {__version__}, {kind}, ray {ray.__version__}, pyspark {pyspark.__version__}", flush=True)
+    with tempfile.TemporaryDirectory() as made:
+        if notes:
+            file = write_notes(Path(made, "few.parquet"), notes, LENGTH)
+            compare(write_model(Path(made), tiny=False), Path(made), file, rounds, dtype)
+        if many:
+            go_through(write_model(Path(made), tiny=True), Path(made), many)
+
+
+if __name__ == "__main__":
+    typer.run(main)
