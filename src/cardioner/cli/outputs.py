@@ -11,7 +11,7 @@ import typer
 from cardioner._io import STANDARD_OUTPUT, check_file, check_no_file, is_stream
 from cardioner.cli.console import tell
 from cardioner.data.formats.files import files_below, is_hidden
-from cardioner.data.formats.label_studio import labeling_interface
+from cardioner.data.formats.labeling_interface import labeling_interface
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.reports.html import check_installed, write_page

@@ -9,6 +9,7 @@ from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, overload
 
+from cardioner.data.attributes import NO_SCORES
 from cardioner.data.documents import Document, Span, check_unique
 from cardioner.errors import UsageError, listed, many, missing_packages
 
@@ -64,25 +65,30 @@ class IssueCounter:
     def with_attributes(self, document: Document, span: Span, holds: Callable[[str, str | bool], bool]) -> Span:
         """A span with those of its attributes that a format holds, by name and value; the others are counted.
 
-        Of an attribute that is left out there is no score, and one with a score alone is as good as absent.
+        The score of an attribute that is left out goes with it; one of an attribute that is absent is counted alone.
         """
-        odd = [name for name, value in span.attributes.items() if not holds(name, value)]
-        unscored = [name for name in span.attribute_scores if name in odd or not holds(name, True)]
-        if not odd and not unscored:
-            return span
-        self.add("attributes, left out", document.id, len({*odd, *unscored}))
+        odd = {name for name, value in span.attributes.items() if not holds(name, value)}
+        unscored = {name for name in span.attribute_scores.keys() - span.attributes.keys() if not holds(name, True)}
+        for kind, count in (("attributes, left out", len(odd)), ("scores, left out", len(unscored))):
+            if count:
+                self.add(kind, document.id, count)
         attributes = {name: value for name, value in span.attributes.items() if name not in odd}
-        scores = {name: score for name, score in span.attribute_scores.items() if name not in unscored}
-        return replace(span, attributes=attributes, attribute_scores=scores)
+        scores = {name: score for name, score in span.attribute_scores.items() if name not in odd | unscored}
+        return replace(span, attributes=attributes, attribute_scores=scores) if odd or unscored else span
 
     def without_scores(self, document: Document, spans: Iterable[Span]) -> list[Span]:
-        """Spans of a document without their scores, which are counted as left out."""
+        """Spans of a document without scores, also of their attributes; spans that had some are counted."""
         found = []
         for span in spans:
-            if span.score is not None:
+            if span.score is not None or span.attribute_scores:
                 self.add("scores, left out", document.id)
-            found.append(replace(span, score=None))
+            found.append(replace(span, score=None, attribute_scores=NO_SCORES))
         return found
+
+    def bare(self, document: Document) -> list[Span]:
+        """The spans of a document without gaps, with offsets and label alone; what is left out is counted."""
+        spans = self.without_scores(document, self.contiguous(document))
+        return [self.with_attributes(document, span, lambda *_: False) for span in spans]
 
     @property
     def issues(self) -> tuple[Issue, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fastapi import APIRouter, Request, Response
 
 from cardioner.data.documents import Document
-from cardioner.data.formats.label_studio import Interface, labeling_interface, read_interface
+from cardioner.data.formats.labeling_interface import Interface, labeling_interface, read_interface
 from cardioner.errors import DataError, listed
 from cardioner.prediction.predictions import TaggedNote
 from cardioner.server.models import ServedModel

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cassis import Cas, TypeSystem, load_cas_from_xmi
 
-from cardioner.data.formats.label_studio import read_interface
+from cardioner.data.formats.labeling_interface import read_interface
 from cardioner.prediction.predictor import Predictor
 from cardioner.server.limits import Limits
 

@@ -7,18 +7,20 @@ not in the file.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cardioner._io import writing
+from cardioner.data.attributes import value_of, value_text
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document
 from cardioner.data.formats.quotes import Quote, matching, span_of
 from cardioner.data.formats.recognition import line_files
-from cardioner.data.formats.xml_text import lxml_etree, text_for_xml
+from cardioner.data.formats.xml_text import holds_attribute, lxml_etree, text_for_xml
 from cardioner.errors import DataError, FormatError, OutputError, many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lxml.etree import _Element
@@ -30,14 +32,16 @@ _WIDEST_GAP = 1_000_000
 """Characters between two passages: with more, they would not be of one note."""
 _NUMBER = re.compile(r"\s*([0-9]{1,15})\s*")
 _TYPE, _SCORE = "type", "score"
+_ATTRIBUTE, _ATTRIBUTE_SCORE = "attribute:", "attribute_score:"
+"""How the keys of infons begin that hold an attribute or its score; its name follows."""
 
 
 def read_bioc(path: Path, reading: Reading) -> Iterator[Document]:
     """Read a file, or the `.xml` files of such a kind in a folder and its sub-folders, in sorted order.
 
     The text of a note is that of its passages, or of their sentences, each at its offset, with newlines where the file
-    has nothing. The label of an annotation is its infon `type`, its score the infon `score`. Relations and other infons
-    are counted.
+    has nothing. The label of an annotation is its infon `type`, its score the infon `score`. An attribute `Negation` is
+    the infon `attribute:Negation`, with `attribute_score:Negation`. Relations and other infons are counted.
 
     Raises:
         UsageError: If lxml is not installed.
@@ -51,7 +55,9 @@ def read_bioc(path: Path, reading: Reading) -> Iterator[Document]:
 
 
 def write_bioc(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write a file with one passage a note. Characters that XML cannot hold become spaces and are counted.
+    """Write a file with one passage a note.
+
+    Characters that XML cannot hold become spaces and are counted; an attribute that has some is left out and counted.
 
     Raises:
         OutputError: If the file exists and may not be replaced, XML cannot hold an id or a label, or the disk is full.
@@ -133,8 +139,10 @@ def _number(value: str | None, what: str) -> int:
 def _quotes(annotation: _Element, file: Path, reading: Reading) -> list[Quote]:
     """The span of an annotation, with its quote; nothing if it has no type."""
     line = annotation.sourceline or 1
-    infons = {infon.get("key"): infon.text or "" for infon in annotation.findall("infon")}
-    if others := len(infons.keys() - {_TYPE, _SCORE}):
+    infons = {infon.get("key") or "": infon.text or "" for infon in annotation.findall("infon")}
+    said = {key: value_of(value) for key, value in _called(_ATTRIBUTE, infons).items()}
+    sure = {key: _score(value) for key, value in _called(_ATTRIBUTE_SCORE, infons).items()}
+    if others := len(infons) - len({_TYPE, _SCORE} & infons.keys()) - len(said) - len(sure):
         reading.add_issue("other infons of annotations", file, line, count=others)
     if not infons.get(_TYPE):
         reading.add_issue("annotations without a type", file, line)
@@ -147,14 +155,19 @@ def _quotes(annotation: _Element, file: Path, reading: Reading) -> list[Quote]:
         pieces.append((start, start + length))
     if not pieces:
         raise DataError("expected a location of the annotation, found none")
-    span = span_of(infons[_TYPE], pieces, _score(infons.get(_SCORE)))
+    span = span_of(infons[_TYPE], pieces, _score(infons[_SCORE]) if _SCORE in infons else None)
+    span = replace(span, attributes=said, attribute_scores=sure)
     orders = (pieces, sorted(pieces), span.fragments or [(span.start, span.end)])
     return [Quote(span, annotation.findtext("text") or None, file, line, orders=orders)]
 
 
-def _score(value: str | None) -> float | None:
-    if value is None:
-        return None
+def _called(prefix: str, infons: Mapping[str, str]) -> dict[str, str]:
+    """The infons whose key begins so, by the rest of the key, if there is one and a value."""
+    named = {key.removeprefix(prefix): value for key, value in infons.items() if key.startswith(prefix)}
+    return {name: value for name, value in named.items() if name and value}
+
+
+def _score(value: str) -> float:
     try:
         score = float(value)
     except ValueError:
@@ -179,7 +192,10 @@ def _element(document: Document, counter: IssueCounter) -> Any:
     etree.SubElement(passage, "text").text = text
     for number, span in enumerate(document.spans, start=1):
         annotation = etree.SubElement(passage, "annotation", id=str(number))
+        span = counter.with_attributes(document, span, holds_attribute)  # noqa: PLW2901
         infons = {_TYPE: span.label} | ({} if span.score is None else {_SCORE: repr(float(span.score))})
+        infons |= {f"{_ATTRIBUTE}{name}": value_text(value) for name, value in span.attributes.items()}
+        infons |= {f"{_ATTRIBUTE_SCORE}{name}": repr(float(score)) for name, score in span.attribute_scores.items()}
         for key, value in infons.items():
             etree.SubElement(annotation, "infon", key=key).text = value
         pieces = span.fragments or ((span.start, span.end),)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_doccano(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
-    """Write a file to import into a project for sequence labelling; it cannot hold scores.
+    """Write a file to import into a project for sequence labelling; it cannot hold scores or attributes.
 
     Raises:
         OutputError: As `write_jsonl`.
@@ -28,7 +28,7 @@ def write_doccano(documents: Iterable[Document], path: Path, *, overwrite: bool 
     counter = IssueCounter()
 
     def row(document: Document) -> dict[str, Any]:
-        spans = counter.without_scores(document, counter.contiguous(document))
+        spans = counter.bare(document)
         return {
             "id": document.id,
             "text": document.text,

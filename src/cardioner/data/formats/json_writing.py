@@ -77,22 +77,15 @@ def checked_score(span: Span, name: str) -> float | None:
     """The score of a span as readers take it.
 
     Raises:
-        OutputError: If it is not from 0 to 1.
+        OutputError: If it, or that of an attribute, is not from 0 to 1.
     """
-    if span.score is not None and not 0 <= span.score <= 1:
+    if not all(0 <= score <= 1 for score in (span.score or 0, *span.attribute_scores.values())):
         raise OutputError(f"document {name!r}: the score of the span {span.start} to {span.end} is not from 0 to 1")
     return None if span.score is None else float(span.score)
 
 
-def attribute_keys(span: Span, name: str) -> dict[str, Any]:
-    """The keys of a span for its attributes and their scores, where it has some.
-
-    Raises:
-        OutputError: If a score is not from 0 to 1.
-    """
-    if not all(0 <= score <= 1 for score in span.attribute_scores.values()):
-        place = f"the span {span.start} to {span.end}"
-        raise OutputError(f"document {name!r}: a score of the attributes of {place} is not from 0 to 1")
+def attribute_keys(span: Span) -> dict[str, Any]:
+    """The keys of a span for its attributes and their scores, where it has some."""
     scores = {attribute: float(score) for attribute, score in span.attribute_scores.items()}
     keys = {"attributes": dict(span.attributes), "attribute_scores": scores}
     return {key: held for key, held in keys.items() if held}

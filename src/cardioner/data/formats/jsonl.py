@@ -156,8 +156,8 @@ def _row(document: Document) -> dict[str, Any]:
 
 def _item(span: Span, document: Document) -> dict[str, Any]:
     item: dict[str, Any] = {"start": span.start, "end": span.end, "tag": span.label}
-    if span.score is not None:
-        item["score"] = checked_score(span, document.id)
+    if (score := checked_score(span, document.id)) is not None:
+        item["score"] = score
     if span.fragments:
         item["fragments"] = [list(fragment) for fragment in span.fragments]
-    return item | attribute_keys(span, document.id)
+    return item | attribute_keys(span)

@@ -3,7 +3,8 @@ r"""Tasks of Label Studio (https://labelstud.io/guide/task_format): notes to ann
 `{"data": {"text": "No oedema."}, "annotations": [{"result": [{"id": "span-1", "type": "labels", "from_name": "label",
 "to_name": "text", "value": {"start": 3, "end": 9, "text": "oedema", "labels": ["SYMPTOM"]}}]}]}`. Results of
 predictions also have a `score`. `from_name` and `to_name` are the names that the labeling interface of the project
-gives to its labels and its text.
+gives to its labels and its text. An attribute is another result with the same `id`, of a control `<Choices
+perRegion="true">` that is called as the attribute: `"type": "choices"`, with `"choices": ["true"]` in its value.
 
 Offsets count code points (as observed in release 1.23), `\r\n` as two; old releases counted UTF-16 units. In the quotes
 that the editor writes, a newline is a backslash and an `n`.
@@ -13,17 +14,28 @@ from __future__ import annotations
 
 import json
 import re
-import xml.etree.ElementTree as ET
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cardioner._io import writing
+from cardioner.data.attributes import value_of
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Span
 from cardioner.data.formats.files import encoded
-from cardioner.data.formats.json_values import ENDS, LISTS, OTHER, STARTS, edge, is_unicode, score_in
+from cardioner.data.formats.json_values import (
+    ENDS,
+    LISTS,
+    OTHER,
+    STARTS,
+    attribute_scores_in,
+    attributes_in,
+    edge,
+    is_unicode,
+    score_in,
+)
 from cardioner.data.formats.json_writing import NOTE_KEYS, checked_score, json_text
+from cardioner.data.formats.labeling_interface import Interface
 from cardioner.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,91 +51,9 @@ PREDICTED = "tasks without an annotation, read with their prediction"
 
 _RESULTS = ("annotations", "completions")
 _CONTROLS = {"labels", "hypertextlabels"}
+_CHOICES = "choices"
 _NOT_SHOWN = re.compile(r"\\n|\s")
 """What the quotes of the editor write otherwise, or leave out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """What the labeling interface of a project calls its parts.
-
-    Attributes:
-        labels_name: The `name` of its `<Labels>`, which results call `from_name`.
-        text_name: The `name` of its `<Text>`, which results call `to_name`.
-        key: Where the text lies in the `data` of a task.
-        labels: For each entity type, how results call it. One that is not here is called by its own name.
-    """
-
-    labels_name: str = "label"
-    text_name: str = "text"
-    key: str = "text"
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    def results(self, document: Document, spans: Iterable[Span]) -> list[dict[str, Any]]:
-        """The results of spans of a note, as annotations and predictions have them."""
-        return [
-            {
-                "id": f"span-{number}",
-                "type": "labels",
-                "from_name": self.labels_name,
-                "to_name": self.text_name,
-                "value": {
-                    "start": span.start,
-                    "end": span.end,
-                    "text": document.text[span.start : span.end],
-                    "labels": [self.labels.get(span.label, span.label)],
-                },
-                **({} if span.score is None else {"score": float(span.score)}),
-            }
-            for number, span in enumerate(spans, start=1)
-        ]
-
-
-def labeling_interface(labels: Iterable[str]) -> str:
-    """The labeling interface of a project for these entity types, with the names that `write_label_studio` uses."""
-    names = Interface()
-    view = ET.Element("View")
-    control = ET.SubElement(view, "Labels", name=names.labels_name, toName=names.text_name)
-    for label in sorted(labels):
-        ET.SubElement(control, "Label", value=label)
-    ET.SubElement(view, "Text", name=names.text_name, value=f"${names.key}")
-    return ET.tostring(view, encoding="unicode")
-
-
-def read_interface(config: str, labels: Iterable[str]) -> Interface:
-    """The names in a project's labeling interface: of the first `<Labels>` whose text is a `<Text>`.
-
-    Args:
-        config: The labeling interface.
-        labels: The entity types to find in it; they are compared without regard to case.
-
-    Raises:
-        DataError: If it is no XML, or has no labels for a text in the tasks themselves.
-    """
-    if "<!" in config.replace("<!--", ""):
-        raise DataError("expected a labeling interface without a document type")
-    try:
-        view = ET.fromstring(config)  # noqa: S314 - entities need a document type
-    except ET.ParseError as error:
-        raise DataError(f"expected a labeling interface in XML, found an error at {error.position}") from None
-    texts = {text.get("name"): text for text in view.iter("Text")}
-    control = next((one for one in view.iter("Labels") if one.get("toName") in texts), None)
-    text = None if control is None else texts[control.get("toName")]
-    if control is None or text is None or text.get("valueType") == "url":
-        raise DataError(
-            "expected a labeling interface with <Labels> for a <Text> that is no URL, as in <View><Labels "
-            'name="label" toName="text"><Label value="SYMPTOM"/></Labels><Text name="text" value="$text"/></View>'
-        )
-    # Where a label has an alias, results call it by that.
-    names = [(one.get("value") or "", one.get("alias") or one.get("value") or "") for one in control.iter("Label")]
-    exact = dict(names) | {shown: shown for _, shown in names}
-    loose = {name.casefold(): shown for name, shown in exact.items()}
-    found = {
-        label: exact.get(label) or loose[label.casefold()]
-        for label in labels
-        if label in exact or label.casefold() in loose
-    }
-    return Interface(control.get("name", ""), text.get("name", ""), (text.get("value") or "").lstrip("$"), found)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -163,15 +93,39 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _regions(results: Any, issues: Counter[str], *, scored: bool) -> Any:
-    """The labels of text among results; those of an annotation without the scores that a model gave them."""
+    """The labels of text among results, with the choices for their regions as attributes.
+
+    Those of an annotation are without the scores that a model gave them.
+    """
     if not isinstance(results, list):
         return results
     found = [one for one in results if isinstance(one, dict) and str(one.get("type")).lower() in _CONTROLS]
-    issues["results that are no labels of text"] += len(results) - len(found)
-    if scored:
-        return found
-    issues["scores of predictions that were accepted"] += sum("score" in one for one in found)
-    return [{key: held for key, held in one.items() if key != "score"} for one in found]
+    names = {str(one["id"]) for one in found if "id" in one}
+    choices = [one for one in _objects(results) if one.get("type") == _CHOICES and str(one.get("id")) in names]
+    issues["results that are no labels of text"] += len(results) - len(found) - len(choices)
+    if not scored:
+        issues["scores of predictions that were accepted"] += sum("score" in one for one in (*found, *choices))
+        found, choices = (
+            [{key: held for key, held in one.items() if key != "score"} for one in some] for some in (found, choices)
+        )
+    said = defaultdict[str, dict[str, dict[str, Any]]](lambda: {"attributes": {}, "attribute_scores": {}})
+    for choice in choices:
+        _take_choice(choice, said[str(choice["id"])], issues)
+    return [{**one, **(said[str(one["id"])] if str(one.get("id")) in said else {})} for one in found]
+
+
+def _take_choice(choice: Mapping[str, Any], said: Mapping[str, dict[str, Any]], issues: Counter[str]) -> None:
+    """Add what was chosen for a region to what is said of it: of several choices the first."""
+    name, held = choice.get("from_name"), choice.get("value")
+    chosen = held.get(_CHOICES) if isinstance(held, dict) else None
+    values = [value for value in chosen if isinstance(value, str) and value] if isinstance(chosen, list) else []
+    if not values or not isinstance(name, str) or not name:
+        issues["choices for a region without a name or a value"] += 1
+        return
+    issues["choices for a region beside the first"] += len(values) - (name not in said["attributes"])
+    if name not in said["attributes"]:
+        said["attributes"][name] = value_of(values[0])
+        said["attribute_scores"] |= {name: choice["score"]} if "score" in choice else {}
 
 
 def _name_text(found: dict[str, Any]) -> None:
@@ -215,7 +169,8 @@ def labelled_spans(item: Mapping[str, Any], text: str, where: str, issues: Count
             raise DataError(f"{where}: its text does not match the note at {start} to {end}")
         issues["spans with offsets in UTF-16, converted"] += placed != (start, end)
         start, end = placed
-    return [Span(start, end, label, score) for label in labels]
+    said = attributes_in(item, where, issues), attribute_scores_in(item, where)
+    return [Span(start, end, label, score, (), *said) for label in labels]
 
 
 def _placed(value: Mapping[str, Any], text: str, where: str) -> tuple[int, int] | None:
@@ -242,7 +197,8 @@ def write_label_studio(
 ) -> tuple[Issue, ...]:
     """Write a list of tasks to import.
 
-    Spans become a prediction if a model found them, and an annotation otherwise: predictions have scores.
+    Spans become a prediction if a model found them, and an annotation otherwise: predictions have scores. Scores of
+    attributes that are absent are counted.
 
     Args:
         documents: The notes.
@@ -267,6 +223,9 @@ def _task(document: Document, counter: IssueCounter, *, predicted: bool) -> byte
     scores = [score for span in spans if (score := checked_score(span, document.id)) is not None]
     made: dict[str, Any] = {}
     if predicted or (spans and len(scores) == len(spans)):
+        for span in spans:
+            if absent := len(span.attribute_scores.keys() - span.attributes.keys()):
+                counter.add("scores of absent attributes, left out", document.id, absent)
         results = Interface().results(document, spans)
         least = {"score": min(scores)} if scores else {}  # tasks can be sorted by it
         made["predictions"] = [{"model_version": "cardioner", "result": results, **least}]

@@ -1,7 +1,8 @@
 """Prodigy's tasks and annotations (https://prodi.gy/docs/api-interfaces#ner_manual): JSON lines.
 
 `{"text": "No oedema.", "spans": [{"start": 3, "end": 9, "label": "SYMPTOM"}], "answer": "accept"}`. Offsets count code
-points. Tasks to annotate have no answer; predicted spans have a `score`, which Prodigy keeps.
+points. Tasks to annotate have no answer; predicted spans have a `score`. Prodigy keeps that and
+other keys of spans, among them `attributes` and `attribute_scores`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cardioner.data.corpus import IssueCounter
-from cardioner.data.formats.json_writing import NOTE_KEYS, checked_score, write_rows
+from cardioner.data.formats.json_writing import NOTE_KEYS, attribute_keys, checked_score, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,8 @@ def write_prodigy(
     def row(document: Document) -> dict[str, Any]:
         spans = [
             {"start": span.start, "end": span.end, "label": span.label}
-            | ({} if span.score is None else {"score": checked_score(span, document.id)})
+            | ({} if (score := checked_score(span, document.id)) is None else {"score": score})
+            | attribute_keys(span)
             for span in counter.contiguous(document)
         ]
         answer = {} if predicted else {"answer": "accept"}

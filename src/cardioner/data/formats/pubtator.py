@@ -128,7 +128,7 @@ def _block(document: Document, counter: IssueCounter) -> str:
     lines = [f"{name}|t|{_flat(title)}", *([f"{name}|a|{_flat(abstract)}"] if newline else [])]
     if _flat(title) + newline + _flat(abstract) != document.text:
         counter.add("texts with tabs or further line breaks, written as spaces", name)
-    for span in counter.without_scores(document, counter.contiguous(document)):
+    for span in counter.bare(document):
         if re.search(r"[\t\r\n]", span.label):
             raise OutputError(
                 f"document {name!r}: PubTator cannot hold the label {span.label!r}, it has tabs or line breaks"

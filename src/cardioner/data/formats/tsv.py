@@ -261,6 +261,6 @@ def _encode_rows(document: Document, counter: IssueCounter) -> bytes:
     counter.add_metadata(document)
     rows = [
         row_text((name, span.label, str(span.start), str(span.end), document.text_of(span)))
-        for span in counter.without_scores(document, counter.contiguous(document))
+        for span in counter.bare(document)
     ]
     return encoded("".join(rows), document.id)

@@ -231,5 +231,6 @@ def _changes(span: Span, start: int, end: int) -> Iterator[str]:
         yield "spans that cut a word, widened"
     if start > span.start or end < span.end:
         yield "spans with white space at an edge, trimmed"
-    if span.score is not None:
+    if span.score is not None or span.attribute_scores:
         yield "scores, left out"
+    yield from ["attributes, left out"] * len(span.attributes)

@@ -7,18 +7,21 @@ https://uima.apache.org/d/uimaj-current/references.html).
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from contextlib import suppress
 from io import BytesIO
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cardioner.data.attributes import Attributes, value_of, value_text
 from cardioner.data.corpus import IssueCounter
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats.files import looking_at, visible_below, writing_files
 from cardioner.data.formats.recognition import count_others
-from cardioner.data.formats.xml_text import text_for_xml
+from cardioner.data.formats.xml_text import holds_attribute, text_for_xml
 from cardioner.errors import DataError, needing
 
 if TYPE_CHECKING:
@@ -41,14 +44,25 @@ _OTHER_LAYERS = ("uima.", "de.tudarmstadt.ukp.dkpro.core.", "org.dkpro.core.")
 _LABELS = ("value", "label")
 _BOUNDS = {"begin", "end", "sofa"}
 _SCORE = "score"
+_LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff"
+_LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff"
+_NAME = re.compile(f"[{_LETTERS}][{_LETTERS}0-9_]*")
+"""What the name of a feature can be, of those that XML can have too."""
+_OWN = {*_LABELS, _SCORE, *_BOUNDS, "id", "self", "identifier"}
+"""The names of features that hold no attribute: an `identifier` is that of a concept."""
+_SCORED = "_score"
+"""The end of the name of a feature that holds the score of the one whose name comes before it, as in INCEpTION."""
+_STRING, _BOOLEAN, _DOUBLE = "uima.cas.String", "uima.cas.Boolean", "uima.cas.Double"
+_NUMBERS = (_DOUBLE, "uima.cas.Float")
 
 
 def read_xmi(path: Path, reading: Reading) -> Iterator[Document]:
     """Read an `.xmi` file, or those of a folder and its sub-folders, sorted by id.
 
     Spans are the annotations of the layer of named entities and of a project's own layers. Their label is the feature
-    `value` or `label`, or else the only one that is a string; a layer without any gives its name. The id of a note is
-    the path of its file in the folder, without the suffix.
+    `value` or `label`, or else the only one that is a string; a layer without any gives its name. Their other features
+    are attributes if they are strings or truth values, with the number `NAME_score` beside `NAME` as the score. The id
+    of a note is the path of its file in the folder, without the suffix.
 
     Raises:
         UsageError: If dkpro-cassis is not installed.
@@ -166,8 +180,10 @@ def _span(annotation: FeatureStructure, issues: Counter[str]) -> Span | None:
         return None
     named = _label_feature(features)
     label = layer.short_name if named is None else annotation.get(named)
+    names = [name for name in features.keys() - {*_OWN, named} if features[name] in (_STRING, _BOOLEAN)]
+    scored = {f"{name}{_SCORED}" for name in names if features.get(f"{name}{_SCORED}") in _NUMBERS}
     issues["other features of annotations"] += sum(
-        annotation.get(name) is not None for name in features.keys() - {*_BOUNDS, named, _SCORE}
+        annotation.get(name) is not None for name in features.keys() - {*_BOUNDS, named, _SCORE, *names, *scored}
     )
     if not isinstance(label, str) or not label:
         issues["annotations without a label"] += 1
@@ -178,7 +194,15 @@ def _span(annotation: FeatureStructure, issues: Counter[str]) -> Span | None:
     if begin == end:
         issues["annotations without length"] += 1
         return None
-    return Span(begin, end, label, _score(annotation, features))
+    said = Attributes({name: _value(annotation.get(name)) for name in names})
+    scores = {name.removesuffix(_SCORED): _score(annotation, features, name) for name in scored}
+    sure = {name: score for name, score in scores.items() if score is not None}
+    return Span(begin, end, label, _score(annotation, features), attributes=said, attribute_scores=sure)
+
+
+def _value(held: object) -> str | bool | None:
+    """What a feature says; an empty string is nothing."""
+    return (value_of(held) or None) if isinstance(held, str) else held is True
 
 
 def _features(layer: Type) -> Mapping[str, str]:
@@ -187,13 +211,13 @@ def _features(layer: Type) -> Mapping[str, str]:
 
 
 def _label_feature(features: Mapping[str, str]) -> str | None:
-    strings = [name for name, kind in features.items() if kind == "uima.cas.String"]
+    strings = [name for name, kind in features.items() if kind == _STRING]
     chosen = next((name for name in _LABELS if name in strings), None)
     return strings[0] if chosen is None and len(strings) == 1 else chosen
 
 
-def _score(annotation: FeatureStructure, features: Mapping[str, str]) -> float | None:
-    score = annotation.get(_SCORE) if features.get(_SCORE) in ("uima.cas.Double", "uima.cas.Float") else None
+def _score(annotation: FeatureStructure, features: Mapping[str, str], name: str = _SCORE) -> float | None:
+    score = annotation.get(name) if features.get(name) in _NUMBERS else None
     if score is not None and not 0 <= score <= 1:
         raise DataError("expected scores from 0 to 1, found another")
     return score
@@ -205,7 +229,8 @@ def _score(annotation: FeatureStructure, features: Mapping[str, str]) -> float |
 def write_xmi(documents: Iterable[Document], path: Path, *, overwrite: bool = False) -> tuple[Issue, ...]:
     """Write a folder with an `.xmi` file for each note and their `TypeSystem.xml`; a `/` in an id makes a sub-folder.
 
-    Spans become named entities, with their scores. Characters that XML cannot hold become spaces and are counted.
+    Spans become named entities, with their scores and, as features, attributes; those whose names cannot be that of a
+    feature are counted. Characters that XML cannot hold become spaces and are counted.
 
     Raises:
         OutputError: If the folder already holds `.xmi` files, if an id cannot be a file name in this folder, XML cannot
@@ -213,25 +238,40 @@ def write_xmi(documents: Iterable[Document], path: Path, *, overwrite: bool = Fa
         UsageError: If dkpro-cassis is not installed.
     """
     check_installed()
-    counter, types = IssueCounter(), _own_types()
+    counter, names, types = IssueCounter(), frozenset[str](), _own_types(())
     with writing_files(path, [".xmi"], overwrite=overwrite) as (stage, place_of):
-        (stage / TYPES).write_text(types.to_xml(), encoding="utf-8")
         for document in documents:
-            place_of(document).write_text(_xmi(document, types, counter), encoding="utf-8")
+            spans = [counter.with_attributes(document, span, _is_feature) for span in counter.contiguous(document)]
+            known = names.union(*(span.attributes for span in spans), *(span.attribute_scores for span in spans))
+            if known != names:
+                names, types = known, _own_types(known)
+            place_of(document).write_text(_xmi(document, spans, types, counter), encoding="utf-8")
+        (stage / TYPES).write_text(types.to_xml(), encoding="utf-8")
     return counter.issues
 
 
-def _own_types() -> TypeSystem:
+def _is_feature(name: str, value: str | bool) -> bool:
+    """Whether an attribute can be a feature, which dkpro-cassis makes one of a Python object too."""
+    from cassis.typesystem import FeatureStructure  # noqa: PLC0415 - of an extra
+
+    free = not (name in _OWN or name.endswith(_SCORED) or iskeyword(name) or hasattr(FeatureStructure, name))
+    return free and _NAME.fullmatch(name) is not None and holds_attribute(name, value)
+
+
+def _own_types(attributes: Iterable[str]) -> TypeSystem:
     from cassis import TypeSystem  # noqa: PLC0415 - of an extra
 
     types = TypeSystem()
     entity = types.create_type(ENTITY)
-    types.create_feature(entity, _LABELS[0], "uima.cas.String")
-    types.create_feature(entity, _SCORE, "uima.cas.Double")
+    types.create_feature(entity, _LABELS[0], _STRING)
+    types.create_feature(entity, _SCORE, _DOUBLE)
+    for name in sorted(attributes):
+        types.create_feature(entity, name, _STRING)
+        types.create_feature(entity, f"{name}{_SCORED}", _DOUBLE)
     return types
 
 
-def _xmi(document: Document, types: TypeSystem, counter: IssueCounter) -> str:
+def _xmi(document: Document, spans: Iterable[Span], types: TypeSystem, counter: IssueCounter) -> str:
     from cassis import Cas  # noqa: PLC0415 - of an extra
 
     counter.add_metadata(document)
@@ -239,6 +279,8 @@ def _xmi(document: Document, types: TypeSystem, counter: IssueCounter) -> str:
     cas.sofa_string = text_for_xml(document, counter)
     cas.sofa_mime = "text/plain"
     entity = types.get_type(ENTITY)
-    for span in counter.contiguous(document):
-        cas.add(entity(begin=span.start, end=span.end, value=span.label, score=span.score))
+    for span in spans:
+        said: dict[str, Any] = {name: value_text(value) for name, value in span.attributes.items()}
+        said |= {f"{name}{_SCORED}": score for name, score in span.attribute_scores.items()}
+        cas.add(entity(begin=span.start, end=span.end, value=span.label, score=span.score, **said))
     return str(cas.to_xmi())

@@ -30,6 +30,11 @@ def text_for_xml(document: Document, counter: IssueCounter) -> str:
     return _FORBIDDEN.sub(" ", document.text)
 
 
+def holds_attribute(name: str, value: str | bool) -> bool:
+    """Whether XML can hold all characters of an attribute of a span."""
+    return not _FORBIDDEN.search(f"{name}{value}")
+
+
 def lxml_etree() -> Any:
     """The module `lxml.etree`, of the extra `formats`. By default it reads no file and no address that XML names.
 

@@ -13,12 +13,16 @@ from cardioner.data.formats import Issue, detect_format, read_corpus, write_corp
 from cardioner.errors import DataError, FormatError, OutputError
 
 TITLE, ABSTRACT = "Coma \U0001fac0 <&>", "after\r\naspirin & more"
+SAID = (
+    '<infon key="attribute:Negation">true</infon><infon key="attribute_score:Negation">0.25</infon>'
+    '<infon key="attribute:">x</infon>'
+)
 PASSAGES = f"""<passage><infon key="type">title</infon><offset>0</offset><text>Coma \U0001fac0 &lt;&amp;&gt;</text>
 <annotation id="1"><infon key="type">Disease</infon><infon key="score">0.5</infon><location offset="0" length="4"/>
 <text>Coma</text></annotation></passage>
 <passage><offset>{len(TITLE) + 2}</offset><sentence><offset>{len(TITLE) + 2}</offset><text>after</text></sentence>
 <sentence><offset>{len(TITLE) + 8}</offset><text>aspirin</text>
-<annotation id="2"><infon key="type">Drug</infon><infon key="id">D1</infon>
+<annotation id="2"><infon key="type">Drug</infon><infon key="id">D1</infon>{SAID}
 <location length="7" offset="{len(TITLE) + 8}"/></annotation></sentence></passage>"""
 
 
@@ -36,12 +40,11 @@ def test_passages_and_sentences_are_put_at_their_offsets(tmp_path: Path) -> None
     assert detect_format(path) == detect_format(tmp_path) == "bioc"
     corpus = read_corpus(path)
     start = len(TITLE) + 8
-    assert list(corpus) == [
-        Document("7", f"{TITLE}\n\nafter\naspirin", (Span(0, 4, "Disease", 0.5), Span(start, start + 7, "Drug")))
-    ]
+    said = Span(start, start + 7, "Drug", attributes={"Negation": True}, attribute_scores={"Negation": 0.25})
+    assert list(corpus) == [Document("7", f"{TITLE}\n\nafter\naspirin", (Span(0, 4, "Disease", 0.5), said))]
     assert corpus.report.issues == (
         Issue("infons of notes and passages", 1, f"{path}:3"),
-        Issue("other infons of annotations", 1, f"{path}:9"),
+        Issue("other infons of annotations", 2, f"{path}:9"),
         Issue("relations", 1, f"{path}:3"),
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import ReadReport, read_corpus, write_corpus
-from cardioner.data.formats.label_studio import Interface, labeling_interface, read_interface
+from cardioner.data.formats import Issue, ReadReport, read_corpus, write_corpus
+from cardioner.data.formats.labeling_interface import Control, Interface, labeling_interface, read_interface
 from cardioner.data.notes import NoteSource
 from cardioner.errors import DataError, OutputError
 
@@ -134,10 +135,71 @@ def test_scores_that_are_no_probabilities_are_not_written(tmp_path: Path, form: 
 
 
 def test_the_interface_that_we_give_is_one_that_we_read() -> None:
-    config = labeling_interface(["b<&\"'", "A"])
+    config = labeling_interface(["b<&\"'", "A"], {"Time": ["past", "now"], "Negation": [True]})
     assert config.index('"A"') < config.index('"b')
     found = read_interface(config, ["A", "b<&\"'", "C"])
-    assert found == Interface(labels={"A": "A", "b<&\"'": "b<&\"'"})
+    time, negation = Control("Time", {"past": "past", "now": "now"}), Control("Negation", {"true": "true"})
+    assert found == Interface(labels={"A": "A", "b<&\"'": "b<&\"'"}, controls={"time": time, "negation": negation})
+    assert labeling_interface(["A"]) == labeling_interface(["A"], {})
+
+
+def test_attributes_are_called_as_the_interface_calls_them_and_left_out_if_it_has_no_choice() -> None:
+    config = (
+        '<View><Labels name="ner" toName="note"><Label value="X"/></Labels><Text name="note" value="$t"/>'
+        '<Choices name="negation" toName="note" perRegion="true"><Choice value="Negated" alias="neg"/></Choices>'
+        '<Choices name="Time" toName="note" perRegion="true"><Choice value="Past"/><Choice value="Now"/></Choices>'
+        '<Choices name="Kin" toName="note"><Choice value="true"/></Choices></View>'
+    )
+    said = {"Negation": True, "Time": "past", "Kin": True, "Sure": "no"}
+    span = Span(SPAN.start, SPAN.end, "X", 0.5, attributes=said, attribute_scores={"Negation": 0.75})
+    shown = read_interface(config, ["X"])
+    first, *others = shown.results(Document("a", TEXT), [span])
+    assert [(one["id"], one["type"], one["from_name"], one["to_name"]) for one in others] == [
+        (first["id"], "choices", "negation", "note"),
+        (first["id"], "choices", "Time", "note"),
+    ]
+    place = {key: first["value"][key] for key in ("start", "end", "text")}
+    assert [one["value"] for one in others] == [{**place, "choices": ["neg"]}, {**place, "choices": ["Past"]}]
+    assert [one.get("score") for one in others] == [0.75, None]
+    assert [name for name, value in said.items() if shown.shows(name, value)] == ["Negation", "Time"]
+
+
+def choice(name: str, *chosen: Any, **keys: Any) -> dict[str, Any]:
+    """What was chosen for the region."""
+    value = {key: held for key, held in region()["value"].items() if key != "labels"}
+    return {"id": "x", "type": "choices", "from_name": name, "value": {**value, "choices": [*chosen]}, **keys}
+
+
+def test_choices_for_a_region_are_its_attributes(tmp_path: Path) -> None:
+    results = [
+        choice("Negation", "true", score=0.5),
+        region(),
+        choice("Time", "past", "now"),
+        choice("Empty"),
+        choice("Odd", 5),
+        choice("Note", "urgent", id="y"),
+        {"id": "x", "type": "textarea", "value": {"text": ["x"]}},
+    ]
+    corpus = read_corpus(put(tmp_path, {"data": {"text": TEXT}, "predictions": [{"result": results}]}))
+    said = {"Negation": True, "Time": "past"}
+    assert corpus[0].spans == (replace(SPAN, attributes=said, attribute_scores={"Negation": 0.5}),)
+    counts = {issue.kind: issue.count for issue in corpus.report.issues}
+    del counts["tasks without an annotation, read with their prediction"]
+    assert counts == {
+        "choices for a region beside the first": 1,
+        "choices for a region without a name or a value": 2,
+        "results that are no labels of text": 2,
+    }
+    corpus = read_corpus(put(tmp_path, {"data": {"text": TEXT}, "annotations": [{"result": results[:2]}]}))
+    assert corpus[0].spans == (replace(SPAN, score=None, attributes={"Negation": True}),)
+    assert [(one.kind, one.count) for one in corpus.report.issues] == [("scores of predictions that were accepted", 2)]
+
+
+def test_scores_of_absent_attributes_are_counted_as_left_out(tmp_path: Path) -> None:
+    span = replace(SPAN, attributes={"Negation": True}, attribute_scores={"Negation": 0.5, "Time": 0.25})
+    issues = write_corpus([Document("a", TEXT, (span,))], tmp_path / "t.json", "label-studio", predicted=True)
+    assert issues == (Issue("scores of absent attributes, left out", 1, "a"),)
+    assert read_corpus(tmp_path / "t.json")[0].spans == (replace(span, attribute_scores={"Negation": 0.5}),)
 
 
 def test_the_names_of_any_interface_are_found() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cardioner.data.documents import Document, Span
-from cardioner.data.formats import detect_format, read_corpus, write_corpus
+from cardioner.data.formats import Issue, detect_format, read_corpus, write_corpus
 from cardioner.errors import CardioNERError, DataError, OutputError, UsageError
 
 TEXT = "\U0001fac0 Fever\r\nand\tcough"
@@ -19,8 +19,13 @@ LAYERS = {
     "webanno.custom.Finding": [],
     "webanno.custom.Drug": ["ATC"],
     "webanno.custom.Part": ["label", "side"],
+    "webanno.custom.Sign": ["label", "Negation", "Time", "Kin", "Sure", "Sure_score"],
     "webanno.custom.Cause": ["Dependent", "Governor", "value"],
 }
+
+
+RANGES = dict.fromkeys(("Dependent", "Governor"), "uima.tcas.Annotation") | {"Sure_score": "uima.cas.Float"}
+RANGES |= dict.fromkeys(("Negation", "Kin"), "uima.cas.Boolean")
 
 
 def types() -> str:
@@ -28,7 +33,7 @@ def types() -> str:
         f"<typeDescription><name>{name}</name><supertypeName>uima.tcas.Annotation</supertypeName><features>"
         + "".join(
             f"<featureDescription><name>{feature}</name><rangeTypeName>"
-            + ("uima.tcas.Annotation" if feature in {"Dependent", "Governor"} else "uima.cas.String")
+            + RANGES.get(feature, "uima.cas.String")
             + "</rangeTypeName></featureDescription>"
             for feature in features
         )
@@ -87,13 +92,40 @@ def test_entities_and_layers_of_a_project_are_spans_and_all_else_is_counted(tmp_
         ("and", "HAND"),
         ("cough", "Finding"),
     ]
+    assert [dict(span.attributes) for span in document.spans] == [{}, {}, {"side": "left"}, {}]
     assert {issue.kind: issue.count for issue in corpus.report.issues} == {
         "annotations of the layer Sentence": 1,
         "annotations without a label": 1,
         "annotations without length": 1,
-        "other features of annotations": 2,
+        "other features of annotations": 1,
         "relations": 1,
     }
+
+
+def test_features_of_a_layer_are_attributes_if_they_are_strings_or_truth_values(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        xmi(
+            '<custom:Sign begin="3" end="8" label="X" Negation="true" Time="" Kin="false" Sure="low" Sure_score="0.5"/>'
+        ),
+    )
+    corpus = read_corpus(tmp_path)
+    (span,) = corpus[0].spans
+    assert span.attributes == {"Negation": True, "Sure": "low"}
+    assert span.attribute_scores == {"Sure": 0.5}
+    assert corpus.report.issues == ()
+
+
+def test_attributes_are_features_and_those_with_other_names_are_counted(tmp_path: Path) -> None:
+    odd = {"begin": True, "value": True, "class": True, "get": True, "of kin": True, "x_score": True, "Form": "\f"}
+    notes = [
+        Document("a", TEXT, (Span(2, 7, "X", attributes={"Größe": "a\n", **odd}, attribute_scores={"begin": 0.5}),)),
+        Document("b", TEXT, (Span(2, 7, "X", 0.5, (), {"Negation": True}, {"Negation": 0.5, "Größe": 0.25}),)),
+    ]
+    issues = write_corpus(notes, tmp_path / "out", "xmi")
+    assert issues == (Issue("attributes, left out", 7, "a"),)
+    kept = notes[0].with_spans([Span(2, 7, "X", attributes={"Größe": "a\n"})])
+    assert list(read_corpus(tmp_path / "out")) == [kept, notes[1]]
 
 
 def test_offsets_are_written_in_utf_16_units_as_java_counts_them(tmp_path: Path) -> None:
