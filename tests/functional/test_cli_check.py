@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cardioner.data.documents import Document
+from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 
 CANARY = "zyxwvcanary"
@@ -66,6 +66,21 @@ def test_json_is_the_report_alone_and_the_same_every_time(run: Run, corpus: Path
     assert found["all"]["entities_per_type"] == {"DISEASE": 3, "DRUG": 2, "SYMPTOM": 4}
     assert (found["flat_tags"]["unit"], found["flat_tags"]["recall_ceiling"]) == ("words", 1.0)
     assert found["malformed"] == 0
+
+
+def test_attributes_are_in_the_table_the_json_and_the_page(run: Run, tmp_path: Path) -> None:
+    said = Span(4, 9, "SYMPTOM", attributes={"Negation": True, "Certainty": "rather low"})
+    write_corpus([Document("a", "The cough.", (said,))], tmp_path / "c")
+    done = run("check", tmp_path / "c", "--html", tmp_path / "page.html")
+    assert "Attributes of entities" in done.out
+    assert "rather low" in done.out
+    assert "seen once" in done.out
+    assert "rather low" in (tmp_path / "page.html").read_text()
+    found = run("check", tmp_path / "c", "--json").json["parts"][0]["attributes"]
+    assert [(one["name"], one["value"], one["entities"]) for one in found] == [
+        ("Certainty", "rather low", 1),
+        ("Negation", "true", 1),
+    ]
 
 
 def test_everything_malformed_is_told_after_one_reading_and_the_exit_code_is_3(

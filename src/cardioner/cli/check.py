@@ -14,6 +14,7 @@ from cardioner.cli.inputs import JsonOption, ReadingOptions
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
+from cardioner.data.quality.attributes import Said, said_in
 from cardioner.data.quality.findings import spread_of
 from cardioner.errors import DataError, listed, many
 
@@ -109,6 +110,10 @@ def _tables(report: CheckReport) -> Iterator[Table | str]:
         yield _part_table(parts)
         yield _type_table(parts, report.short_names)
         yield _spread_table(report)
+        if rows := said_in(total):
+            yield table(
+                "Attributes of entities", ("attribute", "value", "odd", "entities"), map(_said_row, rows), left=3
+            )
     for source in report.sources:
         yield from _source_tables(source)
     if total.documents:
@@ -130,6 +135,10 @@ def _type_table(parts: Sequence[Part], short: Mapping[str, str]) -> Table:
     labels = sorted({label for part in parts for label in part.lengths})
     rows = [(label, *(part.per_type.get(label, 0) for part in parts)) for label in labels]
     return table("Entities per type", ("type", *(short.get(part.name, part.name) for part in parts)), rows)
+
+
+def _said_row(said: Said) -> tuple[str, str, str, int]:
+    return plain(said.name), plain(said.value), plain(said.odd), said.spans
 
 
 def _spread_table(report: CheckReport) -> Table:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
 _LONGEST_NAME = 30
-_COLUMNS = ("id", "start", "end", "label", "score", "text")
+_COLUMNS = ("id", "start", "end", "label", "score", "text", "attributes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Corpus(Sequence[Document]):
         return tuple(sorted(self._counts()))
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """A row for each span: the document's `id`, `start` and `end` (code points), `label`, `score` and `text`.
+        """A row for each span: the document's `id`, `start` and `end`, `label`, `score`, `text`, `attributes`.
 
         Raises:
             UsageError: If pandas is not installed.
@@ -172,7 +172,7 @@ class Corpus(Sequence[Document]):
         except ImportError:
             raise UsageError(missing_packages("Corpus.to_dataframe", ["pandas"])) from None
         rows = [
-            (document.id, span.start, span.end, span.label, span.score, document.text_of(span))
+            (document.id, span.start, span.end, span.label, span.score, document.text_of(span), dict(span.attributes))
             for document in self.documents
             for span in document.spans
         ]

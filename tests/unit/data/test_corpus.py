@@ -21,7 +21,7 @@ from cardioner.evaluation import Pair, evaluate, pair_documents
 
 SECRET = "Jane Roe"
 NOTES = (
-    Document("a", f"{SECRET}: chest pain", (Span(10, 20, "SYMPTOM"),)),
+    Document("a", f"{SECRET}: chest pain", (Span(10, 20, "SYMPTOM", attributes={"Negation": True}),)),
     Document("b", f"bisoprolol for {SECRET}", (Span(0, 10, "DRUG", 0.5), Span(15, 23, "<NAME>"))),
     Document("c", SECRET),
 )
@@ -79,11 +79,11 @@ def test_it_knows_its_types_and_how_it_was_read(tmp_path: Path) -> None:
 
 def test_it_becomes_a_table_of_spans() -> None:
     frame = CORPUS.to_dataframe()
-    assert list(frame.columns) == ["id", "start", "end", "label", "score", "text"]
+    assert list(frame.columns) == ["id", "start", "end", "label", "score", "text", "attributes"]
     assert frame.astype(object).where(frame.notna(), None).to_numpy().tolist() == [
-        ["a", 10, 20, "SYMPTOM", None, "chest pain"],
-        ["b", 0, 10, "DRUG", 0.5, "bisoprolol"],
-        ["b", 15, 23, "<NAME>", None, SECRET],
+        ["a", 10, 20, "SYMPTOM", None, "chest pain", {"Negation": True}],
+        ["b", 0, 10, "DRUG", 0.5, "bisoprolol", {}],
+        ["b", 15, 23, "<NAME>", None, SECRET, {}],
     ]
     assert list(Corpus(()).to_dataframe().columns) == list(frame.columns)
 

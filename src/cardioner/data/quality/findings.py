@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cardioner.data.attributes import value_text
 from cardioner.data.corpus import ReadReport
 from cardioner.data.formats.recognition import LOOKS_LIKE, WITHOUT_NOTE
 
@@ -56,6 +57,7 @@ class Part:
         characters: Of their texts.
         lengths: Per entity type, how many entities have which length in characters (from first to last).
         per_document: How many documents have which number of entities.
+        said: Per attribute and value, as text, how many entities of which type have it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Part:
     characters: int = 0
     lengths: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     per_document: Counter[int] = field(default_factory=Counter)
+    said: defaultdict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, document: Document) -> None:
         """Count a document."""
@@ -73,6 +76,8 @@ class Part:
         self.per_document[len(document.spans)] += 1
         for span in document.spans:
             self.lengths[span.label][span.length] += 1
+            for name, value in span.attributes.items():
+                self.said[name, value_text(value)][span.label] += 1
 
     @property
     def per_type(self) -> dict[str, int]:
@@ -101,6 +106,10 @@ class Part:
             "entities_per_document": _plain(spread_of(self.per_document)),
             "entity_characters": _plain(spread_of(self.all_lengths)),
             "entity_characters_per_type": {label: _plain(spread_of(self.lengths[label])) for label in self.per_type},
+            "attributes": [
+                {"name": name, "value": value, "entities": counts.total(), "per_type": dict(sorted(counts.items()))}
+                for (name, value), counts in sorted(self.said.items())
+            ],
         }
 
 
@@ -114,6 +123,8 @@ def total_of(parts: Iterable[Part]) -> Part:
         total.per_document += part.per_document
         for label, lengths in part.lengths.items():
             total.lengths[label] += lengths
+        for key, counts in part.said.items():
+            total.said[key] += counts
     return total
 
 

@@ -8,6 +8,7 @@ import statistics
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
 from cardioner.data.quality import analysis as analysis_module
+from cardioner.data.quality.attributes import Said, said_in
 from cardioner.data.quality.findings import Member, spread_of
 from cardioner.data.splits import Splits, write_splits
 from cardioner.errors import DataError, ModelError, UsageError
@@ -91,6 +93,27 @@ def test_parts_count_what_is_in_the_documents_and_add_up(seed: int, tmp_path: Pa
         assert found.per_document == Counter(len(document.spans) for document in documents)
         for label, lengths in found.lengths.items():
             assert lengths == Counter(span.length for span in spans if span.label == label)
+
+
+def test_attributes_are_counted_by_value_and_what_is_odd_about_them_is_told(tmp_path: Path) -> None:
+    text = "ab cd ef gh"
+    said: tuple[dict[str, str | bool], ...] = ({"Negation": True, "Time": "past"}, {"Negation": True}, {}, {})
+    spans = tuple(Span(3 * at, 3 * at + 2, "ABCD"[at], attributes=one) for at, one in enumerate(said))
+    notes = [Document(name, text, spans) for name in "ab"]
+    notes[1] = notes[1].with_spans([replace(spans[0], attributes={"Time": "now"}), *spans[1:]])
+    report = check_corpora([put(tmp_path / name, notes[number]) for number, name in enumerate(("one", "two"))])
+    assert said_in(report.total) == [
+        Said("Negation", "true", 3, ""),
+        Said("Time", "now", 1, "seen once, only on A"),
+        Said("Time", "past", 1, "seen once, only on A"),
+    ]
+    assert [row[:3] for row in said_in(report.parts[0])] == [("Negation", "true", 2), ("Time", "past", 1)]
+    assert report.to_dict()["all"]["attributes"][0] == {
+        "name": "Negation",
+        "value": "true",
+        "entities": 3,
+        "per_type": {"A": 1, "B": 2},
+    }
 
 
 def test_parts_are_named_by_their_paths_and_briefly_where_they_differ(tmp_path: Path) -> None:
