@@ -43,6 +43,13 @@ def test_the_choice_is_that_of_the_library_and_says_no_word_of_a_note(
     assert CANARY not in done.out + done.err + order.read_text()
 
 
+def test_a_table_is_refused_with_what_to_do(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.parquet").write_bytes(b"PAR1")
+    done = run("select", tmp_path / "notes.parquet", "--model", model)
+    assert done.code == 3
+    assert "is a table, which `cardioner predict` alone reads; write its notes to JSON lines" in done.error
+
+
 def test_what_is_annotated_is_left_out(run: Run, model: Path, corpus: Path, tmp_path: Path) -> None:
     order = tmp_path / "order.jsonl"
     every = [corpus / "train", corpus / "dev"]

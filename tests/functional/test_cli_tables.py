@@ -144,6 +144,21 @@ def test_a_note_that_fails_spoils_no_other_and_its_message_is_not_shown(
     assert [row["note_id"] for row in written if row["spans"] is None] == list(range(5, 150, 6))
 
 
+def test_a_run_does_not_go_on_with_another_table(
+    model: Path, table: Path, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(table, tmp_path / "other.parquet")
+    arguments = ("--device", "cpu", "--output", tmp_path / "o.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchJob, "clear", lambda _: None)
+        assert run("predict", model, table, *arguments).code == 0
+    other = run("predict", model, tmp_path / "other.parquet", *arguments, "--resume")
+    assert other.code == 5
+    assert "(notes)" in other.error
+    monkeypatch.chdir(tmp_path)
+    assert run("predict", model, "notes.parquet", *arguments, "--resume").code == 0, "the same by another name"
+
+
 def test_nulls_alone_are_no_mistake(model: Path, run: Callable[..., Any], tmp_path: Path) -> None:
     pq.write_table(pa.table({"note_id": [1, 2], "note_text": ["x", None]}), tmp_path / "n.parquet")
     assert run("predict", model, tmp_path / "n.parquet", "--device", "cpu", "--output", tmp_path / "o.csv").code == 0

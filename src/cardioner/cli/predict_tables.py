@@ -176,7 +176,11 @@ class _Run:
     @property
     def asked(self) -> dict[str, Any]:
         """All that decides what is written."""
-        return {**self.tagging.asked, "columns": self.source.columns.needed, "rows": self.shape.name}
+        request = self.request
+        notes = request.tables.sql or [str(path.resolve()) for path in request.inputs]
+        digest = blake2b(repr(notes).encode(), digest_size=16).hexdigest()
+        own = {"notes": digest, "columns": self.source.columns.needed, "rows": self.shape.name}
+        return {**self.tagging.asked, **own}
 
     def write(self, job: BatchJob, stages: Stages) -> Coverage:
         """Write a file; gives what was covered."""
@@ -199,9 +203,7 @@ class _Run:
         options = self.request.options
         own = ("nlp_system", self.shape.system) if isinstance(self.shape, NoteNlp) else None
         sink = TableSink(engine, self.request.tables.to_table, own)
-        notes = self.request.tables.sql or [str(path) for path in self.request.inputs]
-        digest = blake2b(repr(notes).encode(), digest_size=16).hexdigest()
-        sink.begin(self.asked | {"notes": digest}, resume=options.resume, overwrite=options.overwrite)
+        sink.begin(self.asked, resume=options.resume, overwrite=options.overwrite)
         before = sink.coverage
         with _saying_how_to_go_on(sink):
             fill_table(self.source, sink, self.tagging.tag, self._rows, advance=self._bar(stages, before))

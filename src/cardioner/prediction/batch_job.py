@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cardioner.prediction.predictor import Predictor
 
 _STAGED = "staged"
+_MOVING = "moving"
+"""A file that says that a part of the output may be in its place."""
 _OLD_LOG = "journal.jsonl"
 """Where version 0.2.0 kept what is in the resume log today."""
 _SPANS = {"brat": (".ann",), "tsv": (".tsv", ".ann"), "xmi": (".xmi",), "parquet": (".parquet",)}
@@ -72,7 +74,7 @@ class BatchJob:
             raise UsageError(f"{self.output} keeps nothing that a run could be resumed from: leave out --resume")
         if self.folder.exists():
             self._check_folder(resume=resume, overwrite=overwrite)
-        if not resume:  # a run that is resumed may find a part of its output there
+        if not (resume and (self.folder / _MOVING).exists()):
             self._check_place(overwrite=overwrite)
 
     @contextmanager
@@ -86,9 +88,12 @@ class BatchJob:
         """
         log = kind.resume(self.log, request) if resume and self.log.exists() else None
         if log is None:
+            moving = resume and (self.folder / _MOVING).exists()
             self.clear()
             with reporting_failed_writes(self.folder):
                 self.folder.mkdir(mode=0o700, parents=True)
+                if moving:
+                    (self.folder / _MOVING).touch()
             log = kind.begin(self.log, request)
         try:
             yield log
@@ -123,6 +128,7 @@ class BatchJob:
                 shutil.rmtree(stage, ignore_errors=True)
                 stage.mkdir(mode=0o700)
                 written = write_to(stage / self.output.name)
+                (self.folder / _MOVING).touch()
                 _move(stage / self.output.name, self.output, self.form, overwrite=overwrite)
         finally:
             shutil.rmtree(stage, ignore_errors=True)  # it holds the texts
@@ -138,12 +144,13 @@ class BatchJob:
         shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
         if self.folder.exists():
             with reporting_failed_writes(self.folder):
-                (self.folder / _OLD_LOG).unlink(missing_ok=True)
+                for name in (_OLD_LOG, _MOVING):
+                    (self.folder / name).unlink(missing_ok=True)
                 self.folder.rmdir()
 
     def _check_folder(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that is not ours, or whose content is neither to be used nor to be thrown away."""
-        own = {self.log.name, journal_of(self.log).name, _STAGED, _OLD_LOG}
+        own = {self.log.name, journal_of(self.log).name, _STAGED, _MOVING, _OLD_LOG}
         if not self.folder.is_dir() or not {path.name for path in self.folder.iterdir()} <= own:
             raise OutputError(f"{self.folder} is in the way: expected nothing there, or what an earlier run left")
         if overwrite:

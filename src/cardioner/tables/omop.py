@@ -169,8 +169,9 @@ def read_concepts(path: Path) -> dict[tuple[str, str], int]:
     concepts: dict[tuple[str, str], int] = {}
     for row in rows:
         key = (row["label"].strip(), _folded(row.get("lexical_variant") or ""))
-        if not key[0] or not (row["concept_id"] or "").strip().isdecimal():
-            raise FormatError(path, rows.line_num, "expected a label, and a whole number as concept_id")
+        concept = (row["concept_id"] or "").strip()
+        if not key[0] or not concept.isdecimal() or int(concept).bit_length() > NARROW:
+            raise FormatError(path, rows.line_num, "expected a label, and a whole number below 2^31 as concept_id")
         if concepts.setdefault(key, int(row["concept_id"])) != int(row["concept_id"]):
             raise FormatError(path, rows.line_num, f"another concept for the same mention of {key[0]!r} stands above")
     return concepts
@@ -182,8 +183,13 @@ def _folded(text: str) -> str:
 
 def _whole(value: Any) -> int:
     try:
-        return int(value or 0)
+        number = int(value or 0)
     except ValueError:
         raise DataError(
             "note_nlp needs whole numbers as ids of notes, found text: take the column that holds note_id"
         ) from None
+    if number.bit_length() > WIDE:
+        raise DataError(
+            f"note_nlp needs ids of notes that fit into eight bytes, found one of {number.bit_length()} bits"
+        )
+    return number

@@ -7,7 +7,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cardioner.errors import DataError
@@ -97,6 +99,18 @@ def test_ids_of_notes_must_be_whole_numbers(finder: Any) -> None:
     assert NoteNlp(Columns(), "x")(tagged(finder, ids=("5", "6", "7"))).column("note_id").to_pylist() == [5, 5, 5, 7]
     with pytest.raises(DataError, match="whole numbers"):
         NoteNlp(Columns(), "x")(tagged(finder, ids=("a", "b", "c")))
+    with pytest.raises(DataError, match="fit into eight bytes, found one of 64 bits"):
+        NoteNlp(Columns(), "x")(tagged(finder, ids=("5", "6", str(2**63))))
+
+
+def test_ids_of_eight_bytes_come_whole_through_a_file(finder: Any, tmp_path: Path) -> None:
+    ids = (2**40 + 5, 2**40 + 6, 2**63 - 1)
+    pq.write_table(pa.Table.from_batches([NoteNlp(Columns(), "x")(tagged(finder, ids=ids))]), tmp_path / "n.parquet")
+    duckdb.sql("CREATE TABLE note_nlp (note_nlp_id BIGINT, note_id BIGINT)")
+    duckdb.sql(f"INSERT INTO note_nlp SELECT note_nlp_id, note_id FROM '{tmp_path / 'n.parquet'}'")
+    rows = duckdb.sql("SELECT * FROM note_nlp ORDER BY note_id").fetchall()
+    assert [note for _, note in rows] == [ids[0]] * 3 + [ids[2]]
+    assert all(2**31 < number < 2**63 for number, _ in rows), "as hashes of 63 bits nearly always are"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,7 @@ def test_ids_of_notes_must_be_whole_numbers(finder: Any) -> None:
         ("type,concept_id\nA,1\n", "label and concept_id"),
         ("label,concept_id\nA,x\n", "concepts.csv:2: expected a label, and a whole number"),
         ("label,concept_id\nA\n", "concepts.csv:2"),
+        ("label,concept_id\nA,2147483648\n", "concepts.csv:2"),
         ("label,concept_id\n,1\n", "concepts.csv:2"),
         ("label,lexical_variant,concept_id\nA,Big  Toe,1\nA,big toe,2\n", "concepts.csv:3: another concept"),
     ],

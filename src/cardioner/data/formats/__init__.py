@@ -112,6 +112,9 @@ PREDICTION_WRITERS = WRITERS | {
 NOTE_FILES = {"brat": (".txt", ".ann"), "xmi": (".xmi",)}
 """Of the formats in which each note is files of its own, the suffixes of these: then an id is the name of a file."""
 
+TABLES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv")
+"""The suffixes of tables, which are no corpora."""
+
 FORMATS = tuple(WRITERS)
 """The formats that are both read and written."""
 
@@ -131,6 +134,11 @@ def detect_format(path: str | Path, encoding: str = "utf-8") -> str:
         found = form_of_folder(path, encoding) if path.is_dir() else form_of_file(path, encoding)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
+    if found is None and path.suffix.lower() in TABLES:
+        raise DataError(
+            f"{path} is a table, which `cardioner predict` alone reads; write its notes to JSON lines with the keys id "
+            "and text, or to .txt files"
+        )
     if found is None:
         raise DataError(f"{path}: the format is not clear from the name; {_EXPECTED}; or name the format (--from)")
     return found
