@@ -325,6 +325,7 @@ def test_note_nlp_is_written_to_a_file_with_the_time_of_each_batch(
     [
         (("--to", "omop", "--explode"), "has columns of its own"),
         (("--concepts", "c.csv"), "are for --to omop"),
+        (("--assertions", "a.csv"), "is for --to omop and --to fhir"),
         (("--snippet",), "are for --to omop"),
         (("--database", "sqlite:///x.db"), "--database is for"),
         (("--sql", "SELECT 1"), "either from INPUT or from --sql"),

@@ -31,6 +31,7 @@ from cardioner.data.formats import Issue
 from cardioner.errors import DataError, OutputError, many
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.batch_job import BatchJob
+from cardioner.tables.assertions import DEFAULT, read_assertions
 from cardioner.tables.columns import PROBLEM, SPANS, Columns
 from cardioner.tables.files import TableFiles
 from cardioner.tables.job import BatchLog, fill_table, tag_table
@@ -155,12 +156,13 @@ def _shape(request: Request) -> Shape:
     from cardioner.prediction.directories import model_directories, models_digest  # noqa: PLC0415 - starts fast
 
     system = f"cardioner {__version__}, model {models_digest(model_directories(request.models))}"
+    assertions = read_assertions(request.tables.assertions) if request.tables.assertions else DEFAULT
     if request.to == "omop":
         concepts = read_concepts(request.tables.concepts) if request.tables.concepts else {}
-        return NoteNlp(request.columns, system, concepts, request.tables.snippet)
+        return NoteNlp(request.columns, system, concepts, request.tables.snippet, assertions)
     from cardioner.tables.fhir import Bundles  # noqa: PLC0415 - an extra
 
-    return Bundles(request.columns, system, "R5" if request.to == "fhir-r5" else "R4")
+    return Bundles(request.columns, system, "R5" if request.to == "fhir-r5" else "R4", assertions)
 
 
 @dataclass

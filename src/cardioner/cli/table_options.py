@@ -55,6 +55,14 @@ class TableOptions:
             rich_help_panel=_PANEL,
         ),
     ] = None
+    assertions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --to omop or fhir: CSV of attribute, value, term_exists and term_temporal: your own rules.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
     snippet: Annotated[
         bool, typer.Option("--snippet", help="With --to omop: copy the text around spans.", rich_help_panel=_PANEL)
     ] = False

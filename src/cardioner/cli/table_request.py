@@ -55,6 +55,8 @@ class Request:
             raise UsageError(f"--to {self.to} has columns of its own: leave out --explode and --keep")
         if self.to != "omop" and (tables.concepts or tables.snippet):
             raise UsageError("--concepts and --snippet are for --to omop")
+        if self.to is None and tables.assertions:
+            raise UsageError("--assertions is for --to omop and --to fhir")
         if tables.to_table and self.to and self.to != "omop":
             raise UsageError(f"--to {self.to} is written to a file: give --output")
 

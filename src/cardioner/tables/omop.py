@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cardioner.errors import DataError, FormatError
+from cardioner.tables.assertions import DEFAULT, MODIFIERS_LENGTH, Assertions, modifiers
 from cardioner.tables.columns import SPANS, Columns
+from cardioner.tables.values import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,13 +55,15 @@ _AROUND = 60
 class NoteNlp:
     """Makes rows of `note_nlp` from tagged notes.
 
-    `term_exists`, `term_temporal` and `term_modifiers` are null: nothing was asserted about a mention.
+    `term_exists` and `term_temporal` are what its attributes assert, `term_modifiers` all of them; null where there are
+    none.
 
     Attributes:
         columns: Of the notes.
         system: What found the spans, for `nlp_system`.
         concepts: Concept ids for `(label, lexical variant)`, and for `(label, "")`; other spans get 0.
         snippet: Whether to copy the text around each span.
+        assertions: What attributes assert.
         left_out: What the table cannot hold, counted.
     """
 
@@ -67,6 +71,7 @@ class NoteNlp:
     system: str
     concepts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     snippet: bool = False
+    assertions: Assertions = DEFAULT
     left_out: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -83,7 +88,7 @@ class NoteNlp:
         rows = []
         ids = batch.tagged.column(self.columns.id).to_pylist()
         texts = batch.notes.column(self.columns.text)
-        for row, spans in enumerate(batch.tagged.column(SPANS).to_pylist()):
+        for row, spans in enumerate(values_of(batch.tagged.column(SPANS))):
             note_id = _whole(ids[row])
             if spans is None:
                 self.left_out["notes that were not tagged"] += 1
@@ -101,6 +106,10 @@ class NoteNlp:
             self.left_out[f"the type {label} of spans without a concept"] += 1
         if len(variant) > _LONGEST:
             self.left_out[f"characters of spans that are longer than {_LONGEST}"] += len(variant) - _LONGEST
+        said = span["attributes"] or {}
+        asserted, modified = self.assertions.of(said, span["attribute_scores"] or {}), modifiers(said) or ""
+        if len(modified) > MODIFIERS_LENGTH:
+            self.left_out[f"characters of modifiers beyond {MODIFIERS_LENGTH}"] += len(modified) - MODIFIERS_LENGTH
         around = text[max(0, start - _AROUND) : end + _AROUND][:_LONGEST]
         return {
             "note_nlp_id": note_nlp_id(f"{note_id} {start} {end} {label} {self.system}", WIDE),
@@ -110,6 +119,9 @@ class NoteNlp:
             "lexical_variant": variant[:_LONGEST],
             "note_nlp_concept_id": concept,
             "note_nlp_source_concept_id": 0,
+            "term_exists": asserted.exists,
+            "term_temporal": asserted.temporal,
+            "term_modifiers": modified[:MODIFIERS_LENGTH].replace("\0", _NO_NUL) or None,
         }
 
 

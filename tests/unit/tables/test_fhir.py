@@ -12,7 +12,7 @@ from fhir.resources.bundle import Bundle as BundleR5
 from fhir.resources.R4B.bundle import Bundle as BundleR4
 
 from cardioner.tables.columns import Columns
-from cardioner.tables.fhir import PLACE, Bundles
+from cardioner.tables.fhir import PLACE, SCORE, Bundles
 from cardioner.tables.source import Tagged
 from cardioner.tables.tagging import tag_batch
 
@@ -57,6 +57,23 @@ def test_a_bundle_is_valid_and_names_place_and_model(release: Literal["R4", "R5"
     for entry in bundle["entry"]:
         resource = entry["resource"]
         assert entry["request"] == {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
+
+
+@pytest.mark.parametrize(("release", "model"), [("R4", BundleR4), ("R5", BundleR5)])
+def test_attributes_are_components_and_say_whether_a_finding_is_there(
+    release: Literal["R4", "R5"], model: Any, asserting: Any
+) -> None:
+    notes = pa.RecordBatch.from_pydict({"note_id": ["a"], "note_text": ["no Angina, once Syncope"]})
+    shape = Bundles(Columns(), "x", release)
+    (line,) = shape(Tagged(notes, tag_batch(notes, asserting, Columns()), WHEN)).column("bundle").to_pylist()
+    bundle = json.loads(line)
+    assert json.loads(model.model_validate(bundle).model_dump_json()) == bundle
+    first, second = (one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "Observation")
+    assert [one["interpretation"][0]["coding"][0]["code"] for one in (first, second)] == ["NEG", "POS"]
+    (negation,), (temporality,) = first["component"], second["component"]
+    assert (negation["code"]["text"], negation["valueBoolean"]) == ("Negation", True)
+    assert (temporality["code"]["text"], temporality["valueString"]) == ("Temporality", "past")
+    assert negation["extension"] == [{"url": SCORE, "valueDecimal": 0.75}]
 
 
 def test_the_same_span_has_the_same_id_in_every_run(finder: Any) -> None:

@@ -55,6 +55,27 @@ def test_a_row_says_where_a_mention_stands_and_who_found_it(finder: Any) -> None
     }
 
 
+def test_attributes_say_whether_a_finding_is_there_and_when(asserting: Any) -> None:
+    notes = pa.RecordBatch.from_pydict({"note_id": [1], "note_text": ["no Angina, once Syncope, Oedema"]})
+    rows = NoteNlp(Columns(), "x")(Tagged(notes, tag_batch(notes, asserting, Columns()), WHEN)).to_pylist()
+    assert [(row["term_exists"], row["term_temporal"], row["term_modifiers"]) for row in rows] == [
+        ("N", "present", "Negation=true"),
+        ("Y", "past", "Temporality=past"),
+        ("Y", "present", None),
+    ]
+
+
+def test_modifiers_fit_into_their_column() -> None:
+    notes = pa.RecordBatch.from_pydict({"note_id": pa.array([1]), "note_text": pa.array(["abc"])})
+    said = [("A", "x" * 3000), ("B", "\0")]
+    spans = pa.array([[{"start": 0, "end": 3, "label": "X", "score": 0.5, "attributes": said}]], pa.list_(SPAN))
+    found = pa.RecordBatch.from_arrays([pa.array([1]), spans], names=["note_id", "spans"])
+    shape = NoteNlp(Columns(), "x", {("X", ""): 1})
+    (row,) = shape(Tagged(notes, found, WHEN)).to_pylist()
+    assert row["term_modifiers"] == f"A={'x' * 1998}"
+    assert +shape.left_out == {"characters of modifiers beyond 2000": 1007}
+
+
 def test_a_snippet_is_copied_only_on_request_and_fits(finder: Any) -> None:
     rows = NoteNlp(Columns(), "x", snippet=True)(tagged(finder)).to_pylist()
     assert rows[3]["snippet"] == "no  Angina  pectoris"
