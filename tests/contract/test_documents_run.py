@@ -54,6 +54,8 @@ NOT_RUN = {
     "python3 -m venv": "it makes the environment of the line above",
     ".": "it activates that environment, or the one that `make` makes",
     "hf": "it downloads an encoder",
+    "cardioner push": "it sends a model to a hub; tests/unit/interop/test_transfer.py has one on this machine",
+    "cardioner pull": "it asks that hub",
     "cardioner serve": "it serves until it is stopped; tests/functional/test_cli_serve.py runs it",
     "curl": "it asks that server",
     "sudo": "it installs a service",

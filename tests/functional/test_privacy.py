@@ -291,7 +291,7 @@ CASES = {
 }
 
 
-WITHOUT_NOTES = {"upgrade", "verify", "sign", "serve"}
+WITHOUT_NOTES = {"upgrade", "verify", "sign", "serve", "push", "pull"}
 """Commands that take a model alone; what is in one is searched behind every training. Requests to a server are searched
 in `tests/unit/server`."""
 

@@ -25,6 +25,7 @@ from cardioner.cli.select import select
 from cardioner.cli.serve import serve
 from cardioner.cli.split import split
 from cardioner.cli.train import train
+from cardioner.cli.transfer import pull, push
 from cardioner.errors import CardioNERError, UsageError, missing_extra
 from cardioner.training.options import expected
 
@@ -53,6 +54,8 @@ for command in (
     verify,
     sign,
     upgrade,
+    push,
+    pull,
 ):
     app.command()(command)
 app.add_typer(export)

@@ -97,8 +97,12 @@ def foreign_files(directory: Path, own: Collection[str]) -> list[str]:
     """Files beside a model's own that would be loaded with it, sorted; there may be no directory yet."""
     entries = directory.iterdir() if directory.is_dir() else ()
     names = (path.name for path in entries if path.name not in own and not path.is_dir())
-    visible = (name for name in names if not name.startswith(".") and not matches(name, CHECKPOINT_FILES))
-    return sorted(name for name in visible if matches(name.lower(), _READ_BY_LOADERS))
+    return [name for name in read_by_loaders(names) if not matches(name, CHECKPOINT_FILES)]
+
+
+def read_by_loaders(names: Iterable[str]) -> list[str]:
+    """Of the names of files in a model directory, those that may be loaded without being asked for, sorted."""
+    return sorted(name for name in names if not name.startswith(".") and matches(name.lower(), _READ_BY_LOADERS))
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
