@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cardioner.data.documents import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from spacy.tokens import Doc
     from spacy.tokens import Span as TokenSpan
@@ -83,26 +83,38 @@ def is_exact(span: TokenSpan) -> bool:
 
 
 def add_entities(doc: Doc, spans: Iterable[TokenSpan], *, keep: bool) -> None:
-    """Make a flat choice of spans the entities of a doc: the longest first, then those with the highest scores.
+    """Make a flat choice of spans the entities of a doc.
 
     Args:
         doc: The doc.
         spans: What to choose from.
         keep: Whether the entities that are there stay, and nothing is chosen that overlaps them.
     """
-    chosen = list(doc.ents) if keep else []
-    taken = {place for span in chosen for place in range(span.start, span.end)}
-    for _, span in sorted(((_rank(span), span) for span in spans), key=lambda ranked: ranked[0]):
-        places = range(span.start, span.end)
-        if taken.isdisjoint(places):
-            taken.update(places)
+    tokens = {marked(span): (span.start, span.end) for span in spans}
+    by_mark = {marked(span): span for span in spans}
+    there = list(doc.ents) if keep else []
+    taken = [(span.start, span.end) for span in there]
+    doc.set_ents([*there, *(by_mark[span] for span in flat_choice(tokens, tokens.__getitem__, taken=taken))])
+
+
+def flat_choice(
+    spans: Iterable[Span], place: Callable[[Span], tuple[int, int]], *, taken: Iterable[tuple[int, int]] = ()
+) -> list[Span]:
+    """Spans that share no place: the longest first, then those with the highest scores.
+
+    Args:
+        spans: What to choose from.
+        place: Gives the places of a span, half-open: of its characters or tokens.
+        taken: Places where nothing is to be chosen.
+    """
+    used = {one for start, end in taken for one in range(start, end)}
+    chosen = []
+    for span in sorted(spans, key=lambda span: (-span.length, -(span.score or 0), span)):
+        places = range(*place(span))
+        if used.isdisjoint(places):
+            used.update(places)
             chosen.append(span)
-    doc.set_ents(chosen)
-
-
-def _rank(span: TokenSpan) -> tuple[object, ...]:
-    exact = marked(span)
-    return -exact.length, -(exact.score or 0), exact.start, exact.label
+    return chosen
 
 
 def _touched(starts: Sequence[int], ends: Sequence[int], span: Span) -> tuple[int, int]:
