@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -44,10 +44,10 @@ def convert(
         raise UsageError(f"{target}: choose a format for it with --to: {WRITABLE}")
     check_outside(target, source)
     chosen = to or format_of_name(target)
-    names, labels = reading.names, Counter[str]()
+    names, labels, said = reading.names, Counter[str](), defaultdict[str, set[str | bool]](set)
     progress = Reading(reading.options(on_error))
     with showing_progress() as stages:
-        documents = _pass(stream_corpus(source, reading=progress), names, labels=labels, stages=stages)
+        documents = _pass(stream_corpus(source, reading=progress), names, labels=labels, said=said, stages=stages)
         lost = write_corpus(documents, target, chosen, overwrite=overwrite)
     show_issues(f"Left out or repaired in {source}", progress.report.issues)
     show_issues(f"Not in {target}, as {chosen} cannot hold it", lost)
@@ -55,16 +55,23 @@ def convert(
     for label, count in labels.items():
         kept[names.get(label, label)] += count
     show(table("Spans read", ("type", "spans"), sorted((label, n) for label, n in kept.items() if label)))
-    tell_interface(chosen, filter(None, kept))
+    tell_interface(chosen, filter(None, kept), said)
     tell(f"Notes: {place_name(target)}")
 
 
 def _pass(
-    documents: Iterator[Document], names: dict[str, str], *, labels: Counter[str], stages: Stages
+    documents: Iterator[Document],
+    names: dict[str, str],
+    *,
+    labels: Counter[str],
+    said: defaultdict[str, set[str | bool]],
+    stages: Stages,
 ) -> Iterator[Document]:
     """Rename and count documents as they pass; at the end, refuse a renaming of a type that none had."""
     for number, document in enumerate(documents, start=1):
         labels.update(span.label for span in document.spans)
+        for name, value in (one for span in document.spans for one in span.attributes.items()):
+            said[name].add(value)
         stages("converting (notes)", number, None)
         yield from rename_labels([document], names)
     check_mapping(names, set(labels))

@@ -11,7 +11,7 @@ import typer
 from cardioner._io import STANDARD_OUTPUT, check_file, check_no_file, is_stream
 from cardioner.cli.console import tell
 from cardioner.data.formats.files import files_below, is_hidden
-from cardioner.data.formats.labeling_interface import labeling_interface
+from cardioner.data.formats.labeling_interface import AttributeValues, labeling_interface
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.reports.html import check_installed, write_page
@@ -79,7 +79,7 @@ def place_name(path: Path) -> str:
     return "standard output" if path == STANDARD_OUTPUT else str(path)
 
 
-def tell_interface(form: str, labels: Iterable[str]) -> None:
+def tell_interface(form: str, labels: Iterable[str], attributes: AttributeValues) -> None:
     """Show the labeling interface that a project of Label Studio needs for the tasks that were written."""
     if form == "label-studio":
-        tell(f"Labeling interface for the project: {labeling_interface(labels)}")
+        tell(f"Labeling interface for the project: {labeling_interface(labels, attributes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ class _Outcome:
     dropped: Counter[str] = field(default_factory=Counter)
     lost: tuple[Issue, ...] = ()
     own_scores: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    attributes: Mapping[str, Iterable[str | bool | None]] = field(default_factory=dict)
     computed: str = ""
     cached: str = ""
 
@@ -138,7 +139,7 @@ def predict(  # noqa: PLR0913 - one parameter an option
     with showing_progress() as stages:
         outcome = _run(source, job, models, options, stages, total=total)
     _show(outcome, form, options.min_score, seconds=time.perf_counter() - began)
-    tell_interface(form, outcome.own_scores)
+    tell_interface(form, outcome.own_scores, outcome.attributes)
     tell(f"Notes: {place_name(output)}")
     job.clear()
     if lost := sum(report.malformed for _, report in outcome.reports) + len(outcome.untagged):
@@ -212,6 +213,7 @@ def _run(
         outcome.coverage = log.coverage
         outcome.cached = many(predictor.windows_from_cache, "window") if options.cache else ""
         outcome.own_scores = own_scores(predictor.labels, models)
+        outcome.attributes = getattr(predictor, "attributes", {})
         outcome.untagged = [(entry.id, entry.problem) for entry in log.entries() if entry.problem]
     return outcome
 

@@ -87,7 +87,8 @@ def correct(request: Request, message: Correction) -> Saved:
     if message.model is not None:
         service_of(request).batcher(message.model)
     with _refusing():
-        document, before = message.documents()
+        ours = found.notes.get(message.note), found.saved.get(message.note)
+        document, before = message.documents([span for one in ours if one for span in one.spans])
         document = _like_ours(document, found)
         author = Author(user=message.user, model=message.model, digest=message.digest)
         corrections.save(document, author, before=before, replaces=message.replaces)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError
+from cardioner.server.audit import Place, place_of
 from cardioner.server.corrections import CorrectionFormat, revision_of
 from cardioner.server.messages import Incoming, Offsets, Text
 from cardioner.server.offsets import code_point_offsets, utf16_offsets
 
-_SPAN: dict[str, JsonValue] = {"start": 0, "end": 19, "label": "DISEASE"}
+_SPAN: dict[str, JsonValue] = {"start": 0, "end": 19, "label": "DISEASE", "attributes": {"Temporality": "history"}}
 _CORRECTION: dict[str, JsonValue] = {
     "note": "a-0001",
     "text": "Atrial fibrillation, treated with bisoprolol.",
@@ -28,10 +31,18 @@ def _printable(name: str) -> str:
     return name
 
 
+def _true(value: bool) -> bool:
+    if not value:
+        raise ValueError("expected true or a text; leave out an attribute that does not apply")
+    return value
+
+
 Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(_printable)]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 NoteId = Annotated[str, Field(min_length=1, max_length=1000)]
 """Whatever a note that the server has is called; the corrections are strict about the name of another one."""
+AttributeName = Annotated[Text, Field(min_length=1, max_length=100)]
+AttributeValue = Annotated[Text, Field(min_length=1, max_length=1000)] | Annotated[bool, AfterValidator(_true)]
 Fragment = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
 
 
@@ -44,6 +55,10 @@ class AnnotatedSpan(Incoming):
     end: int = Field(ge=1)
     label: Label
     fragments: list[Fragment] = Field([], description="The parts of a discontinuous span, in text order.")
+    attributes: dict[AttributeName, AttributeValue] | None = Field(
+        None,
+        description="What is said of it: a value, or true. Without this, a span keeps what the note had there.",
+    )
 
 
 class Correction(Incoming):
@@ -64,15 +79,19 @@ class Correction(Incoming):
     user: Name = Field("", description="Who corrected the note.")
     replaces: str | None = Field(None, description="The revision that the person began with, if the note has one.")
 
-    def documents(self) -> tuple[Document, Document]:
+    def documents(self, had: Iterable[Span] = ()) -> tuple[Document, Document]:
         """The note as it is now, and as it was.
+
+        Args:
+            had: The spans that the note had: those that come without attributes keep theirs.
 
         Raises:
             DataError: If a span does not fit the text.
         """
         place = code_point_offsets(self.text) if self.offsets == "utf-16" else int
+        said = {place_of(span): span.attributes for span in had}
         now, before = (
-            Document(self.note, self.text, tuple(sorted({_span(one, place) for one in spans})))
+            Document(self.note, self.text, tuple(sorted({_span(one, place, said) for one in spans})))
             for spans in (self.spans, self.before)
         )
         return now, before
@@ -149,6 +168,7 @@ def annotated(document: Document, offsets: Offsets) -> list[AnnotatedSpan]:
             end=place(span.end),
             label=span.label,
             fragments=[[place(start), place(end)] for start, end in span.fragments],
+            attributes=dict(span.attributes),
         )
         for span in document.spans
     ]
@@ -161,9 +181,11 @@ def saved(document: Document | None, offsets: Offsets) -> Saved | None:
     return Saved(spans=annotated(document, offsets), revision=revision_of(document))
 
 
-def _span(message: AnnotatedSpan, place: Any) -> Span:
+def _span(message: AnnotatedSpan, place: Any, said: Mapping[Place, Mapping[str, str | bool]]) -> Span:
     try:
         pieces = tuple((place(start), place(end)) for start, end in message.fragments)
-        return Span(place(message.start), place(message.end), message.label, fragments=pieces)
+        span = Span(place(message.start), place(message.end), message.label, fragments=pieces)
+        attributes = said.get(place_of(span), {}) if message.attributes is None else message.attributes
+        return replace(span, attributes=attributes)
     except ValueError as error:
         raise DataError(str(error)) from None

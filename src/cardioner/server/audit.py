@@ -52,8 +52,12 @@ def audit_line(action: Action, note: str, author: Author, before: Iterable[Span]
 
 
 def changes(before: Iterable[Span], after: Iterable[Span]) -> dict[str, Any]:
-    """How spans differ from earlier ones: how many are the same, which were added, removed or given another type."""
-    old, new = _places(before), _places(after)
+    """How spans differ from earlier ones: how many are at the same place, which were added, removed or changed.
+
+    Of attributes that were changed there are names, not values.
+    """
+    earlier, later = ({place_of(span): span.attributes for span in spans} for spans in (before, after))
+    old, new = earlier.keys(), later.keys()
     removed, added = sorted(old - new), sorted(new - old)
     made = dict(added)  # of several types at one place, one
     retyped = [(offsets, label, made[offsets]) for offsets, label in removed if offsets in made]
@@ -64,15 +68,23 @@ def changes(before: Iterable[Span], after: Iterable[Span]) -> dict[str, Any]:
         "added": [_described(*one) for one in added if one not in told],
         "removed": [_described(*one) for one in removed if one not in told],
         "retyped": [{"offsets": offsets, "from": old, "to": new} for offsets, old, new in retyped],
+        "attributes": [
+            {**_described(*place), "changed": changed}
+            for place in sorted(old & new)
+            if (changed := sorted({name for name, _ in earlier[place].items() ^ later[place].items()}))
+        ],
     }
 
 
 Offsets: TypeAlias = "tuple[tuple[int, int], ...]"
+Place: TypeAlias = tuple[Offsets, str]
+"""Where a span stands, and its type."""
+
+
+def place_of(span: Span) -> Place:
+    """Where a span stands, and its type."""
+    return span.fragments or ((span.start, span.end),), span.label
 
 
 def _described(offsets: Offsets, label: str) -> dict[str, Any]:
     return {"offsets": offsets, "label": label}
-
-
-def _places(spans: Iterable[Span]) -> set[tuple[Offsets, str]]:
-    return {(span.fragments or ((span.start, span.end),), span.label) for span in spans}

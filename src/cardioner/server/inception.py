@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
+from cardioner.data.attributes import value_text
 from cardioner.data.formats.xmi import check_installed, load_cas, load_types
 from cardioner.errors import DataError, UsageError
 from cardioner.server.problems import RefusedError, problems
@@ -18,9 +19,11 @@ from cardioner.server.service import service_of
 from cardioner.server.tool_messages import NoteToPredict, PredictedNote, Recommender
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from cassis import Cas
 
-    from cardioner.data.documents import Document
+    from cardioner.data.documents import Document, Span
 
 router = APIRouter(prefix="/inception", responses=problems(401))
 
@@ -69,14 +72,28 @@ def _cas(message: NoteToPredict) -> Cas:
     raise RefusedError(422, problem)
 
 
+def _said(span: Span, free: Iterable[str], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The attributes of a span for which the layer has a feature of the same name, and their scores."""
+    found: dict[str, Any] = {}
+    for name, value in span.attributes.items():
+        if name in free and kinds[name] == "uima.cas.String":
+            found[name] = value_text(value)
+        elif name in free and kinds[name] == "uima.cas.Boolean":
+            found[name] = value is True
+        if name in found and f"{name}_score" in free:
+            found[f"{name}_score"] = span.attribute_scores.get(name)
+    return found
+
+
 def _with_suggestions(cas: Any, document: Document, wanted: Recommender) -> str:
     """The note in XMI, with an annotation for each span."""
     layer = cas.typesystem.get_type(wanted.layer)
     scored = f"{wanted.feature}_score"
-    has_scores = any(feature.name == scored for feature in layer.all_features)
+    kinds = {feature.name: feature.rangeType.name for feature in layer.all_features}
     for span in document.spans:
         features: dict[str, Any] = {wanted.feature: span.label, _PREDICTED: True}
-        if has_scores:
+        if scored in kinds:
             features[scored] = span.score
+        features |= _said(span, kinds.keys() - {wanted.feature, _PREDICTED}, kinds)
         cas.add(layer(begin=span.start, end=span.end, **features))
     return str(cas.to_xmi())

@@ -15,7 +15,7 @@ from cardioner.data.documents import Document
 from cardioner.data.formats.labeling_interface import Interface, labeling_interface, read_interface
 from cardioner.errors import DataError, listed
 from cardioner.prediction.predictions import TaggedNote
-from cardioner.server.models import ServedModel
+from cardioner.server.models import ServedModel, known_attributes
 from cardioner.server.problems import RefusedError, problems
 from cardioner.server.service import service_of
 from cardioner.server.tool_messages import (
@@ -91,8 +91,9 @@ def _does_not_train() -> RefusedError:
 @router.get("/interface", response_class=Response, responses={200: {"content": {"application/xml": {}}}})
 async def interface(request: Request) -> Response:
     """A labeling interface for what the model finds, to paste into a project."""
-    labels = service_of(request).models[0].predictor.labels
-    return Response(labeling_interface(labels), media_type="application/xml")
+    predictor = service_of(request).models[0].predictor
+    shown = labeling_interface(predictor.labels, known_attributes(predictor))
+    return Response(shown, media_type="application/xml")
 
 
 def _version(model: ServedModel) -> str:
@@ -124,6 +125,9 @@ def _prediction(model: ServedModel, note: TaggedNote, shown: Interface) -> Predi
     spans = [span for span in document.spans if span.label in shown.labels]
     if missing := {span.label for span in document.spans} - shown.labels.keys():
         log.warning("the labeling interface of a project lacks %s: such spans are left out", listed(missing))
+    said = {(name, value) for span in spans for name, value in span.attributes.items()}
+    if unshown := {name for name, value in said if not shown.shows(name, value)}:
+        log.warning("the labeling interface of a project lacks choices for %s: they are left out", listed(unshown))
     scores = [span.score for span in spans if span.score is not None]
     return Prediction(
         result=shown.results(document, spans), score=min(scores, default=None), model_version=_version(model)

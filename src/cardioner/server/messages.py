@@ -10,7 +10,14 @@ Offsets = Literal["code-points", "utf-16"]
 """What offsets count: code points, as Python does; or UTF-16 units, as JavaScript, Java and C# do."""
 
 _NOTE = "Atrial fibrillation, treated with bisoprolol."
-_SPAN: dict[str, JsonValue] = {"start": 0, "end": 19, "label": "DISEASE", "score": 0.98}
+_SPAN: dict[str, JsonValue] = {
+    "start": 0,
+    "end": 19,
+    "label": "DISEASE",
+    "score": 0.98,
+    "attributes": {"Temporality": "history"},
+    "attribute_scores": {"Negation": 0.99, "Temporality": 0.87},
+}
 
 
 def _encodable(text: str) -> str:
@@ -67,6 +74,10 @@ class SpanMessage(BaseModel):
     end: int = Field(ge=0)
     label: str
     score: float | None = Field(description="The model's probability of exactly this span.")
+    attributes: dict[str, str | bool] = Field({}, description="What is said of it: a value, or true.")
+    attribute_scores: dict[str, float] = Field(
+        {}, description="The probability of what is said of each attribute that the model knows, or that nothing is."
+    )
 
 
 class Result(BaseModel):
@@ -165,6 +176,9 @@ class ModelMessage(BaseModel):
 
     name: str
     types: dict[str, TypeMessage] = Field(description="The entity types that it can find, and its scores on each.")
+    attributes: dict[str, list[str | bool]] = Field(
+        {}, description="The attributes of spans that it knows, with their values."
+    )
     digest: str = Field(description="SHA-256 over the files that decide what it finds.")
     signatures: list[SignatureMessage] = Field(
         description="One for each of the directories that the model consists of."

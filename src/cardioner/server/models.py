@@ -91,6 +91,7 @@ def _load(place: Path, name: str, source: Source) -> ServedModel:
     message = ModelMessage(
         name=name,
         types=_types(directories, predictor.labels),
+        attributes=known_attributes(predictor),
         digest=models_digest(directories),
         signatures=[SignatureMessage(names=signer(one), proven=source.key is not None) for one in directories],
         engine=predictor.engines[0].name,
@@ -98,6 +99,12 @@ def _load(place: Path, name: str, source: Source) -> ServedModel:
         dtype=[engine.dtype for engine in predictor.engines],
     )
     return ServedModel(predictor, message)
+
+
+def known_attributes(predictor: Predictor) -> dict[str, list[str | bool]]:
+    """The attributes of spans that a model knows, each with its values."""
+    known = getattr(predictor, "attributes", {})
+    return {name: [value for value in values if value] for name, values in known.items()}
 
 
 def _types(directories: Sequence[Path], labels: Sequence[str]) -> dict[str, TypeMessage]:

@@ -193,7 +193,15 @@ def result_of(note: TaggedNote, min_score: float, offsets: Offsets) -> Result:
     kept = [span for span in note.document.spans if span.score is None or span.score >= min_score]
     place = utf16_offsets(note.document.text) if offsets == "utf-16" else int
     spans = [
-        SpanMessage(start=place(span.start), end=place(span.end), label=span.label, score=span.score) for span in kept
+        SpanMessage(
+            start=place(span.start),
+            end=place(span.end),
+            label=span.label,
+            score=span.score,
+            attributes=dict(span.attributes),
+            attribute_scores=dict(span.attribute_scores),
+        )
+        for span in kept
     ]
     return Result(spans=spans, left_out=len(note.document.spans) - len(kept))
 

@@ -37,7 +37,14 @@ TOKEN = "a-token-of-many-characters"
 
 def spans_of(tagger: Predictor, text: str) -> list[dict[str, Any]]:
     return [
-        {"start": one.start, "end": one.end, "label": one.label, "score": pytest.approx(one.score, abs=1e-5)}
+        {
+            "start": one.start,
+            "end": one.end,
+            "label": one.label,
+            "score": pytest.approx(one.score, abs=1e-5),
+            "attributes": {},
+            "attribute_scores": {},
+        }
         for one in tagger(text)
     ]
 

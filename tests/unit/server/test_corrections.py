@@ -154,6 +154,7 @@ def test_the_audit_says_who_changed_what_of_which_model_without_a_word(client: T
         "added": [{"offsets": [[9, 10]], "label": "C"}],
         "removed": [{"offsets": [[0, 2]], "label": "A"}],
         "retyped": [{"offsets": [[3, 9]], "from": "A", "to": "B"}],
+        "attributes": [],
     }
     answer = client.request("DELETE", "/corrections", json={"note": "a", "replaces": first["revision"]})
     assert answer.status_code == 204

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cardioner.data.attributes import TRUE, value_text
 from cardioner.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from cardioner.data.documents import Document, Span
+
+
+AttributeValues = Mapping[str, Iterable["str | bool | None"]]
+"""The values of each attribute of spans; `None`, which says nothing, counts for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Control(NamedTuple):
         return self.choices.get(value.casefold())
 
 
-def labeling_interface(labels: Iterable[str], attributes: Mapping[str, Iterable[str | bool]] = {}) -> str:
+def labeling_interface(labels: Iterable[str], attributes: AttributeValues = MappingProxyType({})) -> str:
     """The labeling interface of a project, with the names that `write_label_studio` uses.
 
     Args:
@@ -107,7 +111,7 @@ def labeling_interface(labels: Iterable[str], attributes: Mapping[str, Iterable[
         shown = ET.SubElement(view, "View", visibleWhen="region-selected")
         ET.SubElement(shown, "Header", value=name)
         choices = ET.SubElement(shown, "Choices", name=name, toName=names.text_name, perRegion="true")
-        for value in sorted(map(value_text, attributes[name])):
+        for value in sorted(value_text(value) for value in attributes[name] if value):
             ET.SubElement(choices, "Choice", value=value)
     return ET.tostring(view, encoding="unicode")
 
