@@ -132,12 +132,13 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Span:
-    """An entity: type, half-open code point offsets, and what is said of it."""
+    """An entity: type, half-open code point offsets, what is said of it, and the letters and cues of its sentence."""
 
     kind: str
     start: int
     end: int
     attributes: tuple[Attribute, ...] = ()
+    nearby: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -395,7 +396,8 @@ class Writer:
         for index in range(spans, len(self.spans)):
             span = self.spans[index]
             said = tuple(self.attribute(letter, span.start, self.cues[cues:]) for letter in self.codes[index])
-            self.spans[index] = replace(span, attributes=said)
+            nearby = tuple((letter, cue) for letter, _, cue in self.cues[cues:])
+            self.spans[index] = replace(span, attributes=said, nearby=nearby)
 
     def slot(self, content: str, listed: bool) -> None:
         """Fill one slot."""

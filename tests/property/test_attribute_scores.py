@@ -20,7 +20,7 @@ SAID = st.fixed_dictionaries(
 )
 APART = st.builds(
     lambda place, label, said: Span(place, place + 1, label, attributes=said),
-    st.integers(0, 6),
+    st.integers(0, 2),
     st.sampled_from("XY"),
     SAID,
 )

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cardioner.evaluation.matching import ATTRIBUTES, Sides, pair_attributed, value_name
+from cardioner.data.attributes import value_text
+from cardioner.evaluation.matching import ATTRIBUTES, Sides, pair_attributed
 from cardioner.evaluation.scores import Counts, TypeCounts, count_types
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _count(sides: Sides, pairs: Pairs, name: str) -> AttributeCounts:
 
 
 def _value(span: Span, name: str) -> str:
-    return value_name(span.attributes[name]) if name in span.attributes else NOT_SAID
+    return value_text(span.attributes[name]) if name in span.attributes else NOT_SAID
 
 
 def _counts(gold: Sequence[str], predicted: Sequence[str], right: Sequence[str]) -> TypeCounts:

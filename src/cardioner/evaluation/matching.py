@@ -13,6 +13,8 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cardioner.data.attributes import value_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -160,13 +162,8 @@ def pair_attributed(sides: Sides) -> Pairs:
 
 
 def said(span: Span) -> tuple[tuple[str, str], ...]:
-    """The attributes of a span, by name, with their values as they are shown."""
-    return tuple((name, value_name(value)) for name, value in span.attributes.items())
-
-
-def value_name(value: str | bool) -> str:
-    """What a value of an attribute is called; that of one which is only there or not is `true`."""
-    return value if isinstance(value, str) else "true"
+    """The attributes of a span, by name, with their values as text."""
+    return tuple((name, value_text(value)) for name, value in span.attributes.items())
 
 
 def _key(span: Span) -> _Key:
