@@ -176,6 +176,8 @@ def test_attributes_are_scored_shown_and_put_on_the_page(run: Callable[..., Any]
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<h2 id="attributes">Attributes</h2>' in page
     assert "Severity (3 spans)" in page
+    assert "Time: past → —" in page
+    assert "Wrong attributes of right spans" in done.out
     assert ", Negation, Time: past" in page
     content = run("evaluate", gold, tagged, "--bootstrap", 20, "--json").json
     found = content["attributes"]

@@ -247,6 +247,17 @@ def _error_tables(found: Evaluation) -> Iterator[Table]:
             for one in analysis.confusions[:_SHOWN]
         ]
         yield table("Most frequent errors", ("error", "gold", "predicted", "first", "count"), confusions, left=4)
+    if analysis.wrong_values:
+        wrong = [
+            (
+                *map(plain, (one.attribute, one.gold, one.predicted)),
+                plain(f"{one.first[0].document} {_offsets(one.first[0].outcome._replace(predicted=None))}"),
+                one.count,
+            )
+            for one in analysis.wrong_values[:_SHOWN]
+        ]
+        heads = ("attribute", "gold", "predicted", "first", "count")
+        yield table("Wrong attributes of right spans", heads, wrong, left=4)
 
 
 def _offsets(outcome: Outcome) -> str:

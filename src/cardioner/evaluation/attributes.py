@@ -121,7 +121,7 @@ def count_attributes(pair: Pair, names: Iterable[str]) -> dict[str, AttributeCou
 
 
 def _count(sides: Sides, pairs: Pairs, name: str) -> AttributeCounts:
-    gold, predicted = ([_value(span, name) for span in side] for side in (sides.gold, sides.predicted))
+    gold, predicted = ([said_of(span, name) for span in side] for side in (sides.gold, sides.predicted))
     matched = [(gold[index], predicted[other]) for index, other in pairs]
     right = [value for value, other in matched if value == other]
     return AttributeCounts(
@@ -130,7 +130,8 @@ def _count(sides: Sides, pairs: Pairs, name: str) -> AttributeCounts:
     )
 
 
-def _value(span: Span, name: str) -> str:
+def said_of(span: Span, name: str) -> str:
+    """The value of an attribute of a span, or `NOT_SAID`."""
     return value_text(span.attributes[name]) if name in span.attributes else NOT_SAID
 
 

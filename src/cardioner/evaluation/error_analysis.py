@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from cardioner.evaluation.matching import Sides, pair_overlapping, pair_same_label
+from cardioner.evaluation.attributes import gold_names, said_of
+from cardioner.evaluation.matching import Sides, pair_attributed, pair_overlapping, pair_same_label
 from cardioner.evaluation.scores import Counts
 
 if TYPE_CHECKING:
@@ -80,6 +81,17 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongValue:
+    """Right spans of which another value of an attribute is predicted: how many, and the first of them."""
+
+    attribute: str
+    gold: str
+    predicted: str
+    count: int
+    first: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """The errors of a set of documents.
 
@@ -91,6 +103,7 @@ class Analysis:
         by_mention: Strict counts of spans whose text is, and is not, that of a training span; `None` if unknown.
         by_position: Strict counts by the tenth of the note in which a span begins; `None` without texts.
         confusions: The most frequent errors first.
+        wrong_values: Of the attributes that gold spans have, the most frequent errors first.
     """
 
     outcomes: Mapping[str, tuple[Outcome, ...]]
@@ -100,6 +113,7 @@ class Analysis:
     by_mention: Mapping[str, Counts] | None
     by_position: Mapping[str, Counts] | None
     confusions: tuple[Confusion, ...]
+    wrong_values: tuple[WrongValue, ...] = ()
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Ready for JSON: labels, offsets and counts, never text."""
@@ -111,6 +125,7 @@ class Analysis:
                 {"count": count, "gold": gold, "predicted": predicted}
                 for (gold, predicted), count in self.matrix.items()
             ],
+            **({"wrong_values": [_wrong_value_to_dict(one) for one in self.wrong_values]} if self.wrong_values else {}),
         }
 
 
@@ -131,6 +146,7 @@ def analyse(pairs: Sequence[Pair], *, known: Collection[str] | None = None) -> A
         by_mention=None if known is None else _by_mention(every, pairs, known),
         by_position=_by_position(every, {pair.id: len(pair.text) for pair in pairs if pair.text is not None}),
         confusions=_confusions(every),
+        wrong_values=_wrong_values(every, gold_names(pairs)),
     )
 
 
@@ -141,7 +157,7 @@ def outcomes_of(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[Outcom
     the same label, then overlapping ones; of what is left nothing overlaps.
     """
     sides = Sides(gold, predicted)
-    kinds: dict[tuple[int, int], Kind] = dict.fromkeys(sides.strict, "correct")
+    kinds: dict[tuple[int, int], Kind] = dict.fromkeys(pair_attributed(sides), "correct")
     for pair in sides.exact:
         kinds.setdefault(pair, "type")
     kinds |= dict.fromkeys(pair_same_label(sides, *sides.unmatched(kinds)), "boundary")
@@ -185,6 +201,18 @@ def _confusions(every: Iterable[Place]) -> tuple[Confusion, ...]:
             groups.setdefault((place.outcome.kind, *place.outcome.labels), []).append(place)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0][0], _sortable(*item[0][1:])))
     return tuple(Confusion(*key, len(places), tuple(places[:_SHOWN])) for key, places in ordered)
+
+
+def _wrong_values(every: Iterable[Place], names: Sequence[str]) -> tuple[WrongValue, ...]:
+    groups: dict[tuple[str, str, str], list[Place]] = {}
+    for place in every:
+        gold, predicted = place.outcome.gold, place.outcome.predicted
+        if place.outcome.kind == "correct" and gold is not None and predicted is not None:
+            for name in names:
+                if (values := (said_of(gold, name), said_of(predicted, name)))[0] != values[1]:
+                    groups.setdefault((name, *values), []).append(place)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(WrongValue(*key, len(places), tuple(places[:_SHOWN])) for key, places in ordered)
 
 
 # Groups --------------------------------------------------------------------------------------------------------------
@@ -242,12 +270,20 @@ def _groups_to_list(groups: Mapping[str, Counts] | None) -> list[JsonValue] | No
 
 
 def _confusion_to_dict(confusion: Confusion) -> dict[str, JsonValue]:
-    first: list[JsonValue] = [
-        {"document": name, "gold": _offsets(outcome.gold), "predicted": _offsets(outcome.predicted)}
-        for name, outcome in confusion.first
-    ]
     sides = {"gold": confusion.gold, "predicted": confusion.predicted}
-    return {"count": confusion.count, "first": first, "kind": confusion.kind, **sides}
+    return {"count": confusion.count, "first": _places(confusion.first), "kind": confusion.kind, **sides}
+
+
+def _wrong_value_to_dict(wrong: WrongValue) -> dict[str, JsonValue]:
+    sides = {"gold": wrong.gold, "predicted": wrong.predicted}
+    return {"attribute": wrong.attribute, "count": wrong.count, "first": _places(wrong.first), **sides}
+
+
+def _places(first: Iterable[Place]) -> list[JsonValue]:
+    return [
+        {"document": name, "gold": _offsets(outcome.gold), "predicted": _offsets(outcome.predicted)}
+        for name, outcome in first
+    ]
 
 
 def _offsets(span: Span | None) -> JsonValue:

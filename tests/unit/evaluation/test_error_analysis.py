@@ -66,3 +66,41 @@ def test_confusions_are_listed_by_frequency_with_ids_and_offsets_and_no_text() -
     assert '"document": "note00", "gold": [0, 6], "predicted": [0, 6]' in content
     assert "Severe" not in content
     assert "mitral" not in content
+
+
+def test_wrong_values_of_right_spans_are_counted_with_their_places() -> None:
+    text = "No fever, no cough, chest pain. Brother: stroke."
+    said = {3: {"Negation": True}, 13: {"Negation": True}, 20: {}, 41: {"Experiencer": "family"}}
+    ends = {3: 8, 13: 18, 20: 30, 41: 47}
+    gold = Document("note", text, tuple(Span(at, ends[at], "X", attributes=said[at]) for at in said))
+    predicted = gold.with_spans(
+        [
+            Span(3, 8, "X", attributes={"Odd": True}),  # not negated; no gold span knows the other
+            Span(13, 18, "X"),
+            Span(20, 30, "X", attributes={"Negation": True}),
+            Span(41, 47, "Y"),  # another type: not a right span
+        ]
+    )
+    found = analyse([Pair(gold, predicted)])
+    assert [(one.attribute, one.gold, one.predicted, one.count) for one in found.wrong_values] == [
+        ("Negation", "true", "—", 2),
+        ("Negation", "—", "true", 1),
+    ]
+    assert [place.outcome.span.start for place in found.wrong_values[0].first] == [3, 13]
+    assert found.to_dict()["wrong_values"] == [
+        {
+            "attribute": "Negation",
+            "count": 2,
+            "gold": "true",
+            "predicted": "—",
+            "first": [{"document": "note", "gold": [at, ends[at]], "predicted": [at, ends[at]]} for at in (3, 13)],
+        },
+        {
+            "attribute": "Negation",
+            "count": 1,
+            "gold": "—",
+            "predicted": "true",
+            "first": [{"document": "note", "gold": [20, 30], "predicted": [20, 30]}],
+        },
+    ]
+    assert "wrong_values" not in analyse([Pair(gold, gold)]).to_dict()

@@ -23,11 +23,10 @@ from cardioner.reports.html import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cardioner.data.documents import Span
     from cardioner.evaluation.calibration import Calibration
-    from cardioner.evaluation.error_analysis import Confusion
     from cardioner.evaluation.evaluate import Evaluation
     from cardioner.evaluation.intervals import Interval, Intervals
     from cardioner.evaluation.scores import Counts
@@ -77,9 +76,15 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
         lay_out(pair, analysis.outcomes[pair.id], styles, number=number, with_text=not ids_only)
         for number, pair in enumerate(pairs)
     ]
-    confusions = _confusions(evaluation, with_text=not ids_only)
+    example = _shown_as(evaluation, with_text=not ids_only)
+    confusions = [(error, [*map(example, error.first)]) for error in analysis.confusions[: html.SHOWN]]
+    wrong_values = [
+        (error, [one._replace(spans=one.spans[:1]) for one in map(example, error.first)])
+        for error in analysis.wrong_values[: html.SHOWN]
+    ]
     shown = {sheet.pair.id for sheet in sheets if sheet.rows is not None}
-    quoted = {one.note for _, examples in confusions for one in examples if any(text for _, text in one.spans)}
+    listed = [examples for _, examples in (*confusions, *wrong_values)]
+    quoted = {one.note for examples in listed for one in examples if any(text for _, text in one.spans)}
     return html.render_page(
         "cardioner.reports.evaluation",
         plots_of(evaluation),
@@ -94,6 +99,7 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
         styles=styles,
         sheets=sheets,
         confusions=confusions,
+        wrong_values=wrong_values,
         texts=len(shown | quoted),
         kinds=KINDS,
         errors=ERRORS,
@@ -101,8 +107,8 @@ def render(evaluation: Evaluation, *, ids_only: bool = False, names: tuple[str, 
     )
 
 
-def _confusions(evaluation: Evaluation, *, with_text: bool) -> list[tuple[Confusion, list[Example]]]:
-    """The most frequent errors, and the first of each."""
+def _shown_as(evaluation: Evaluation, *, with_text: bool) -> Callable[[Place], Example]:
+    """What makes an example of the place of an error."""
     outcomes = evaluation.analysis.outcomes
     places: dict[Place, str] = {}
     for number, (name, found) in enumerate(outcomes.items()):
@@ -115,8 +121,7 @@ def _confusions(evaluation: Evaluation, *, with_text: bool) -> list[tuple[Confus
             place.document, places[place], tuple((span, _text(texts.get(place.document), span)) for span in spans)
         )
 
-    shown = evaluation.analysis.confusions[: html.SHOWN]
-    return [(confusion, [*map(example, confusion.first)]) for confusion in shown]
+    return example
 
 
 def _text(text: str | None, span: Span | None) -> str:
