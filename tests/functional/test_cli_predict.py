@@ -189,7 +189,8 @@ def test_what_else_is_known_of_a_note_comes_through_or_is_counted(run: Run, mode
 def test_notes_of_any_format_are_tagged_and_their_own_spans_are_ignored(
     form: str, run: Run, model: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    source = tmp_path / f"notes.{form}" if form in {"jsonl", "conll"} else tmp_path / "notes"
+    suffix = {"jsonl": ".jsonl", "conll": ".conll", "docbin": ".spacy"}.get(form, "")
+    source = tmp_path / f"notes{suffix}"
     write_corpus(read_corpus(corpus / "train").documents, source, form)
     documents = read_corpus(source).documents
     done = run("predict", model, source, "--output", tmp_path / "out.jsonl")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -51,10 +51,12 @@ TOKEN = "a-token-of-many-characters"
 
 
 class WordList:
-    """Stands for a model: finds words of a list."""
+    """Stands for a model: finds words of a list, and says of some that they are of the past."""
 
-    def __init__(self, known: dict[str, tuple[str, float]]) -> None:
-        self._known = known
+    attributes = MappingProxyType({"Negation": (None, True), "Time": (None, "now", "past")})
+
+    def __init__(self, known: dict[str, tuple[str, float]], past: Sequence[str] = ()) -> None:
+        self._known, self._past = known, past
         self.labels = tuple(sorted({label for label, _ in known.values()}))
 
     def predict(self, texts: Sequence[str], **_: Any) -> Any:
@@ -63,7 +65,8 @@ class WordList:
 
     def _spans(self, text: str) -> Iterator[Span]:
         for word, (label, score) in self._known.items():
-            yield from (Span(found.start(), found.end(), label, score) for found in re.finditer(word, text))
+            said = ({"Time": "past"}, {"Time": 0.75, "Negation": 1.0}) if word in self._past else ()
+            yield from (Span(found.start(), found.end(), label, score, (), *said) for found in re.finditer(word, text))
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
         order: dict[str, float] | None = None,
         saving: bool = True,
         token: str | None = None,
+        past: Sequence[str] = (),
     ) -> str:
         corrections = Corrections(tmp_path / "fixed", known=[note.id for note in notes]) if saving else None
-        models = [served(WordList(KNOWN), "model"), served(WordList(OTHER), "other", "1" * 64)]
+        models = [served(WordList(KNOWN, past), "model"), served(WordList(OTHER), "other", "1" * 64)]
         workspace = Workspace(Notes(notes, order=order), corrections, {"model": Path("model"), "other": Path("other")})
         digest = sha256(token.encode()).digest() if token else None
         app = make_app(Service(models, Limits(wait_ms=0)), token=digest, hosts=["127.0.0.1"], workspace=workspace)
@@ -600,6 +604,45 @@ def test_text_from_right_to_left_is_laid_out_from_the_right(open_page: Open) -> 
     expect(opened.page.locator("#tip")).to_have_text("DISEASE score 0.90")
     opened.press("ArrowLeft", "ArrowLeft", "1")  # the word itself, and the one to its left in this line
     assert opened.shown()[1] == "DISEASE No"
+
+
+# Attributes ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_said_of_a_span_is_shown_changed_undone_and_saved(open_page: Open) -> None:
+    opened = open_page(past=["syncope"])
+    opened.mark("syncope").hover()
+    expect(opened.page.locator("#tip")).to_have_text("SYMPTOM score 0.60Time: past 0.75")
+    labels = "[...document.querySelectorAll('#text .tag')].map((tag) => tag.dataset.label)"
+    assert opened.page.evaluate(labels)[2] == "SYMPTOM · Time: past"
+    expect(opened.page.locator("#spans")).to_contain_text("SYMPTOM · Time: past")
+    assert opened.mark("syncope").evaluate("piece => getComputedStyle(piece).fontStyle") == "italic"
+    opened.mark("syncope").click()
+    opened.page.get_by_label("Time").select_option("now")
+    opened.page.get_by_label("Negation").check()
+    assert opened.page.evaluate(labels)[2] == "SYMPTOM · Negation · Time: now"
+    opened.press("Escape")
+    expect(opened.page.locator("#state")).to_have_text("changed, not accepted")
+    opened.page.get_by_role("button", name="Undo").click()
+    assert opened.page.evaluate(labels)[2] == "SYMPTOM · Time: now"
+    opened.page.reload()
+    expect(opened.page.locator("#state")).to_have_text("changed, not accepted")
+    opened.accept()
+    spans = read_corpus(opened.folder)["first"].spans
+    assert [dict(span.attributes) for span in spans] == [{}, {}, {"Time": "now"}, {}]
+
+
+def test_attributes_that_only_a_note_has_are_kept_and_can_be_cleared(open_page: Open) -> None:
+    own = Span(3, 10, "SYMPTOM", attributes={"Family": True, "Sure": "rather not"})
+    opened = open_page(notes=[Document("own", "No syncope.", (own,))])
+    opened.page.locator("#compare").get_by_label("annotations").check()
+    opened.mark("syncope").click()
+    opened.page.get_by_label("Family").check()
+    opened.page.get_by_label("Sure").select_option("rather not")
+    opened.page.get_by_label("Family").uncheck()
+    opened.press("Escape")
+    opened.accept()
+    assert read_corpus(opened.folder)["own"].spans == (Span(3, 10, "SYMPTOM", attributes={"Sure": "rather not"}),)
 
 
 # Taking along --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from cardioner.server.app import make_app
 from cardioner.server.limits import Limits
 from cardioner.server.messages import ModelMessage, TypeMessage
-from cardioner.server.models import ServedModel
+from cardioner.server.models import ServedModel, known_attributes
 from cardioner.server.service import Service
 
 
@@ -18,6 +18,7 @@ def served(predictor: Any, name: str = "model", digest: str = "0" * 64) -> Serve
     message = ModelMessage(
         name=name,
         types=dict.fromkeys(predictor.labels, unknown),
+        attributes=known_attributes(predictor),
         digest=digest,
         signatures=[],
         engine="torch",

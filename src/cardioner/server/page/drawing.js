@@ -1,6 +1,7 @@
 // A note as elements: pieces of text, each with the offset where it begins, and lines below it for the spans.
 
 import { make } from "./dom.js";
+import { saidOf } from "./spans.js";
 import { cut } from "./text.js";
 
 const COLOURS = 10, GAP = 4, LINE = 2; // colours of the palette, and pixels between lines and of a line
@@ -52,6 +53,7 @@ function mark(piece, marks, colours, special) {
     return `linear-gradient(${colour}, ${colour}) 0 calc(100% - ${above}px) / 100% ${LINE}px no-repeat`;
   });
   piece.classList.add("mark");
+  if (marks.some(({ span }) => saidOf(span).length)) piece.classList.add("said");
   for (const { span } of marks) {
     const name = special(span);
     if (name) piece.classList.add(name);
@@ -62,9 +64,9 @@ function mark(piece, marks, colours, special) {
   piece.style.setProperty("--depth", `${deepest * GAP + LINE + 1}px`);
 }
 
-/** The name of a type behind its span; it is no text of the note, so it is neither selected nor copied. */
+/** The name of a type behind its span, and what is said of it; it is no text of the note, so it is neither selected nor copied. */
 function tag(span, end, colours) {
-  const node = make("span", { className: "tag", data: { label: span.label, from: end } });
+  const node = make("span", { className: "tag", data: { label: [span.label, ...saidOf(span)].join(" · "), from: end } });
   node.style.setProperty("--colour", colours.of(span.label));
   return node;
 }

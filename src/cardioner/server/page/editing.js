@@ -3,7 +3,7 @@
 import { announce, byId } from "./dom.js";
 import { offsetOf, placeOf, spansAt } from "./drawing.js";
 import { closeMenu, isOpen, openMenu } from "./menu.js";
-import { keyOf, pieces, replaced } from "./spans.js";
+import { keyOf, pieces, replaced, saidOf, saying } from "./spans.js";
 import { isRightToLeft, step, trimmed, wordAt, wordsOf } from "./text.js";
 import { showTip } from "./tip.js";
 import { state, types } from "./work.js";
@@ -15,7 +15,7 @@ let refresh, colours, touched = false;
 // Changes -------------------------------------------------------------------------------------------------------------
 
 export function mark(range, label) {
-  const span = { ...range, label, score: null, fragments: [] }, note = state.open;
+  const span = { ...range, label, score: null, fragments: [], attributes: {} }, note = state.open;
   const there = note.spans.find((one) => keyOf(one) === keyOf(span));
   getSelection().removeAllRanges();
   if (there) note.active = there;
@@ -44,7 +44,7 @@ function replace(span, made, what) {
 
 export function describe(span) {
   const score = span.score === null ? "" : `, score ${span.score.toFixed(2)}`;
-  return `${span.label} “${mention(span)}”${score}`;
+  return [`${span.label} “${mention(span)}”${score}`, ...saidOf(span)].join(", ");
 }
 
 export const mention = (span) => pieces(span).map(([start, end]) => state.open.text.slice(start, end)).join(" … ");
@@ -117,14 +117,21 @@ export function menuFor(span, place, others = []) {
   activate(span);
   place ??= text.querySelector(".active")?.getBoundingClientRect() ?? text.getBoundingClientRect();
   text.focus({ preventScroll: true });
+  let now = span;
   openMenu({
     mention: mention(span),
     current: span.label,
     score: span.score,
+    said: span.attributes ?? {},
     place,
     colours,
-    choose: (label) => retype(span, label),
-    remove: () => remove(span),
+    choose: (label) => retype(now, label),
+    say: (name, value) => {
+      const made = saying(now, name, value);
+      replace(now, made, "changed");
+      now = made;
+    },
+    remove: () => remove(now),
     others: others
       .filter((other) => other !== span)
       .map((other) => ({ label: other.label, open: () => menuFor(other, place, others) })),

@@ -1,7 +1,7 @@
 // The menu of types, for a stretch of text that is to be marked, or for a span that is to be changed.
 
 import { byId, make } from "./dom.js";
-import { types } from "./work.js";
+import { attributes, types } from "./work.js";
 
 const MOST_SHOWN = 60; // characters of a mention in the title
 let back = null;
@@ -11,9 +11,10 @@ export const isOpen = () => !byId("menu").hidden;
 /**
  * Open it beside a place.
  *
- * `choose(label)` is called with a type, `remove` with nothing; `others` are { label, open } for more spans at the place.
+ * `choose(label)` is called with a type, `say(name, value)` with an attribute and its value or nothing, `remove` with nothing;
+ * `others` are { label, open } for more spans at the place.
  */
-export function openMenu({ mention, current, score, place, colours, choose, remove, others = [] }) {
+export function openMenu({ mention, current, score, said, place, colours, choose, say, remove, others = [] }) {
   const menu = byId("menu");
   byId("tip").hidden = true;
   back = document.activeElement;
@@ -30,6 +31,7 @@ export function openMenu({ mention, current, score, place, colours, choose, remo
     return button;
   });
   const parts = [title, make("div", { className: "types" }, ...buttons), another(choose)];
+  if (say) for (const [name, values] of attributes()) parts.push(attribute(name, [...values], said[name], say));
   if (remove) parts.push(action("Delete", "Del", "delete", () => finish(remove)));
   for (const other of others) parts.push(action(`Here too: ${other.label}`, "", "other", () => finish(other.open)));
   menu.replaceChildren(...parts);
@@ -54,6 +56,19 @@ function action(text, key, name, act) {
   if (key) button.append(" ", make("kbd", {}, key));
   button.addEventListener("click", act);
   return button;
+}
+
+/** What is said of a span: a box to check for what is there or not, or else a choice of values. */
+function attribute(name, values, now, say) {
+  if (values.every((value) => value === true)) {
+    const box = make("input", { type: "checkbox", checked: now === true });
+    box.addEventListener("change", () => say(name, box.checked));
+    return make("label", { className: "field attribute" }, `${name} `, box);
+  }
+  const options = values.map((value, place) => make("option", { value: String(place), selected: value === now }, value === true ? "yes" : value));
+  const choice = make("select", {}, make("option", { value: "" }, "–"), ...options);
+  choice.addEventListener("change", () => say(name, choice.value && values[choice.value]));
+  return make("label", { className: "field attribute" }, `${name} `, choice);
 }
 
 /** A field for a type that no model has. */
@@ -81,9 +96,10 @@ function put(menu, place) {
 export function connectMenu() {
   const menu = byId("menu");
   menu.addEventListener("keydown", (event) => {
-    const buttons = [...menu.querySelectorAll("button, input")], place = buttons.indexOf(document.activeElement);
-    const typing = event.target.matches("input");
+    const buttons = [...menu.querySelectorAll("button, input, select")], place = buttons.indexOf(document.activeElement);
+    const typing = event.target.matches("input, select");
     if (event.key === "Escape") closeMenu();
+    else if (event.target.matches("select") && event.key !== "Tab") return;
     else if (event.key === "ArrowDown" || (event.key === "Tab" && !event.shiftKey)) buttons[(place + 1) % buttons.length].focus();
     else if (event.key === "ArrowUp" || event.key === "Tab") buttons.at(place - 1).focus();
     else if (!typing && /^[1-9]$/.test(event.key)) menu.querySelectorAll(".type")[event.key - 1]?.click();

@@ -3,7 +3,7 @@
 import { byId, make, oneTabStop, reachable } from "./dom.js";
 import { draw, spansAt } from "./drawing.js";
 import { menuFor, mention } from "./editing.js";
-import { replaced } from "./spans.js";
+import { replaced, saidOf } from "./spans.js";
 import { CAME_WITH, state, types } from "./work.js";
 
 const NAMES = { [CAME_WITH]: "annotations of the note" };
@@ -89,7 +89,7 @@ export function drawEntities(sources, refresh) {
 
 function entity(span) {
   const button = make("button", { type: "button" }, make("bdi", { className: "id" }, mention(span)));
-  button.append(make("span", { className: "size" }, span.label));
+  button.append(make("span", { className: "size" }, [span.label, ...saidOf(span)].join(" · ")));
   if (span.score !== null) button.append(make("span", { className: "score" }, span.score.toFixed(2)));
   if (span === state.open.active) button.setAttribute("aria-current", "true");
   button.addEventListener("click", () => menuFor(span));

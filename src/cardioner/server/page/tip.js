@@ -9,13 +9,21 @@ const tip = byId("tip");
 export function showTip(spans, place) {
   tip.hidden = !spans.length || isOpen();
   if (tip.hidden) return;
-  tip.replaceChildren(...spans.map((span) => make("div", {}, make("b", {}, span.label), ` ${scoreOf(span)}`)));
+  tip.replaceChildren(...spans.flatMap((span) => [make("div", {}, make("b", {}, span.label), ` ${scoreOf(span)}`), ...said(span)]));
   const { width, height } = tip.getBoundingClientRect(), room = document.documentElement.clientWidth;
   tip.style.left = `${Math.max(4, Math.min(place.left, room - width - 4)) + scrollX}px`;
   tip.style.top = `${place.top - height - 4 + scrollY}px`;
 }
 
 const scoreOf = (span) => (span.score === null ? "marked by a person" : `score ${span.score.toFixed(2)}`);
+
+/** A line for each attribute, with its score if a model said it. */
+function said(span) {
+  return Object.entries(span.attributes ?? {}).sort().map(([name, value]) => {
+    const score = span.attribute_scores?.[name];
+    return make("div", {}, value === true ? name : `${name}: ${value}`, score === undefined ? "" : ` ${score.toFixed(2)}`);
+  });
+}
 
 function hide() {
   tip.hidden = true;

@@ -88,6 +88,18 @@ export class OpenNote {
 
 export const isDraft = (id) => sessionStorage.getItem(draftOf(id)) !== null;
 
+/** The attributes that may be said of a span, with their values: those of the models first. */
+export function attributes() {
+  const found = new Map(), add = (name, value) => found.set(name, (found.get(name) ?? new Set()).add(value));
+  for (const model of state.models) {
+    for (const [name, values] of Object.entries(model.attributes)) for (const value of values) add(name, value);
+  }
+  for (const span of [...(state.open?.history?.now ?? []), ...(state.open?.annotations ?? [])]) {
+    for (const [name, value] of Object.entries(span.attributes ?? {})) add(name, value);
+  }
+  return found;
+}
+
 /** All types that may be chosen: those of the models first. */
 export function types() {
   const found = new Set(state.models.flatMap((model) => Object.keys(model.types)));
