@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 Run = Callable[..., Any]
+TINY = ("--epochs", "1", "--batch-size", "2", "--max-length", "64", "--device", "cpu", "--learning-rate", "0.005")
 
 
 @pytest.fixture
@@ -37,5 +40,46 @@ def test_seeds_whose_heads_were_drawn_apart_are_refused(run: Run, train: Run, co
 
 def test_merge_needs_two_models_and_a_place_of_its_own(run: Run, saved: Path, corpus: Path, tmp_path: Path) -> None:
     assert "two models or more" in run("merge", saved, "--eval", corpus / "dev", "--output", tmp_path / "one").error
-    taken = run("merge", saved, saved, "--eval", corpus / "dev", "--output", saved)
+    copy = shutil.copytree(saved, tmp_path / "copy")
+    taken = run("merge", saved, copy, "--eval", corpus / "dev", "--output", saved)
     assert "already holds a model" in taken.error
+    twice = run("merge", saved, copy, saved, "--eval", corpus / "dev", "--output", tmp_path / "one")
+    assert twice.code == 2
+    assert f"{saved} is named twice" in twice.error
+
+
+def test_training_leaves_one_merged_model_beside_its_folds(
+    run: Run, write_notes: Run, make_note: Run, corpus: Path, encoder_dir: Run, tmp_path: Path
+) -> None:
+    words = ("aorta stenosis", "mitral prolapse", "septal defect", "pericardial fluid")
+    notes = [make_note(f"n{n}", (one, "DISEASE"), (f"drug{n}", "DRUG")) for n, one in enumerate(words)]
+    place = write_notes(tmp_path / "notes", notes)
+    parts = ("--train", place, "--eval", corpus / "dev", "--backbone", encoder_dir("bert"), "--map", "SYMPTOM=", *TINY)
+    made = run("train", *parts, "--folds", "2", "--merge", "slerp", "--output", tmp_path / "folds", "--json")
+    assert made.code == 0, made.err
+    assert made.json["merged"]["method"] == "slerp"
+    assert run("verify", tmp_path / "folds" / "merged").code == 0
+    assert run("predict", tmp_path / "folds" / "merged", place, "--output", tmp_path / "tagged").code == 0
+    summary = json.loads((tmp_path / "folds" / "summary.json").read_text())
+    assert [member["name"] for member in summary["members"]] == ["fold-1", "fold-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((), "give --folds or --seeds"),
+        (("--folds", "3", "--merge", "slerp"), "slerp is between two models; found 3"),
+        (("--seeds", "2"), "each seed draws its own"),
+    ],
+)
+def test_what_could_not_be_merged_is_refused_before_it_is_trained(
+    arguments: tuple[str, ...], problem: str, train: Run, tmp_path: Path
+) -> None:
+    done = train("--merge", "mean", *arguments, output=tmp_path / "out")
+    assert problem in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_merging_folds_needs_evaluation_notes(train: Run, corpus: Path) -> None:
+    done = train("--folds", "2", "--merge", "mean", folders=("--train", corpus / "train"))
+    assert "give --eval PATH" in done.error

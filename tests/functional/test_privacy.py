@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import logging
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -250,7 +251,17 @@ CASES = {
     ),
     "merge": Case(
         lambda lab: [
-            ("merge", lab.model, lab.model, "--eval", lab.notes / "dev", "--output", "m", "--log-file", "merge.log"),
+            (
+                "merge",
+                lab.model,
+                shutil.copytree(lab.model, lab.model.with_name("copy"), dirs_exist_ok=True),
+                "--eval",
+                lab.notes / "dev",
+                "--output",
+                "m",
+                "--log-file",
+                "merge.log",
+            ),
         ]
     ),
     "select": Case(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,13 +27,17 @@ def merge(  # noqa: PLR0913 - one parameter an option
         Path, typer.Option("--eval", metavar="PATH", help="Annotated notes that none of them learned from.")
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The model directory to write.")],
+    method: Annotated[
+        Literal["mean", "slerp"],
+        typer.Option(metavar="WAY", help="mean of any number of models; slerp between two, along an arc."),
+    ] = "mean",
     reading: ReadingOptions,
     on_error: OnErrorOption = "stop",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that DIR holds.")] = False,
     log_file: LogFileOption = None,
     json: JsonAloneOption = False,
 ) -> None:
-    """Merge models that began from the same weights into one with the mean of theirs: no slower than one of them.
+    """Merge models that began from the same weights into one whose weights lie between theirs: as fast as one of them.
 
     It is scored beside its parts: whether it is better than they are depends on the models.
 
@@ -48,13 +52,13 @@ def merge(  # noqa: PLR0913 - one parameter an option
 
     (documents,) = read_parts([evaluation], reading.names, reading.options(on_error))
     with showing_progress() as stages:
-        made = run(models, output, evaluation=documents, overwrite=overwrite, progress=stages)
-    _show(made)
+        made = run(models, output, evaluation=documents, method=method, overwrite=overwrite, progress=stages)
+    show_merged(made)
     if json:
         print_json(made.to_dict())
 
 
-def _show(made: Merged) -> None:
+def show_merged(made: Merged) -> None:
     """The scores of parts and whole, and what was gained."""
     scores = {**{str(place): found for place, found in made.parts.items()}, "merged": made.scored.scores}
     found = {name: one.strict.micro for name, one in scores.items()}

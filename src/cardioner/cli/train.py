@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cardioner.cli.console import INTERRUPTED, notices, open_log, print_json, quieten, show, showing_progress, tell
+from cardioner.cli.merge import show_merged
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, read_notes
 from cardioner.cli.train_outcome import member_table, show_curve, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, many
+from cardioner.model_dir.layout import MANIFEST
 from cardioner.training.options import TrainerArguments, TrainingOptions
 
 if TYPE_CHECKING:
     from cardioner.data.labels import LabelSet
     from cardioner.training.initialization import Start
+    from cardioner.training.merging import Method
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.curve import Point
     from cardioner.training.sweep.members import Member
@@ -57,6 +60,8 @@ def train(
         raise UsageError("--html is a page about one training: leave it out with --folds, --seeds and --curve")
     if run.curve and run.folds is not None:
         raise UsageError("--curve and --folds divide the notes in different ways: ask for one of them")
+    if run.merge is not None:
+        _check_merge(run, notes, arguments)
 
     def work(options: TrainingOptions) -> dict[str, Any]:
         parts, labels = read_notes(notes)
@@ -67,6 +72,26 @@ def train(
         return train_one(parts, {**vars(arguments), "label2id": labels.label2id}, options, run)
 
     run_training(notes, arguments, options, run, work)
+
+
+def _check_merge(run: RunOptions, notes: NotesOptions, arguments: TrainerArguments) -> None:
+    """Refuse, before anything is trained, models that could not be merged afterwards.
+
+    Raises:
+        UsageError: Saying what is missing.
+    """
+    from cardioner.training.merging import check_count  # noqa: PLC0415 - imports torch
+
+    if run.curve or (run.folds is None and run.seeds is None):
+        raise UsageError("--merge makes one model of several: give --folds or --seeds")
+    check_count((run.folds or 1) * (run.seeds or 1), str(run.merge))
+    if notes.evaluation is None and notes.splits is None:
+        raise UsageError("--merge shows on annotated notes what it gains: give --eval PATH, which no model learns from")
+    if (run.seeds or 1) > 1 and not Path(str(arguments.model), MANIFEST).is_file():
+        raise UsageError(
+            "--merge needs heads that begin alike, and each seed draws its own: leave --seeds out, or begin from a "
+            "model (--backbone MODEL)"
+        )
 
 
 def run_training(
@@ -179,7 +204,21 @@ def _train_several(
         summary = repeated.train(parts, watch=_show_member)
     show(member_table(summary))
     tell(f"{many(len(summary.members), 'model')}, which predict uses as one: {output}")
-    return summary.to_dict()
+    if run.merge is None:
+        return summary.to_dict()
+    return {**summary.to_dict(), "merged": _merge(output, parts, run.merge)}
+
+
+def _merge(output: Path, parts: Parts, method: Method) -> dict[str, Any]:
+    """Merge the models in a folder, and show what that gained; the record of it."""
+    from cardioner.training.merging import merge  # noqa: PLC0415 - imports torch
+
+    with showing_progress() as stages:
+        made = merge(
+            output, output / "merged", evaluation=parts.evaluation, method=method, overwrite=True, progress=stages
+        )
+    show_merged(made)
+    return made.to_dict()
 
 
 def _add_graphs(output: Path) -> None:

@@ -105,6 +105,8 @@ class RunOptions(OutcomeOptions):
     """Cross-validation: K models, each scored on a fold of the training notes that it has not seen."""
     seeds: int | None = setting(None, panel="Repeated training", ge=1)
     """N models with N seeds, from --seed on; with --folds, N models per fold; with --curve, 3 unless given."""
+    merge: Literal["mean", "slerp"] | None = setting(None, panel="Repeated training", metavar="WAY")
+    """Merge the models in the end into DIR/merged, as cardioner merge does; needs --eval."""
     curve: bool = setting(False, panel="Repeated training")
     """Learning curve: train on an eighth, a fourth, a half and all of the notes, and say what 100 more would bring."""
 

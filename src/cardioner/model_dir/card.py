@@ -214,7 +214,8 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
     if taught := object_under(training, "distillation"):
         yield f"\n{_teachers(taught)}"
     if merged := object_under(training, "merged"):
-        yield f"\nThe mean of the weights of {_manifests(merged, 'model')}."
+        how = "What lies halfway on the arc between" if merged.get("method") == "slerp" else "The mean of"
+        yield f"\n{how} the weights of {_manifests(merged, 'model')}."
     if said := [f"{name} {value}" for name, value in known.items() if value is not None]:
         yield f"\n{'; '.join(said)}."
     yield "`training_args.json` holds every setting, `cardioner.json` what the directory was and must be."

@@ -1,4 +1,4 @@
-"""Merge trained models into one whose weights are the mean of theirs: no slower than one of them.
+"""Merge trained models into one whose weights lie between theirs: no slower than one of them.
 
 This works for models that learned the same task from the same weights, those of the head included: they lie in one
 basin of the loss, whose middle is often as good as the best of them (Wortsman et al. 2022, Model Soups,
@@ -8,11 +8,12 @@ worth is seen on annotated notes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,9 @@ MOST_DISTANCE = 0.5
 """How far apart two encoders or two heads may be: the norm of the difference over that of the first. Trainings from the
 same weights end a few hundredths apart; weights that were drawn apart are about 1.4 from each other."""
 
+Method: TypeAlias = Literal["mean", "slerp"]
+_PARALLEL = 1e-6
+"""The sine of an angle below which an arc is a straight line."""
 _PARTS = {"backbone": "encoder", "classifier": "head"}
 _SETTINGS = ("encoder_config", "classifier_hidden_layers", "classifier_activation", "use_crf", "class_weights")
 _ABOUT = ("language", "license", "data_name", "data_license")
@@ -56,6 +60,7 @@ class Merged:
         scored: The merged model on the same notes.
         distance: How far apart the encoders or heads are that differ most; see `MOST_DISTANCE`.
         inference: Precision and temperature of the merged model.
+        method: How the weights were merged.
     """
 
     output_dir: Path
@@ -63,6 +68,7 @@ class Merged:
     scored: HeldOut
     distance: float
     inference: InferenceSettings
+    method: Method = "mean"
 
     @property
     def gain(self) -> float:
@@ -73,7 +79,8 @@ class Merged:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; models by the names of their folders."""
         parts = [{"model": place.name, **scores.to_dict()} for place, scores in self.parts.items()]
-        return {"parts": parts, "merged": self.scored.scores.to_dict(), "distance": self.distance, "gain": self.gain}
+        known = {"method": self.method, "distance": self.distance, "gain": self.gain}
+        return {"parts": parts, "merged": self.scored.scores.to_dict(), **known}
 
 
 def merge(
@@ -81,16 +88,18 @@ def merge(
     output_dir: str | Path,
     *,
     evaluation: Sequence[Document],
+    method: Method = "mean",
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Merged:
-    """Write the mean of the weights of some models as a model directory, scored beside them.
+    """Write what lies in the middle of the weights of some models as a model directory, scored beside them.
 
     Args:
         models: Model directories; a folder of repeated trainings stands for all its models.
         output_dir: The model directory to write.
         evaluation: Annotated notes that none of the models learned from. They show what is gained, and choose precision
             and temperature of the merged model.
+        method: `mean` of any number of models, or `slerp` between two: halfway along an arc, see `slerp_weights`.
         overwrite: Whether to replace a model that is there.
         progress: Called with how many characters of the notes are done.
 
@@ -98,11 +107,11 @@ def merge(
         DataError: If there are no notes, or they have other entity types.
         ModelError: If a model cannot be read, or the models cannot be merged.
         OutputError: If the output directory holds a model, or cannot be written.
-        UsageError: If there are fewer than two models.
+        UsageError: If there are fewer than two models, more than two for `slerp`, or one is named twice.
     """
     place, places = as_path(output_dir, "output_dir"), model_directories(models)
-    if len(places) < 2:
-        raise UsageError(f"expected two models or more to merge; found {len(places)}")
+    check_count(len(places), method)
+    check_different(places)
     check_output(place, overwrite=overwrite)
     if not evaluation:
         raise DataError("merging needs annotated notes, to see whether the merged model is any good: there are none")
@@ -112,18 +121,48 @@ def merge(
     data = Dataset(tuple(evaluation))
     parts = {one: score_pairs(_tagged(model, data, progress)) for one, model in zip(places, loaded, strict=True)}
     merged = loaded[0]
-    merged.model.load_state_dict(mean_weights([one.model.state_dict() for one in loaded]))
+    merged.model.load_state_dict(_METHODS[method](*(one.model.state_dict() for one in loaded)))
     inference = choose_inference_settings(merged.model, merged.tokenizer, data, progress=progress)
-    result = Merged(place, parts, HeldOut.of(_tagged(merged, data, progress)), distance, inference)
+    result = Merged(place, parts, HeldOut.of(_tagged(merged, data, progress)), distance, inference, method)
     write_model_dir(merged.model, merged.tokenizer, place, training_args=_record(result, merged, data))
     return result
 
 
-def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def check_count(count: int, method: str) -> None:
+    """Refuse a number of models that cannot be merged in this way.
+
+    Raises:
+        UsageError: Saying how many are expected, or which methods there are.
+    """
+    if method not in _METHODS:
+        raise UsageError(f"the method must be one of {', '.join(_METHODS)}; found {method!r}")
+    if count < 2:
+        raise UsageError(f"expected two models or more to merge; found {count}")
+    if method == "slerp" and count > 2:
+        raise UsageError(f"slerp is between two models; found {count}: merge these by their mean")
+
+
+def check_different(places: Sequence[Path]) -> None:
+    """Refuse to merge a model with itself.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    seen: dict[Path, Path] = {}
+    for place in places:
+        if seen.setdefault(place.resolve(), place) is not place:
+            raise UsageError(f"{place} is named twice: a model merged with itself is the same model")
+
+
+Weights: TypeAlias = Mapping[str, Tensor]
+"""Of a model, by name."""
+
+
+def mean_weights(*states: Weights) -> dict[str, Tensor]:
     """The mean of each weight, taken in double precision: of equal weights, exactly these.
 
     Args:
-        states: Of models of the same shape, by name; whole numbers, such as positions, are those of the first.
+        states: Of models of the same shape; whole numbers, such as positions, are those of the first.
     """
     return {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
@@ -131,6 +170,39 @@ def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         else value
         for name, value in states[0].items()
     }
+
+
+def slerp_weights(first: Weights, second: Weights) -> dict[str, Tensor]:
+    """What lies halfway on the arc between two models: spherical linear interpolation of each weight as a vector.
+
+    With the angle a between two vectors, `sin(a/2) / sin(a)` of each is taken (Shoemake 1985, Animating rotation with
+    quaternion curves), which is their mean over `cos(a/2)`: it is as long as they are, where the mean is shorter.
+    Vectors of which one is 0, and parallel or opposite ones, have no one arc: their mean is taken.
+
+    Args:
+        first: Of one model; whole numbers are those of it.
+        second: Of another one of the same shape.
+    """
+    means = mean_weights(first, second)
+    return {
+        name: (means[name].double() / _cosine_of_half(value, second[name])).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for name, value in first.items()
+    }
+
+
+def _cosine_of_half(one: Tensor, other: Tensor) -> float:
+    """The cosine of half the angle between two tensors as vectors; 1 where there is no one arc between them."""
+    left, right = one.double().flatten(), other.double().flatten()
+    lengths = (left.norm() * right.norm()).item()
+    if lengths == 0:
+        return 1.0
+    cosine = max(-1.0, min(1.0, torch.dot(left, right).item() / lengths))
+    return sqrt((1 + cosine) / 2) if sqrt(1 - cosine**2) > _PARALLEL else 1.0
+
+
+_METHODS: dict[str, Callable[..., dict[str, Tensor]]] = {"mean": mean_weights, "slerp": slerp_weights}
 
 
 def check_alike(places: Sequence[Path], loaded: Sequence[Loaded]) -> float:
@@ -208,7 +280,7 @@ def _record(result: Merged, merged: Loaded, data: Dataset) -> dict[str, Any]:
     about, (precision, temperature) = object_under(records[0], "options"), result.inference
     return {
         "model": records[0].get("model", "not recorded"),
-        "merged": {"manifests": manifests, "distance": round(result.distance, 4)},
+        "merged": {"method": result.method, "manifests": manifests, "distance": round(result.distance, 4)},
         "labels": merged.config.tags,
         "versions": installed_versions(),
         "options": {name: about[name] for name in _ABOUT if name in about},
