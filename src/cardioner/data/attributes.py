@@ -62,6 +62,11 @@ class Attributes(FrozenMapping["str | bool"]):
 TRUE = "true"
 
 
+def shown(attributes: Mapping[str, str | bool]) -> list[str]:
+    """Attributes as people read them: `Negation`, or `Certainty: possible`."""
+    return [f"{name}: {value}" if isinstance(value, str) else name for name, value in attributes.items()]
+
+
 def value_text(value: str | bool) -> str:
     """A value where every value is text: `True` is written as `true`."""
     return value if isinstance(value, str) else TRUE

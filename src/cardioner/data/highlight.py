@@ -7,9 +7,12 @@ from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from cardioner.data.attributes import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cardioner.data.documents import Span
     from cardioner.multiclass.tagging import SpanLike
 
 _MOST_LANES = 6
@@ -88,10 +91,12 @@ def _lanes(spans: Sequence[SpanLike]) -> list[tuple[int, int]]:
     return lanes
 
 
-def highlighted(text: str, spans: Sequence[SpanLike], *, title: str) -> str:
-    """A text with its spans highlighted, as HTML that needs no style sheet; text, labels and title are escaped."""
+def highlighted(text: str, spans: Sequence[Span], *, title: str) -> str:
+    """A text with its spans and their attributes, as HTML that needs no style sheet; text and names are escaped."""
+    names = [", ".join([span.label, *shown(span.attributes)]) for span in spans]
     pieces = [
-        _highlighted_segment(text[segment.start : segment.end], segment.marks) for segment in cut(len(text), spans)
+        _highlighted_segment(text[segment.start : segment.end], segment.marks, names)
+        for segment in cut(len(text), spans)
     ]
     return (
         f'<figure style="margin:0"><figcaption><b>{escape(title)}</b></figcaption>'
@@ -99,10 +104,10 @@ def highlighted(text: str, spans: Sequence[SpanLike], *, title: str) -> str:
     )
 
 
-def _highlighted_segment(text: str, marks: Iterable[Mark]) -> str:
+def _highlighted_segment(text: str, marks: Iterable[Mark], names: Sequence[str]) -> str:
     html = escape(text).replace("\r", "&#13;")  # a bare one would be read as a newline
     for mark in reversed(tuple(marks)):  # from the highest line to the lowest, which encloses the others
-        label, place = escape(mark.span.label), f"{mark.span.start}–{mark.span.end}"
+        label, place = escape(names[mark.number]), f"{mark.span.start}–{mark.span.end}"
         hue = int.from_bytes(blake2b(mark.span.label.encode("utf-8", "replace"), digest_size=2).digest(), "big") % 360
         style = f"background:hsl({hue},70%,88%);color:#111;border-bottom:2px solid hsl({hue},70%,35%)"
         tag = f'<sub style="font-size:.65em"> {label}</sub>' if mark.closes else ""

@@ -160,6 +160,12 @@ def test_in_a_notebook_a_note_is_shown_with_its_spans_and_everything_is_escaped(
     assert "\r" not in page
 
 
+def test_a_notebook_shows_what_is_said_of_a_span() -> None:
+    said = {"Negation": True, "Certainty": "<low>"}
+    page = Document("note", "No oedema.", (Span(3, 9, "SYMPTOM", attributes=said),))._repr_html_()
+    assert "SYMPTOM, Certainty: &lt;low&gt;, Negation" in page
+
+
 def test_attributes_of_a_span_are_frozen_sorted_and_without_those_that_do_not_apply() -> None:
     given: dict[str, str | bool | None] = {"Negation": True, "Certainty": "possible", "Experiencer": None, "Old": False}
     span = Span(0, 6, "A", attributes=given)  # type: ignore[arg-type]  # any mapping is taken
