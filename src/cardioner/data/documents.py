@@ -8,7 +8,7 @@ from functools import total_ordering
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from cardioner.data.attributes import NO_ATTRIBUTES, NO_SCORES, Attributes, FrozenMapping
+from cardioner.data.attributes import NO_ATTRIBUTES, NO_SCORES, Attributes, FrozenMapping, shown
 from cardioner.data.highlight import highlighted
 from cardioner.errors import DataError, many, wrong_type
 
@@ -142,8 +142,9 @@ class Document:
         return f"Document({self.id!r}, {many(len(self.text), 'character')}, {many(len(self.spans), 'span')})"
 
     def _repr_html_(self) -> str:
-        """The text with its spans highlighted, for notebooks."""
-        return highlighted(self.text, self.spans, title=self.id)
+        """The text with its spans and their attributes highlighted, for notebooks."""
+        names = [", ".join([span.label, *shown(span.attributes)]) for span in self.spans]
+        return highlighted(self.text, self.spans, names, title=self.id)
 
     def with_spans(self, spans: Iterable[Span]) -> Document:
         """The same note with other spans."""

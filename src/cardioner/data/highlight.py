@@ -7,12 +7,8 @@ from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from cardioner.data.attributes import shown
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from cardioner.data.documents import Span
     from cardioner.multiclass.tagging import SpanLike
 
 _MOST_LANES = 6
@@ -91,9 +87,15 @@ def _lanes(spans: Sequence[SpanLike]) -> list[tuple[int, int]]:
     return lanes
 
 
-def highlighted(text: str, spans: Sequence[Span], *, title: str) -> str:
-    """A text with its spans and their attributes, as HTML that needs no style sheet; text and names are escaped."""
-    names = [", ".join([span.label, *shown(span.attributes)]) for span in spans]
+def highlighted(text: str, spans: Sequence[SpanLike], names: Sequence[str], *, title: str) -> str:
+    """A text with its spans highlighted, as HTML that needs no style sheet; text, names and title are escaped.
+
+    Args:
+        text: The text.
+        spans: Its spans.
+        names: What to call each of them.
+        title: What stands above.
+    """
     pieces = [
         _highlighted_segment(text[segment.start : segment.end], segment.marks, names)
         for segment in cut(len(text), spans)
