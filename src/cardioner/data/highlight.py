@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
     from cardioner.multiclass.tagging import SpanLike
 
 _MOST_LANES = 6
