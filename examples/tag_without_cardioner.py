@@ -21,10 +21,13 @@ from transformers.utils import logging  # noqa: E402
 
 def to_brat(entities: list[dict[str, object]]) -> str:
     """The entities of a note as brat lines."""
-    lines = []
+    lines, said = [], 0
     for number, entity in enumerate(entities, 1):
         quote = str(entity["word"]).replace("\r", " ").replace("\n", " ")
         lines.append(f"T{number}\t{entity['entity_group']} {entity['start']} {entity['end']}\t{quote}\n")
+        for name, value in dict(entity.get("attributes", {})).items():
+            said += 1
+            lines.append(f"A{said}\t{name} T{number}{'' if value is True else f' {value}'}\n")
         lines.append(f"#{number}\tAnnotatorNotes T{number}\tscore {entity['score']!r}\n")
     return "".join(lines)
 

@@ -21,9 +21,12 @@ from cardioner.cli import app
 
 SOURCE = Path(cardioner.__file__).parent
 README = SOURCE.parents[1] / "README.md"
-OF_THE_MODEL = ("modeling", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads", "tagging")
+OF_THE_MODEL = (
+    *("modeling", "attributes", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads"),
+    "tagging",
+)
 TRAVELLING = (*OF_THE_MODEL, "windows", "encoding", "int8", "precision", "inference", "pipeline")
-WITHOUT_TORCH = ("code_files", "windows", "tagging", "encoding")
+WITHOUT_TORCH = ("attributes", "code_files", "windows", "tagging", "encoding")
 EXAMPLE = "cardioner.multiclass.load_custom_model_example"
 MAY_PRINT = ("cardioner.cli", EXAMPLE, "cardioner.interop.onnx_files.tag")
 TRAINER = "cardioner.multiclass.trainer"

@@ -222,6 +222,7 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
     again = saved.folder / "bare" / "orphan-again"
     assert {file for file in CODE if (again / file).exists()} == {
         "modeling.py",
+        "attributes.py",
         "checks.py",
         "code_files.py",
         "crf.py",

@@ -16,7 +16,7 @@ from cardioner.cli.merge import show_merged
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
-from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, read_notes
+from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, attributes_of, read_notes
 from cardioner.cli.train_outcome import member_table, show_curve, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, many
 from cardioner.model_dir.layout import MANIFEST
@@ -53,6 +53,9 @@ def train(
 
     Example: cardioner train --train notes --folds 5 --output folds (and --resume after an interruption)
 
+    With --attributes it also learns what notes say of their entities, such as a negation; with --attributes-only just
+    that, on the tagger of --backbone, which stays as it is.
+
     Example: cardioner train --config train.yaml --seed 7
     """
     repeated = run.folds is not None or run.seeds is not None
@@ -65,11 +68,12 @@ def train(
 
     def work(options: TrainingOptions) -> dict[str, Any]:
         parts, labels = read_notes(notes)
+        settings = {**vars(arguments), **attributes_of(notes, parts)}
         if run.curve:
-            return _train_curve(parts, labels, vars(arguments).copy(), options, run)
+            return _train_curve(parts, labels, settings, options, run)
         if repeated:
-            return _train_several(parts, labels, vars(arguments).copy(), options, run)
-        return train_one(parts, {**vars(arguments), "label2id": labels.label2id}, options, run)
+            return _train_several(parts, labels, settings, options, run)
+        return train_one(parts, {**settings, "label2id": labels.label2id}, options, run)
 
     run_training(notes, arguments, options, run, work)
 

@@ -16,7 +16,7 @@ from cardioner.data.documents import Document
 from cardioner.data.labels import LabelSet, Overlap, Scheme
 from cardioner.data.quality.overlap import choose_overlap
 from cardioner.data.splits import apply_splits, read_splits
-from cardioner.errors import DataError, UsageError, many
+from cardioner.errors import DataError, UsageError, listed, many
 from cardioner.training.options import STRICT, Checked, DistillationOptions, setting
 from cardioner.training.sweep.trial import Parts
 
@@ -28,6 +28,11 @@ def _renames(value: Any) -> Any:
     if value is not None and not (isinstance(value, list) and all(isinstance(pair, str) for pair in value)):
         raise ValueError("old and new names, or a list of OLD=NEW")
     return value
+
+
+def _names(value: Any) -> Any:
+    """Names of attributes in a line, from a list, or from a record's mapping of them to their values."""
+    return ",".join(value) if isinstance(value, (dict, list)) and all(isinstance(one, str) for one in value) else value
 
 
 def _upper(value: Any) -> Any:
@@ -67,6 +72,8 @@ class NotesOptions(Checked, ReadingOptions):
     """Take notes without annotations as notes without entities."""
     scheme: Annotated[Literal["BIO", "BIOES"], BeforeValidator(_upper)] = setting("BIO", panel="Data")
     """Tags: BIO, or BIOES, which also has tags for the end of an entity and for entities of one token."""
+    attributes: Annotated[str | None, BeforeValidator(_names)] = setting(None, panel="Data", metavar="NAME,...|all")
+    """What to learn to say of entities, such as Negation,Certainty, from notes that say it; all: all that they say."""
     overlap: Literal["auto", "flat", "per-type"] = setting("auto", panel="Data")
     """Tags per type let entities of different types overlap; flat tags lose them; auto counts whether that matters."""
 
@@ -124,6 +131,26 @@ def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:
     labels = _labels_of(parts.train, notes.scheme).with_overlap(_overlap_of(parts.train, notes.overlap))
     labels.check([*parts.evaluation, *parts.test])
     return parts, labels
+
+
+def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:
+    """The attributes to learn, as an argument of `ModelTrainer`; none unless they are asked for.
+
+    Raises:
+        DataError: If the training notes lack one of them.
+    """
+    if notes.attributes is None:
+        return {}
+    from cardioner.training.attributes import attributes_in  # noqa: PLC0415 - imports torch
+
+    names = None if notes.attributes == "all" else [name.strip() for name in notes.attributes.split(",")]
+    found = attributes_in(parts.train, names)
+    shown = (
+        f"{name} ({listed('there or not' if value is True else value for value in values if value)})"
+        for name, values in found.items()
+    )
+    tell(f"Attributes to learn: {'; '.join(shown)}")
+    return {"attributes": found}
 
 
 def read_given_parts(notes: NotesOptions) -> Parts:

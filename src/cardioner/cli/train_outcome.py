@@ -6,13 +6,14 @@ from collections import Counter
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from cardioner.cli.console import count_table, loss_table, score_table, show, table, tell
+from cardioner.cli.console import count_table, loss_table, plain, score_table, show, table, tell
 from cardioner.errors import listed, many
 from cardioner.training.options import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cardioner.evaluation import AttributeScores
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.curve import Curve, Forecast
     from cardioner.training.sweep.members import Summary
@@ -29,10 +30,7 @@ def show_result(result: TrainingResult) -> None:
             for number, micro in enumerate((scores.strict.micro for scores in result.epochs), 1)
         ]
         show(table("Strict spans, per epoch, on the evaluation notes", ("epoch", *_COLUMNS), rows))
-    if result.evaluation is not None:
-        show(score_table("Evaluation notes", result.evaluation))
-    if result.test is not None:
-        show(score_table("Test notes", result.test))
+    _show_scores(result)
     if result.precision is not None:
         tried = "; ".join(
             f"{name}: strict F1 {trial.f1:.4f}, {trial.agreement:.1%} of the spans as in float32"
@@ -52,6 +50,24 @@ def show_result(result: TrainingResult) -> None:
     tell(f"Model: {result.output_dir}")
     if result.warning:
         tell(f"warning: {result.warning}")
+
+
+def _show_scores(result: TrainingResult) -> None:
+    """How good the saved model is on held-out notes."""
+    for part, found in result.scored.items():
+        show(score_table(f"{part.capitalize()} notes", found.scores))
+        if found.attributes is not None:
+            show(_attribute_table(part, found.attributes))
+
+
+def _attribute_table(part: str, found: AttributeScores) -> Table:
+    """How well attributes are said of the spans of a part of the notes."""
+    rows = [
+        (plain(name), counts.accuracy, counts.matched.macro.f1, counts.end_to_end.micro.f1)
+        for name, counts in found.per_attribute.items()
+    ]
+    columns = ("attribute", "accuracy", "macro F1", "end-to-end F1")
+    return table(f"Attributes of strictly matched spans, and end to end, on the {part} notes", columns, rows)
 
 
 def show_losses(result: TrainingResult) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cardioner._io import grant_default_permissions, publish
 from cardioner.errors import OutputError
 from cardioner.model_dir.custom_code import own_file, tags_in_its_own_way
-from cardioner.multiclass.inference import pad
+from cardioner.multiclass.inference import columns_of, pad
 from cardioner.multiclass.modeling import TokenClassificationModel
 
 Rows = Sequence[Sequence[int]]
@@ -39,10 +39,9 @@ def check_place(directory: Path, out: Path) -> None:
 
 @torch.inference_mode()
 def logits_of(model: Any, rows: Rows, padding: int) -> Tensor:
-    """The logits `(batch, length, tags)` that a model computes for windows, padded on the right."""
+    """The logits `(batch, length, columns)` that a model computes for windows, padded on the right."""
     mask = pad([[1] * len(row) for row in rows], 0)
-    logits: Tensor = model(input_ids=pad(rows, padding), attention_mask=mask).logits
-    return logits
+    return columns_of(model(input_ids=pad(rows, padding), attention_mask=mask))
 
 
 def greatest_difference(model: TokenClassificationModel, compute: Callable[[Rows], Any], *, padding: int) -> float:
@@ -50,7 +49,8 @@ def greatest_difference(model: TokenClassificationModel, compute: Callable[[Rows
 
     Args:
         model: The model.
-        compute: Gives the logits `(batch, length, tags)` of the export, as a tensor or an array.
+        compute: Gives the logits `(batch, length, columns)` of the export, as a tensor or an array; of an export
+            without attributes those of tags alone.
         padding: The id that shorter rows are padded with; no window holds it.
 
     Returns:
@@ -62,7 +62,7 @@ def greatest_difference(model: TokenClassificationModel, compute: Callable[[Rows
     for rows in _random_windows(int(model.config.window_length), size, padding):
         pairs = zip(rows, logits_of(model, rows, padding), torch.as_tensor(compute(rows)), strict=True)
         for row, ours, theirs in pairs:
-            gap = (ours - theirs)[: len(row)].abs().nan_to_num(nan=float("inf"))
+            gap = (ours[:, : theirs.shape[1]] - theirs)[: len(row)].abs().nan_to_num(nan=float("inf"))
             worst = max(worst, float(gap.max()))
     return worst
 

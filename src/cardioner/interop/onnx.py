@@ -305,6 +305,8 @@ def _write_settings(
         "tags": config.tags,
         "crf": _crf(model) if model.uses_crf else None,
         "temperature": config.score_temperature,
+        "attributes": config.attributes,
+        "attribute_temperatures": config.attribute_temperatures,
         "windows": {"length": plan.length, "context": plan.context, "aligned": plan.aligned},
         "special_ids": {name: list(ids) for name, ids in plan.special._asdict().items()},
         "padding_id": tokenizer.pad_token_id or 0,

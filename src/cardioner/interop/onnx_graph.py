@@ -25,7 +25,7 @@ DATA = "model.onnx.data"
 """Weights beside the graph, where they are too large to stand in it."""
 
 _INPUTS = ("input_ids", "attention_mask")
-_OUTPUT = "logits"
+_OUTPUTS = ("logits", "attribute_logits")
 _LARGEST = 1_900_000_000
 """Bytes of weights that fit into one file: protobuf holds less than 2 GiB."""
 
@@ -37,9 +37,9 @@ class _Emissions(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return (found.logits,) if found.attribute_logits is None else (found.logits, found.attribute_logits)
 
 
 def write_graph(model: TokenClassificationModel, folder: Path) -> None:
@@ -61,7 +61,7 @@ def write_graph(model: TokenClassificationModel, folder: Path) -> None:
                 (ids, mask),
                 folder / GRAPH,
                 input_names=_INPUTS,
-                output_names=[_OUTPUT],
+                output_names=list(_OUTPUTS[: 1 if model.attribute_head is None else 2]),
                 dynamic_shapes=dict.fromkeys(_INPUTS, axes),
                 external_data=large,
                 verbose=False,
@@ -76,7 +76,7 @@ def write_graph(model: TokenClassificationModel, folder: Path) -> None:
 
 
 def quantize(folder: Path) -> None:
-    """Reduce the weights of `model.onnx` to 8 bits; the layer that gives the emissions stays in float32.
+    """Reduce the weights of `model.onnx` to 8 bits; the layers that give what comes out stay in float32.
 
     Activations are quantised while they are computed (dynamic quantisation). Weights are unsigned: on processors that
     lack instructions for it, sums of signed ones overflow silently.
@@ -93,7 +93,7 @@ def quantize(folder: Path) -> None:
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
             weight_type=QuantType.QUInt8,
-            nodes_to_exclude=_last_layer(graph),
+            nodes_to_exclude=[_last_layer(graph, output.name) for output in graph.graph.output],
             use_external_data_format=large,
         )
         _strip(Path(name))
@@ -123,13 +123,13 @@ def size_of(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in (GRAPH, DATA) if (folder / name).is_file())
 
 
-def _last_layer(model: Any) -> list[str]:
-    """The name of the last node that is not an addition: the last layer."""
+def _last_layer(model: Any, output: str) -> str:
+    """The name of the last node before an output that is not an addition: its last layer."""
     made_by = {output: node for node in model.graph.node for output in node.output}
-    node = made_by[_OUTPUT]
+    node = made_by[output]
     while node.op_type == "Add":
         node = next(made_by[name] for name in node.input if name in made_by)
-    return [node.name]
+    return str(node.name)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ _CARD = """\
 
 # Entity tagger for {types}
 {warning}
-Marks {types} in notes{language}. Encoder: {encoder}. Head: {head}. {decoding}
+Marks {types} in notes{language}. Encoder: {encoder}. Head: {head}. {decoding}{said}
 Made with cardioner {version}.
 
 ## Use
@@ -74,7 +74,7 @@ Strict: a span counts if both edges and its type are right. In brackets: where 9
 """
 _LIMITS = """\
 The scores hold for notes like those it was scored on: other hospitals, specialties and languages have others. It marks
-{spans} of the types above and knows nothing of negation, of who is meant, or of time. What a model has
+{spans} of the types above{unsaid}. What a model has
 learned can give away parts of what it learned from: share it with those who may know the notes."""
 _FLAT = "flat, contiguous spans"
 
@@ -86,6 +86,7 @@ def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
     per_type = len(tag_groups(manifest.labels)) > 1
     language, problem = options.get("language"), never_found(manifest.record)
+    attributes = object_under(config, "attributes")
     return front_matter(manifest.labels, manifest.scores, options) + _CARD.format(
         types=", ".join(types_of(manifest.labels)),
         warning="" if problem is None else f"\n**Warning: {problem}.**\n",
@@ -95,13 +96,48 @@ def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
         decoding=f"{crf} Each type has tags of its own, so that spans of different types may overlap."
         if per_type
         else crf,
+        said=f"\nIt says of each: {'; '.join(_attribute(*one) for one in attributes.items())}." if attributes else "",
         version=manifest.versions["cardioner"],
         snippet=_STOCK,
         **_doors(config),
         made_of="\n".join(_made_of(manifest, options)),
-        scores="\n\n".join([score_table(manifest.scores), _calibration(manifest.calibration)]),
-        limits=_LIMITS.format(spans="contiguous spans (of one type never two that overlap)" if per_type else _FLAT),
+        scores="\n\n".join(
+            filter(
+                None, [score_table(manifest.scores), _said_table(manifest.scores), _calibration(manifest.calibration)]
+            )
+        ),
+        limits=_LIMITS.format(
+            spans="contiguous spans (of one type never two that overlap)" if per_type else _FLAT,
+            unsaid="" if attributes else " and knows nothing of negation, of who is meant, or of time",
+        ),
     )
+
+
+def _attribute(name: str, values: Sequence[Any]) -> str:
+    """An attribute and its values, if it has more than one that is only there or not."""
+    named = [str(value) for value in values if isinstance(value, str)]
+    return f"{name} ({', '.join(named)})" if named else name
+
+
+def _said_table(scores: Mapping[str, Any]) -> str:
+    """A table of what is said of spans, a row per part of the data and attribute; nothing without attributes."""
+    rows = []
+    for part in scores:
+        said = object_under(object_under(object_under(scores, part), "attributes"), "per_attribute")
+        for name in said:
+            found = object_under(said, name)
+            matched, whole = (object_under(found, kind) for kind in ("matched", "end_to_end"))
+            figures = (
+                found.get("accuracy"),
+                *(object_under(counts, kind).get("f1") for counts, kind in ((matched, "macro"), (whole, "micro"))),
+            )
+            rows.append(f"| {part} | {_cell(name)} | {' | '.join(_shown(figure, None) for figure in figures)} |")
+    head = [
+        "What is said of strictly matched spans and, end to end, of all that have the attribute.\n",
+        "| notes | attribute | accuracy | macro F1 | end-to-end F1 |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows]) if rows else ""
 
 
 def head_of(config: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class Computer(Protocol):
 
     Attributes:
         tags: How many tags there are.
+        columns: How many numbers it computes for each position: of tags, and of values of attributes.
         sequences: How many tags each position has: one, or one for each type.
         window_length: Most positions of a row.
         vocabulary: How many sub-tokens the encoder has vectors for.
@@ -35,6 +36,7 @@ class Computer(Protocol):
     """
 
     tags: int
+    columns: int
     sequences: int
     window_length: int
     vocabulary: int
@@ -44,13 +46,13 @@ class Computer(Protocol):
         """The sub-tokens of texts."""
 
     def emissions(self, ids: Integers, mask: Integers) -> Floats:
-        """Emissions `(rows, positions, tags)` of ids and mask `(rows, positions)`, 0 where nothing is attended."""
+        """Emissions `(rows, positions, columns)` of ids and mask `(rows, positions)`, 0 where nothing is attended."""
 
     def decode(self, emissions: Floats, mask: Integers) -> list[list[int]]:
         """The best tags of each row's attended positions; with tags per type those of one type after the other."""
 
     def score(self, emissions: Floats, tags: Sequence[int]) -> float:
-        """The log score of tags, up to a constant of the emissions `(length, tags)`; lowest for illegal ones."""
+        """The log score of tags, up to a constant of the emissions `(length, columns)`; lowest for illegal ones."""
 
 
 def compare_golden_outputs(golden: GoldenOutputs | None, computer: Computer) -> Iterator[str]:
@@ -69,7 +71,7 @@ def compare_golden_outputs(golden: GoldenOutputs | None, computer: Computer) -> 
 
 def _misfits(golden: GoldenOutputs, computer: Computer) -> Iterator[str]:
     """Why golden outputs cannot be those of a model; only the first reason is meant, as others rely on it."""
-    rows, tags = len(golden.input_ids), computer.tags
+    rows, columns = len(golden.input_ids), computer.columns
     lengths = {len(row) for name in ("input_ids", "attention_mask", "emissions") for row in getattr(golden, name)}
     size = computer.vocabulary
     if not rows or any(len(part) != rows for part in (golden.attention_mask, golden.emissions, golden.tags)):
@@ -80,8 +82,8 @@ def _misfits(golden: GoldenOutputs, computer: Computer) -> Iterator[str]:
         yield "expected a mask of 0 and 1 in which every row attends to something"
     if not all(0 <= index < size for row in golden.input_ids for index in row):
         yield f"expected ids below {size}"
-    if any(len(scores) != tags for row in golden.emissions for scores in row):
-        yield f"expected {tags} emissions a position"
+    if any(len(scores) != columns for row in golden.emissions for scores in row):
+        yield f"expected {columns} emissions a position"
     if [len(row) for row in golden.tags] != [sum(row) * computer.sequences for row in golden.attention_mask]:
         yield "expected a tag for each attended position"
     yield from _misfitting_texts(golden.texts)

@@ -16,6 +16,7 @@ from torch import Tensor
 from cardioner.model_dir.golden_comparison import TOLERANCE, Floats, Integers
 from cardioner.model_dir.manifest import GoldenOutputs, GoldenText
 from cardioner.multiclass.encoding import EncodedNote, encode_notes
+from cardioner.multiclass.inference import columns_in, columns_of
 
 _LENGTHS = (16, 9, 3)
 _DIGITS = 6
@@ -62,6 +63,7 @@ class TorchComputer:
         self._model = model
         self._tokenizer = tokenizer
         self.tags = len(model.config.tags)
+        self.columns = columns_in(model.config)
         self.sequences = len(model.config.tag_groups)
         self.window_length = int(model.config.window_length)
         self.vocabulary = len(model.get_input_embeddings().weight)
@@ -87,7 +89,9 @@ class TorchComputer:
 
 @torch.inference_mode()
 def emit(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """Emissions in float32, `(rows, positions, tags)`, 0 where a position is not attended.
+    """Emissions in float32, `(rows, positions, columns)`, 0 where a position is not attended.
+
+    The columns are those of the tags, and behind them of the values of attributes.
 
     `ids` and `mask` are `(rows, positions)`; the model is left as it was found.
     """
@@ -97,10 +101,10 @@ def emit(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     device = model.device
     try:
         with torch.autocast(device.type, enabled=False):
-            logits = read.eval()(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+            found = columns_of(read.eval()(input_ids=ids.to(device), attention_mask=mask.to(device)))
     finally:
         model.train(training)
-    return logits.float().cpu().masked_fill(~mask.bool().unsqueeze(2), 0.0)  # type: ignore[no-any-return]
+    return found.float().cpu().masked_fill(~mask.bool().unsqueeze(2), 0.0)
 
 
 def _draw(model: Any) -> tuple[Tensor, Tensor]:
@@ -125,7 +129,7 @@ def _read(tokenizer: Any, texts: Any) -> list[tuple[str, list[int], list[tuple[i
 
 @torch.inference_mode()
 def _decode(model: Any, emissions: Tensor, mask: Tensor) -> list[list[int]]:
-    rows = model.decode(emissions.to(model.device), mask.to(model.device))
+    rows = model.decode(emissions[:, :, : model.config.num_labels].to(model.device), mask.to(model.device))
     if model.types is not None:
         rows = [[tag for tags in row for tag in tags] for row in rows]
     return [list(map(int, row)) for row in rows]
@@ -135,11 +139,14 @@ def _decode(model: Any, emissions: Tensor, mask: Tensor) -> list[list[int]]:
 def score_of(model: Any, emissions: Tensor, tags: Sequence[int]) -> float:
     """The log score of a sequence of tags, or of one a type after the other, up to a constant of its emissions.
 
-    Emissions are `(length, tags)`.
+    Emissions are `(length, columns)`, the tags first.
 
     That of an illegal sequence is lower than any other.
     """
-    wide, ids = emissions.double(), torch.tensor(tags).view(-1, len(emissions)).t()  # (length, tags), (length, groups)
+    wide, ids = (
+        emissions[:, : model.config.num_labels].double(),
+        torch.tensor(tags).view(-1, len(emissions)).t(),
+    )  # (length, tags), (length, groups)
     if model.uses_crf:  # of two log-likelihoods the normaliser is the same
         given = ids.squeeze(1) if model.types is None else ids
         return float(model.crf(wide.to(model.device).unsqueeze(0), given.to(model.device).unsqueeze(0)))

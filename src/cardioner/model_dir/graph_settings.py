@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cardioner.errors import many
 from cardioner.model_dir.json_files import read_object, refuse, shown
 from cardioner.model_dir.layout import GRAPH_SETTINGS
-from cardioner.model_dir.untrusted.settings import MOST_TAGS, MOST_TAGS_OF_A_CRF
+from cardioner.model_dir.untrusted.settings import MOST_TAGS, MOST_TAGS_OF_A_CRF, AttributeTemperatures, AttributeValues
 from cardioner.multiclass.tagging import tag_groups
 
 FORMAT: Literal[2] = 2
@@ -73,6 +73,8 @@ class GraphSettings(_Part):
         tags: In the order of their ids.
         crf: Per tag group its scores, and which transitions are legal; `None` for a model without a CRF.
         temperature: Divides all scores before a probability is taken.
+        attributes: What the model says of spans: for each attribute its values, `None` first.
+        attribute_temperatures: What divides the scores of an attribute's values, where it is not 1.
         windows: Most sub-tokens of a window, special ones not counted; those shared with its neighbours; alignment.
         special_ids: What stands before and behind the sub-tokens of a window.
         padding_id: What shorter windows are padded with.
@@ -86,6 +88,8 @@ class GraphSettings(_Part):
     tags: list[Annotated[str, Field(max_length=1000)]] = Field(max_length=MOST_TAGS)
     crf: Annotated[list[_CRF], Field(min_length=1, max_length=MOST_TAGS_OF_A_CRF)] | None
     temperature: float = Field(gt=0)
+    attributes: AttributeValues = {}
+    attribute_temperatures: AttributeTemperatures = {}
     windows: _Windows
     special_ids: _SpecialIds
     padding_id: _Id

@@ -71,6 +71,7 @@ def _facts(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": config.get("custom_model_type"),
         "labels": [config["id2label"][str(index)] for index in range(len(config["id2label"]))],
+        **({"attributes": config["attributes"]} if config.get("attributes") else {}),
         "head": head_of(config),
         "crf": bool(config.get("use_crf")),
         "encoder": f"{encoder.model_type}, {encoder.num_hidden_layers} layers of {encoder.hidden_size}",

@@ -36,7 +36,7 @@ CODE = ("modeling.py", *COMPANIONS)
 """The code files that travel with every model."""
 FIRST_CODE = ("modeling.py", "windows.py", "tagging.py", "inference.py", "pipeline.py")
 """The code files of the first release, which those of every later one have too."""
-TORCH_FREE_CODE = ("encoding.py", "windows.py", "tagging.py")
+TORCH_FREE_CODE = ("attributes.py", "encoding.py", "windows.py", "tagging.py")
 """The code files among these that need no torch; exports that run without it hold them too."""
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""

@@ -96,7 +96,8 @@ class GoldenOutputs(_Part):
     Attributes:
         input_ids: Random ids, `(rows, positions)`.
         attention_mask: Which of them are attended.
-        emissions: In float32, `(rows, positions, tags)`; 0 where a position is not attended.
+        emissions: In float32, `(rows, positions, columns)`, the tags first, then values of attributes; 0 where a
+            position is not attended.
         tags: The best tag ids of each row's attended positions; with tags per type those of one type after the other.
         texts: What the tokenizer must make of made-up texts.
     """

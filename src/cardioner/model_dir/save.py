@@ -152,7 +152,7 @@ def _manifest(model: TokenClassificationModel, tokenizer: Any, record: Mapping[s
         training={key: value for key, value in record.items() if key not in _KEPT_APART},
         documents=record.get("documents", {}),
         scores={
-            part: {name: found[name] for name in ("documents", "strict", "intervals") if name in found}
+            part: {name: found[name] for name in ("documents", "strict", "intervals", "attributes") if name in found}
             for part, found in record.get("scores", {}).items()
         },
         calibration=record.get("calibration"),

@@ -12,7 +12,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_NEEDED = ("checks.py", "code_files.py", "crf.py", "crf_cuda.py", "crf_recursions.py", "heads.py", "tagging.py")
+_NEEDED = (
+    *("attributes.py", "checks.py", "code_files.py", "crf.py", "crf_cuda.py", "crf_recursions.py", "heads.py"),
+    "tagging.py",
+)
 """The files that `modeling.py` imports from beside it."""
 PIPELINE_FILES = ("windows.py", "encoding.py", "int8.py", "precision.py", "inference.py", "pipeline.py")
 """The files that a directory needs further for `pipeline("token-classification")`."""

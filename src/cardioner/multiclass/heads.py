@@ -1,14 +1,16 @@
-"""The classifier head: from the encoder's states to the emissions of every tag.
+"""The heads: from the encoder's states to the emissions of every tag, and to the scores of attributes of spans.
 
-This file is copied into every saved model directory and imports nothing but the standard library and torch.
+This file is copied into every saved model directory and imports nothing but torch and transformers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import TokenClassifierOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 """What may lie behind a hidden layer."""
+
+
+NEIGHBOURS, NEIGHBOUR_WIDTH = 7, 128
+"""Sub-tokens on either side that decide what is said of a span, and how many numbers are kept of each."""
 
 
 class Heads(nn.ModuleList):
@@ -58,6 +64,51 @@ def _perceptron(width: int, widths: Sequence[int], dropout: float, activation: t
     return nn.Sequential(*layers[:-2])
 
 
+@dataclass
+class TaggerOutput(TokenClassifierOutput):
+    """As inherited, and `attribute_logits` `(batch, length, values)` of a model that knows attributes of spans."""
+
+    attribute_logits: Tensor | None = None
+
+
+class AttributeHead(nn.Module):
+    """The scores of all values of all attributes at each position; those of a span are the mean over its positions.
+
+    A tagger's states hardly tell any more by which words a mention is denied. So the head also reads the embeddings of
+    the sub-tokens, and by a convolution those around each position.
+
+    Args:
+        width: Of the encoder's states, and of the hidden layer.
+        embedding: Of the sub-tokens' embeddings.
+        values: How many values all attributes have together.
+        dropout: Behind the hidden layer.
+    """
+
+    def __init__(self, width: int, embedding: int, values: int, *, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(embedding)
+        self.narrow = nn.Linear(width + embedding, NEIGHBOUR_WIDTH)
+        self.around = nn.Conv1d(NEIGHBOUR_WIDTH, NEIGHBOUR_WIDTH, 1 + 2 * NEIGHBOURS, padding=NEIGHBOURS)
+        self.hidden = nn.Linear(width + embedding + NEIGHBOUR_WIDTH, width)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, values)
+
+    def forward(self, states: Tensor, embedded: Tensor, attention_mask: Tensor) -> Tensor:
+        """Scores `(batch, length, values)`.
+
+        Args:
+            states: `(batch, length, width)`.
+            embedded: `(batch, length, embedding)`.
+            attention_mask: `(batch, length)`; what is masked changes nothing elsewhere.
+        """
+        gelu = nn.functional.gelu
+        own = torch.cat([states, self.norm(embedded)], dim=-1)
+        narrow = gelu(self.narrow(own)) * attention_mask.unsqueeze(2).to(own.dtype)
+        around = gelu(self.around(narrow.transpose(1, 2))).transpose(1, 2)
+        scores: Tensor = self.output(self.dropout(gelu(self.hidden(torch.cat([own, around], dim=-1)))))
+        return scores
+
+
 def initialise(head: nn.Module, layer: nn.Module) -> None:
     """Draw the weights of a layer, if it is one of an MLP head's, so that it passes on what it gets at its own scale.
 
@@ -65,6 +116,6 @@ def initialise(head: nn.Module, layer: nn.Module) -> None:
     layers dampen values and gradients so much that little data teaches the encoder nothing.
     """
     for one in head.children() if isinstance(head, Heads) else [head]:
-        layers = [part for part in one.children() if isinstance(part, nn.Linear)]
+        layers = [part for part in one.children() if isinstance(part, (nn.Linear, nn.Conv1d))]
         if layer in layers:  # torch's function leaves weights alone that transformers has loaded
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is layers[-1] else "relu")

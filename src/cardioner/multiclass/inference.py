@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from .attributes import NOTHING_SAID, AttributeGroup, Said, said_of
 from .encoding import BATCH_TOKENS, EncodedNote, plan_windows, read_notes
 from .precision import reader_of
 from .tagging import TagGroup, tag_groups
@@ -125,9 +126,11 @@ def emissions_of(
 
     Returns:
         Per note `(opening + sub-tokens + closing, tags)`: the opening special rows of the first window, one row per
-        sub-token, the closing special rows of the last window; float32, on the CPU.
+        sub-token, the closing special rows of the last window; float32, on the CPU. Of a model with attributes, the
+        scores of their values stand behind those of the tags.
     """
-    plan, tags = plan_windows(model.config, tokenizer)._replace(cache=cache), model.config.num_labels
+    plan, config = plan_windows(model.config, tokenizer)._replace(cache=cache), model.config
+    columns = columns_in(config)
     model.eval()
     reader, padding = reader_of(model), tokenizer.pad_token_id or 0
     with torch.inference_mode():
@@ -135,7 +138,7 @@ def emissions_of(
             plan,
             notes,
             lambda rows: _logits(reader, rows, padding),
-            lambda length: torch.empty(length, tags),
+            lambda length: torch.empty(length, columns),
             batch_tokens=batch_tokens_for(model.device) if batch_tokens is None else batch_tokens,
             advance=advance,
         )
@@ -147,12 +150,23 @@ def batch_tokens_for(device: torch.device) -> int:
 
 
 def _logits(model: Any, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-    """Emissions `(batch, length, tags)` of windows given by their ids, as float32 on the CPU."""
+    """Emissions `(batch, length, columns)` of windows given by their ids, as float32 on the CPU."""
     input_ids = pad(rows, padding)
     attention_mask = pad([[1] * len(row) for row in rows], 0)
     output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
-    logits: Tensor = output.logits.float().cpu()
-    return logits
+    return columns_of(output).float().cpu()
+
+
+def columns_in(config: Any) -> int:
+    """How many numbers a model computes for each position: one for each tag, and for each value of attributes."""
+    return int(config.num_labels) + sum(len(group.values) for group in config.attribute_groups)
+
+
+def columns_of(output: Any) -> Tensor:
+    """All that a model computes for each position, side by side: emissions, and behind them scores of attributes."""
+    logits: Tensor = output.logits
+    said: Tensor | None = getattr(output, "attribute_logits", None)  # a class of the user's own may have another output
+    return logits if said is None else torch.cat([logits, said], dim=-1)
 
 
 def decode_notes(model: Any, emissions: Sequence[Tensor], *, viterbi: bool = True) -> list[list[list[int]]]:
@@ -199,11 +213,54 @@ def score_spans(
     return scores
 
 
+def describe_spans(
+    model: Any, emissions: Sequence[Tensor], spans: Sequence[Sequence[tuple[int, list[int]]]]
+) -> list[list[Said]]:
+    """What a model says of each span.
+
+    Args:
+        model: A model of `modeling.py`.
+        emissions: Per note `(length, columns)`, as `emissions_of` gives them.
+        spans: Per note and span its first row and its tag ids.
+    """
+    groups = model.config.attribute_groups
+    if not groups:
+        return [[NOTHING_SAID] * len(found) for found in spans]
+    pooled = (attribute_scores(rows, found, groups) for rows, found in zip(emissions, spans, strict=True))
+    return [[said_of(row, groups) for row in means] for means in pooled]
+
+
+def attribute_scores(
+    emissions: Tensor, spans: Sequence[tuple[int, list[int]]], groups: Sequence[AttributeGroup]
+) -> list[list[float]]:
+    """Per span of a note the mean scores of all values of all attributes: its first row and tag ids say where it is."""
+    if not spans:
+        return []
+    scores = emissions[None, :, -groups[-1].stop :].double()  # which sums over a long note need
+    edges = torch.tensor([[[first, first + len(tags)] for first, tags in spans]])
+    means: list[list[float]] = span_means(scores, edges)[0].tolist()
+    return means
+
+
+def span_means(scores: Tensor, spans: Tensor) -> Tensor:
+    """The mean of scores over the positions of spans: `(batch, spans, values)`.
+
+    Args:
+        scores: `(batch, length, values)`.
+        spans: `(batch, spans, 2)`: the first position of each, and the one behind its last; equal ones of padding.
+    """
+    sums = torch.nn.functional.pad(scores.cumsum(1), (0, 0, 1, 0))  # (batch, 1 + length, values)
+    edges = [sums.gather(1, spans[:, :, side, None].expand(-1, -1, scores.size(2))) for side in (0, 1)]
+    lengths = (spans[:, :, 1] - spans[:, :, 0]).clamp(min=1).unsqueeze(2)
+    return (edges[1] - edges[0]) / lengths
+
+
 def _padded(model: Any, emissions: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Notes of similar length as batches: their indices, logits `(batch, length, tags)` and mask, on the device."""
+    tags = model.config.num_labels
     filled = [index for index, rows in enumerate(emissions) if len(rows)]
     budget = BATCH_SCORES if model.device.type == "cpu" else BATCH_SCORES_GPU
-    for indices in in_batches(filled, lambda index: emissions[index].numel(), budget):
-        logits = torch.nn.utils.rnn.pad_sequence([emissions[index] for index in indices], batch_first=True)
+    for indices in in_batches(filled, lambda index: len(emissions[index]) * tags, budget):
+        logits = torch.nn.utils.rnn.pad_sequence([emissions[index][:, :tags] for index in indices], batch_first=True)
         mask = pad([[1] * len(emissions[index]) for index in indices], 0)
         yield indices, logits.to(model.device), mask.to(model.device)

@@ -22,23 +22,23 @@ import torch.nn.functional as F  # noqa: N812 - the name every torch reader know
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
-from transformers.modeling_outputs import TokenClassifierOutput
 
 if not __package__:  # loaded by its path alone: make a package of the files beside it, named by where and what they are
-    _names = ("checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads", "tagging")
+    _names = ("attributes", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads", "tagging")
     _beside = [Path(__file__).with_name(f"{name}.py") for name in _names]
     _content = b"".join(bytes(path) + path.read_bytes() for path in _beside)
     __package__ = f"cardioner_{hashlib.sha256(_content).hexdigest()[:16]}"
     __spec__ = __spec__ and ModuleSpec(f"{__package__}.modeling", __spec__.loader, origin=__file__)
     sys.modules.setdefault(__package__, ModuleType(__package__)).__path__ = [str(_beside[0].parent)]
 
-# All seven are named here, as older releases of transformers copy only the files that this one names.
+# All eight are named here, as older releases of transformers copy only the files that this one names.
+from .attributes import AttributeGroup, attribute_groups
 from .checks import IGNORED, check_labels, check_scores, check_spans
 from .code_files import PIPELINES, OwnCode, check_loaded, copy_code, file_of, own_code_of, pipeline_home, tags_like
 from .crf import CRF, entries, legal_transitions
 from .crf_cuda import fits_kernel  # noqa: F401
 from .crf_recursions import widened
-from .heads import build_head, initialise
+from .heads import AttributeHead, TaggerOutput, build_head, initialise
 from .tagging import TagGroup, tag_groups
 
 __all__ = [
@@ -83,6 +83,8 @@ class CardioNERConfig(PretrainedConfig):
         inference_dtype: The number format of the encoder in prediction: see `precision.py`.
         inference_dtypes: Those that were measured to give the same spans; a machine takes its fastest.
         label_smoothing: Share of each label that the cross-entropy spreads over all tags; 0 with a CRF.
+        attributes: What the model says of spans: for each attribute its values, `None` first for one that says nothing.
+        attribute_temperatures: What divides the scores of an attribute's values before they become probabilities.
         **kwargs: For `PretrainedConfig`: `id2label`, `label2id` and the like.
     """
 
@@ -103,6 +105,8 @@ class CardioNERConfig(PretrainedConfig):
         inference_dtypes: list[str] | tuple[str, ...] = (),
         label_smoothing: float = 0.0,
         classifier_activation: str = "relu",
+        attributes: dict[str, list[str | bool | None]] | None = None,
+        attribute_temperatures: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         given = (encoder_config or {}).items()
@@ -117,6 +121,8 @@ class CardioNERConfig(PretrainedConfig):
         self.score_temperature = temperature  # transformers reserves the name `temperature` for text generation
         self.inference_dtype, self.inference_dtypes = inference_dtype, list(inference_dtypes)
         self.label_smoothing = label_smoothing
+        self.attributes = {name: list(values) for name, values in (attributes or {}).items()}
+        self.attribute_temperatures = dict(attribute_temperatures or {})
         self.requires_trust_remote_code = True
         kwargs.setdefault("custom_pipelines", PIPELINES)
         super().__init__(**kwargs)
@@ -126,6 +132,9 @@ class CardioNERConfig(PretrainedConfig):
         output: dict[str, Any] = super().to_dict()
         output.pop("manifest", None)  # it describes the directory that this was read from, not one to be written
         output["temperature"] = output.pop("score_temperature", 1.0)
+        for name in ("attributes", "attribute_temperatures"):  # most models have none
+            if not output.get(name):
+                output.pop(name, None)
         return output
 
     @property
@@ -137,6 +146,11 @@ class CardioNERConfig(PretrainedConfig):
     def tag_groups(self) -> tuple[TagGroup, ...]:
         """The tags that exclude each other: all of them, or those of each type."""
         return tag_groups(self.tags)
+
+    @property
+    def attribute_groups(self) -> tuple[AttributeGroup, ...]:
+        """The attributes of spans that the model knows."""
+        return attribute_groups(self.attributes, self.attribute_temperatures)
 
     def build_encoder_config(self) -> PretrainedConfig:
         """The encoder's configuration as an object of its own class."""
@@ -189,6 +203,10 @@ class TokenClassificationModel(PreTrainedModel):
             legal = legal_transitions(list(group.tags))  # the same for all types
             self.crf = CRF(self.tags_of_each, batch_first=True, legal=legal, types=self.types)
         asked = {"output_attentions", "output_hidden_states"}  # every encoder takes them, some unnamed
+        self.attribute_head: AttributeHead | None = None
+        if attributes := config.attribute_groups:
+            widths = encoder_config.hidden_size, self.get_input_embeddings().weight.size(1)
+            self.attribute_head = AttributeHead(*widths, attributes[-1].stop, dropout=inside)
         self._encoder_inputs = asked.union(inspect.signature(self.backbone.forward).parameters)
         self._name_class()
         self.post_init()
@@ -198,6 +216,8 @@ class TokenClassificationModel(PreTrainedModel):
         """As inherited, but an MLP head starts at its own scale."""
         super()._init_weights(module)
         initialise(self.classifier, module)
+        if self.attribute_head is not None:
+            initialise(self.attribute_head, module)
 
     def _name_class(self) -> None:
         """Write into the configuration which class this is, where its code is, and which class tags as it does."""
@@ -262,7 +282,7 @@ class TokenClassificationModel(PreTrainedModel):
         labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-    ) -> TokenClassifierOutput:
+    ) -> TaggerOutput:
         """Emissions and, with labels, the loss. The arguments are the encoder's; those it does not take are ignored.
 
         Args:
@@ -277,7 +297,8 @@ class TokenClassificationModel(PreTrainedModel):
             output_hidden_states: Whether to return the encoder's hidden states.
 
         Returns:
-            `logits` `(batch, length, tags)`: the emissions, with and without a CRF.
+            `logits` `(batch, length, tags)`: the emissions, with and without a CRF. For a model with attributes
+            `attribute_logits` `(batch, length, values)`: of a span, their mean over its sub-tokens counts.
 
         Raises:
             ValueError: If a label is out of range, or there is no input.
@@ -293,7 +314,12 @@ class TokenClassificationModel(PreTrainedModel):
         given |= {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
         given |= {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         encoded = self.backbone(**{k: v for k, v in given.items() if v is not None and k in self._encoder_inputs})
-        logits = self.classifier(self.dropout(encoded.last_hidden_state))  # (batch, length, tags)
+        states = self.dropout(encoded.last_hidden_state)
+        logits = self.classifier(states)  # (batch, length, tags)
+        said = None
+        if self.attribute_head is not None:
+            embedded = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+            said = self.attribute_head(states, embedded.to(states.dtype), attention_mask)
         loss = None
         if labels is not None:
             wanted = (*logits.shape[:2], *(() if self.types is None else (self.types,)))
@@ -302,7 +328,7 @@ class TokenClassificationModel(PreTrainedModel):
             unattended = (attention_mask == 0).view(*logits.shape[:2], *[1] * (labels.dim() - 2))
             loss = self.loss(logits, labels.masked_fill(unattended, IGNORED))
         hidden_states, attentions = encoded.get("hidden_states"), encoded.get("attentions")
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
+        return TaggerOutput(loss, logits, hidden_states, attentions, attribute_logits=said)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the labels that are not `IGNORED`, weighted by `class_weights`.

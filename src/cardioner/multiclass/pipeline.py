@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TokenClassificationPipeline
 
+from .attributes import Said  # noqa: F401 - some releases of transformers copy only what this file imports itself
 from .encoding import EncodedNote, SpecialIds, encode_notes, plan_windows
-from .inference import decode_notes, emissions_of, one_at_a_time, score_spans, side_by_side
-from .int8 import INT8_OPERATOR  # noqa: F401 - some releases of transformers copy only what this file imports itself
+from .inference import decode_notes, describe_spans, emissions_of, one_at_a_time, score_spans, side_by_side
+from .int8 import INT8_OPERATOR  # noqa: F401 - likewise
 from .precision import set_precision
 from .tagging import Entity, Run, entities_in, runs_in, tag_names
 from .windows import Coverage, apart, in_groups, reason_of
@@ -55,7 +56,8 @@ def tag_texts(  # noqa: PLR0913 - the one path, which every door takes
         emissions = emissions_of(model, tokenizer, notes, batch_tokens=batch_tokens, advance=told, cache=cache)
         tags = decode_notes(model, emissions, viterbi=viterbi)
         read = [(note.text, note.offsets) for note in notes]
-        return entities_in(read, tags, names, partial(score_spans, model, emissions), opening=opening)
+        score, describe = partial(score_spans, model, emissions), partial(describe_spans, model, emissions)
+        return entities_in(read, tags, names, score, describe, opening=opening)
 
     notes = encode_notes(tokenizer, texts)
     return tag(notes) if cache else side_by_side(tag, notes, model.device)  # a cache knows what the share before found
@@ -74,6 +76,8 @@ class CardioNERPipeline(TokenClassificationPipeline):
 
     def __call__(self, inputs: str | Iterable[str], **_: Any) -> Any:
         """Per text a list of `{"entity_group", "score", "word", "start", "end"}`; for one text that list alone.
+
+        A model that knows attributes of spans adds `attributes` and `attribute_scores`, both by name.
 
         Raises:
             RuntimeError: Naming the first text that cannot be tagged, by its place.
@@ -104,8 +108,15 @@ class CardioNERPipeline(TokenClassificationPipeline):
                     "word": text[entity.start : entity.end],
                     "start": entity.start,
                     "end": entity.end,
+                    **self._said(entity),
                 }
                 for entity in entities
             ]
             for text, entities in zip(texts, tag_texts(self.model, self.tokenizer, texts), strict=True)
         ]
+
+    def _said(self, entity: Entity) -> dict[str, Any]:
+        """What the model says of a span, if it knows attributes."""
+        if not self.model.config.attributes:
+            return {}
+        return {"attributes": dict(entity.attributes), "attribute_scores": dict(entity.attribute_scores)}

@@ -233,6 +233,12 @@ class _Encoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
+    def get_input_embeddings(self) -> nn.Module:
+        """As the encoder has them."""
+        encoder: Any = self.encoder
+        found: nn.Module = encoder.get_input_embeddings()
+        return found
+
     def forward(self, **given: Any) -> Any:
         with attention_without_cudnn(given["input_ids"].device):
             encoded = self.encoder(**given)

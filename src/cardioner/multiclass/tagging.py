@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
+    from .attributes import Said
+
 OUTSIDE = "O"
 
 
@@ -157,12 +159,17 @@ def types_of(tags: Sequence[str]) -> list[str]:
 
 
 class Entity(NamedTuple):
-    """A predicted span: characters, half-open, into the note's text, its type and its probability."""
+    """A predicted span: characters, half-open, into the note's text, its type, its probability, and what is said of it.
+
+    Attributes and their scores are as `attributes.Said` has them.
+    """
 
     start: int
     end: int
     label: str
     score: float
+    attributes: tuple[tuple[str, str | bool], ...] = ()
+    attribute_scores: tuple[tuple[str, float], ...] = ()
 
 
 def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -296,6 +303,7 @@ def entities_in(
     tags: Sequence[Sequence[Sequence[int]]],
     names: Mapping[int, str],
     score: Callable[[list[list[tuple[int, list[int]]]]], Sequence[Sequence[float]]],
+    describe: Callable[[list[list[tuple[int, list[int]]]]], Sequence[Sequence[Said]]],
     *,
     opening: int = 0,
 ) -> list[list[Entity]]:
@@ -307,6 +315,7 @@ def entities_in(
             the special ids behind it.
         names: Tags by id, as `tag_names` has them.
         score: Gives the probability of each span, from its first row and its tag ids, note by note.
+        describe: Gives what is said of each span, from the same.
         opening: How many special rows stand before the sub-tokens.
 
     Raises:
@@ -327,26 +336,28 @@ def entities_in(
     probabilities = score(spans)
     if not all(isfinite(probability) for row in probabilities for probability in row):
         raise FloatingPointError("the model computed probabilities that are not finite numbers")
-    scored = zip(notes, found, probabilities, strict=True)
-    return [_merged(text, groups, iter(scores)) for (text, _), groups, scores in scored]
+    scored = zip(notes, found, probabilities, describe(spans), strict=True)
+    return [_merged(text, groups, iter(zip(scores, said, strict=True))) for (text, _), groups, scores, said in scored]
 
 
 def _merged(
-    text: str, groups: Sequence[Sequence[tuple[Run, tuple[int, int]]]], scores: Iterator[float]
+    text: str, groups: Sequence[Sequence[tuple[Run, tuple[int, int]]]], known: Iterator[tuple[float, Said]]
 ) -> list[Entity]:
-    """The spans of a note in all groups, whose scores follow each other."""
-    found = [_entities(text, runs, [next(scores) for _ in runs]) for runs in groups]
+    """The spans of a note in all groups; the probabilities, and what is said of each, follow each other."""
+    found = [_entities(text, runs, [next(known) for _ in runs]) for runs in groups]
     return found[0] if len(found) == 1 else sorted(entity for entities in found for entity in entities)
 
 
-def _entities(text: str, runs: Sequence[tuple[Run, tuple[int, int]]], scores: Sequence[float]) -> list[Entity]:
+def _entities(
+    text: str, runs: Sequence[tuple[Run, tuple[int, int]]], known: Sequence[tuple[float, Said]]
+) -> list[Entity]:
     """The spans of a note; where two sub-tokens share a character, the first span has it."""
     entities: list[Entity] = []
-    for (run, (start, end)), score in zip(runs, scores, strict=True):
+    for (run, (start, end)), (score, said) in zip(runs, known, strict=True):
         free = max(start, entities[-1].end) if entities else start
         ((begin, stop),) = trim_offsets(text, [(free, max(free, end))])
         if begin < stop:
-            entities.append(Entity(begin, stop, run.label, score))
+            entities.append(Entity(begin, stop, run.label, score, *said))
     return entities
 
 

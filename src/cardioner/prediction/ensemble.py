@@ -30,5 +30,6 @@ def join(engines: Sequence[Engine], *, vote: bool = False) -> list[Engine]:
 
 def _alike(one: Engine, other: Engine) -> bool:
     """Whether emissions of the two mean the same, sub-token by sub-token, and are decoded in the same way."""
-    same_tags = list(one.tags) == list(other.tags)
+    known = [[group._replace(temperature=1.0) for group in engine.attributes] for engine in (one, other)]
+    same_tags = list(one.tags) == list(other.tags) and known[0] == known[1]
     return same_tags and one.uses_crf == other.uses_crf and one.identity == other.identity

@@ -10,6 +10,7 @@ from cardioner._progress import ProgressOption
 from cardioner.data.documents import Document, Span
 from cardioner.errors import DataError, ModelError, UsageError, listed, many
 from cardioner.multiclass.encoding import TokenizerPanicError
+from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.directories import model_directories
 from cardioner.prediction.emission_cache import EmissionCache
@@ -192,6 +193,14 @@ class Predictor:
         """The entity types that can be found, sorted."""
         return tuple(sorted(set[str]().union(*map(entity_types, self.engines))))
 
+    @property
+    def attributes(self) -> dict[str, tuple[str | bool | None, ...]]:
+        """What is said of spans: for each attribute its values, `None` where it says nothing; sorted."""
+        known: dict[str, dict[str | bool | None, None]] = {}
+        for group in (group for engine in self.engines for group in engine.attributes):
+            known.setdefault(group.name, {}).update(dict.fromkeys(group.values))
+        return {name: tuple(known[name]) for name in sorted(known)}
+
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is no list of texts
         self, notes: str, *, progress: ProgressOption = None
@@ -285,7 +294,7 @@ class Predictor:
             counted = advance if engine is self.engines[-1] else _reading_only(advance)
             found.append(engine.tag(texts, viterbi=viterbi, batch_tokens=batch_tokens, advance=counted))
         return [
-            document.with_spans(Span(*entity) for entity in self.vote.elect(members))
+            document.with_spans(_as_span(entity) for entity in self.vote.elect(members))
             for document, members in zip(documents, zip(*found, strict=True), strict=True)
         ]
 
@@ -306,6 +315,12 @@ def load(
         key: The file of a public key: every directory must be signed with its private key.
     """
     return Predictor.from_pretrained(directory, engine=engine, device=device, key=key)
+
+
+def _as_span(entity: Entity) -> Span:
+    """An entity as the span of a document."""
+    start, end, label, score, attributes, scores = entity
+    return Span(start, end, label, score, attributes=dict(attributes), attribute_scores=dict(scores))
 
 
 def _reading_only(advance: Advance) -> Advance:

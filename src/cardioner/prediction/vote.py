@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from statistics import mean
 
 from cardioner.errors import UsageError
+from cardioner.multiclass.attributes import Said, Value
 from cardioner.multiclass.tagging import Entity, tag_groups, types_of
 
 SCORE, MAJORITY = "score", "majority"
@@ -63,12 +65,12 @@ class Vote:
 
     def elect(self, found: Iterable[Iterable[Entity]]) -> list[Entity]:
         """The spans of a note on which the members decide, in the order of the text, from what each of them found."""
-        scores: defaultdict[tuple[int, int, str], list[float]] = defaultdict(list)
+        given: defaultdict[tuple[int, int, str], list[Entity]] = defaultdict(list)
         for entities in found:
-            for start, end, label, score in entities:
-                scores[start, end, label].append(score)
-        scored = ((span, self._score(span[2], given)) for span, given in scores.items())
-        kept = [Entity(*span, score) for span, score in scored if score is not None]
+            for entity in entities:
+                given[entity.start, entity.end, entity.label].append(entity)
+        scored = ((span, self._score(span[2], [one.score for one in of]), of) for span, of in given.items())
+        kept = [Entity(*span, score, *_agreed(of)) for span, score, of in scored if score is not None]
         return sorted(entity for group in _touching(kept) for entity in self._best(group))
 
     def _score(self, label: str, given: Sequence[float]) -> float | None:
@@ -88,6 +90,29 @@ class Vote:
             if not any(other.start < entity.end and entity.start < other.end for other in rivals):
                 best.append(entity)
         return best
+
+
+def _agreed(entities: Sequence[Entity]) -> Said:
+    """What members that found a span say of it: of each attribute the value with the highest mean score.
+
+    The mean is over the members that know the attribute; those that say something else count 0.
+    """
+    if len(entities) == 1:
+        return Said(entities[0].attributes, entities[0].attribute_scores)
+    scores: defaultdict[str, defaultdict[Value, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for entity in entities:
+        said = dict(entity.attributes)
+        for name, score in entity.attribute_scores:
+            scores[name][said.get(name)].append(score)
+    attributes, sure = [], []
+    for name in sorted(scores):
+        members = sum(map(len, scores[name].values()))
+        means = {value: fsum(given) / members for value, given in scores[name].items()}
+        best = max(sorted(means, key=str), key=means.__getitem__)
+        sure.append((name, means[best]))
+        if best is not None:
+            attributes.append((name, best))
+    return Said(tuple(attributes), tuple(sure))
 
 
 def _threshold(rule: str | float) -> float | None:

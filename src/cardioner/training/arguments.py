@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
@@ -11,6 +13,9 @@ import torch
 from cardioner.data.labels import LabelSet, Overlap
 from cardioner.errors import UsageError, listed, many
 from cardioner.model_dir.findings import LEAST_STEPS, MOST_EPOCHS
+from cardioner.model_dir.json_files import read_object
+from cardioner.model_dir.layout import CONFIG
+from cardioner.multiclass.modeling import CardioNERConfig
 from cardioner.training.options import AUTO, Epochs, TrainerArguments, TrainingOptions
 
 DEFAULT_MAX_LENGTH = 128
@@ -124,6 +129,50 @@ def check_early_stopping(options: TrainingOptions, evaluation: Any) -> None:
     """
     if options.early_stopping is not None and not evaluation:
         raise UsageError("early_stopping needs evaluation data to see what is gained: give eval_data (--eval)")
+
+
+def complete(given: TrainerArguments, config: Any, *, model: Path, max_length: int) -> TrainerArguments:
+    """Arguments whose gaps are filled from an earlier model: encoder, head, CRF and the length of windows.
+
+    Args:
+        given: The arguments.
+        config: The configuration of the earlier model.
+        model: Its directory.
+        max_length: Of its windows.
+    """
+    return replace(
+        given,
+        model=model if given.model is None else given.model,
+        use_crf=given.use_crf or config.use_crf,
+        classifier_hidden_layers=given.classifier_hidden_layers or config.classifier_hidden_layers,
+        max_length=max_length if given.max_length is None else given.max_length,
+    )
+
+
+def complete_frozen(given: TrainerArguments, attributes: Mapping[str, Any]) -> tuple[TrainerArguments, LabelSet]:
+    """The arguments and the tags of a tagger that learns attributes and nothing else.
+
+    Raises:
+        UsageError: If there is no tagger to start from, no attribute to learn, or the arguments want another tagger.
+        ModelError: If it cannot be read.
+    """
+    if given.model is None or not (Path(given.model) / CONFIG).is_file():
+        raise UsageError("attributes_only needs a model directory to start from: name it with --backbone DIR (model=)")
+    described = read_object(Path(given.model) / CONFIG)
+    if described.get("model_type") != CardioNERConfig.model_type:
+        raise UsageError(f"attributes_only needs a model directory to start from; {given.model} is an encoder alone")
+    if not attributes:
+        raise UsageError("attributes_only needs attributes to learn: name them with --attributes (attributes=)")
+    config = CardioNERConfig.from_dict(described)
+    done = complete(given, config, model=Path(given.model), max_length=config.window_length)
+    changed = {
+        "use_crf": (done.use_crf, config.use_crf),
+        "classifier_hidden_layers": (list(done.classifier_hidden_layers or []), config.classifier_hidden_layers or []),
+        "max_length": (done.max_length, config.window_length),
+    }
+    if others := [name for name, (asked, own) in changed.items() if asked != own]:
+        raise UsageError(f"attributes_only leaves the tagger as it is: leave out {listed(others)}")
+    return replace(done, freeze_backbone=True), LabelSet(tuple(config.tags))
 
 
 def check_options(options: TrainingOptions, arguments: TrainerArguments) -> None:

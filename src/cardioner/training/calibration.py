@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -18,13 +19,18 @@ from torch import Tensor
 from cardioner._progress import Progress, silent
 from cardioner.data.documents import Document, Span
 from cardioner.evaluation.matching import Sides
+from cardioner.multiclass.attributes import AttributeGroup, probabilities
 from cardioner.multiclass.encoding import encode_notes, plan_windows
-from cardioner.multiclass.inference import decode_notes, emissions_of
+from cardioner.multiclass.inference import attribute_scores, decode_notes, emissions_of
 from cardioner.multiclass.inference import score_spans as score_notes
 from cardioner.multiclass.pipeline import runs_of
+from cardioner.training.attributes import places_of
 
 LEAST_SPANS = 20
 """The least number of right spans, and of wrong ones, to fit a temperature to."""
+
+LEAST_ATTRIBUTES = 5
+"""The same of spans with the right value of an attribute, and of those with a wrong one."""
 
 MOST_ROWS = 1_000_000
 """Sub-tokens whose emissions are kept; further notes are left out of the fit."""
@@ -84,6 +90,55 @@ def fit_temperature(
     finally:
         model.config.score_temperature = own
     return Temperature(math.exp(best), len(right), before, after) if after < before else found
+
+
+def fit_attribute_temperatures(
+    model: Any, tokenizer: Any, documents: Sequence[Document], *, progress: Progress = silent
+) -> dict[str, float]:
+    """The temperatures with which the probabilities of attributes fit annotated spans best; the model is left as it is.
+
+    Args:
+        model: A model of `modeling.py` that knows attributes.
+        tokenizer: Its tokenizer.
+        documents: Annotated notes that it was not trained on.
+        progress: Called with how many notes are read.
+
+    Returns:
+        By attribute; one on whose values the model is too seldom right or wrong is left out.
+    """
+    groups = [group._replace(temperature=1.0) for group in model.config.attribute_groups]
+    scored = _scored_attributes(model, tokenizer, documents, progress)
+    found = {}
+    for group, place in zip(groups, count(), strict=False):
+        rows = [(row, values[place]) for row, values in scored]
+        likeliest = [max(chances := probabilities(row, group)) == chances[value] for row, value in rows]
+        if min(sum(likeliest), len(rows) - sum(likeliest)) >= LEAST_ATTRIBUTES:
+            found[group.name] = math.exp(_least(partial(_attribute_loss, rows, group)))
+    return found
+
+
+def _attribute_loss(rows: Sequence[tuple[list[float], int]], group: AttributeGroup, logarithm: float) -> float:
+    """The negative log-likelihood of the values of spans at a temperature, given by its logarithm."""
+    cooled = group._replace(temperature=math.exp(logarithm))
+    return -sum(math.log(max(_EDGE, probabilities(row, cooled)[value])) for row, value in rows)
+
+
+def _scored_attributes(
+    model: Any, tokenizer: Any, documents: Sequence[Document], progress: Progress
+) -> list[tuple[list[float], list[int]]]:
+    """Of every annotated span the mean scores of values, and the place of its own value in each attribute."""
+    groups, opening = model.config.attribute_groups, len(plan_windows(model.config, tokenizer).special.opening)
+    remaining, read = iter(documents), 0
+    found: list[tuple[list[float], list[int]]] = []
+    while group := list(islice(remaining, _GROUP)):
+        notes = encode_notes(tokenizer, [document.text for document in group])
+        for document, note, rows in zip(group, notes, emissions_of(model, tokenizer, notes), strict=True):
+            places = places_of(document.spans, note, groups)
+            spans = [(first + opening, [0] * (stop - first)) for first, stop in places.spans]
+            found += zip(attribute_scores(rows, spans, groups), places.values, strict=True)
+        read += len(group)
+        progress("calibrating attributes (notes)", read, len(documents))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Checkpoint:
         finished: Whether training ended there.
         run: The settings and the data of the training; another one is not resumed from here.
         scores: Of the evaluation data, after each epoch so far.
+        figures: By which the best of these epochs is picked, one each.
         best_step: The step of the epoch with the best score so far; 0 before the first.
         seconds: Time of training so far.
     """
@@ -43,6 +44,7 @@ class Checkpoint:
     scores: tuple[Scores, ...]
     best_step: int
     seconds: float
+    figures: tuple[float, ...] = ()
 
 
 def seal(checkpoint: Checkpoint) -> None:
@@ -74,6 +76,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     if not sizes or sizes != found:
         return None
     content["scores"] = tuple(Scores.from_dict(scores) for scores in content["scores"])
+    content["figures"] = tuple(content.get("figures") or (scores.strict.micro.f1 for scores in content["scores"]))
     return Checkpoint(folder=folder, **content)
 
 

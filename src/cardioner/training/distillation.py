@@ -9,7 +9,7 @@ the student learns is the mixture of their distributions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.windows import in_batches
 from cardioner.prediction.directories import model_directories
 from cardioner.prediction.engines.torch import TorchEngine
+from cardioner.training.arguments import complete
 from cardioner.training.features import Feature
 from cardioner.training.hf_trainer import SpanTrainer
 from cardioner.training.initialization import Start
@@ -202,13 +203,7 @@ class Teachers:
         """A student's arguments: what is not given is the first teacher's, or what all teachers read."""
         first = self.models[0].config
         shortest = min(model.config.window_length for model in self.models)
-        return replace(
-            given,
-            model=self.directories[0] if given.model is None else given.model,
-            use_crf=given.use_crf or first.use_crf,
-            classifier_hidden_layers=given.classifier_hidden_layers or first.classifier_hidden_layers,
-            max_length=shortest if given.max_length is None else given.max_length,
-        )
+        return complete(given, first, model=self.directories[0], max_length=shortest)
 
     def check_student(self, start: Start, labels: LabelSet) -> None:
         """Refuse a student that cannot learn from these teachers.

@@ -17,17 +17,22 @@ from cardioner.data.formats.words import WORDLESS, document_of_words
 from cardioner.data.labels import LabelSet
 from cardioner.data.quality.tokens import kind_of
 from cardioner.errors import DataError, listed, many
+from cardioner.multiclass.attributes import AttributeGroup
 from cardioner.multiclass.encoding import EncodedNote, WindowPlan, encode_notes
 from cardioner.multiclass.inference import pad
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.tagging import OUTSIDE, TagGroup, repair, run_tags, to_runs, to_sequences
 from cardioner.multiclass.windows import Window
+from cardioner.training.attributes import collate_attributes, places_of
 
 ILLEGAL_TAGS = "illegal tags, such as an inside tag that continues nothing, made legal"
 """The remark on tags that were rewritten."""
 
 Feature = dict[str, list[Any]]
-"""A window: `input_ids` and `labels`, one each per attended position; with tags per type a list of labels each."""
+"""A window: `input_ids` and `labels`, one each per attended position; with tags per type a list of labels each.
+
+For a model with attributes, it has the spans that it shows whole, and their values, too: see `attributes.Places`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,14 @@ def read_dataset(data: Iterable[Any], labels: LabelSet, tokenizer: Any) -> Datas
     )
 
 
-def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPlan, *, labels: LabelSet) -> FeatureSet:
+def build_features(
+    documents: Sequence[Document],
+    tokenizer: Any,
+    plan: WindowPlan,
+    *,
+    labels: LabelSet,
+    attributes: Sequence[AttributeGroup] = (),
+) -> FeatureSet:
     """Tokenise, tag and cut documents.
 
     Special positions are labelled `O`, context positions with their true tag. What is left of an entity that a window's
@@ -116,7 +128,11 @@ def build_features(documents: Sequence[Document], tokenizer: Any, plan: WindowPl
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_sequences(document.spans, note.offsets, groups)
         losses.update((kind_of(loss, document.text), loss.label) for loss in lost)
-        windows = [_window_feature(note, tags, window, plan=plan, groups=groups) for window in plan.cut(note)]
+        cut, places = plan.cut(note), places_of(document.spans, note, attributes)
+        windows = [_window_feature(note, tags, window, plan=plan, groups=groups) for window in cut]
+        if attributes:
+            opening = len(plan.special.opening)
+            windows = [row | places.within(window, opening) for row, window in zip(windows, cut, strict=True)]
         kept = [window for window in windows if window["input_ids"]]
         features += kept
         names += [f"{document.id} (window {number})" for number in range(1, len(kept) + 1)]
@@ -169,7 +185,13 @@ def _window_labels(shown: Sequence[str], group: TagGroup, plan: WindowPlan) -> l
 
 
 def training_features(
-    data: Dataset, tokenizer: Any, plan: WindowPlan, *, labels: LabelSet, unlabelled: Sequence[Document] = ()
+    data: Dataset,
+    tokenizer: Any,
+    plan: WindowPlan,
+    *,
+    labels: LabelSet,
+    attributes: Sequence[AttributeGroup] = (),
+    unlabelled: Sequence[Document] = (),
 ) -> FeatureSet:
     """Windows of data of any accepted form, and behind them those of notes without annotations.
 
@@ -177,7 +199,7 @@ def training_features(
         DataError: If there is nothing to train on.
     """
     if data.features is None:
-        prepared = build_features(data.documents, tokenizer, plan, labels=labels)
+        prepared = build_features(data.documents, tokenizer, plan, labels=labels, attributes=attributes)
     else:
         size = sum(len(row["input_ids"]) for row in data.features)
         prepared = FeatureSet(data.features, Counter(), size, tuple(document.id for document in data.documents))
@@ -215,14 +237,17 @@ class Collator:
 
     Attributes:
         padding_id: The tokenizer's padding id.
+        attributes: How many attributes of spans there are to learn.
     """
 
     padding_id: int
+    attributes: int = 0
 
     def __call__(self, features: Sequence[Feature]) -> dict[str, Tensor]:
         """Tensors `(batch, length)`: `input_ids`, `attention_mask` and `labels`, `IGNORED` on padding.
 
         With tags per type, `labels` is `(batch, length, types)`.
+        Spans with attributes are as `collate_attributes` has them.
         Where features carry their number under `window`, these come along as `windows` `(batch)`.
         """
         numbers = (
@@ -233,6 +258,7 @@ class Collator:
             "input_ids": pad([feature["input_ids"] for feature in features], self.padding_id),
             "attention_mask": pad([[1] * len(feature["input_ids"]) for feature in features], 0),
             "labels": pad([feature["labels"] for feature in features], self._no_label(features)),
+            **(collate_attributes(features, self.attributes) if self.attributes else {}),
         }
 
     def _no_label(self, features: Sequence[Feature]) -> Any:

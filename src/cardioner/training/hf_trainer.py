@@ -23,6 +23,7 @@ from cardioner.errors import TrainingError, listed
 from cardioner.evaluation import Scores
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.precision import attention_without_cudnn, computes_bfloat16
+from cardioner.training.attributes import SPANS, VALUES, attribute_loss
 from cardioner.training.batch_sampler import Batches
 from cardioner.training.checkpoints import Checkpoint, checkpoint_at, seal
 from cardioner.training.distributed import barrier, rank, world_size
@@ -46,26 +47,30 @@ class Run:
     """What the training loop calls, and its state.
 
     Attributes:
-        score: Scores the evaluation data; `None` if there are none.
+        score: Scores the evaluation data, and gives the figure to pick the epoch by; `None` if there are none.
         save: Writes a model directory.
         output_dir: Where checkpoints are kept.
         request: The settings and the data of this training.
         names: What each window is called in a message.
         reduced: Whether to train in bfloat16.
+        attribute_weight: Weight of attributes in the loss.
         scores: After each epoch so far.
+        figures: What the best of these epochs is picked by, one each.
         best_step: The step of the best of them; 0 before the first.
         seconds: Time of training before it was interrupted.
         remarks: What went wrong beside training, counted.
         losses: Of the last batches.
     """
 
-    score: Callable[[], Scores] | None
+    score: Callable[[], tuple[Scores, float]] | None
     save: Callable[[Path], None]
     output_dir: Path
     request: Mapping[str, Any]
     names: Sequence[str]
     reduced: bool
+    attribute_weight: float = 1.0
     scores: list[Scores] = field(default_factory=list)
+    figures: list[float] = field(default_factory=list)
     best_step: int = 0
     seconds: float = 0.0
     remarks: Counter[str] = field(default_factory=Counter)
@@ -75,6 +80,7 @@ class Run:
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Take over the state of an interrupted training."""
         self.scores, self.best_step = list(checkpoint.scores), checkpoint.best_step
+        self.figures = list(checkpoint.figures)
         self.seconds = checkpoint.seconds
 
     @property
@@ -84,9 +90,8 @@ class Run:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, counted from 1, with the best strict F1; the first of equals; 0 before the first."""
-        figures = [scores.strict.micro.f1 for scores in self.scores]
-        return 1 + figures.index(max(figures)) if figures else 0
+        """The epoch, counted from 1, with the best figure; the first of equals; 0 before the first."""
+        return 1 + self.figures.index(max(self.figures)) if self.figures else 0
 
 
 class SpanTrainer(Trainer):
@@ -130,13 +135,15 @@ class SpanTrainer(Trainer):
         """The loss of a batch, a mean, weighted by this batch's share of what the step's positions weigh.
 
         So accumulated batches and several processes learn what one batch would; with a CRF and class weights, which
-        average in two ways, almost so. Reduced precision is set here: the `bf16` argument of the Hugging Face Trainer
-        would affect scoring too, and the scores would not be those of the saved model.
+        average in two ways, almost so. The loss of attributes is a mean over the same positions, so that the two
+        together are the likelihood of tags and attributes. Reduced precision is set here: the `bf16` argument of the
+        Hugging Face Trainer would affect scoring too, and the scores would not be those of the saved model.
 
         Raises:
             TrainingError: If the loss is not a number.
         """
         windows = inputs.pop("windows").tolist()
+        said = [inputs.pop(name) for name in (SPANS, VALUES) if name in inputs]
         device = self.args.device
         with (
             attention_without_cudnn(device),
@@ -144,6 +151,8 @@ class SpanTrainer(Trainer):
         ):
             outputs = model(**inputs)
         loss = self._loss(outputs, inputs, windows)
+        if said:
+            loss = loss + self._attribute_loss(outputs, said) / self._weigh(inputs).clamp(min=1)
         if not loss.isfinite():
             named = listed(self.run.names[index] for index in windows)
             raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, f", in a batch of {named}")
@@ -158,6 +167,11 @@ class SpanTrainer(Trainer):
         loss: Tensor = outputs.loss.mean()  # of one number a device, under DataParallel
         return loss
 
+    def _attribute_loss(self, outputs: Any, said: Sequence[Tensor]) -> Tensor:
+        """The loss of what is said of the spans of a batch, added up; its weight makes it one with that of the tags."""
+        sizes = [len(group.values) for group in self.model.config.attribute_groups]
+        return self.run.attribute_weight * attribute_loss(outputs.attribute_logits, said[0], said[1], sizes)
+
     def _weigh(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What the labelled positions of a batch weigh: one each or, without a CRF, their class weights."""
         labels = batch["labels"]
@@ -168,8 +182,9 @@ class SpanTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Strict span precision, recall and F1, as the saved model would reach them."""
         assert self.run.score is not None
-        scores = self.run.score()
+        scores, figure = self.run.score()
         self.run.scores.append(scores)
+        self.run.figures.append(figure)
         if self.run.best_epoch == len(self.run.scores):
             self.run.best_step = self.state.global_step
         micro = scores.strict.micro
@@ -208,6 +223,7 @@ class SpanTrainer(Trainer):
             finished=step >= self.state.max_steps or self.control.should_training_stop,
             run=dict(self.run.request),
             scores=tuple(self.run.scores),
+            figures=tuple(self.run.figures),
             best_step=self.run.best_step,
             seconds=self.run.elapsed,
         )

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from cardioner.data.labels import LabelSet
-from cardioner.errors import ModelError, UsageError
+from cardioner.errors import ModelError, UsageError, listed
 from cardioner.model_dir.custom_code import adopt, tags_in_its_own_way
 from cardioner.model_dir.encoder import default_encoder, load_encoder, load_tokenizer
 from cardioner.model_dir.json_files import read_object
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.load import read_model_dir
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
+
+ATTRIBUTE_HEAD = "attribute_head."
+"""How the names of its weights begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,21 @@ def build(
     if tokenizer is None or isinstance(tokenizer, (str, Path)):
         tokenizer = load_tokenizer(tokenizer or source.name, token=token)
     return Start(model, tokenizer, source.name, taken, fresh)
+
+
+def freeze_tagger(start: Start, directory: Path) -> None:
+    """Leave of a model nothing to learn but its attributes, and have it tag as its directory does.
+
+    Raises:
+        UsageError: If it did not take over the whole tagger.
+    """
+    if others := [name for name in start.fresh if not name.startswith(ATTRIBUTE_HEAD)]:
+        raise UsageError(f"attributes_only leaves the tagger as it is; with these arguments it lacks {listed(others)}")
+    for name, parameter in start.model.named_parameters():
+        parameter.requires_grad_(name.startswith(ATTRIBUTE_HEAD))
+    before = CardioNERConfig.from_dict(read_object(directory / CONFIG))
+    for name in ("window_context", "score_temperature", "inference_dtype", "inference_dtypes", "class_weights"):
+        setattr(start.model.config, name, getattr(before, name))
 
 
 def _class_for(model_class: type[TokenClassificationModel] | None, *, use_crf: bool) -> type[TokenClassificationModel]:

@@ -33,7 +33,11 @@ from cardioner.prediction.directories import model_directories
 from cardioner.prediction.engines.torch import TorchEngine
 from cardioner.training.document_digests import describe_notes
 from cardioner.training.features import Dataset
-from cardioner.training.post_training import InferenceSettings, choose_inference_settings
+from cardioner.training.post_training import (
+    InferenceSettings,
+    choose_attribute_temperatures,
+    choose_inference_settings,
+)
 from cardioner.training.run_metadata import scores_of
 from cardioner.training.scoring import HeldOut, tag_dataset
 
@@ -45,7 +49,14 @@ Method: TypeAlias = Literal["mean", "slerp"]
 _PARALLEL = 1e-6
 """The sine of an angle below which an arc is a straight line."""
 _PARTS = {"backbone": "encoder", "classifier": "head"}
-_SETTINGS = ("encoder_config", "classifier_hidden_layers", "classifier_activation", "use_crf", "class_weights")
+_SETTINGS = (
+    "encoder_config",
+    "classifier_hidden_layers",
+    "classifier_activation",
+    "use_crf",
+    "class_weights",
+    "attributes",
+)
 _ABOUT = ("language", "license", "data_name", "data_license")
 """Options of a training that say what the model is for."""
 
@@ -123,7 +134,9 @@ def merge(
     merged = loaded[0]
     merged.model.load_state_dict(_METHODS[method](*(one.model.state_dict() for one in loaded)))
     inference = choose_inference_settings(merged.model, merged.tokenizer, data, progress=progress)
-    result = Merged(place, parts, HeldOut.of(_tagged(merged, data, progress)), distance, inference, method)
+    choose_attribute_temperatures(merged.model, merged.tokenizer, data, progress=progress)
+    scored = HeldOut.of(_tagged(merged, data, progress), merged.model)
+    result = Merged(place, parts, scored, distance, inference, method)
     write_model_dir(merged.model, merged.tokenizer, place, training_args=_record(result, merged, data))
     return result
 

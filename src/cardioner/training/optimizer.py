@@ -10,7 +10,7 @@ from torch import nn
 
 from cardioner.training.options import TrainingOptions
 
-_HEAD, _CRF, _BACKBONE = "classifier.", "crf.", "backbone."
+_HEADS, _CRF, _BACKBONE = ("classifier.", "attribute_head."), "crf.", "backbone."
 
 
 def depths(model: nn.Module) -> dict[str, int]:
@@ -66,7 +66,7 @@ def parameter_groups(model: nn.Module, settings: Mapping[str, Any], options: Tra
             return options.crf_learning_rate
         if name.startswith(_BACKBONE):
             return float(rate * options.layer_decay ** (top - by_name[name]))
-        own = options.head_learning_rate if name.startswith(_HEAD) else None
+        own = options.head_learning_rate if name.startswith(_HEADS) else None
         return float(rate if own is None else own)
 
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

@@ -12,7 +12,7 @@ from cardioner.data.documents import Document
 from cardioner.evaluation import score
 from cardioner.multiclass.precision import FULL, offered, set_precision
 from cardioner.prediction.predictor import Predictor
-from cardioner.training.calibration import Temperature, fit_temperature
+from cardioner.training.calibration import Temperature, fit_attribute_temperatures, fit_temperature
 from cardioner.training.distributed import broadcast_from_first
 from cardioner.training.features import Dataset
 from cardioner.training.options import by_characters
@@ -92,6 +92,22 @@ def choose_inference_settings(
         config.inference_dtype, config.inference_dtypes = precision.dtype, precision.allowed
     config.score_temperature = 1.0 if temperature is None else temperature.value
     return chosen
+
+
+def choose_attribute_temperatures(
+    model: Any, tokenizer: Any, evaluation: Dataset | None, *, progress: Progress = silent
+) -> None:
+    """Fit the temperatures of attributes on annotated notes, and write them to the model's configuration.
+
+    The first of several processes chooses for all.
+    """
+    config = model.config
+    config.attribute_temperatures = {}
+    if config.attributes and evaluation is not None and evaluation.features is None:
+        notes = evaluation.documents
+        config.attribute_temperatures = broadcast_from_first(
+            lambda: fit_attribute_temperatures(model, tokenizer, notes, progress=progress)
+        )
 
 
 def choose_precision(

@@ -170,6 +170,7 @@ def _settings(config: Any, settings: Mapping[str, Any], options: TrainingOptions
         "class_weights": config.class_weights,
         "freeze_backbone": config.freeze_backbone,
         "use_crf": config.use_crf,
+        **({"attributes": config.attributes} if config.attributes else {}),
         "options": {part.name: getattr(options, part.name) for part in fields(options) if part.name not in LEFT_OUT},
     }
 
@@ -196,4 +197,5 @@ def scores_of(found: HeldOut) -> dict[str, Any]:
     """Scores as a record has them, with the intervals of the headline."""
     intervals = found.intervals.to_dict()
     kept = {name: intervals[name] for name in ("level", "samples", "seed", "strict")}
-    return {**found.scores.to_dict(), "intervals": kept}
+    said = {} if found.attributes is None else {"attributes": found.attributes.to_dict()}
+    return {**found.scores.to_dict(), "intervals": kept, **said}

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from cardioner._progress import Progress, silent
 from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import TrainingError
-from cardioner.evaluation import Scores, pair_documents, score_pairs
+from cardioner.evaluation import AttributeScores, Scores, pair_documents, score_attributes, score_pairs
 from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.evaluation.pairing import Pair
 from cardioner.multiclass.modeling import IGNORED
@@ -23,15 +23,17 @@ from cardioner.training.options import by_characters
 
 
 class HeldOut(NamedTuple):
-    """How good a model is on held-out data, and how sure that is."""
+    """How good a model is on held-out data, and how sure that is; `attributes` of a model that knows some."""
 
     scores: Scores
     intervals: Intervals
+    attributes: AttributeScores | None = None
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair]) -> HeldOut:
-        """Score pairs of gold and predicted notes."""
-        return cls(score_pairs(pairs), bootstrap(pairs))
+    def of(cls, pairs: Sequence[Pair], model: Any) -> HeldOut:
+        """Score pairs of gold notes and what a model found in them."""
+        said = score_attributes(pairs) if model.config.attributes else None
+        return cls(score_pairs(pairs), bootstrap(pairs), said)
 
 
 def tag_dataset(

@@ -18,14 +18,16 @@ from cardioner._progress import Progress, showing, silent
 from cardioner.data.documents import fingerprint
 from cardioner.data.labels import Overlap
 from cardioner.errors import OutputError
+from cardioner.evaluation.attributes import score_attributes
 from cardioner.evaluation.pairing import Pair
-from cardioner.evaluation.scores import score_pairs
+from cardioner.evaluation.scores import Scores, score_pairs
 from cardioner.model_dir.custom_code import adopt
 from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import WEIGHTS
 from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.save import check_output, write_model_dir
+from cardioner.multiclass.attributes import Value
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.prediction.predictions import as_documents
@@ -37,11 +39,13 @@ from cardioner.training.arguments import (
     check_options,
     check_overlap,
     class_weights_by_id,
+    complete_frozen,
     label_set,
     pick_epochs,
     pick_learning_rate,
     pick_window_length,
 )
+from cardioner.training.attributes import check_attributes
 from cardioner.training.batch_sampler import check_shares
 from cardioner.training.callbacks import trackers
 from cardioner.training.distillation import DistillingTrainer, Teachers
@@ -64,10 +68,21 @@ from cardioner.training.hf_trainer import (
     trainer_arguments,
     tuned_for_cpu,
 )
-from cardioner.training.initialization import Start, build, read_source, with_attention_dropout, with_layers
+from cardioner.training.initialization import (
+    Start,
+    build,
+    freeze_tagger,
+    read_source,
+    with_attention_dropout,
+    with_layers,
+)
 from cardioner.training.optimizer import optimizer
 from cardioner.training.options import AUTO, Distillation, Epochs, TrainerArguments, TrainingOptions
-from cardioner.training.post_training import choose_inference_settings
+from cardioner.training.post_training import (
+    InferenceSettings,
+    choose_attribute_temperatures,
+    choose_inference_settings,
+)
 from cardioner.training.run_metadata import (
     History,
     TrainingResult,
@@ -107,6 +122,8 @@ class ModelTrainer:
         overlap: `per-type` gives each type tags of its own, so that spans of different types may overlap; `flat` gives
             each sub-token one tag; by default as the tags are. `data.quality.overlap.choose_overlap` counts which of
             them a corpus needs.
+        attributes: What is to be said of spans: for each attribute its values, `None` first, as `attributes_in` of
+            `cardioner.training.attributes` finds them in notes. Training notes without an attribute teach its absence.
         options: Everything newer.
         distillation: Teachers to learn from, beside the training data or without any. Then the tags are the teachers',
             and so are encoder, head, CRF and window length where the arguments do not say otherwise.
@@ -137,6 +154,7 @@ class ModelTrainer:
         class_weights: ClassWeights | None = None,
         model_class: type[TokenClassificationModel] | None = None,
         overlap: Overlap | None = None,
+        attributes: Mapping[str, Sequence[Value]] | None = None,
         options: TrainingOptions | None = None,
         distillation: Distillation | None = None,
     ) -> None:
@@ -146,6 +164,7 @@ class ModelTrainer:
         labels = label_set(label2id, id2label)
         self.labels = labels if overlap is None else labels.with_overlap(check_overlap(overlap))
         self.options = options or TrainingOptions()
+        self.attributes = check_attributes(attributes)
         if rank() > 0:  # the first process reports for all
             self.options = replace(self.options, progress=None)
         self._progress: Progress = silent
@@ -168,6 +187,8 @@ class ModelTrainer:
         )
         if self.teachers is not None:
             given = self.teachers.complete(given)
+        if self.options.attributes_only:
+            given, self.labels = complete_frozen(given, self.attributes)
         check_options(self.options, given)
         self.class_weights = class_weights_by_id(given.class_weights, self.labels)
         self.output_dir = given.output_dir
@@ -197,7 +218,7 @@ class ModelTrainer:
         context = max(options.window_context, options.training_context)
         length = pick_window_length(given.max_length, max_positions(source.config), context=context)
         set_seed(options.seed)
-        return build(
+        start = build(
             source,
             self.labels,
             use_crf=given.use_crf,
@@ -211,7 +232,11 @@ class ModelTrainer:
             label_smoothing=options.label_smoothing,
             window_length=length,
             window_context=options.window_context,
+            attributes=self.attributes,
         )
+        if options.attributes_only:
+            freeze_tagger(start, Path(source.name))
+        return start
 
     def train(self, train_data: Iterable[Any], test_data: Any = None, eval_data: Any = None) -> TrainingResult:
         """Fit `train_data`, keep the epoch with the best strict span F1 on `eval_data`, score `test_data` once.
@@ -234,7 +259,8 @@ class ModelTrainer:
         """As `train`."""
         self.check_output()
         self.result = None
-        self.model.config.inference_dtype = "float32"  # until the end, when the precision is chosen
+        if not self.options.attributes_only:
+            self.model.config.inference_dtype = "float32"  # until the end, when the precision is chosen
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
         check_early_stopping(self.options, evaluation)
@@ -252,8 +278,11 @@ class ModelTrainer:
         )
         self.settings["num_train_epochs"] = pick_epochs(self.epochs, steps)
         run, history = self._fit(prepared, evaluation)
-        chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self._progress)
-        scored = {name: HeldOut.of(self._tag(data)) for name, data in held_out.items() if data is not None}
+        chosen = InferenceSettings(None, None)
+        if not self.options.attributes_only:  # which leaves the tagger as it is
+            chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self._progress)
+        choose_attribute_temperatures(self.model, self.tokenizer, evaluation, progress=self._progress)
+        scored = {name: HeldOut.of(self._tag(data), self.model) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
             output_dir=self.output_dir,
             epochs=tuple(run.scores),
@@ -324,7 +353,10 @@ class ModelTrainer:
             context=self.options.training_context, aligned=1
         )
         bare = () if unlabelled is None else unlabelled.documents
-        prepared = training_features(training, self.tokenizer, plan, labels=self.labels, unlabelled=bare)
+        groups = self.model.config.attribute_groups
+        prepared = training_features(
+            training, self.tokenizer, plan, labels=self.labels, attributes=groups, unlabelled=bare
+        )
         check_features(prepared.features, self.model, self.settings["max_length"])
         return prepared
 
@@ -335,7 +367,7 @@ class ModelTrainer:
             self.output_dir / checkpoints.CHECKPOINTS, self.settings, self.options, scored=evaluation is not None
         )
         run = Run(
-            score=None if evaluation is None else lambda: score_pairs(self._tag(evaluation)),
+            score=None if evaluation is None else lambda: self._score(evaluation),
             save=self.save_model,
             output_dir=self.output_dir,
             request=resume_settings(
@@ -347,6 +379,7 @@ class ModelTrainer:
             ),
             names=prepared.names,
             reduced=reduced_precision(self.options),
+            attribute_weight=self.options.attribute_weight,
         )
         left = checkpoints.last_checkpoint(self.output_dir) if self.options.resume else None
         if left is not None:
@@ -385,7 +418,7 @@ class ModelTrainer:
             args=arguments,
             train_dataset=[{**feature, "window": [number]} for number, feature in enumerate(prepared.features)],
             eval_dataset=[],  # SpanTrainer.evaluate scores notes
-            data_collator=Collator(self.tokenizer.pad_token_id or 0),
+            data_collator=Collator(self.tokenizer.pad_token_id or 0, len(self.attributes)),
             optimizers=(optimizer(self.model, self.settings, self.options), None),
             callbacks=[LoopCallback(run, self.options, self.model, progress=self._progress), *tracking],
         )
@@ -401,6 +434,12 @@ class ModelTrainer:
                 tracker.close(finished=False)  # which does nothing to one that has ended well
                 run.remarks.update(tracker.remarks)
         return list(trainer.state.log_history)
+
+    def _score(self, evaluation: Dataset) -> tuple[Scores, float]:
+        """The scores of the model as it is now, and the F1 that picks the epoch: what is said of spans counts, too."""
+        pairs = self._tag(evaluation)
+        scores, attributes = score_pairs(pairs), score_attributes(pairs) if self.attributes else None
+        return scores, (scores.strict if attributes is None else attributes.whole).micro.f1
 
     def _tag(self, data: Dataset) -> Sequence[Pair]:
         """What the model as it is now finds in data, beside what is there."""

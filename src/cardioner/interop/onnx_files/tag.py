@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import apart, in_groups, reason_of
 from cardioner.prediction.engines.tagger import Tagger
 
@@ -39,6 +40,13 @@ def read_texts(paths: Iterable[Path], problems: list[str]) -> Iterator[tuple[str
                 problems.append(f"{file}: cannot be read ({error.strerror})")
 
 
+def as_json(entity: Entity) -> dict[str, Any]:
+    """A span as JSON has it: what is said of it by name, if the model knows attributes."""
+    said = {"attributes": dict(entity.attributes), "attribute_scores": dict(entity.attribute_scores)}
+    plain = {name: value for name, value in entity._asdict().items() if name not in said}
+    return {**plain, **(said if entity.attribute_scores else {})}
+
+
 def main() -> None:
     """Tag the notes that the command line names; one that cannot be read or tagged is named, and the exit code is 3."""
     parser = argparse.ArgumentParser(description="Tag notes; writes one line of JSON per note to standard output.")
@@ -55,7 +63,7 @@ def main() -> None:
                 problems.append(f"{name}: its {len(text)} characters could not be tagged ({reason_of(found)})")
                 continue
             line: dict[str, Any] = {"id": name, **({"text": text} if given.text else {})}
-            line["spans"] = [entity._asdict() for entity in found]
+            line["spans"] = [as_json(entity) for entity in found]
             print(json.dumps(line))  # noqa: T201 - what it is for
     if problems:
         print(*problems, sep="\n", file=sys.stderr)  # noqa: T201

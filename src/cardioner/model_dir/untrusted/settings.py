@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cardioner.model_dir.json_files import check_name, refuse, shown
 from cardioner.model_dir.layout import FIRST_CODE, IMPLEMENTATION, OUR_CODE_KEYS, is_implementation, refused_in_config
+from cardioner.multiclass.attributes import attribute_groups
 from cardioner.multiclass.tagging import tag_groups
 
 MOST_TAGS = 16_384
@@ -23,10 +24,13 @@ MOST_TAGS_OF_A_CRF = 2_048
 """Its transitions, and the rules which of them exist, are the square of it."""
 
 
+MOST_VALUES = 256
+"""Attributes of a model, and values of one."""
+
 _NEVER_A_USERS = {file.removesuffix(".py") for file in FIRST_CODE} - {"modeling"}
 _KINDS = {"float64", "float32", "float16", "bfloat16"}
 _KIND_KEYS = {"dtype", "torch_dtype"}
-_TEXTS = {"id2label", "label2id", "task_specific_params", "vocab_list"}
+_TEXTS = {"attributes", "attribute_temperatures", "id2label", "label2id", "task_specific_params", "vocab_list"}
 """Objects and lists whose texts are anything, and mean nothing to a loader."""
 _COUNTED = re.compile(
     r"(num|n)_(\w+_)?(layers?|heads?|labels|blocks|groups|groups_\w+|levels|stages)|depths|layers"
@@ -81,6 +85,32 @@ class _Pipelines(_Part):
     only: _Pipeline = Field(alias="token-classification")
 
 
+def _values(values: list[str | bool | None]) -> list[str | bool | None]:
+    attribute_groups({"X": values})
+    if not all(value is None or value is True or (isinstance(value, str) and _is_name(value)) for value in values):
+        raise ValueError
+    return values
+
+
+def _is_name(text: str) -> bool:
+    return text.isprintable() and 0 < len(text) <= 1000
+
+
+def _named(values: Mapping[str, Any]) -> Any:
+    if not all(map(_is_name, values)):
+        raise ValueError
+    return values
+
+
+_Value = Annotated[str | bool | None, Field(union_mode="left_to_right")]
+AttributeValues = Annotated[
+    dict[str, Annotated[list[_Value], Field(max_length=MOST_VALUES), AfterValidator(_values)]],
+    Field(max_length=MOST_VALUES, description="for each attribute null, and behind it the values that it may have"),
+    AfterValidator(_named),
+]
+AttributeTemperatures = Annotated[
+    dict[str, Annotated[float, Field(gt=0)]], Field(max_length=MOST_VALUES, description="numbers above 0 by attribute")
+]
 _ClassName = Annotated[str, Field(max_length=200), AfterValidator(_identifier)]
 _Dtype = Literal["float32", "bfloat16", "int8"]
 _Share = Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")]
@@ -112,6 +142,8 @@ class _Settings(_Part):
     temperature: float = Field(1.0, gt=0, description="a number above 0")
     inference_dtype: _Dtype = Field("float32", description="float32, bfloat16 or int8")
     inference_dtypes: list[_Dtype] = Field([], max_length=3, description="a list of float32, bfloat16 and int8")
+    attributes: AttributeValues = {}
+    attribute_temperatures: AttributeTemperatures = {}
     class_weights: list[Annotated[float, Field(ge=0)]] | None = Field(None, description="numbers of 0 or more")
 
 

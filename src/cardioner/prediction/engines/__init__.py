@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cardioner.errors import UsageError
+from cardioner.multiclass.attributes import AttributeGroup
 from cardioner.multiclass.tagging import Entity, types_of
 from cardioner.multiclass.windows import Coverage, Window
 from cardioner.prediction.emission_cache import EmissionCache
@@ -34,6 +35,10 @@ class Engine(Protocol):
     @property
     def tags(self) -> Sequence[str]:
         """In the order of their ids."""
+
+    @property
+    def attributes(self) -> tuple[AttributeGroup, ...]:
+        """What it says of spans."""
 
     @property
     def uses_crf(self) -> bool:

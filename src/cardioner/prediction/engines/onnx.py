@@ -20,6 +20,7 @@ from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.untrusted.graph import check_graph
 from cardioner.model_dir.untrusted.settings import check_settings
 from cardioner.model_dir.untrusted.tokenizer import check_content
+from cardioner.multiclass.attributes import AttributeGroup
 from cardioner.multiclass.encoding import EncodedNote
 from cardioner.multiclass.tagging import Entity
 from cardioner.multiclass.windows import Coverage, Window
@@ -80,6 +81,11 @@ class OnnxEngine:
     def tags(self) -> Sequence[str]:
         """The tags by id."""
         return self.tagger.tags
+
+    @property
+    def attributes(self) -> tuple[AttributeGroup, ...]:
+        """As the settings have them."""
+        return self.tagger.attributes
 
     @property
     def uses_crf(self) -> bool:
@@ -182,7 +188,7 @@ class _Computer:
 
     def __init__(self, tagger: Tagger, settings: GraphSettings) -> None:
         self._tagger = tagger
-        self.tags = len(settings.tags)
+        self.tags, self.columns = len(settings.tags), tagger.columns
         self.sequences = len(tagger.groups)
         self.window_length = settings.windows.length + tagger.plan.extra
         self.vocabulary = settings.vocabulary
@@ -193,8 +199,9 @@ class _Computer:
 
     def emissions(self, ids: Integers, mask: Integers) -> Floats:
         found = self._tagger.compute(ids, mask)
-        if found.shape != (*ids.shape, self.tags):
-            raise ModelError(f"the graph gives {self._shown(found)} emissions, expected {self.tags} for each position")
+        if found.shape != (*ids.shape, self.columns):
+            expected = f"expected {self.columns} for each position"
+            raise ModelError(f"the graph gives {self._shown(found)} emissions, {expected}")
         return np.where(mask[:, :, None] > 0, found, np.float32(0))
 
     def decode(self, emissions: Floats, mask: Integers) -> list[list[int]]:

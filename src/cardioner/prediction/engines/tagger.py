@@ -20,6 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from cardioner.multiclass.attributes import NOTHING_SAID, Said, attribute_groups, mean_groups, said_of
 from cardioner.multiclass.encoding import EncodedNote, SpecialIds, WindowPlan, encode_with, read_notes
 from cardioner.multiclass.tagging import Entity, TagGroup, entities_in, tag_groups, tag_names
 from cardioner.multiclass.windows import Coverage, in_batches
@@ -51,6 +52,7 @@ class Tagger:
     def __init__(self, settings: Mapping[str, Any], tokenizer: Tokenizer, compute: Compute) -> None:
         self.tags: list[str] = settings["tags"]
         self.groups = tag_groups(self.tags)
+        self.attributes = attribute_groups(settings.get("attributes"), settings.get("attribute_temperatures"))
         self.crf = CRF.from_settings(settings["crf"]) if settings["crf"] else None
         self.temperature: float = settings["temperature"]
         self.padding: int = settings["padding_id"]
@@ -71,7 +73,8 @@ class Tagger:
         tokenizer = Tokenizer.from_file(str(Path(folder) / TOKENIZER))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(settings, tokenizer, open_graph(Path(folder) / GRAPH, threads=threads))
+        outputs = ["logits", *(["attribute_logits"] if settings.get("attributes") else [])]
+        return cls(settings, tokenizer, open_graph(Path(folder) / GRAPH, outputs, threads=threads))
 
     def tag(
         self,
@@ -100,6 +103,7 @@ class Tagger:
             self.decode(emissions, viterbi=viterbi),
             tag_names(self.tags),
             partial(self.score, emissions),
+            partial(self.describe, emissions),
             opening=len(self.plan.special.opening),
         )
 
@@ -118,18 +122,18 @@ class Tagger:
         batch_tokens: int = BATCH_TOKENS,
         advance: Callable[[Coverage], None] | None = None,
     ) -> list[Array]:
-        """Per note `(opening + sub-tokens + closing, tags)`, float32."""
+        """Per note `(opening + sub-tokens + closing, columns)`, float32: of tags, then of values of attributes."""
         return read_notes(
             self.plan,
             notes,
             self.logits,
-            lambda rows: np.empty((rows, len(self.tags)), np.float32),
+            lambda rows: np.empty((rows, self.columns), np.float32),
             batch_tokens=batch_tokens,
             advance=advance,
         )
 
     def logits(self, rows: Sequence[Sequence[int]]) -> Array:
-        """The emissions `(batch, length, tags)` of windows given by their ids, special ones included."""
+        """The emissions `(batch, length, columns)` of windows given by their ids, special ones included."""
         ids = np.full((len(rows), max(map(len, rows))), self.padding, np.int64)
         mask = np.zeros_like(ids)
         for index, row in enumerate(rows):
@@ -145,7 +149,7 @@ class Tagger:
         if self.crf is None or not viterbi:
             return [[_most_probable(rows, group) for group in self.groups] for rows in emissions]
         decoded: list[list[list[int]]] = [[[] for _ in self.groups] for _ in emissions]
-        for indices, batch, lengths in _padded(emissions):
+        for indices, batch, lengths in _padded(emissions, len(self.tags)):
             for index, row in zip(indices, best_tags(batch, lengths, self.crf), strict=True):
                 decoded[index] = row
         return decoded
@@ -157,16 +161,36 @@ class Tagger:
             rows = zip(emissions, spans, strict=True)
             sizes = [len(group.tags) for group in self.groups]
             return [
-                product_probabilities(note.astype(np.float64) / self.temperature, found, sizes) for note, found in rows
+                product_probabilities(note[:, : len(self.tags)].astype(np.float64) / self.temperature, found, sizes)
+                for note, found in rows
             ]
         crf = self.crf.divided(self.temperature)
         scores: list[list[float]] = [[] for _ in emissions]
-        for indices, batch, lengths in _padded(emissions):
+        for indices, batch, lengths in _padded(emissions, len(self.tags)):
             asked = [(row, *span) for row, index in enumerate(indices) for span in spans[index]]
             found = span_probabilities(batch / self.temperature, lengths, asked, crf) if asked else []
             for (row, *_), score in zip(asked, found, strict=True):
                 scores[indices[row]].append(score)
         return scores
+
+    def describe(
+        self, emissions: Sequence[Array], spans: Sequence[Sequence[tuple[int, list[int]]]]
+    ) -> list[list[Said]]:
+        """What the model says of each span: by the mean over its rows of the scores of values."""
+        if not self.attributes:
+            return [[NOTHING_SAID] * len(found) for found in spans]
+        described = []
+        for rows, found in zip(emissions, spans, strict=True):
+            sums = np.cumsum(rows[:, len(self.tags) :], axis=0, dtype=np.float64)
+            sums = np.concatenate([np.zeros((1, sums.shape[1])), sums])
+            means = [(sums[first + len(tags)] - sums[first]) / len(tags) for first, tags in found]
+            described.append([said_of(row.tolist(), self.attributes) for row in means])
+        return described
+
+    @property
+    def columns(self) -> int:
+        """How many numbers there are for each position: of tags, and of values of attributes."""
+        return len(self.tags) + sum(len(group.values) for group in self.attributes)
 
 
 def _most_probable(rows: Array, group: TagGroup) -> list[int]:
@@ -189,6 +213,7 @@ def mean_of(taggers: Sequence[Tagger], plan: WindowPlan) -> Tagger:
     made.plan = plan
     made.crf = CRF.mean(crfs) if crfs else None
     made.temperature = sum(tagger.temperature for tagger in taggers) / len(taggers)
+    made.attributes = mean_groups([tagger.attributes for tagger in taggers])
 
     def compute(ids: Array, mask: Array) -> Array:
         every = [tagger.compute(ids, mask).astype(np.float64) for tagger in taggers]
@@ -199,11 +224,12 @@ def mean_of(taggers: Sequence[Tagger], plan: WindowPlan) -> Tagger:
     return made
 
 
-def open_graph(path: Path, *, threads: int = 0) -> Compute:
+def open_graph(path: Path, outputs: Sequence[str] = ("logits",), *, threads: int = 0) -> Compute:
     """What runs a graph on the CPU.
 
     Args:
         path: The file.
+        outputs: The names of what it computes, which come side by side.
         threads: How many processors to use; 0 for all.
     """
     options = onnxruntime.SessionOptions()
@@ -214,18 +240,18 @@ def open_graph(path: Path, *, threads: int = 0) -> Compute:
     )
 
     def compute(ids: Array, mask: Array) -> Array:
-        found: Array = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-        return found
+        found: list[Array] = session.run(list(outputs), {"input_ids": ids, "attention_mask": mask})
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=2)
 
     return compute
 
 
-def _padded(emissions: Sequence[Array]) -> Iterator[tuple[list[int], Array, list[int]]]:
+def _padded(emissions: Sequence[Array], tags: int) -> Iterator[tuple[list[int], Array, list[int]]]:
     """Notes of similar length together: their indices, emissions `(batch, length, tags)` in doubles, and lengths."""
     filled = [index for index, rows in enumerate(emissions) if len(rows)]
-    for indices in in_batches(filled, lambda index: emissions[index].size, BATCH_SCORES):
+    for indices in in_batches(filled, lambda index: len(emissions[index]) * tags, BATCH_SCORES):
         lengths = [len(emissions[index]) for index in indices]
-        batch = np.zeros((len(indices), max(lengths), emissions[indices[0]].shape[1]))
+        batch = np.zeros((len(indices), max(lengths), tags))
         for row, index in enumerate(indices):
-            batch[row, : lengths[row]] = emissions[index]
+            batch[row, : lengths[row]] = emissions[index][:, :tags]
         yield indices, batch, lengths

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import TokenClassifierOutput
 
 from cardioner.errors import UsageError
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.positions import max_positions
+from cardioner.multiclass.attributes import AttributeGroup, mean_groups
 from cardioner.multiclass.encoding import encode_notes, plan_windows
+from cardioner.multiclass.heads import TaggerOutput
 from cardioner.multiclass.inference import batch_tokens_for
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.multiclass.pipeline import tag_texts
@@ -71,6 +72,12 @@ class TorchEngine:
         """The tags by id."""
         config = self.model.config
         return [config.id2label[index] for index in range(config.num_labels)]
+
+    @property
+    def attributes(self) -> tuple[AttributeGroup, ...]:
+        """As the configuration has them."""
+        found: tuple[AttributeGroup, ...] = self.model.config.attribute_groups
+        return found
 
     @property
     def uses_crf(self) -> bool:
@@ -164,6 +171,8 @@ class AveragedModel(nn.Module):
         shortest = min((model.config for model in models), key=lambda config: config.window_length)
         self.config.window_length, self.config.window_context = shortest.window_length, shortest.window_context
         self.config.score_temperature = sum(model.config.score_temperature for model in models) / len(models)
+        known = mean_groups([model.config.attribute_groups for model in models])
+        self.config.attribute_temperatures = {group.name: group.temperature for group in known}
         dtypes = {model.config.inference_dtype for model in models}
         for config in (self.config, *(model.config for model in models)):
             config.inference_dtype = min(dtypes) if len(dtypes) == 1 else FULL
@@ -179,10 +188,11 @@ class AveragedModel(nn.Module):
         found: torch.device = self.decoder.device
         return found
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> TokenClassifierOutput:
-        """The mean emissions, `(batch, length, tags)`, of ids and a mask, both `(batch, length)`."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return TokenClassifierOutput(logits=_mean([reader_of(model)(**given).logits for model in self.members]))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> TaggerOutput:
+        """The mean emissions, `(batch, length, tags)`, of ids and a mask, both `(batch, length)`; so of attributes."""
+        outputs = [reader_of(model)(input_ids=input_ids, attention_mask=attention_mask) for model in self.members]
+        said = _mean([output.attribute_logits for output in outputs]) if self.config.attributes else None
+        return TaggerOutput(logits=_mean([output.logits for output in outputs]), attribute_logits=said)
 
     def decode(self, logits: Tensor, attention_mask: Tensor | None = None) -> list[Any]:
         """As one of the models does, with the mean parameters."""

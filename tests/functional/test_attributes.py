@@ -1,0 +1,256 @@
+"""Attributes of spans through every door, from the head's scores to what is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForTokenClassification, pipeline
+
+from cardioner import Document, LabelSet, ModelTrainer, Predictor, Span, TrainingOptions
+from cardioner.data.formats import read_corpus, write_corpus
+from cardioner.errors import DataError, ModelError, UsageError
+from cardioner.interop.onnx import add_onnx
+from cardioner.model_dir.layout import CONFIG
+from cardioner.model_dir.load import read_model_dir
+from cardioner.model_dir.save import write_model_dir
+from cardioner.multiclass.modeling import load_custom_cardioner_multiclass_model
+from cardioner.training.attributes import attributes_in
+
+ATTRIBUTES: dict[str, list[Any]] = {"Certainty": [None, "possible", "unlikely"], "Negation": [None, True]}
+TEXTS = [
+    "No chest pain. Atrial fibrillation, on bisoprolol 2.5 mg since the aortic valve was replaced.",
+    "",
+    "Aortaklepstenose met syncope en dyspnoea; geen orthopnoe. " * 6,
+]
+HEADS = pytest.mark.parametrize(
+    "head",
+    [{"use_crf": True}, {"use_crf": False}, {"use_crf": True, "overlap": "per-type"}],
+    ids=["crf", "linear", "per-type"],
+)
+
+
+@pytest.fixture
+def opinionated(make_model: Callable[..., Any], tokenizers: dict[str, Any]) -> Callable[..., Any]:
+    """Builds a tiny model that says something of spans, and not of all the same."""
+    encoded = tokenizers["wordpiece"](TEXTS[0], return_tensors="pt")
+
+    def build(**settings: Any) -> Any:
+        model = make_model("bert", attributes=ATTRIBUTES, **settings)
+        torch.nn.init.normal_(model.attribute_head.output.weight, std=0.7)
+        with torch.no_grad():
+            model.attribute_head.output.bias -= model(**encoded).attribute_logits[0].mean(0)
+        return model
+
+    return build
+
+
+@pytest.fixture
+def directory(
+    opinionated: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path, head: dict[str, Any]
+) -> Path:
+    model = opinionated(attribute_temperatures={"Negation": 2.0}, **head)
+    write_model_dir(model, tokenizers["wordpiece"], tmp_path / "model")
+    return tmp_path / "model"
+
+
+def said(spans: Sequence[Any]) -> list[tuple[int, int, str, dict[str, Any]]]:
+    return [(span.start, span.end, span.label, dict(span.attributes)) for span in spans]
+
+
+def scores(spans: Sequence[Any]) -> list[float]:
+    return [score for span in spans for _, score in sorted(dict(span.attribute_scores).items())]
+
+
+@HEADS
+def test_every_door_says_the_same_of_spans(directory: Path, run: Callable[..., Any], tmp_path: Path) -> None:
+    documents = [Document(f"n{number}", text) for number, text in enumerate(TEXTS)]
+    found = list(Predictor.from_pretrained(directory).predict(documents))
+    expected, sure = [said(one.spans) for one in found], [score for one in found for score in scores(one.spans)]
+    values = {(name, value) for spans in expected for *_, given in spans for name, value in given.items()}
+    assert len(values) == 3  # both attributes, all values
+    assert any(not given for spans in expected for *_, given in spans)
+    assert len(sure) == 2 * sum(map(len, expected))
+
+    model, tokenizer, _ = load_custom_cardioner_multiclass_model(directory, "cpu")
+    assert [said(one.spans) for one in Predictor(model, tokenizer).predict(documents)] == expected
+    auto = AutoModelForTokenClassification.from_pretrained(directory, trust_remote_code=True)
+    assert [said(one.spans) for one in Predictor(auto, tokenizer).predict(documents)] == expected
+    tagger = pipeline("token-classification", model=str(directory), trust_remote_code=True)
+    rows = [[(row["start"], row["end"], row["entity_group"], row["attributes"]) for row in tagger(t)] for t in TEXTS]
+    assert rows == expected
+
+    add_onnx(directory)
+    light = list(Predictor.from_pretrained(directory, engine="onnx").predict(documents))
+    assert [said(one.spans) for one in light] == expected
+    assert [score for one in light for score in scores(one.spans)] == pytest.approx(sure, abs=1e-4)
+    write_corpus(documents, tmp_path / "notes")
+    for engine in ("torch", "onnx"):
+        given = ("--output", tmp_path / f"{engine}.jsonl", "--engine", engine)
+        assert run("predict", directory, tmp_path / "notes", *given).code == 0
+        tagged = {one.id: said(one.spans) for one in read_corpus(tmp_path / f"{engine}.jsonl").documents}
+        assert [tagged[document.id] for document in documents] == expected
+    for several in ([directory, directory], [directory, directory, directory]):
+        for vote in (None, "score"):
+            united = Predictor.from_pretrained(several, vote=vote)
+            assert [said(one.spans) for one in united.predict(documents)] == expected
+    cached = Predictor.from_pretrained(directory, cache_mib=1)
+    first, again = ([said(cached(document).spans) for document in documents] for _ in range(2))
+    assert first == again  # from the windows that were kept
+    assert cached.windows_from_cache > 0
+    assert run("verify", directory).code == 0
+
+
+def test_what_is_said_of_a_span_follows_from_the_mean_of_its_scores(
+    opinionated: Callable[..., Any], tokenizers: dict[str, Any]
+) -> None:
+    """Oracle: the model's own output for one window, the mean by hand, torch's softmax."""
+    model, tokenizer, text = opinionated(window_length=64), tokenizers["wordpiece"], TEXTS[0]
+    model.config.attribute_temperatures = {"Negation": 3.0}
+    encoded = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
+    offsets = encoded.pop("offset_mapping")[0].tolist()
+    with torch.no_grad():
+        rows = model(**encoded).attribute_logits[0]
+    spans = Predictor(model, tokenizer).predict_text(text)
+    assert len(spans) > 3
+    for span in spans:
+        own = [index for index, (start, end) in enumerate(offsets) if start < span.end and span.start < end]
+        mean = rows[own].mean(0)
+        chances = {"Certainty": mean[:3].softmax(0), "Negation": (mean[3:] / 3.0).softmax(0)}
+        for name, chance in chances.items():
+            assert span.attributes.get(name) == ATTRIBUTES[name][int(chance.argmax())]
+            assert span.attribute_scores[name] == pytest.approx(float(chance.max()), abs=1e-5)
+
+
+def notes(count: int = 8) -> list[Document]:
+    """Notes in which a word before a symptom says whether it is there."""
+    made = []
+    for number in range(count):
+        text, spans = "", []
+        for place in range(4):
+            cue, said_so = (("no", {"Negation": True}), ("has", {}))[(number + place // 2) % 2]
+            start = len(text) + len(cue) + 1
+            text += f"{cue} syncope. "
+            spans.append(Span(start, start + 7, "SYMPTOM", attributes=said_so))
+        made.append(Document(f"n{number}", text, tuple(spans)))
+    return made
+
+
+@pytest.fixture
+def trainer(encoder_dir: Callable[[str], Path], tmp_path: Path) -> Callable[..., ModelTrainer]:
+    def make(**given: Any) -> ModelTrainer:
+        options = {"window_context": 4, "training_context": 4, "precision": "float32", "attribute_weight": 5.0}
+        options |= given.pop("options", {})
+        chosen: dict[str, Any] = {
+            "label2id": LabelSet.from_types(["SYMPTOM"]).label2id,
+            "model": encoder_dir("bert"),
+            "output_dir": tmp_path / "out",
+            "max_length": 32,
+            "batch_size": 4,
+            "num_train_epochs": 30,
+            "learning_rate": 1e-2,
+            "attributes": {"Negation": [None, True]},
+        }
+        return ModelTrainer(**{**chosen, **given}, options=TrainingOptions(**options))
+
+    return make
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+def test_attributes_are_learned_beside_the_tags(trainer: Callable[..., ModelTrainer], use_crf: bool) -> None:
+    result = trainer(use_crf=use_crf).train(notes(), eval_data=notes(4))
+    assert result.evaluation is not None
+    assert result.evaluation.strict.micro.f1 == 1.0
+    tagged = list(Predictor.from_pretrained(result.output_dir, device="cpu").predict(notes(4)))
+    assert [said(one.spans) for one in tagged] == [said(one.spans) for one in notes(4)]
+    assert {one.spans[0].attribute_scores["Negation"] > 0.8 for one in tagged} == {True}
+
+
+def test_attributes_alone_are_learned_on_a_tagger_that_stays_as_it_is(
+    trainer: Callable[..., ModelTrainer], tmp_path: Path
+) -> None:
+    before = trainer(attributes=None, use_crf=True, num_train_epochs=12).train(notes(), eval_data=notes(4))
+    text = notes(1)[0].text
+    spans = Predictor.from_pretrained(before.output_dir, device="cpu").predict_text(text)
+    only = trainer(
+        model=before.output_dir, max_length=None, output_dir=tmp_path / "more", options={"attributes_only": True}
+    )
+    result = only.train(notes(), eval_data=notes(4))
+    own, more = (read_model_dir(place, device="cpu").model for place in (before.output_dir, tmp_path / "more"))
+    state = more.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in own.state_dict().items())
+    assert {name.partition(".")[0] for name in state.keys() - own.state_dict().keys()} == {"attribute_head"}
+    assert more.config.score_temperature == own.config.score_temperature
+    again = Predictor.from_pretrained(tmp_path / "more", device="cpu").predict_text(text)
+    assert [(span.start, span.end, span.label, span.score) for span in again] == [
+        (span.start, span.end, span.label, span.score) for span in spans
+    ]
+    assert [span.attributes for span in again] == [span.attributes for span in notes(1)[0].spans]
+    assert result.best_epoch > 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "needs a model directory to start from; .* is an encoder alone"),
+        ({"model": None}, "name it with --backbone DIR"),
+        ({"attributes": None}, "is an encoder alone"),
+    ],
+)
+def test_attributes_alone_need_a_tagger(
+    trainer: Callable[..., ModelTrainer], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        trainer(**given, options={"attributes_only": True})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["Negation"], "must map names to lists of values.*found list"),
+        ({"Negation": [True]}, "attribute 'Negation': expected null"),
+        ({"Negation": [None]}, "one value or more"),
+        ({"Negation": [None, True, True]}, "that differ"),
+    ],
+)
+def test_attributes_of_another_form_are_refused(trainer: Callable[..., ModelTrainer], given: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        trainer(attributes=given)
+
+
+def test_what_there_is_to_learn_is_found_in_notes() -> None:
+    assert attributes_in(notes()) == {"Negation": [None, True]}
+    given = [
+        Document("n", "ab", (Span(0, 1, "A", attributes={"C": "y", "D": "z"}), Span(1, 2, "A", attributes={"C": "x"})))
+    ]
+    assert attributes_in(given) == {"C": [None, "x", "y"], "D": [None, "z"]}
+    assert attributes_in(given, ["D"]) == {"D": [None, "z"]}
+    with pytest.raises(DataError, match="the attribute E; found C, D"):
+        attributes_in(given, ["E"])
+    with pytest.raises(DataError, match="no span of the training notes has an attribute"):
+        attributes_in([given[0].with_spans(())])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attributes": {"Negation": [True]}},
+        {"attributes": {"Negation": [None, 3]}},
+        {"attributes": {"Neg\nation": [None, True]}},
+        {"attributes": [["Negation"]]},
+        {"attribute_temperatures": {"Negation": 0}},
+        {"attributes": {"Negation": [None, True]}},  # weights of another shape
+    ],
+)
+@pytest.mark.parametrize("head", [{"use_crf": True}])
+def test_a_directory_with_other_attributes_is_refused(
+    directory: Path, change: dict[str, Any], without_manifest: Callable[[Path], Path]
+) -> None:
+    config = without_manifest(directory) / CONFIG
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(ModelError):
+        read_model_dir(directory, device="cpu")
