@@ -27,8 +27,10 @@ from typing import Annotated, Any
 
 os.environ.update(OMP_NUM_THREADS="1", PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
 
+import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyspark
 import ray
@@ -37,11 +39,14 @@ import typer
 from pyspark.sql import SparkSession
 
 from cardioner import Document, LabelSet, ModelTrainer, Predictor, __version__, read_corpus
+from cardioner.cli.predict_tables import Findings
 from cardioner.distributed import SparkTagger, TaggingJob, tag_dataset
 from cardioner.distributed.ray_pool import PoolOptions, ray_pool
-from cardioner.tables.columns import Columns
+from cardioner.multiclass.windows import Coverage
+from cardioner.tables.columns import SPAN, Columns
 from cardioner.tables.files import TableFiles
 from cardioner.tables.job import BatchLog, Tag, tag_table, tagging_here
+from cardioner.tables.source import NoteBatch
 from cardioner.tables.tagging import tag_batch
 from cardioner.tables.writers import write_table
 from made_up import CORPUS, ENCODERS, write_encoder
@@ -49,6 +54,10 @@ from made_up import CORPUS, ENCODERS, write_encoder
 LABELS = ("DISEASE", "MEDICATION", "SYMPTOM")
 LENGTH = 200
 """Characters of a note, about."""
+SPANS = 20
+"""Of a note, where they are made up."""
+TENTHS = ((0.05, 0.15), (0.45, 0.55), (0.9, 1.0))
+SHARES = "an early, the middle and the last tenth"
 PARTS = 50
 """Into how many parts many notes are split for Spark: their times tell its rate."""
 Engine = Callable[[Path, Path], None]
@@ -169,37 +178,58 @@ class Times:
             count += rows
             self.done.append((when, count))
 
+    def when(self, share: float) -> float:
+        """When this share of all notes was finished."""
+        total = self.done[-1][1]
+        return next(when for when, count in self.done if count >= share * total)
+
     def rate(self, first: float, last: float) -> float:
         """Notes per second between two shares of all notes."""
-        total = self.done[-1][1]
-        part = [(when, count) for when, count in self.done if first * total <= count <= last * total]
-        return (part[-1][1] - part[0][1]) / max(part[-1][0] - part[0][0], 1e-3)
+        return (last - first) * self.done[-1][1] / max(self.when(last) - self.when(first), 1e-3)
 
 
 @dataclass
-class Memory:
-    """MiB of this process and of all that it started, each half a second."""
+class Processors:
+    """Seconds of processors of this process and of all that it started, ended ones too as far as they were seen."""
 
-    seen: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    seen: dict[tuple[int, float], float] = field(default_factory=dict)
+
+    def seconds(self) -> float:
+        """Until now."""
+        me = psutil.Process()
+        for process in [me, *me.children(recursive=True)]:
+            with suppress(psutil.Error):
+                used = process.cpu_times()
+                self.seen[process.pid, process.create_time()] = used.user + used.system
+        return sum(self.seen.values())
+
+
+@dataclass
+class Watch:
+    """What is held and was used each half a second by this process and all that it started.
+
+    Attributes:
+        seen: When; MiB by kind, of the largest process; seconds of processors, of this process and of all.
+    """
+
+    seen: list[tuple[float, dict[str, float], float, float]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def watch(self) -> None:
+    def run(self) -> None:
         """Look until it is over."""
-        me = psutil.Process()
+        me, processors = psutil.Process(), Processors()
         while not self.over.wait(0.5):
             held: dict[str, float] = {}
             for process in [me, *me.children(recursive=True)]:
                 with suppress(psutil.Error):  # it has ended
                     kind = kind_of(process, me)
                     held[kind] = max(held.get(kind, 0), process.memory_info().rss / 2**20)
-            self.seen.append((time.time(), held))
+            self.seen.append((time.time(), held, time.process_time(), processors.seconds()))
 
-    def peak(self, kind: str, times: Times, first: float, last: float) -> float:
-        """The most between two shares of the time in which notes were finished."""
-        begin, end = times.done[0][0], times.done[-1][0]
-        span = end - begin
-        found = [held.get(kind, 0) for when, held in self.seen if begin + first * span <= when <= begin + last * span]
-        return max(found, default=0.0)
+    def within(self, times: Times, first: float, last: float) -> list[tuple[float, dict[str, float], float, float]]:
+        """What was seen while the notes between two shares of all were finished."""
+        begin, end = times.when(first), times.when(last)
+        return [one for one in self.seen if begin <= one[0] <= end] or self.seen[-1:]
 
 
 def kind_of(process: psutil.Process, me: psutil.Process) -> str:
@@ -211,21 +241,10 @@ def kind_of(process: psutil.Process, me: psutil.Process) -> str:
     return next((kind for name, kind in names.items() if name in command), "other")
 
 
-def processor_seconds() -> float:
-    """Of this process and of all that it started and that still run."""
-    me = psutil.Process()
-    total = 0.0
-    for process in [me, *me.children(recursive=True)]:
-        with suppress(psutil.Error):
-            used = process.cpu_times()
-            total += used.user + used.system
-    return total
-
-
 def compare(model: Path, folder: Path, file: Path, rounds: int, dtype: str) -> None:
     """The same notes with each engine in turn."""
     notes = pq.read_metadata(file).num_rows
-    options, nothing = PoolOptions("local", workers=1), Times()
+    options, nothing, processors = PoolOptions("local", workers=1), Times(), Processors()
     job = TaggingJob.of(model, device="cpu", dtype=dtype)
     with ray_pool(job, options) as pool, spark_session() as session:
         pool.start()
@@ -241,9 +260,9 @@ def compare(model: Path, folder: Path, file: Path, rounds: int, dtype: str) -> N
         took: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
         for number in range(rounds):
             for name in list(engines)[:: -1 if number % 2 else 1]:
-                began, used = time.perf_counter(), processor_seconds()
+                began, used = time.perf_counter(), processors.seconds()
                 engines[name](file, folder / f"{number} {name}.parquet")
-                took[name].append((time.perf_counter() - began, processor_seconds() - used))
+                took[name].append((time.perf_counter() - began, processors.seconds() - used))
     for name, found in took.items():
         for place, kind in enumerate(("clock", "processors")):
             here, alone = [one[place] for one in found], [one[place] for one in took["Predictor"]]
@@ -269,22 +288,26 @@ def go_through(model: Path, folder: Path, many: int) -> None:
     job = TaggingJob.of(model, device="cpu")
 
     def measure(name: str, times: Times, engine: Engine) -> None:
-        memory, out = Memory(), folder / f"many {name}.parquet"
-        watching = threading.Thread(target=memory.watch)
+        watch, out = Watch(), folder / f"many {name}.parquet"
+        watching = threading.Thread(target=watch.run)
         watching.start()
         began = time.perf_counter()
         engine(file, out)
         took = time.perf_counter() - began
-        memory.over.set()
+        watch.over.set()
         watching.join()
         found.append(spans_of(out))
-        rates = [times.rate(0, 0.1), times.rate(0.45, 0.55), times.rate(0.9, 1)]
-        print(
-            f"{name}: {took:.0f} s; notes/s in the first, middle and last tenth: {' '.join(f'{r:.0f}' for r in rates)}"
-        )
-        for kind in sorted({*chain.from_iterable(held for _, held in memory.seen)} - {"other"}):
-            peaks = [memory.peak(kind, times, *part) for part in ((0.05, 0.2), (0.45, 0.55), (0.85, 1))]
-            print(f"    MiB of {kind}, likewise: {' '.join(f'{peak:.0f}' for peak in peaks)}", flush=True)
+        print(f"{name}: {took:.0f} s; notes per second in {SHARES}:", *(f"{times.rate(*one):.0f}" for one in TENTHS))
+        seen = [watch.within(times, *one) for one in TENTHS]
+        for title, place in (("this process", 2), ("all", 3)):
+            used = [
+                (one[-1][place] - one[0][place]) / (times.rate(*share) * (one[-1][0] - one[0][0] + 1e-9))
+                for one, share in zip(seen, TENTHS, strict=True)
+            ]
+            print(f"    ms of processors a note, {title}:", *(f"{one * 1e3:.2f}" for one in used))
+        for kind in sorted({*chain.from_iterable(held for _, held, *_ in watch.seen)} - {"other"}):
+            peaks = [max(held.get(kind, 0) for _, held, *_ in one) for one in seen]
+            print(f"    MiB of {kind}:", *(f"{peak:.0f}" for peak in peaks), flush=True)
 
     measure("cardioner predict", (times := Times()), job_engine(local_tag(model), times))
     with ray_pool(job, PoolOptions("local", workers=1)) as pool:
@@ -296,6 +319,34 @@ def go_through(model: Path, folder: Path, many: int) -> None:
     with spark_session() as session:
         measure("Spark", (times := Times()), spark(job, session, times, PARTS))
     print("spans:", len(found[0][2]), "equal" if all(one == found[0] for one in found) else "NOT EQUAL")
+
+
+def driver_alone(folder: Path, notes: int) -> None:
+    """What `cardioner predict` does beside tagging: notes of 2,000 characters, each with as many spans as `SPANS`."""
+    file, out = write_notes(folder / "long.parquet", notes, 2_000), folder / "driver.parquet"
+    chance, findings = np.random.default_rng(0), Findings()
+
+    def tag(batch: NoteBatch, advance: Callable[[Coverage], None]) -> pa.RecordBatch:
+        count = batch.rows.num_rows
+        advance(Coverage(count))
+        starts = pa.array(np.tile(np.arange(SPANS, dtype=np.int32) * 100, count))
+        labels = pa.array(list(LABELS)).take(pa.array(np.arange(SPANS * count) % 3))
+        parts = [starts, pc.add(starts, pa.scalar(9, pa.int32())), labels, pa.array(chance.random(SPANS * count))]
+        empty = [pa.nulls(SPANS * count, field.type) for field in list(SPAN)[len(parts) :]]
+        ends = pa.array(np.arange(count + 1, dtype=np.int32) * SPANS)
+        found = pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays([*parts, *empty], fields=list(SPAN)))
+        made = [batch.rows.column("note_id"), found, pa.nulls(count, pa.string())]
+        return pa.RecordBatch.from_arrays(made, names=["note_id", "spans", "problem"])
+
+    began = time.process_time()
+    log = BatchLog.begin(out.with_suffix(".sqlite"), {})
+    with closing(log):
+        made = tag_table(TableFiles([file], Columns()), log, tagging_here(tag), advance=lambda _: None)
+        write_table((findings.add(one, one.tagged, Columns()) or one.tagged for one in made), out, "parquet")
+    took = (time.process_time() - began) / notes
+    places = {"in": file, "out": out, "log": out.with_suffix(".sqlite")}
+    sizes = ", ".join(f"{name} {path.stat().st_size / notes:,.0f}" for name, path in places.items())
+    print(f"beside tagging: {took * 1e3:.2f} ms of a processor a note; bytes a note: {sizes}", flush=True)
 
 
 def main(
@@ -312,6 +363,7 @@ def main(
         if notes:
             file = write_notes(Path(made, "few.parquet"), notes, LENGTH)
             compare(write_model(Path(made), tiny=False), Path(made), file, rounds, dtype)
+        driver_alone(Path(made), 20_000)
         if many:
             go_through(write_model(Path(made), tiny=True), Path(made), many)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 from ray_nodes import actors, logs, started
@@ -112,6 +116,33 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     assert "Finished before: " in done.stderr
     assert out.read_bytes() == here
     assert CANARY not in done.stderr + logs(session(cluster))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_database_is_read_and_filled_by_way_of_a_cluster(
+    nodes: Callable[..., Cluster], model: Path, notes: Path, tmp_path: Path
+) -> None:
+    place, query = tmp_path / "archive.sqlite", "SELECT note_id, note_text FROM note"
+    with closing(sqlite3.connect(place)) as database, database:
+        database.execute("CREATE TABLE note (note_id TEXT PRIMARY KEY, note_text TEXT)")
+        rows = [(row["note_id"], row["note_text"]) for row in pq.read_table(notes).to_pylist()]
+        database.executemany("INSERT INTO note VALUES (?, ?)", rows)
+    done = predict(
+        *(model, "--sql", query, "--database", f"sqlite:///{place}", "--to-table", "tagged"),
+        *("--cluster", "ray", "--address", nodes(1).address),
+    )
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(place)) as database:
+        filled = dict(database.execute("SELECT note_id, spans FROM tagged"))
+    expected = pq.read_table(tmp_path / "here.parquet").to_pylist()
+    assert len(filled) == len(expected) == 2000
+    for row in expected:
+        found = json.loads(filled[row["note_id"]] or "null")
+        assert (found and places(found)) == (row["spans"] and places(row["spans"]))
+
+
+def places(spans: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
+    return [(span["start"], span["end"], span["label"]) for span in spans]
 
 
 def refused(code: int, said: str, *arguments: Any, cwd: Path) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import pyspark
 import pytest
 from pyspark import SparkContext
+from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 from rows import CANARY, by_id
 
+from cardioner import __version__
 from cardioner.distributed import SparkTagger, spark_tagger
 
 pytestmark = [
@@ -37,8 +39,9 @@ def spark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     monkeypatch.chdir(tmp_path)  # for its folders
     made: list[SparkSession] = []
 
-    def start(master: str) -> SparkSession:
+    def start(master: str, **own: str) -> SparkSession:
         settings = {
+            **own,
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
@@ -60,6 +63,13 @@ def spark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait()
+
+
+def logs(place: Path) -> str:
+    """All that the workers of `local-cluster` wrote."""
+    found = [path.read_text(errors="replace") for path in (place / "spark" / "work").rglob("std*")]
+    assert found
+    return "".join(found)
 
 
 def rows_of(frame: Any) -> list[dict[str, Any]]:
@@ -96,6 +106,7 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(
     notes: Path,
     expected: list[dict[str, Any]],
     tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     session = spark("local-cluster[2,1,1024]")
     mark = tmp_path / "killed"
@@ -113,6 +124,35 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(
     found = rows_of(frame.mapInArrow(fatal, tagger.schema(frame)))
     assert mark.exists()
     assert found == expected
-    logs = [path.read_text(errors="replace") for path in (tmp_path / "spark" / "work").rglob("std*")]
-    assert logs
-    assert CANARY not in "".join(logs)
+    assert CANARY not in logs(tmp_path) + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("place", "environment", "said"),
+    [
+        ("/proc/self/cwd/model", "", "has no /proc/self/cwd/model: put the model on storage that all workers see"),
+        ("model", "other", f"has cardioner 0.0.1, the driver {__version__}: install the same version everywhere"),
+    ],
+    ids=["no model", "another version"],
+)
+def test_a_worker_that_cannot_tag_says_why_in_one_line(
+    place: str,
+    environment: str,
+    said: str,
+    spark: Callable[..., SparkSession],
+    model: Path,
+    notes: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other"  # for workers alone
+    other.mkdir()
+    (other / "sitecustomize.py").write_text("import cardioner\ncardioner.__version__ = '0.0.1'\n")
+    own = {"spark.executorEnv.PYTHONPATH": str(other)} if environment else {}
+    session = spark("local-cluster[1,1,1024]", **own)
+    tagger = spark_tagger(place, device="cpu")
+    with pytest.raises(PythonException) as caught:
+        rows_of(tagger.tag(session.read.parquet(str(notes)).repartition(1)))
+    assert len([line for line in str(caught.value).splitlines() if said in line]) == 1
+    assert model.is_dir()
+    assert CANARY not in str(caught.value) + logs(tmp_path) + "".join(capfd.readouterr())

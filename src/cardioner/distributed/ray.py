@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cardioner.distributed.job import TaggingJob, load
 from cardioner.errors import UsageError, first_line, many
+from cardioner.tables.source import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
-
-ROWS = 256
-"""Notes that an actor tags at a time, and that a block has at most, so that all actors have work."""
 
 _READING, _FILTERING = 1, 1
 """CPUs that are left to what reads and writes, and to the actor that leaves out what a checkpoint has: with all of them
@@ -67,7 +65,7 @@ def tag_dataset(
         workers: Actors; by default as many as the cluster has room for beside what reads and writes.
         cpus_per_worker: CPUs of an actor, which torch then uses.
         gpus_per_worker: GPUs of an actor; a fraction lets several share one.
-        rows: Notes that an actor tags at a time.
+        rows: Notes that an actor tags at a time, and that a block has at most, so that all actors have work.
         settings: As `TaggingJob.of` takes them.
 
     Returns:

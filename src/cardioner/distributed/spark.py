@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cardioner.distributed.job import TaggingJob
+from cardioner.tables.source import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,9 +26,10 @@ class SparkTagger:
     job: TaggingJob
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The rows of batches with the spans of their notes."""
+        """The rows of batches with the spans of their notes, some at a time, as Spark's batches may be large."""
         for batch in batches:
-            yield self.job.tag(batch)
+            for start in range(0, batch.num_rows, ROWS):
+                yield self.job.tag(batch.slice(start, ROWS))
 
     def schema(self, notes: Any) -> Any:
         """The schema of the tagged rows, as `mapInArrow` takes it.
