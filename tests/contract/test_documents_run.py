@@ -197,6 +197,9 @@ def make_tables(stem: str, place: Path) -> None:
     """The tables that a page takes as given."""
     if stem == "tag-a-table-or-a-database":
         make_database(place / "archive.sqlite")
+    if stem == "scale":
+        (place / "archive").mkdir()
+        pq.write_table(pa.table({"note_id": [1], "note_text": ["Syncope."]}), place / "archive" / "1.parquet")
     if stem == "tag-on-a-cluster":
         pq.write_table(pa.table({"note_id": [1], "note_text": ["Syncope."], "ward": ["a"]}), place / "notes.parquet")
 
