@@ -52,8 +52,8 @@ from cardioner.tables.writers import write_table
 from made_up import CORPUS, ENCODERS, write_encoder
 
 LABELS = ("DISEASE", "MEDICATION", "SYMPTOM")
-LENGTH = 200
-"""Characters of a note, about."""
+LENGTH, SHORT = 200, 80
+"""Characters of a note, about: of those that engines tag in turn, and of many."""
 SPANS = 20
 """Of a note, where they are made up."""
 TENTHS = ((0.05, 0.15), (0.45, 0.55), (0.9, 1.0))
@@ -283,7 +283,7 @@ def spans_of(place: Path) -> list[Any]:
 
 def go_through(model: Path, folder: Path, many: int) -> None:
     """Many notes with each engine alone."""
-    file = write_notes(folder / "many.parquet", many, LENGTH)
+    file = write_notes(folder / "many.parquet", many, SHORT)
     found: list[list[Any]] = []
     job = TaggingJob.of(model, device="cpu")
 
