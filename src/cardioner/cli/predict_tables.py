@@ -32,7 +32,7 @@ from cardioner.errors import DataError, OutputError, many
 from cardioner.multiclass.windows import Coverage
 from cardioner.prediction.batch_job import BatchJob
 from cardioner.tables.assertions import DEFAULT, read_assertions
-from cardioner.tables.columns import PROBLEM, SPANS, Columns
+from cardioner.tables.columns import PROBLEM, SPAN_FIELDS, SPANS, Columns
 from cardioner.tables.files import TableFiles
 from cardioner.tables.job import BatchLog, fill_table, tag_table
 from cardioner.tables.omop import NoteNlp, read_concepts
@@ -177,12 +177,12 @@ class _Run:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """All that decides what is written."""
+        """All that decides what is written; a run whose spans had other fields does not go on."""
         request = self.request
         notes = request.tables.sql or [str(path.resolve()) for path in request.inputs]
         digest = blake2b(repr(notes).encode(), digest_size=16).hexdigest()
         own = {"notes": digest, "columns": self.source.columns.needed, "rows": self.shape.name}
-        return {**self.tagging.asked, **own}
+        return {**self.tagging.asked, **own, "fields of spans": [*SPAN_FIELDS]}
 
     def write(self, job: BatchJob, stages: Stages) -> Coverage:
         """Write a file; gives what was covered."""

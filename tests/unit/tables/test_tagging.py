@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cardioner.errors import DataError, UsageError
 from cardioner.tables.columns import SPAN_FIELDS, Columns
+from cardioner.tables.shape import AsTagged
+from cardioner.tables.source import Tagged
 from cardioner.tables.tagging import above, exploded, tag_batch
 from cardioner.tables.values import rows_of, values_of
+from cardioner.tables.writers import write_table
 
 TEXTS = ["Oedema, no Angina", None, "", "bad\tNote", "🫀 Syncope", "again"]
 COLUMNS = Columns(keep=("ward",))
@@ -124,6 +132,22 @@ def test_attributes_are_maps_with_true_as_text_and_those_of_no_mention_have_scor
     assert [row["attributes"] for row in rows] == [{"Negation": "true"}, {"Temporality": "past"}, None]
     assert [row["attribute_scores"] for row in rows] == [scores, scores, None]
     assert above(tagged, 0.1).equals(tagged)
+
+
+@pytest.mark.parametrize("explode", [False, True])
+def test_attributes_are_objects_in_json_lines_and_in_csv(explode: bool, asserting: Any, tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pydict({"note_id": [1], "note_text": ["no Angina"]})
+    rows = AsTagged(explode)(Tagged(batch, tag_batch(batch, asserting, Columns()), datetime.now(timezone.utc)))
+    for form in ("jsonl", "csv", "parquet", "arrow"):
+        write_table([rows], tmp_path / f"t.{form}", form)
+    (from_json,) = map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines())
+    (from_csv,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    (from_parquet,) = rows_of(pq.read_table(tmp_path / "t.parquet").to_batches()[0])
+    name = "attributes" if explode else "spans"
+    assert json.loads(from_csv[name]) == from_json[name] == from_parquet[name]
+    said = from_json if explode else from_json["spans"][0]
+    assert said["attributes"] == {"Negation": "true"}
+    assert said["attribute_scores"] == {"Negation": 0.75, "Temporality": 0.5}
 
 
 def test_maps_are_dicts_wherever_they_are() -> None:
