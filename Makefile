@@ -17,7 +17,7 @@ export NO_MKDOCS_2_WARNING := 1
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-clusters test-all fuzz check lint docs matrix label-studio bench wheelhouse clean
+.PHONY: help setup demo test test-slow test-clusters test-spacy test-all fuzz check lint docs matrix label-studio bench wheelhouse clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 14
@@ -60,10 +60,22 @@ test-clusters: $(VENV)/.ready-clusters ## Run the tests that start Ray and Spark
 	else echo 'LEFT OUT: the tests of Ray and Spark, as these or Java are missing (see above). To run them, install Java 17 and'; \
 		echo "    $(BIN)/python -m pip install 'ray[data,train]' pyspark"; fi
 
+# medspaCy asks for spaCy below 3.8 on Python before 3.12, and works with 3.8 too: so it comes without its requirements.
+MEDSPACY := medspacy==1.3.1 medspacy-quickumls==3.2 medspacy-unqlite==0.9.8 PyRuSH==1.0.13 PyFastNER==1.0.10 \
+	quicksectx==0.4.1 pysbd==0.3.4 nltk==3.10.4 Unidecode==1.4.0 pysimstring==1.3.0
+
+$(VENV)/.ready-spacy: $(VENV)/.ready-dev
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt edsnlp==0.23.0 jsonschema
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --no-deps $(MEDSPACY)
+	touch $@
+
+test-spacy: $(VENV)/.ready-spacy ## Run the tests of the spaCy component beside medspaCy and edsnlp
+	$(BIN)/python -m pytest -q -m spacy_family tests/spacy_family
+
 fuzz: $(VENV)/.ready-dev ## Look for changed directories that are not answered, with new examples (about an hour)
 	$(PYTEST) --hypothesis-profile search tests/unit/model_dir/untrusted/test_fuzz.py
 
-test-all: test test-slow test-clusters wheelhouse matrix label-studio ## Run everything that can be tested
+test-all: test test-slow test-clusters test-spacy wheelhouse matrix label-studio ## Run everything that can be tested
 
 lint: $(VENV)/.ready-dev ## Check style and types
 	$(BIN)/ruff check .
@@ -104,7 +116,7 @@ bench: $(VENV)/.ready-dev ## Measure against the stock recipe (needs CARDIONER_D
 
 wheelhouse: setup ## Collect everything an air-gapped site installs from, and prove it by installing from it
 	rm -rf $(WHEELHOUSE)
-	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[torch,light,onnx,report,serve,sign,formats,tables,sql,fhir]'
+	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) '.[torch,light,onnx,report,serve,sign,formats,tables,sql,fhir,spacy,presidio]'
 	$(PIP) wheel $(PIP_ARGS) --quiet --constraint constraints.txt --wheel-dir $(WHEELHOUSE) --no-deps $(ENCODER)
 	$(BIN)/python tools/prove_wheelhouse.py $(WHEELHOUSE)
 

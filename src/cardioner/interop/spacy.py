@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import srsly
 from spacy.language import Language
@@ -56,7 +56,7 @@ class Settings:
         spans_key: The group of `doc.spans` that holds all spans.
         ents: What becomes of `doc.ents`: `add` keeps the entities that are there, and adds those of our spans that do
             not overlap them; `replace` leaves none but ours; `none` changes nothing.
-        copy: Whether a saved pipeline holds a copy of the model; else it names the directory.
+        copy_model: Whether a saved pipeline holds a copy of the model; else it names the directory.
         engine: As `Predictor.from_pretrained` takes it.
         device: Likewise.
         key: Likewise: the file of a public key.
@@ -65,33 +65,17 @@ class Settings:
     model: str
     spans_key: str = GROUP
     ents: Entities = "add"
-    copy: bool = False
+    copy_model: bool = False
     engine: str = "auto"
     device: str = "auto"
     key: str | None = None
 
 
-@Language.factory("cardioner", assigns=["doc.spans", "doc.ents"])
-def make_tagger(  # noqa: PLR0913 - what can be configured
-    nlp: Language,  # noqa: ARG001 - of spaCy
-    name: str,
-    model: str,
-    spans_key: str = GROUP,
-    ents: Entities = "add",
-    copy: bool = False,
-    engine: str = "auto",
-    device: str = "auto",
-    key: str | None = None,
-) -> SpacyTagger:
-    """Make a component; the arguments are those of `Settings`."""
-    return SpacyTagger(name, Settings(model, spans_key, ents, copy, engine, device, key))
-
-
 class SpacyTagger(Pipe):
     """Tags docs with a model directory.
 
-    The model is loaded at once. With `copy` it is when it is needed first, as a saved pipeline brings its own, and so
-    it is in a worker that gets the component pickled.
+    The model is loaded at once. With `copy_model` it is loaded when it is needed first, as a saved pipeline brings its
+    own; so it is in a worker that gets the component pickled.
 
     Args:
         name: Of the component in its pipeline.
@@ -106,8 +90,8 @@ class SpacyTagger(Pipe):
     def __init__(self, name: str, settings: Settings, *, places: list[Path] | None = None) -> None:
         self.name = name
         self.settings = settings
-        self._places = places or model_directories(settings.model)
-        self._predictor: Predictor | None = None if settings.copy or places else self._load()
+        self._places = places or [place.absolute() for place in model_directories(settings.model)]
+        self._predictor: Predictor | None = None if settings.copy_model or places else self._load()
         self._process = os.getpid()
 
     @property
@@ -173,8 +157,11 @@ class SpacyTagger(Pipe):
 
     # Saving ----------------------------------------------------------------------------------------------------------
 
-    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:  # noqa: ARG002 - of spaCy
-        """Write a digest of the model, and with `copy` the model itself.
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> dict[str, Any]:  # noqa: ARG002 - of spaCy
+        """Write a digest of the model, and with `copy_model` the model itself.
+
+        Returns:
+            What the saved configuration of the component is to have otherwise, which edsnlp asks for: nothing.
 
         Raises:
             ModelError: If the directory is not there.
@@ -183,12 +170,13 @@ class SpacyTagger(Pipe):
         folder, sources = Path(path), [existing(place) for place in self._places]
         with reporting_failed_writes(folder), tempfile.TemporaryDirectory(dir=_made(folder.parent)) as stage:
             Path(stage, _DIGEST).write_text(models_digest(sources) + "\n", encoding="ascii")
-            for number, source in enumerate(sources if self.settings.copy else (), start=1):
+            for number, source in enumerate(sources if self.settings.copy_model else (), start=1):
                 copy = _made(Path(stage, _COPIES, str(number)))
                 for name in own_files(source):
                     shutil.copyfile(source / name, copy / name)
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(stage, folder)
+        return {}
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> SpacyTagger:  # noqa: ARG002
         """Load the model that was saved.
@@ -196,8 +184,8 @@ class SpacyTagger(Pipe):
         Raises:
             ModelError: If it is not the one that was saved, or cannot be loaded.
         """
-        folder = Path(path)
-        places = sorted(existing(folder / _COPIES).iterdir()) if self.settings.copy else self._places
+        folder = Path(path).absolute()  # edsnlp changes the working directory meanwhile
+        places = sorted(existing(folder / _COPIES).iterdir()) if self.settings.copy_model else self._places
         try:
             saved = (folder / _DIGEST).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
@@ -286,3 +274,25 @@ TokenSpan.set_extension("cardioner_score", getter=_score, force=True)
 TokenSpan.set_extension("cardioner_attributes", getter=_attributes, force=True)
 TokenSpan.set_extension("cardioner_attribute_scores", getter=_attribute_scores, force=True)
 Doc.set_extension("cardioner_expanded", getter=_expanded, force=True)
+
+
+# The factory ---------------------------------------------------------------------------------------------------------
+
+
+def make_tagger(  # noqa: PLR0913 - what can be configured
+    nlp: Language,  # noqa: ARG001 - of spaCy
+    name: str,
+    model: str,
+    spans_key: str = GROUP,
+    ents: Entities = "add",
+    copy_model: bool = False,
+    engine: str = "auto",
+    device: str = "auto",
+    key: str | None = None,
+) -> SpacyTagger:
+    """Make a component; the arguments are those of `Settings`."""
+    return SpacyTagger(name, Settings(model, spans_key, ents, copy_model, engine, device, key))
+
+
+make_tagger.__annotations__ = get_type_hints(make_tagger)  # edsnlp takes no strings for types
+Language.factory("cardioner", assigns=["doc.spans", "doc.ents"], func=make_tagger)

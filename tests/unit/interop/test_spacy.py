@@ -150,7 +150,7 @@ def test_a_saved_pipeline_finds_the_same_spans(
     copied: bool, saved: Path, expected: list[list[Span]], tmp_path: Path
 ) -> None:
     place = shutil.copytree(saved, tmp_path / "model")
-    nlp = pipeline(place, copy=copied)
+    nlp = pipeline(place, copy_model=copied)
     nlp.to_disk(tmp_path / "pipeline")
     data = nlp.to_bytes()
     if copied:
@@ -160,7 +160,7 @@ def test_a_saved_pipeline_finds_the_same_spans(
     again.to_disk(tmp_path / "pipeline")  # onto itself
     assert edges(exact(spacy.load(tmp_path / "pipeline")(TEXTS[2]))) == edges(expected[2])
     fresh = spacy.blank("en")
-    fresh.add_pipe("cardioner", config={"model": str(place), "copy": copied})
+    fresh.add_pipe("cardioner", config={"model": str(place), "copy_model": copied})
     assert edges(exact(fresh.from_bytes(data)(TEXTS[0]))) == edges(expected[0])
     assert edges(exact(copy.deepcopy(again)(TEXTS[0]))) == edges(expected[0])
 
@@ -170,7 +170,7 @@ def test_a_copy_holds_the_files_of_the_model_and_no_others(saved: Path, tmp_path
     (place / "checkpoints").mkdir()
     (place / "checkpoints" / "optimizer.pt").write_bytes(b"x")
     (place / "notes.txt").write_text("a note")
-    pipeline(place, copy=True).to_disk(tmp_path / "pipeline")
+    pipeline(place, copy_model=True).to_disk(tmp_path / "pipeline")
     copied = {path.name for path in (tmp_path / "pipeline" / "cardioner" / "models" / "1").iterdir()}
     assert copied == {path.name for path in place.iterdir()} - {"checkpoints", "notes.txt"}
 
@@ -190,7 +190,7 @@ def test_another_model_in_the_place_of_the_saved_one_is_refused(
 
 
 def test_an_altered_copy_is_refused(saved: Path, tmp_path: Path) -> None:
-    pipeline(saved, copy=True).to_disk(tmp_path / "pipeline")
+    pipeline(saved, copy_model=True).to_disk(tmp_path / "pipeline")
     weights = tmp_path / "pipeline" / "cardioner" / "models" / "1" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
@@ -264,7 +264,7 @@ def test_nothing_that_is_shown_holds_text(saved: Path) -> None:
     component = pipeline(saved).get_pipe("cardioner")
     assert isinstance(component, SpacyTagger)
     assert repr(component).startswith("SpacyTagger(Predictor(")
-    assert repr(pipeline(saved, copy=True).get_pipe("cardioner")) == f"SpacyTagger({str(saved)!r})"
+    assert repr(pipeline(saved, copy_model=True).get_pipe("cardioner")) == f"SpacyTagger({str(saved)!r})"
 
 
 def test_attributes_arrive_as_the_predictor_gives_them(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
