@@ -36,6 +36,7 @@ ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
 context = ray.data.DataContext.get_current()
 context.checkpoint_config = CheckpointConfig(id_column="note_id", checkpoint_path=marks)
 tag_dataset(ray.data.read_parquet(notes), model, device="cpu", rows=50).write_parquet(out)
+print(ray._private.worker._global_node.get_logs_dir_path())
 """
 
 
@@ -104,7 +105,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     assert done.returncode == 0, done.stderr[-2000:]
     assert before <= {path.name for path in out.glob("*.parquet")}
     assert by_id(pq.read_table(out).to_pylist()) == expected
-    assert CANARY not in done.stdout + done.stderr
+    assert CANARY not in done.stdout + done.stderr + logs(Path(done.stdout.splitlines()[-1]))
 
 
 def test_a_cluster_without_room_is_refused_at_once(cluster: Callable[..., Cluster], model: Path, notes: Path) -> None:
