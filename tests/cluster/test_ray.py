@@ -17,8 +17,11 @@ import ray
 from ray.cluster_utils import Cluster
 from ray_nodes import actors, logs, started
 
-from cardioner.distributed import tag_dataset
+from cardioner.distributed import TaggingJob, tag_dataset
+from cardioner.distributed.ray_pool import PoolOptions, ray_pool
 from cardioner.errors import UsageError
+from cardioner.tables.columns import Columns
+from cardioner.tables.files import TableFiles
 from conftest import CANARY, by_id
 
 pytestmark = [
@@ -106,6 +109,22 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     assert before <= {path.name for path in out.glob("*.parquet")}
     assert by_id(pq.read_table(out).to_pylist()) == expected
     assert CANARY not in done.stdout + done.stderr + logs(Path(done.stdout.splitlines()[-1]))
+
+
+def test_a_node_that_is_gone_ends_the_run_in_place_of_waiting_for_ever(
+    model: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cardioner.distributed.ray_pool._LOOK", 2)
+    job, batches = TaggingJob.of(model, device="cpu"), TableFiles([notes], Columns()).batches()
+    with started() as start:
+        cluster = start(1, 1)
+        with ray_pool(job, PoolOptions(cluster.address)) as pool:
+            pool.start()
+            cluster.remove_node(next(iter(cluster.worker_nodes)))
+            with pytest.raises(
+                UsageError, match="no room for 2 workers of 1 CPUs: 1 node with 1 CPUs in all can take 1"
+            ):
+                list(pool.tag(batches, lambda _: None))
 
 
 def test_a_cluster_without_room_is_refused_at_once(cluster: Callable[..., Cluster], model: Path, notes: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -139,7 +139,7 @@ class RayPool:
 
         with _reporting():
             while not ray.wait([answer], timeout=_LOOK)[0]:
-                self.options.count()  # a node may be gone
+                replace(self.options, workers=len(self._actors)).count()  # a node may be gone
             return ray.get(answer)
 
 
