@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PretrainedConfig
 
 from cardioner._io import staging
-from cardioner.errors import ModelError, OutputError, first_line
+from cardioner.errors import ModelError, OutputError, first_line, listed
 from cardioner.interop.cards import hub_card
 from cardioner.interop.exports import check_place, custom_class, greatest_difference, logits_of, publish_export
 from cardioner.model_dir.entrance import existing
@@ -40,6 +40,7 @@ from cardioner.model_dir.layout import (
 )
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import check_free
+from cardioner.multiclass.heads import ATTRIBUTE_HEAD
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 
 BOUND = 1e-5
@@ -169,6 +170,8 @@ def _renamed(model: TokenClassificationModel, target: Any) -> dict[str, Tensor]:
     renamed = {}
     for name, value in model.state_dict().items():
         first = name.partition(".")[0] + "."
+        if first == ATTRIBUTE_HEAD:  # of which the export warns
+            continue
         renamed[places.get(first, first) + name.removeprefix(first)] = value
     return renamed
 
@@ -243,4 +246,9 @@ def _warnings(config: CardioNERConfig) -> tuple[str, ...]:
         )
     if any(tag.startswith(("E-", "S-")) for tag in config.tags):
         warnings.append("The tags are BIOES: do not use the pipeline's aggregation, which only knows BIO.")
+    if config.attributes:
+        warnings.append(
+            f"What this model says of spans ({listed(config.attributes)}) is not part of the export: a family's own "
+            "class has no place for it."
+        )
     return tuple(warnings)

@@ -71,6 +71,10 @@ class TaggerOutput(TokenClassifierOutput):
     attribute_logits: Tensor | None = None
 
 
+ATTRIBUTE_HEAD = "attribute_head."
+"""How the names of its weights in a model begin."""
+
+
 class AttributeHead(nn.Module):
     """The scores of all values of all attributes at each position; those of a span are the mean over its positions.
 

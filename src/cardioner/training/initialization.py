@@ -18,10 +18,8 @@ from cardioner.model_dir.encoder import default_encoder, load_encoder, load_toke
 from cardioner.model_dir.json_files import read_object
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.load import read_model_dir
+from cardioner.multiclass.heads import ATTRIBUTE_HEAD
 from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, TokenClassificationModelCRF
-
-ATTRIBUTE_HEAD = "attribute_head."
-"""How the names of its weights begin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cardioner.multiclass.heads import ATTRIBUTE_HEAD
 from cardioner.training.options import TrainingOptions
 
-_HEADS, _CRF, _BACKBONE = ("classifier.", "attribute_head."), "crf.", "backbone."
+_HEADS, _CRF, _BACKBONE = ("classifier.", ATTRIBUTE_HEAD), "crf.", "backbone."
 
 
 def depths(model: nn.Module) -> dict[str, int]:

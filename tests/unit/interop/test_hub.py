@@ -189,6 +189,12 @@ def test_what_differs_is_said_in_the_card_too(saved: Callable[..., Path], tmp_pa
     }
 
 
+def test_attributes_are_left_out_and_that_is_said(saved: Callable[..., Path], tmp_path: Path) -> None:
+    done = export_hub(saved(attributes={"Negation": [None, True]}), tmp_path / "out")
+    assert [warning for warning in done.warnings if "(Negation) is not part of the export" in warning]
+    assert not [name for name in loaded(tmp_path / "out").state_dict() if "attribute" in name]
+
+
 def test_of_a_usual_model_only_the_windows_are_warned_about(saved: Callable[..., Path], tmp_path: Path) -> None:
     (warning,) = export_hub(saved(), tmp_path / "out").warnings
     assert warning.startswith("Cut notes of more than 32 sub-tokens yourself")
