@@ -25,8 +25,9 @@ from cardioner.tables.tagging import tag_batch
 
 @pytest.fixture
 def model(make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path) -> Path:
-    """A model that finds spans in every note."""
-    write_model_dir(make_model(use_crf=True), tokenizers["wordpiece"], tmp_path / "model")
+    """A model that finds spans in every note, and says something of them."""
+    said = {"Negation": [None, True], "Certainty": [None, "possible"]}
+    write_model_dir(make_model(use_crf=True, attributes=said), tokenizers["wordpiece"], tmp_path / "model")
     return tmp_path / "model"
 
 

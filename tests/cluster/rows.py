@@ -14,7 +14,10 @@ def by_id(rows: Any) -> list[dict[str, Any]]:
         {
             **row,
             "spans": row["spans"]
-            and [(span["start"], span["end"], span["label"], round(span["score"], 3)) for span in row["spans"]],
+            and [
+                (*(span[name] for name in ("start", "end", "label", "attributes")), round(span["score"], 3))
+                for span in row["spans"]
+            ],
         }
         for row in rows
     ]

@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification, pipeline
 
 from cardioner import Document, LabelSet, ModelTrainer, Predictor, Span, TrainingOptions
-from cardioner.data.formats import read_corpus, write_corpus
 from cardioner.errors import DataError, ModelError, UsageError
-from cardioner.interop.onnx import add_onnx
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import write_model_dir
-from cardioner.multiclass.modeling import load_custom_cardioner_multiclass_model
 from cardioner.training.attributes import attributes_in
 
 ATTRIBUTES: dict[str, list[Any]] = {"Certainty": [None, "possible", "unlikely"], "Negation": [None, True]}
@@ -27,34 +23,11 @@ TEXTS = [
     "",
     "Aortaklepstenose met syncope en dyspnoea; geen orthopnoe. " * 6,
 ]
-HEADS = pytest.mark.parametrize(
-    "head",
-    [{"use_crf": True}, {"use_crf": False}, {"use_crf": True, "overlap": "per-type"}],
-    ids=["crf", "linear", "per-type"],
-)
 
 
 @pytest.fixture
-def opinionated(make_model: Callable[..., Any], tokenizers: dict[str, Any]) -> Callable[..., Any]:
-    """Builds a tiny model that says something of spans, and not of all the same."""
-    encoded = tokenizers["wordpiece"](TEXTS[0], return_tensors="pt")
-
-    def build(**settings: Any) -> Any:
-        model = make_model("bert", attributes=ATTRIBUTES, **settings)
-        torch.nn.init.normal_(model.attribute_head.output.weight, std=0.7)
-        with torch.no_grad():
-            model.attribute_head.output.bias -= model(**encoded).attribute_logits[0].mean(0)
-        return model
-
-    return build
-
-
-@pytest.fixture
-def directory(
-    opinionated: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path, head: dict[str, Any]
-) -> Path:
-    model = opinionated(attribute_temperatures={"Negation": 2.0}, **head)
-    write_model_dir(model, tokenizers["wordpiece"], tmp_path / "model")
+def directory(make_model: Callable[..., Any], tokenizers: dict[str, Any], tmp_path: Path, head: dict[str, Any]) -> Path:
+    write_model_dir(make_model(attributes=ATTRIBUTES, **head), tokenizers["wordpiece"], tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -62,54 +35,11 @@ def said(spans: Sequence[Any]) -> list[tuple[int, int, str, dict[str, Any]]]:
     return [(span.start, span.end, span.label, dict(span.attributes)) for span in spans]
 
 
-def scores(spans: Sequence[Any]) -> list[float]:
-    return [score for span in spans for _, score in sorted(dict(span.attribute_scores).items())]
-
-
-@HEADS
-def test_every_door_says_the_same_of_spans(directory: Path, run: Callable[..., Any], tmp_path: Path) -> None:
-    documents = [Document(f"n{number}", text) for number, text in enumerate(TEXTS)]
-    found = list(Predictor.from_pretrained(directory).predict(documents))
-    expected, sure = [said(one.spans) for one in found], [score for one in found for score in scores(one.spans)]
-    values = {(name, value) for spans in expected for *_, given in spans for name, value in given.items()}
-    assert len(values) == 3  # both attributes, all values
-    assert any(not given for spans in expected for *_, given in spans)
-    assert len(sure) == 2 * sum(map(len, expected))
-
-    model, tokenizer, _ = load_custom_cardioner_multiclass_model(directory, "cpu")
-    assert [said(one.spans) for one in Predictor(model, tokenizer).predict(documents)] == expected
-    auto = AutoModelForTokenClassification.from_pretrained(directory, trust_remote_code=True)
-    assert [said(one.spans) for one in Predictor(auto, tokenizer).predict(documents)] == expected
-    tagger = pipeline("token-classification", model=str(directory), trust_remote_code=True)
-    rows = [[(row["start"], row["end"], row["entity_group"], row["attributes"]) for row in tagger(t)] for t in TEXTS]
-    assert rows == expected
-
-    add_onnx(directory)
-    light = list(Predictor.from_pretrained(directory, engine="onnx").predict(documents))
-    assert [said(one.spans) for one in light] == expected
-    assert [score for one in light for score in scores(one.spans)] == pytest.approx(sure, abs=1e-4)
-    write_corpus(documents, tmp_path / "notes")
-    for engine in ("torch", "onnx"):
-        given = ("--output", tmp_path / f"{engine}.jsonl", "--engine", engine)
-        assert run("predict", directory, tmp_path / "notes", *given).code == 0
-        tagged = {one.id: said(one.spans) for one in read_corpus(tmp_path / f"{engine}.jsonl").documents}
-        assert [tagged[document.id] for document in documents] == expected
-    for several in ([directory, directory], [directory, directory, directory]):
-        for vote in (None, "score"):
-            united = Predictor.from_pretrained(several, vote=vote)
-            assert [said(one.spans) for one in united.predict(documents)] == expected
-    cached = Predictor.from_pretrained(directory, cache_mib=1)
-    first, again = ([said(cached(document).spans) for document in documents] for _ in range(2))
-    assert first == again  # from the windows that were kept
-    assert cached.windows_from_cache > 0
-    assert run("verify", directory).code == 0
-
-
 def test_what_is_said_of_a_span_follows_from_the_mean_of_its_scores(
-    opinionated: Callable[..., Any], tokenizers: dict[str, Any]
+    make_model: Callable[..., Any], tokenizers: dict[str, Any]
 ) -> None:
     """Oracle: the model's own output for one window, the mean by hand, torch's softmax."""
-    model, tokenizer, text = opinionated(window_length=64), tokenizers["wordpiece"], TEXTS[0]
+    model, tokenizer, text = make_model(attributes=ATTRIBUTES, window_length=64), tokenizers["wordpiece"], TEXTS[0]
     model.config.attribute_temperatures = {"Negation": 3.0}
     encoded = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
     offsets = encoded.pop("offset_mapping")[0].tolist()
