@@ -6,6 +6,7 @@ import copy
 import pickle
 import shutil
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from spacy.tokens import Span as TokenSpan
 from cardioner.data.documents import Document, Span
 from cardioner.data.spacy_docs import marked
 from cardioner.errors import DataError, ModelError, UsageError
-from cardioner.interop.spacy import SpacyTagger
+from cardioner.interop.spacy import SpacyTagger, make_tagger
 from cardioner.model_dir.save import write_model_dir
 from cardioner.prediction.engines import torch as torch_engine
 from cardioner.prediction.predictor import Predictor
@@ -82,6 +83,11 @@ def test_every_span_of_the_predictor_is_in_the_group_with_its_exact_edges_and_sc
             moved += (made.start_char, made.end_char) != (span.start, span.end)
         assert doc._.cardioner_expanded == moved
     assert sum(doc._.cardioner_expanded for doc in docs) > 0
+
+
+def test_spacy_finds_the_component_by_its_name() -> None:
+    (point,) = entry_points(group="spacy_factories", name="cardioner")
+    assert point.load() is make_tagger
 
 
 def test_entities_are_a_flat_choice_that_leaves_those_of_earlier_components(saved: Path) -> None:

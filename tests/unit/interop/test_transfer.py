@@ -329,3 +329,14 @@ def test_a_place_that_holds_something_is_left_alone(pushed: Repository, model: P
     pull(NAME, tmp_path / "empty")
     assert contents(tmp_path / "empty").keys() == pushed.files.keys() - {".gitattributes"}
     shutil.rmtree(tmp_path / "empty")
+
+
+def test_nothing_is_asked_but_what_a_push_and_a_pull_need(hub: Hub, model: Path, tmp_path: Path) -> None:
+    push(model, NAME)
+    pull(NAME, tmp_path / "pulled")
+    commit = f"/{NAME}/resolve/{hub.repositories[NAME].sha}/"
+    needed = {"/api/repos/create", "/api/validate-yaml", f"/{NAME}.git/info/lfs/objects/batch", f"/api/models/{NAME}"}
+    needed |= {f"/api/models/{NAME}/preupload/main", f"/api/models/{NAME}/commit/main"}
+    asked = {request.partition(" ")[2] for request in hub.requests}
+    assert {path for path in asked if not path.startswith((commit, "/upload/"))} == needed
+    assert {path.removeprefix(commit) for path in asked if path.startswith(commit)} == outgoing(model).keys()
