@@ -213,7 +213,7 @@ def _run(
         outcome.coverage = log.coverage
         outcome.cached = many(predictor.windows_from_cache, "window") if options.cache else ""
         outcome.own_scores = own_scores(predictor.labels, models)
-        outcome.attributes = getattr(predictor, "attributes", {})
+        outcome.attributes = predictor.attributes
         outcome.untagged = [(entry.id, entry.problem) for entry in log.entries() if entry.problem]
     return outcome
 

@@ -103,8 +103,7 @@ def _load(place: Path, name: str, source: Source) -> ServedModel:
 
 def known_attributes(predictor: Predictor) -> dict[str, list[str | bool]]:
     """The attributes of spans that a model knows, each with its values."""
-    known = getattr(predictor, "attributes", {})
-    return {name: [value for value in values if value] for name, values in known.items()}
+    return {name: [value for value in values if value] for name, values in predictor.attributes.items()}
 
 
 def _types(directories: Sequence[Path], labels: Sequence[str]) -> dict[str, TypeMessage]:

@@ -18,7 +18,7 @@ def served(predictor: Any, name: str = "model", digest: str = "0" * 64) -> Serve
     message = ModelMessage(
         name=name,
         types=dict.fromkeys(predictor.labels, unknown),
-        attributes=known_attributes(predictor),
+        attributes=known_attributes(predictor) if hasattr(predictor, "attributes") else {},
         digest=digest,
         signatures=[],
         engine="torch",
