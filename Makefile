@@ -39,7 +39,7 @@ setup: $(VENV)/.ready ## Create the environment and check the default encoder
 demo: setup ## Train a tagger on the bundled notes, load it without cardioner, tag and score held-out notes
 	rm -rf demo
 	$(BIN)/cardioner train --train $(CORPUS)/train --eval $(CORPUS)/validation --output demo/model \
-		--crf --hidden-layers 256 --epochs 5 --batch-size 8 --learning-rate 4e-4
+		--crf --hidden-layers 256 --epochs 5 --batch-size 8 --learning-rate 4e-4 --attributes all
 	$(BIN)/python -I examples/tag_without_cardioner.py demo/model $(CORPUS)/test demo/tagged
 	$(BIN)/cardioner evaluate $(CORPUS)/test demo/tagged
 	@echo 'The model: demo/model    The tagged notes: demo/tagged    The gold notes: $(CORPUS)/test'

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def test_every_option_of_training_reaches_the_record(train: Callable[..., Any], 
         "attention-dropout": 0.05,
         "label-smoothing": 0.05,
         "max-gradient-norm": 0.5,
+        "attribute-weight": 2.0,
         "precision": "float32",
         "device": "cpu",
         "checkpoint-steps": 7,
@@ -80,8 +82,45 @@ def test_every_option_of_training_reaches_the_record(train: Callable[..., Any], 
     )
     assert done.code == 0, done.err
     options = json.loads((tmp_path / "model" / "training_args.json").read_text())["options"]
-    switched = {"also_bin": True, "list_documents": True}
+    switched = {"also_bin": True, "list_documents": True, "attributes_only": False}
     assert options == {**{name.replace("-", "_"): value for name, value in wishes.items()}, **switched}
+
+
+def test_attributes_are_learned_shown_and_recorded(
+    train: Callable[..., Any],
+    run: Callable[..., Any],
+    make_note: Callable[..., Document],
+    write_notes: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    def saying(name: str, **said: Any) -> Document:
+        note = make_note(name, ("chest pain", "SYMPTOM"), ("syncope", "SYMPTOM"))
+        return note.with_spans(replace(span, attributes=said) for span in note.spans)
+
+    notes = [saying("a", Negation=True), saying("b", Certainty="possible"), saying("c")]
+    folder = write_notes(tmp_path / "notes", notes)
+    folders = ("--train", folder, "--eval", folder, "--test", folder)
+    done = train("--attributes", "all", folders=folders)
+    assert done.code == 0, done.err
+    assert "Attributes to learn: Certainty (possible); Negation (there or not)" in done.err
+    assert done.err.count("Attributes of strictly matched spans, and end to end") == 2
+    known = {"Certainty": [None, "possible"], "Negation": [None, True]}
+    assert read_model_dir(tmp_path / "model", device="cpu").config.attributes == known
+    record = json.loads((tmp_path / "model" / "training_args.json").read_text())
+    assert record["attributes"] == known
+    assert record["scores"]["test"]["attributes"]["per_attribute"].keys() == known.keys()
+    assert "It says of each: Certainty (possible); Negation." in (tmp_path / "model" / "README.md").read_text()
+    assert json.loads(run("inspect", tmp_path / "model", "--json").out)["facts"]["attributes"] == known
+
+    again = train(*("--config", tmp_path / "model" / "training_args.json"), folders=folders, output=tmp_path / "again")
+    assert again.code == 0, again.err
+    assert read_model_dir(tmp_path / "again", device="cpu").config.attributes == known
+    lone = train("--attributes", "Negation", "--attributes-only", folders=folders, output=tmp_path / "lone")
+    assert (lone.code, lone.error.count("\n")) == (2, 0)
+    assert "is an encoder alone" in lone.error
+    wrong = train("--attributes", "Negation,Tense", folders=folders, output=tmp_path / "wrong")
+    assert wrong.code != 0
+    assert "no span of the training notes has the attribute Tense; found Certainty, Negation" in wrong.error
 
 
 def test_json_is_the_record_alone(train: Callable[..., Any], tmp_path: Path) -> None:

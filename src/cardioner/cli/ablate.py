@@ -26,7 +26,7 @@ from cardioner.cli.console import output as results
 from cardioner.cli.inputs import JsonAloneOption, LogFileOption
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder
-from cardioner.cli.train_options import NotesOptions, read_notes
+from cardioner.cli.train_options import NotesOptions, attributes_of, read_notes
 from cardioner.errors import many
 from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
 from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, Recipe, recipes_named
@@ -110,6 +110,7 @@ def _plan(notes: NotesOptions, arguments: SharedArguments, options: SharedOption
     output, widths = shared.pop("output_dir"), shared.pop("classifier_hidden_layers")
     del shared["use_crf"]
     parts, labels = read_notes(notes)
+    shared |= attributes_of(notes, parts)
     return Plan(
         output=output,
         parts=parts,

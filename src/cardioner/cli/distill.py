@@ -19,6 +19,7 @@ from cardioner.cli.train_options import (
     NotesOptions,
     OutcomeOptions,
     TeachingOptions,
+    attributes_of,
     read_given_parts,
     warn_of_overlap,
 )
@@ -98,7 +99,9 @@ def distill(  # noqa: PLR0913 - one parameter a group of options
         tell(f"Learning from {many(len(teachers), 'teacher')}, on {learned}")
         chosen = {name: getattr(teaching, name) for name in _NAMES}
         distillation = Distillation(teachers=teachers, unlabelled=bare, **chosen)
-        return train_one(parts, {**vars(arguments), "distillation": distillation}, options, run)
+        return train_one(
+            parts, {**vars(arguments), **attributes_of(notes, parts), "distillation": distillation}, options, run
+        )
 
     run_training(notes, arguments, options, run, work)
 

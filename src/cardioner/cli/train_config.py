@@ -161,7 +161,7 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
     if recorded and "distillation" in content:
         yield from _taught(context, content["distillation"])
     if recorded:
-        arguments = [name for name in options_of(TrainerArguments) if name in content]
+        arguments = [name for name in (*options_of(TrainerArguments), "attributes") if name in content]
         tags = content["labels"].value if "labels" in content else ()
         yield from _recorded(context, {name: content[name] for name in arguments}, tags)
         content = {}

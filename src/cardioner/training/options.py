@@ -252,12 +252,12 @@ class TrainingOptions(Checked):
     """Dropout of the encoder's attention during training."""
     label_smoothing: float = setting(0.0, ge=0, lt=1)
     """Share of each label that is spread over all labels; not with a CRF."""
+    max_gradient_norm: float = setting(1.0, gt=0)
+    """Scale longer gradients down to this norm."""
     attribute_weight: float = setting(1.0, gt=0)
     """Weight of the attributes of entities in the loss, beside the tags."""
     attributes_only: bool = setting(False)
     """Train the head of attributes alone, on a tagger that stays as it is: --backbone names its directory."""
-    max_gradient_norm: float = setting(1.0, gt=0)
-    """Scale longer gradients down to this norm."""
     precision: Literal["auto", "float32", "bfloat16"] = running_setting("auto")
     """float32 or bfloat16; auto takes bfloat16 where the device has instructions for it."""
     device: Literal["auto", "cpu", "cuda"] = running_setting("auto")

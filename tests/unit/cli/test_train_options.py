@@ -22,6 +22,7 @@ from cardioner.training.trainer import ModelTrainer
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "training-options.md"
 NO_OPTION = {"label2id", "id2label", "tokenizer", "hf_token", "model_class", "options", "distillation", "overlap"}
+NO_OPTION |= {"attributes"}
 """Arguments of `ModelTrainer` that are objects, secrets, made of other options, or an option of the notes."""
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -65,13 +66,14 @@ def test_an_ablation_takes_what_no_recipe_decides() -> None:
         "no_onnx",
         "curve",
         "no_curve",
+        "merge",
     }
     assert ablate - train == {"recipes", "bootstrap"}
 
 
 def test_a_distillation_takes_what_a_single_training_does_and_its_own() -> None:
     train, distill = ({one.name for one in COMMANDS[name].params} for name in ("train", "distill"))
-    assert train - distill == {"scheme", "overlap", "folds", "seeds", "curve", "no_curve"}
+    assert train - distill == {"scheme", "overlap", "folds", "seeds", "curve", "no_curve", "merge"}
     assert distill - train == {"teachers", "unlabelled", *options_of(DistillationOptions)}
 
 
