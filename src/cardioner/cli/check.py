@@ -14,7 +14,7 @@ from cardioner.cli.inputs import JsonOption, ReadingOptions
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import IdsOnlyOption, OverwritePageOption, check_page, publish_page
 from cardioner.data.quality import CheckReport, Request, Tokens, check_corpora, words
-from cardioner.data.quality.attributes import Said, said_in
+from cardioner.data.quality.attributes import Said
 from cardioner.data.quality.findings import spread_of
 from cardioner.errors import DataError, listed, many
 
@@ -110,7 +110,7 @@ def _tables(report: CheckReport) -> Iterator[Table | str]:
         yield _part_table(parts)
         yield _type_table(parts, report.short_names)
         yield _spread_table(report)
-        if rows := said_in(total):
+        if rows := total.attributes:
             yield table(
                 "Attributes of entities", ("attribute", "value", "odd", "entities"), map(_said_row, rows), left=3
             )

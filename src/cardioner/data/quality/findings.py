@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cardioner.data.attributes import value_text
 from cardioner.data.corpus import ReadReport
 from cardioner.data.formats.recognition import LOOKS_LIKE, WITHOUT_NOTE
+from cardioner.data.quality.attributes import Said, by_value, said_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -94,6 +95,11 @@ class Part:
         """How many entities of any type have which length."""
         return sum(self.lengths.values(), Counter())
 
+    @property
+    def attributes(self) -> list[Said]:
+        """The values of all attributes, and what is odd about them."""
+        return said_in(self.said, len(self.lengths))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {
@@ -108,7 +114,7 @@ class Part:
             "entity_characters_per_type": {label: _plain(spread_of(self.lengths[label])) for label in self.per_type},
             "attributes": [
                 {"name": name, "value": value, "entities": counts.total(), "per_type": dict(sorted(counts.items()))}
-                for (name, value), counts in sorted(self.said.items())
+                for (name, value), counts in by_value(self.said).items()
             ],
         }
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cardioner.data.highlight import cut
-from cardioner.data.quality.attributes import said_in
 from cardioner.data.quality.findings import spread_of
 from cardioner.reports.corpus.plots import plots_of
 from cardioner.reports.html import SHOWN, Table, render_page, score_text, type_styles
@@ -69,7 +68,7 @@ def _tables(report: CheckReport) -> dict[str, Table]:
         "spreads": _spreads(report),
         "attributes": Table(
             ("attribute", "value", "odd", "entities"),
-            [(said.name, said.value, said.odd, said.spans) for said in said_in(report.total)],
+            [(said.name, said.value, said.odd, said.spans) for said in report.total.attributes],
             left=3,
         ),
         **_flat_tables(report.flat_tags),
