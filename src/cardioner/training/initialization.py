@@ -238,9 +238,15 @@ def _freeze_unreached(model: TokenClassificationModel) -> None:
     model.eval()
     first = torch.tensor([group.first for group in model.config.tag_groups])
     labels = torch.zeros_like(ids) if model.types is None else first.expand(*ids.shape, -1)
-    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+    outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels)
+    loss = outputs.loss
     if loss is None:
         raise UsageError(f"forward of {type(model).__name__} gives no loss when it is given labels: set outputs.loss")
+    if model.attribute_head is not None and getattr(outputs, "attribute_logits", None) is None:
+        raise UsageError(
+            f"forward of {type(model).__name__} gives no attribute_logits, and attributes are to be learned: set "
+            "outputs.attribute_logits, as the forward that it builds on does"
+        )
     loss.backward()
     for parameter in model.backbone.parameters():
         parameter.requires_grad_(parameter.grad is not None)

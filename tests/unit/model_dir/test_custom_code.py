@@ -334,6 +334,16 @@ def test_class_without_a_loss_is_refused(load: Load, started: Callable[..., Star
         started(load(forgetful))
 
 
+def test_class_that_drops_what_is_said_of_spans_cannot_learn_attributes(
+    load: Load, started: Callable[..., Start]
+) -> None:
+    forgetful = FORWARD.replace("outputs.loss * 2", "outputs.loss * 2\n        outputs.attribute_logits = None")
+    given = {"attributes": {"Negation": [None, True]}}
+    with pytest.raises(UsageError, match="forward of Mine gives no attribute_logits"):
+        started(load(forgetful), **given)
+    assert started(load(FORWARD, file="other.py"), **given).model.attribute_head is not None
+
+
 def test_part_that_learns_in_training_alone_is_not_frozen(load: Load, started: Callable[..., Start]) -> None:
     source = LOSS.replace("import torch\n", "from torch import nn\n") + (
         "\n    def __init__(self, config):\n        super().__init__(config)\n        self.extra = nn.Linear(2, 2)\n"
