@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 os.environ.update(OMP_NUM_THREADS="1", PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so; otherwise its workers give way to all others
 
 import numpy as np
 import psutil

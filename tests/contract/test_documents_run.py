@@ -37,7 +37,7 @@ PAGES = [
 SLOW = (
     *("choose-a-recipe", "cross-validate", "export-to-onnx", "tag-without-torch", "train-on-several-gpus"),
     *("train-on-few-notes", "adapt-an-encoder", "distill-a-smaller-model", "hand-over-a-model", "training-options"),
-    *("your-own-notes", "train-on-a-cluster"),
+    "your-own-notes",
 )
 """Pages that train many models, start processes or export graphs."""
 _ON_CLUSTERS = (
@@ -70,7 +70,7 @@ GIVEN = {
     "your-own-notes": ("examples",),
     "resume-training": ("notes",),
     "train-on-several-gpus": ("notes",),
-    "train-on-a-cluster": ("notes",),
+    "train-on-a-cluster": ("notes", "encoder"),
     "upgrade-an-old-model": ("old-model", "encoder", "new-notes"),
     "export-to-the-hub": ("linear",),
     "cross-validate": ("notes", "new-notes"),
