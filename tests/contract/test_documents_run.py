@@ -68,6 +68,7 @@ GIVEN = {
     "SECURITY": ("model",),
     "first-model": ("examples",),
     "your-own-notes": ("examples",),
+    "affirmed-findings": ("examples",),
     "resume-training": ("notes",),
     "train-on-several-gpus": ("notes",),
     "train-on-a-cluster": ("notes", "encoder"),
