@@ -65,7 +65,7 @@ MEDSPACY := medspacy==1.3.1 medspacy-quickumls==3.2 medspacy-unqlite==0.9.8 PyRu
 	quicksectx==0.4.1 pysbd==0.3.4 nltk==3.10.4 Unidecode==1.4.0 pysimstring==1.3.0
 
 $(VENV)/.ready-spacy: $(VENV)/.ready-dev
-	$(PIP) install $(PIP_ARGS) --constraint constraints.txt edsnlp==0.23.0 jsonschema
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt edsnlp==0.23.0 jsonschema six
 	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --no-deps $(MEDSPACY)
 	touch $@
 
