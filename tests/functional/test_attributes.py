@@ -121,6 +121,9 @@ def test_attributes_alone_are_learned_on_a_tagger_that_stays_as_it_is(
     ]
     assert [span.attributes for span in again] == [span.attributes for span in notes(1)[0].spans]
     assert result.best_epoch > 1
+    unsaid = {"model": before.output_dir, "max_length": None, "learning_rate": None, "num_train_epochs": "auto"}
+    settings = trainer(**unsaid, options={"attributes_only": True}).settings
+    assert (settings["learning_rate"], settings["num_train_epochs"]) == (2e-3, 20)
 
 
 @pytest.mark.parametrize(

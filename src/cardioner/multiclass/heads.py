@@ -20,8 +20,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 """What may lie behind a hidden layer."""
 
 
-NEIGHBOURS, NEIGHBOUR_WIDTH = 7, 128
-"""Sub-tokens on either side that decide what is said of a span, and how many numbers are kept of each."""
+NEIGHBOUR_WIDTH = 128
+"""How many numbers are kept of each sub-token that helps to decide what is said of a span."""
 
 
 class Heads(nn.ModuleList):
@@ -78,22 +78,21 @@ ATTRIBUTE_HEAD = "attribute_head."
 class AttributeHead(nn.Module):
     """The scores of all values of all attributes at each position; those of a span are the mean over its positions.
 
-    A tagger's states hardly tell any more by which words a mention is denied. So the head also reads the embeddings of
-    the sub-tokens, and by a convolution those around each position.
+    An encoder that learns with the head brings into its states by which words a mention is denied. One that only ever
+    learned to tag does not: then the head reads the embeddings of the sub-tokens, too, with those of some neighbours.
 
     Args:
         width: Of the encoder's states, and of the hidden layer.
         embedding: Of the sub-tokens' embeddings.
         values: How many values all attributes have together.
+        neighbours: How many sub-tokens on either side are read; 0 for the states alone, without any embedding.
         dropout: Behind the hidden layer.
     """
 
-    def __init__(self, width: int, embedding: int, values: int, *, dropout: float) -> None:
+    def __init__(self, width: int, embedding: int, values: int, *, neighbours: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(embedding)
-        self.narrow = nn.Linear(width + embedding, NEIGHBOUR_WIDTH)
-        self.around = nn.Conv1d(NEIGHBOUR_WIDTH, NEIGHBOUR_WIDTH, 1 + 2 * NEIGHBOURS, padding=NEIGHBOURS)
-        self.hidden = nn.Linear(width + embedding + NEIGHBOUR_WIDTH, width)
+        self.around = Neighbours(width, embedding, neighbours) if neighbours else None
+        self.hidden = nn.Linear(self.around.width if self.around else width, width)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(width, values)
 
@@ -105,12 +104,34 @@ class AttributeHead(nn.Module):
             embedded: `(batch, length, embedding)`.
             attention_mask: `(batch, length)`; what is masked changes nothing elsewhere.
         """
-        gelu = nn.functional.gelu
-        own = torch.cat([states, self.norm(embedded)], dim=-1)
-        narrow = gelu(self.narrow(own)) * attention_mask.unsqueeze(2).to(own.dtype)
-        around = gelu(self.around(narrow.transpose(1, 2))).transpose(1, 2)
-        scores: Tensor = self.output(self.dropout(gelu(self.hidden(torch.cat([own, around], dim=-1)))))
+        read = states if self.around is None else self.around(states, embedded, attention_mask)
+        scores: Tensor = self.output(self.dropout(nn.functional.gelu(self.hidden(read))))
         return scores
+
+
+class Neighbours(nn.Module):
+    """States, the embeddings of the sub-tokens, and what a convolution finds around each of them, side by side.
+
+    Args:
+        states: The width of the encoder's states.
+        embedding: That of the embeddings.
+        neighbours: How many sub-tokens on either side are read.
+    """
+
+    def __init__(self, states: int, embedding: int, neighbours: int) -> None:
+        super().__init__()
+        own = states + embedding
+        self.width = own + NEIGHBOUR_WIDTH
+        self.norm = nn.LayerNorm(embedding)
+        self.narrow = nn.Linear(own, NEIGHBOUR_WIDTH)
+        self.convolution = nn.Conv1d(NEIGHBOUR_WIDTH, NEIGHBOUR_WIDTH, 1 + 2 * neighbours, padding=neighbours)
+
+    def forward(self, states: Tensor, embedded: Tensor, attention_mask: Tensor) -> Tensor:
+        """`(batch, length, width)`, as `AttributeHead` takes its arguments."""
+        own = torch.cat([states, self.norm(embedded)], dim=-1)
+        narrow = nn.functional.gelu(self.narrow(own)) * attention_mask.unsqueeze(2).to(own.dtype)
+        around = nn.functional.gelu(self.convolution(narrow.transpose(1, 2))).transpose(1, 2)
+        return torch.cat([own, around], dim=-1)
 
 
 def initialise(head: nn.Module, layer: nn.Module) -> None:
@@ -119,7 +140,7 @@ def initialise(head: nn.Module, layer: nn.Module) -> None:
     He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10. At the fixed deviation of the encoder's family two
     layers dampen values and gradients so much that little data teaches the encoder nothing.
     """
-    for one in head.children() if isinstance(head, Heads) else [head]:
+    for one in (head, *head.children()):
         layers = [part for part in one.children() if isinstance(part, (nn.Linear, nn.Conv1d))]
         if layer in layers:  # torch's function leaves weights alone that transformers has loaded
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is layers[-1] else "relu")

@@ -84,6 +84,8 @@ class CardioNERConfig(PretrainedConfig):
         inference_dtypes: Those that were measured to give the same spans; a machine takes its fastest.
         label_smoothing: Share of each label that the cross-entropy spreads over all tags; 0 with a CRF.
         attributes: What the model says of spans: for each attribute its values, `None` first for one that says nothing.
+        attribute_neighbours: Sub-tokens on either side whose embeddings the head of attributes reads; 0 for the states
+            of the encoder alone.
         attribute_temperatures: What divides the scores of an attribute's values before they become probabilities.
         **kwargs: For `PretrainedConfig`: `id2label`, `label2id` and the like.
     """
@@ -106,6 +108,7 @@ class CardioNERConfig(PretrainedConfig):
         label_smoothing: float = 0.0,
         classifier_activation: str = "relu",
         attributes: dict[str, list[str | bool | None]] | None = None,
+        attribute_neighbours: int = 0,
         attribute_temperatures: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -122,6 +125,7 @@ class CardioNERConfig(PretrainedConfig):
         self.inference_dtype, self.inference_dtypes = inference_dtype, list(inference_dtypes)
         self.label_smoothing = label_smoothing
         self.attributes = {name: list(values) for name, values in (attributes or {}).items()}
+        self.attribute_neighbours = attribute_neighbours
         self.attribute_temperatures = dict(attribute_temperatures or {})
         self.requires_trust_remote_code = True
         kwargs.setdefault("custom_pipelines", PIPELINES)
@@ -132,7 +136,7 @@ class CardioNERConfig(PretrainedConfig):
         output: dict[str, Any] = super().to_dict()
         output.pop("manifest", None)  # it describes the directory that this was read from, not one to be written
         output["temperature"] = output.pop("score_temperature", 1.0)
-        for name in ("attributes", "attribute_temperatures"):  # most models have none
+        for name in ("attributes", "attribute_neighbours", "attribute_temperatures"):  # most models have none
             if not output.get(name):
                 output.pop(name, None)
         return output
@@ -206,7 +210,8 @@ class TokenClassificationModel(PreTrainedModel):
         self.attribute_head: AttributeHead | None = None
         if attributes := config.attribute_groups:
             widths = encoder_config.hidden_size, self.get_input_embeddings().weight.size(1)
-            self.attribute_head = AttributeHead(*widths, attributes[-1].stop, dropout=inside)
+            known = {"values": attributes[-1].stop, "neighbours": config.attribute_neighbours}
+            self.attribute_head = AttributeHead(*widths, **known, dropout=inside)
         self._encoder_inputs = asked.union(inspect.signature(self.backbone.forward).parameters)
         self._name_class()
         self.post_init()

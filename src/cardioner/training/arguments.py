@@ -21,6 +21,8 @@ from cardioner.training.options import AUTO, Epochs, TrainerArguments, TrainingO
 DEFAULT_MAX_LENGTH = 128
 DEFAULT_EPOCHS = 5
 """Passes over notes that are many."""
+HEAD_ALONE_RATE, HEAD_ALONE_EPOCHS = 2e-3, 20
+"""Learning rate and passes over the notes where a head learns alone and from nothing."""
 BALANCED = "balanced"
 
 ClassWeights = Sequence[float] | Mapping[int, float] | Mapping[str, float] | str
@@ -172,7 +174,10 @@ def complete_frozen(given: TrainerArguments, attributes: Mapping[str, Any]) -> t
     }
     if others := [name for name, (asked, own) in changed.items() if asked != own]:
         raise UsageError(f"attributes_only leaves the tagger as it is: leave out {listed(others)}")
-    return replace(done, freeze_backbone=True), LabelSet(tuple(config.tags))
+    rate = HEAD_ALONE_RATE if given.learning_rate is None else given.learning_rate
+    epochs = HEAD_ALONE_EPOCHS if given.num_train_epochs == AUTO else given.num_train_epochs
+    done = replace(done, freeze_backbone=True, learning_rate=rate, num_train_epochs=epochs)
+    return done, LabelSet(tuple(config.tags))
 
 
 def check_options(options: TrainingOptions, arguments: TrainerArguments) -> None:

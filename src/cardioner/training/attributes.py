@@ -18,6 +18,9 @@ from cardioner.multiclass.inference import pad, span_means
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.windows import Window
 
+NEIGHBOURS = 7
+"""Sub-tokens on either side that the head reads of a tagger that stays as it is."""
+
 SPANS, VALUES = "attribute_spans", "attribute_values"
 """The names of what a batch holds for attributes."""
 

@@ -56,6 +56,7 @@ _SETTINGS = (
     "use_crf",
     "class_weights",
     "attributes",
+    "attribute_neighbours",
 )
 _ABOUT = ("language", "license", "data_name", "data_license")
 """Options of a training that say what the model is for."""

@@ -257,7 +257,7 @@ class TrainingOptions(Checked):
     attribute_weight: float = setting(1.0, gt=0)
     """Weight of the attributes of entities in the loss, beside the tags."""
     attributes_only: bool = setting(False)
-    """Train the head of attributes alone, on a tagger that stays as it is: --backbone names its directory."""
+    """Train the head of attributes alone, on the tagger of --backbone: 20 epochs at 2e-3 unless you say otherwise."""
     precision: Literal["auto", "float32", "bfloat16"] = running_setting("auto")
     """float32 or bfloat16; auto takes bfloat16 where the device has instructions for it."""
     device: Literal["auto", "cpu", "cuda"] = running_setting("auto")

@@ -45,7 +45,7 @@ from cardioner.training.arguments import (
     pick_learning_rate,
     pick_window_length,
 )
-from cardioner.training.attributes import check_attributes
+from cardioner.training.attributes import NEIGHBOURS, check_attributes
 from cardioner.training.batch_sampler import check_shares
 from cardioner.training.callbacks import trackers
 from cardioner.training.distillation import DistillingTrainer, Teachers
@@ -233,6 +233,7 @@ class ModelTrainer:
             window_length=length,
             window_context=options.window_context,
             attributes=self.attributes,
+            attribute_neighbours=NEIGHBOURS if options.attributes_only else 0,
         )
         if options.attributes_only:
             freeze_tagger(start, Path(source.name))

@@ -26,6 +26,7 @@ MOST_TAGS_OF_A_CRF = 2_048
 
 MOST_VALUES = 256
 """Attributes of a model, and values of one."""
+_MOST_NEIGHBOURS = 64
 
 _NEVER_A_USERS = {file.removesuffix(".py") for file in FIRST_CODE} - {"modeling"}
 _KINDS = {"float64", "float32", "float16", "bfloat16"}
@@ -143,6 +144,7 @@ class _Settings(_Part):
     inference_dtype: _Dtype = Field("float32", description="float32, bfloat16 or int8")
     inference_dtypes: list[_Dtype] = Field([], max_length=3, description="a list of float32, bfloat16 and int8")
     attributes: AttributeValues = {}
+    attribute_neighbours: int = Field(0, ge=0, le=_MOST_NEIGHBOURS, description="a whole number, at most 64")
     attribute_temperatures: AttributeTemperatures = {}
     class_weights: list[Annotated[float, Field(ge=0)]] | None = Field(None, description="numbers of 0 or more")
 
