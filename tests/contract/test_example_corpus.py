@@ -161,7 +161,9 @@ def test_attributes_are_of_findings_and_each_is_said_once(split: str) -> None:
     assert values == ATTRIBUTES
 
 
-@pytest.mark.parametrize("value", [value for values in ATTRIBUTES.values() for value in values], ids=str)
+@pytest.mark.parametrize(
+    "value", [value for values in ATTRIBUTES.values() for value in sorted(values, key=str)], ids=str
+)
 def test_some_cues_of_the_test_notes_are_in_no_other_note(value: str | None) -> None:
     others = cues()["train"] | cues()["validation"]
     new = {cue for cue in cues()["test"] - others if cue[0] == "en" and cue[2] == (value or "")}
