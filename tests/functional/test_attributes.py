@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,38 @@ def test_attributes_alone_are_learned_on_a_tagger_that_stays_as_it_is(
     assert (settings["learning_rate"], settings["num_train_epochs"]) == (2e-3, 20)
 
 
+def test_attributes_alone_leave_no_layer_out_and_need_notes_that_tell_the_epochs_apart(
+    trainer: Callable[..., ModelTrainer], tmp_path: Path
+) -> None:
+    before = trainer(num_train_epochs=1).train(notes(), eval_data=notes(4)).output_dir
+    only = {"model": before, "max_length": None, "output_dir": tmp_path / "more"}
+    with pytest.raises(UsageError, match="leaves the tagger as it is: leave out layers"):
+        trainer(**only, options={"attributes_only": True, "layers": 1})
+    bare = [note.with_spans(replace(span, attributes={}) for span in note.spans) for note in notes(4)]
+    with pytest.raises(DataError, match="no span of the evaluation notes has an attribute"):
+        trainer(**only, options={"attributes_only": True}).train(notes(), eval_data=bare)
+
+
+def test_a_head_of_other_attributes_starts_afresh(trainer: Callable[..., ModelTrainer], tmp_path: Path) -> None:
+    before = trainer(num_train_epochs=1).train(notes(), eval_data=notes(4)).output_dir
+    heads = {"same": {"Negation": [None, True]}, "other": {"Doubt": [None, True]}, "none": None}
+    starts = {
+        name: trainer(model=before, output_dir=tmp_path / name, attributes=given).start for name, given in heads.items()
+    }
+    fresh = {name: {one.partition(".")[0] for one in start.fresh} for name, start in starts.items()}
+    assert fresh == {"same": set(), "other": {"attribute_head"}, "none": set()}
+    assert {name: start.unsaid for name, start in starts.items()} == {
+        "same": (),
+        "other": ("Negation",),
+        "none": ("Negation",),
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({}, "needs a model directory to start from; .* is an encoder alone"),
-        ({"model": None}, "name it with --backbone DIR"),
+        ({"model": None}, "none was given: --backbone DIR"),
         ({"attributes": None}, "is an encoder alone"),
     ],
 )
@@ -148,6 +176,10 @@ def test_attributes_alone_need_a_tagger(
         ({"Negation": [True]}, "attribute 'Negation': expected null"),
         ({"Negation": [None]}, "one value or more"),
         ({"Negation": [None, True, True]}, "that differ"),
+        ({"Negation": [None, False]}, "'Negation': expected printable names and values"),
+        ({"Neg\nation": [None, True]}, "expected printable names and values"),
+        ({"Negation": [None, "x" * 1001]}, "'Negation': expected printable"),
+        ({"Negation": [None, *map(str, range(300))]}, "fewer than 256 values"),
     ],
 )
 def test_attributes_of_another_form_are_refused(trainer: Callable[..., ModelTrainer], given: Any, message: str) -> None:
@@ -162,8 +194,12 @@ def test_what_there_is_to_learn_is_found_in_notes() -> None:
     ]
     assert attributes_in(given) == {"C": [None, "x", "y"], "D": [None, "z"]}
     assert attributes_in(given, ["D"]) == {"D": [None, "z"]}
-    with pytest.raises(DataError, match="the attribute E; found C, D"):
+    with pytest.raises(DataError, match="the attribute 'E'; found 'C', 'D'"):
         attributes_in(given, ["E"])
+    comments = [note.with_spans([Span(0, 1, "A", attributes={"C": f"c{n}"})]) for n, note in enumerate(given * 21)]
+    with pytest.raises(DataError, match="'C' has 21 values, which may be comments: name the attributes"):
+        attributes_in(comments)
+    assert len(attributes_in(comments, ["C"])["C"]) == 22
     with pytest.raises(DataError, match="no span of the training notes has an attribute"):
         attributes_in([given[0].with_spans(())])
 

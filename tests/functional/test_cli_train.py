@@ -120,7 +120,7 @@ def test_attributes_are_learned_shown_and_recorded(
     assert "is an encoder alone" in lone.error
     wrong = train("--attributes", "Negation,Tense", folders=folders, output=tmp_path / "wrong")
     assert wrong.code != 0
-    assert "no span of the training notes has the attribute Tense; found Certainty, Negation" in wrong.error
+    assert "no span of the training notes has the attribute 'Tense'; found 'Certainty', 'Negation'" in wrong.error
 
 
 def test_json_is_the_record_alone(train: Callable[..., Any], tmp_path: Path) -> None:

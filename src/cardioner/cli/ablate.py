@@ -27,7 +27,7 @@ from cardioner.cli.inputs import JsonAloneOption, LogFileOption
 from cardioner.cli.option_groups import grouped
 from cardioner.cli.outputs import check_model_folder
 from cardioner.cli.train_options import NotesOptions, attributes_of, read_notes
-from cardioner.errors import many
+from cardioner.errors import UsageError, many
 from cardioner.training.options import STRICT, TrainerArguments, TrainingOptions, Widths, model_setting, running_setting
 from cardioner.training.sweep.recipes import ARGMAX, RECIPES, VITERBI, Recipe, recipes_named
 
@@ -111,6 +111,10 @@ def _plan(notes: NotesOptions, arguments: SharedArguments, options: SharedOption
     del shared["use_crf"]
     parts, labels = read_notes(notes)
     shared |= attributes_of(notes, parts)
+    if options.attributes_only:
+        raise UsageError(
+            "--attributes-only leaves the tagger as it is, so there are no recipes to compare: leave it out"
+        )
     return Plan(
         output=output,
         parts=parts,

@@ -18,7 +18,7 @@ from cardioner.cli.outputs import check_model_folder, check_page, publish_page
 from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, attributes_of, read_notes
 from cardioner.cli.train_outcome import member_table, show_curve, show_losses, show_result
-from cardioner.errors import OutputError, UsageError, many
+from cardioner.errors import OutputError, UsageError, listed, many
 from cardioner.model_dir.layout import MANIFEST
 from cardioner.training.options import TrainerArguments, TrainingOptions
 
@@ -287,6 +287,8 @@ def _show_start(start: Start, labels: LabelSet) -> None:
     if kept:
         tell(f"Reused besides the encoder: {', '.join(kept)}")
     tell(f"Newly initialised: {', '.join(start.fresh) or 'nothing'}")
+    if start.unsaid:
+        tell(f"warning: {start.source} knows {listed(start.unsaid)}, which the new model will not: see --attributes")
 
 
 def _show_interruption(output: Path) -> None:

@@ -143,7 +143,11 @@ def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:
         return {}
     from cardioner.training.attributes import attributes_in  # noqa: PLC0415 - imports torch
 
-    names = None if notes.attributes == "all" else [name.strip() for name in notes.attributes.split(",")]
+    names = (
+        None if notes.attributes == "all" else [name.strip() for name in notes.attributes.split(",") if name.strip()]
+    )
+    if names == []:
+        raise UsageError("--attributes: expected names of attributes such as Negation,Certainty, or all; found none")
     found = attributes_in(parts.train, names)
     shown = (
         f"{name} ({listed('there or not' if value is True else value for value in values if value)})"

@@ -11,7 +11,7 @@ from cardioner.evaluation.matching import ATTRIBUTES, Sides, pair_attributed
 from cardioner.evaluation.scores import Counts, TypeCounts, count_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cardioner.data.documents import Span
     from cardioner.evaluation.matching import Pairs
@@ -96,6 +96,17 @@ def score_attributes(pairs: Sequence[Pair]) -> AttributeScores | None:
 def gold_names(pairs: Iterable[Pair]) -> list[str]:
     """The attributes that gold spans have, sorted."""
     return sorted({name for pair in pairs for span in pair.gold.spans for name in span.attributes})
+
+
+def of_names(pairs: Sequence[Pair], names: Collection[str]) -> list[Pair]:
+    """The same documents without other attributes than those of some names, on both sides."""
+
+    def side(document: Annotated) -> Annotated:
+        kept = ({name: value for name, value in span.attributes.items() if name in names} for span in document.spans)
+        spans = (replace(span, attributes=said) for span, said in zip(document.spans, kept, strict=True))
+        return replace(document, spans=tuple(spans))
+
+    return [replace(pair, gold=side(pair.gold), predicted=side(pair.predicted)) for pair in pairs]
 
 
 def of_gold(pairs: Sequence[Pair]) -> list[Pair]:

@@ -11,6 +11,7 @@ Standard library only: this file travels with every saved model.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -333,10 +334,11 @@ def entities_in(
         ]
         for groups, rows in zip(found, tags, strict=True)
     ]
-    probabilities = score(spans)
-    if not all(isfinite(probability) for row in probabilities for probability in row):
+    probabilities, described = score(spans), describe(spans)
+    said = (score for row in described for one in row for _, score in one.scores)
+    if not all(map(isfinite, chain(chain.from_iterable(probabilities), said))):
         raise FloatingPointError("the model computed probabilities that are not finite numbers")
-    scored = zip(notes, found, probabilities, describe(spans), strict=True)
+    scored = zip(notes, found, probabilities, described, strict=True)
     return [_merged(text, groups, iter(zip(scores, said, strict=True))) for (text, _), groups, scores, said in scored]
 
 

@@ -151,7 +151,9 @@ def complete(given: TrainerArguments, config: Any, *, model: Path, max_length: i
     )
 
 
-def complete_frozen(given: TrainerArguments, attributes: Mapping[str, Any]) -> tuple[TrainerArguments, LabelSet]:
+def complete_frozen(
+    given: TrainerArguments, options: TrainingOptions, attributes: Mapping[str, Any]
+) -> tuple[TrainerArguments, LabelSet]:
     """The arguments and the tags of a tagger that learns attributes and nothing else.
 
     Raises:
@@ -159,7 +161,8 @@ def complete_frozen(given: TrainerArguments, attributes: Mapping[str, Any]) -> t
         ModelError: If it cannot be read.
     """
     if given.model is None or not (Path(given.model) / CONFIG).is_file():
-        raise UsageError("attributes_only needs a model directory to start from: name it with --backbone DIR (model=)")
+        found = "none was given" if given.model is None else f"{given.model} is none"
+        raise UsageError(f"attributes_only needs a model directory to start from, and {found}: --backbone DIR (model=)")
     described = read_object(Path(given.model) / CONFIG)
     if described.get("model_type") != CardioNERConfig.model_type:
         raise UsageError(f"attributes_only needs a model directory to start from; {given.model} is an encoder alone")
@@ -171,6 +174,9 @@ def complete_frozen(given: TrainerArguments, attributes: Mapping[str, Any]) -> t
         "use_crf": (done.use_crf, config.use_crf),
         "classifier_hidden_layers": (list(done.classifier_hidden_layers or []), config.classifier_hidden_layers or []),
         "max_length": (done.max_length, config.window_length),
+        "layers": (options.layers, None),
+        "unfreeze_per_epoch": (options.unfreeze_per_epoch, None),
+        "class_weights": (given.class_weights, None),
     }
     if others := [name for name, (asked, own) in changed.items() if asked != own]:
         raise UsageError(f"attributes_only leaves the tagger as it is: leave out {listed(others)}")

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from cardioner.data.documents import Document, Span
-from cardioner.errors import DataError, UsageError, listed
+from cardioner.errors import DataError, UsageError, listed, many
+from cardioner.model_dir.untrusted.settings import AttributeValues
 from cardioner.multiclass.attributes import AttributeGroup, Value, attribute_groups, value_ids
 from cardioner.multiclass.encoding import EncodedNote
 from cardioner.multiclass.inference import pad, span_means
@@ -21,29 +23,45 @@ from cardioner.multiclass.windows import Window
 NEIGHBOURS = 7
 """Sub-tokens on either side that the head reads of a tagger that stays as it is."""
 
+MOST_VALUES = 20
+"""Of an attribute that nobody named; one with more may be a comment, with words of a note."""
+
+_LOADABLE: TypeAdapter[dict[str, list[Value]]] = TypeAdapter(AttributeValues)
+"""What a configuration may hold."""
+
 SPANS, VALUES = "attribute_spans", "attribute_values"
 """The names of what a batch holds for attributes."""
 
 
-def attributes_in(documents: Iterable[Document], names: Sequence[str] | None = None) -> dict[str, list[Value]]:
+def attributes_in(
+    documents: Iterable[Document], names: Sequence[str] | None = None, part: str = "training"
+) -> dict[str, list[Value]]:
     """The attributes of annotated spans, for `ModelTrainer`: for each its values, `None` first, the others sorted.
 
     Args:
         documents: The notes to learn from.
         names: Which attributes; by default all that occur.
+        part: What the notes are called in a message.
 
     Raises:
-        DataError: If no span has any attribute, or not one of those that are asked for.
+        DataError: If no span has any attribute, or not one of those that are asked for; or, without names, if one has
+            so many values that they may be comments.
     """
     found: dict[str, set[str | bool]] = {}
     for span in (span for document in documents for span in document.spans):
         for name, value in span.attributes.items():
             found.setdefault(name, set()).add(value)
     if not found:
-        raise DataError("no span of the training notes has an attribute: there is none to learn")
+        raise DataError(f"no span of the {part} notes has an attribute: there is none to learn")
     wanted = sorted(found) if names is None else list(dict.fromkeys(names))
     if missing := [name for name in wanted if name not in found]:
-        raise DataError(f"no span of the training notes has the attribute {listed(missing)}; found {listed(found)}")
+        quoted = (listed(map(repr, some)) for some in (missing, sorted(found)))
+        raise DataError("no span of the {} notes has the attribute {}; found {}".format(part, *quoted))
+    if names is None and (wide := [name for name in wanted if len(found[name]) > MOST_VALUES]):
+        count = many(len(found[wide[0]]), "value")
+        raise DataError(
+            f"the attribute {wide[0]!r} has {count}, which may be comments: name the attributes that are to be learned"
+        )
     return {name: [None, *sorted(found[name], key=lambda value: (isinstance(value, str), value))] for name in wanted}
 
 
@@ -59,10 +77,17 @@ def check_attributes(attributes: Mapping[str, Sequence[Value]] | None) -> dict[s
             f"{type(attributes).__name__} (cardioner.training.attributes.attributes_in makes it of notes)"
         )
     try:
-        groups = attribute_groups(attributes)
+        known = {group.name: list(group.values) for group in attribute_groups(attributes)}
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
-    return {group.name: list(group.values) for group in groups}
+    try:
+        return _LOADABLE.validate_python(known)
+    except ValidationError as error:
+        name = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
+    raise UsageError(
+        f"attributes{': ' if name else ''}{', '.join(map(repr, name))}: expected printable names and values of at most "
+        "1,000 characters, True for what is only there or not, and fewer than 256 values"
+    )
 
 
 class Places(NamedTuple):

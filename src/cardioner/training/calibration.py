@@ -111,6 +111,8 @@ def fit_attribute_temperatures(
     found = {}
     for group, place in zip(groups, count(), strict=False):
         rows = [(row, values[place]) for row, values in scored]
+        if not any(value for _, value in rows):  # notes that say nothing of it
+            continue
         likeliest = [max(chances := probabilities(row, group)) == chances[value] for row, value in rows]
         if min(sum(likeliest), len(rows) - sum(likeliest)) >= LEAST_ATTRIBUTES:
             found[group.name] = math.exp(_least(partial(_attribute_loss, rows, group)))

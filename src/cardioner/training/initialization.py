@@ -32,6 +32,7 @@ class Start:
         source: What it was asked for by.
         taken: Names of the weights that it took over.
         fresh: Names of the weights that start afresh.
+        unsaid: Attributes that the source knows and the model does not.
     """
 
     model: TokenClassificationModel
@@ -39,6 +40,7 @@ class Start:
     source: str
     taken: tuple[str, ...]
     fresh: tuple[str, ...]
+    unsaid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Source:
         tags: What the rows of the label-sized weights mean; `None` for a bare encoder.
         name: What it was asked for by.
         activation: What lies behind the hidden layers of its head.
+        attributes: What its head of attributes reads and says; `None` without one.
     """
 
     config: dict[str, Any]
@@ -58,6 +61,7 @@ class Source:
     tags: tuple[str, ...] | None
     name: str
     activation: str = "relu"
+    attributes: tuple[Any, Any] | None = None
 
 
 def read_source(
@@ -82,7 +86,8 @@ def read_source(
         own = model_class if tags_in_its_own_way(described) else None
         model, _, config = read_model_dir(chosen, device="cpu", model_class=own)
         weights, tags = model.state_dict(), tuple(config.tags)
-        return Source(config.encoder_config, weights, tags, str(chosen), config.classifier_activation)
+        said = (config.attributes, config.attribute_neighbours) if config.attributes else None
+        return Source(config.encoder_config, weights, tags, str(chosen), config.classifier_activation, said)
     if not chosen.exists() and (str(name).startswith((".", "/", "~")) or str(name).count("/") > 1):
         raise ModelError(f"there is no folder {name}: expected an encoder's folder, or a Hugging Face name")
     source = str(chosen if chosen.exists() else name)
@@ -184,7 +189,9 @@ def build(
     fresh = tuple(name for name, _ in model.named_parameters() if name not in taken)
     if tokenizer is None or isinstance(tokenizer, (str, Path)):
         tokenizer = load_tokenizer(tokenizer or source.name, token=token)
-    return Start(model, tokenizer, source.name, taken, fresh)
+    known = source.attributes[0] if source.attributes else {}
+    unsaid = tuple(name for name in known if name not in model.config.attributes)
+    return Start(model, tokenizer, source.name, taken, fresh, unsaid)
 
 
 def freeze_tagger(start: Start, directory: Path) -> None:
@@ -215,13 +222,15 @@ def _class_for(model_class: type[TokenClassificationModel] | None, *, use_crf: b
     return model_class
 
 
-def _matching(model: nn.Module, source: Source, labels: LabelSet) -> tuple[str, ...]:
+def _matching(model: TokenClassificationModel, source: Source, labels: LabelSet) -> tuple[str, ...]:
     """The weights of a source that mean the same thing in a model."""
     linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     last = [name for name in linear if name.startswith("classifier")][-1]
     by_tag: tuple[str, ...] = ()  # the weights with a row per tag, and those of heads that have one type each
     if source.tags != labels.tags:
         by_tag = ("crf.", f"{last}." if labels.overlap == "flat" else "classifier.")
+    if source.attributes != (model.config.attributes, model.config.attribute_neighbours):
+        by_tag += (ATTRIBUTE_HEAD,)
     return tuple(
         name
         for name, value in model.state_dict().items()

@@ -48,7 +48,7 @@ same weights end a few hundredths apart; weights that were drawn apart are about
 Method: TypeAlias = Literal["mean", "slerp"]
 _PARALLEL = 1e-6
 """The sine of an angle below which an arc is a straight line."""
-_PARTS = {"backbone": "encoder", "classifier": "head"}
+_PARTS = {"backbone": "encoder", "classifier": "head", "attribute_head": "head of attributes"}
 _SETTINGS = (
     "encoder_config",
     "classifier_hidden_layers",
@@ -247,6 +247,7 @@ def check_alike(places: Sequence[Path], loaded: Sequence[Loaded]) -> float:
         (_distance(*(loaded[index].model.get_submodule(part) for index in pair)), pair, part)
         for pair in combinations(range(len(loaded)), 2)
         for part in _PARTS
+        if getattr(first.model, part, None) is not None
     ]
     distance, pair, part = max(gaps)
     if not distance <= MOST_DISTANCE:

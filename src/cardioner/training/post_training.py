@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cardioner._progress import Progress, silent
 from cardioner.data.documents import Document
 from cardioner.evaluation import score
+from cardioner.model_dir.json_files import object_under, read_json
+from cardioner.model_dir.layout import TRAINING_ARGS
 from cardioner.multiclass.precision import FULL, offered, set_precision
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.calibration import Temperature, fit_attribute_temperatures, fit_temperature
@@ -92,6 +95,16 @@ def choose_inference_settings(
         config.inference_dtype, config.inference_dtypes = precision.dtype, precision.allowed
     config.score_temperature = 1.0 if temperature is None else temperature.value
     return chosen
+
+
+def earlier_inference_settings(directory: Path) -> InferenceSettings:
+    """What was chosen when a model was trained that is now left as it is."""
+    record = read_json(directory / TRAINING_ARGS)
+    precision, temperature = (object_under(record, name) for name in ("inference", "calibration"))
+    trials = {name: Trial(**trial) for name, trial in object_under(precision, "trials").items()}
+    return InferenceSettings(
+        Precision(precision["dtype"], trials) if trials else None, Temperature(**temperature) if temperature else None
+    )
 
 
 def choose_attribute_temperatures(

@@ -12,6 +12,7 @@ from cardioner._progress import Progress, silent
 from cardioner.data.documents import Annotations, Document, Span
 from cardioner.errors import TrainingError
 from cardioner.evaluation import AttributeScores, Scores, pair_documents, score_attributes, score_pairs
+from cardioner.evaluation.attributes import of_names
 from cardioner.evaluation.intervals import Intervals, bootstrap
 from cardioner.evaluation.pairing import Pair
 from cardioner.multiclass.modeling import IGNORED
@@ -32,7 +33,7 @@ class HeldOut(NamedTuple):
     @classmethod
     def of(cls, pairs: Sequence[Pair], model: Any) -> HeldOut:
         """Score pairs of gold notes and what a model found in them."""
-        said = score_attributes(pairs) if model.config.attributes else None
+        said = score_attributes(of_names(pairs, model.config.attributes))
         return cls(score_pairs(pairs), bootstrap(pairs), said)
 
 

@@ -17,8 +17,8 @@ from transformers import TrainingArguments, set_seed
 from cardioner._progress import Progress, showing, silent
 from cardioner.data.documents import fingerprint
 from cardioner.data.labels import Overlap
-from cardioner.errors import OutputError
-from cardioner.evaluation.attributes import score_attributes
+from cardioner.errors import OutputError, UsageError
+from cardioner.evaluation.attributes import of_names, score_attributes
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import Scores, score_pairs
 from cardioner.model_dir.custom_code import adopt
@@ -45,7 +45,7 @@ from cardioner.training.arguments import (
     pick_learning_rate,
     pick_window_length,
 )
-from cardioner.training.attributes import NEIGHBOURS, check_attributes
+from cardioner.training.attributes import NEIGHBOURS, attributes_in, check_attributes
 from cardioner.training.batch_sampler import check_shares
 from cardioner.training.callbacks import trackers
 from cardioner.training.distillation import DistillingTrainer, Teachers
@@ -79,9 +79,9 @@ from cardioner.training.initialization import (
 from cardioner.training.optimizer import optimizer
 from cardioner.training.options import AUTO, Distillation, Epochs, TrainerArguments, TrainingOptions
 from cardioner.training.post_training import (
-    InferenceSettings,
     choose_attribute_temperatures,
     choose_inference_settings,
+    earlier_inference_settings,
 )
 from cardioner.training.run_metadata import (
     History,
@@ -188,7 +188,11 @@ class ModelTrainer:
         if self.teachers is not None:
             given = self.teachers.complete(given)
         if self.options.attributes_only:
-            given, self.labels = complete_frozen(given, self.attributes)
+            if self.teachers is not None:
+                raise UsageError(
+                    "attributes_only leaves the tagger as it is, so no teacher can teach it: leave one out"
+                )
+            given, self.labels = complete_frozen(given, self.options, self.attributes)
         check_options(self.options, given)
         self.class_weights = class_weights_by_id(given.class_weights, self.labels)
         self.output_dir = given.output_dir
@@ -265,6 +269,8 @@ class ModelTrainer:
         training = read_dataset(train_data, self.labels, self.tokenizer)
         evaluation = self._held_out(eval_data)
         check_early_stopping(self.options, evaluation)
+        if self.options.attributes_only and evaluation is not None:
+            attributes_in(evaluation.documents, [*self.attributes], "evaluation")  # else every epoch would be as good
         held_out = {"evaluation": evaluation, "test": self._held_out(test_data)}
         unlabelled = None if self.teachers is None else self._unlabelled(self.teachers.settings.unlabelled)
         parts = {"training": training, "unlabelled": unlabelled, **held_out}
@@ -279,8 +285,9 @@ class ModelTrainer:
         )
         self.settings["num_train_epochs"] = pick_epochs(self.epochs, steps)
         run, history = self._fit(prepared, evaluation)
-        chosen = InferenceSettings(None, None)
-        if not self.options.attributes_only:  # which leaves the tagger as it is
+        if self.options.attributes_only:  # which leaves the tagger as it is
+            chosen = earlier_inference_settings(Path(self.start.source))
+        else:
             chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self._progress)
         choose_attribute_temperatures(self.model, self.tokenizer, evaluation, progress=self._progress)
         scored = {name: HeldOut.of(self._tag(data), self.model) for name, data in held_out.items() if data is not None}
@@ -439,7 +446,7 @@ class ModelTrainer:
     def _score(self, evaluation: Dataset) -> tuple[Scores, float]:
         """The scores of the model as it is now, and the F1 that picks the epoch: what is said of spans counts, too."""
         pairs = self._tag(evaluation)
-        scores, attributes = score_pairs(pairs), score_attributes(pairs) if self.attributes else None
+        scores, attributes = score_pairs(pairs), score_attributes(of_names(pairs, self.attributes))
         return scores, (scores.strict if attributes is None else attributes.whole).micro.f1
 
     def _tag(self, data: Dataset) -> Sequence[Pair]:
