@@ -45,7 +45,8 @@ both = pytest.mark.parametrize("name", ["predict", "convert"])
 def test_a_suffix_of_no_format_is_refused(name: str, suffix: str, run: Run, writers: Writers, tmp_path: Path) -> None:
     done = run(*writers[name](tmp_path / f"x{suffix}"))
     assert done.code == 2
-    assert f"no format has the suffix {suffix}; expected .tsv, .jsonl, .conll, .pubtator, .bioc, or" in done.error
+    suffixes = ".tsv, .jsonl, .conll, .pubtator, .bioc, .spacy"
+    assert f"no format has the suffix {suffix}; expected {suffixes}, or" in done.error
     assert not list(tmp_path.iterdir())
 
 

@@ -28,7 +28,7 @@ def read(*paths: Path) -> tuple[list[Document], list[ReadReport]]:
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_texts_are_those_of_the_corpus_at_every_reading(form: str, tmp_path: Path) -> None:
-    place = tmp_path / (f"notes.{form}" if form in {"jsonl", "conll"} else "notes")
+    place = tmp_path / {"jsonl": "notes.jsonl", "conll": "notes.conll", "docbin": "notes.spacy"}.get(form, "notes")
     write_corpus(DOCUMENTS, place, form)
     expected = [document.with_spans(()) for document in read_corpus(place).documents]
     first, (report,) = read(place)
