@@ -141,7 +141,7 @@ def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:
     """
     if notes.attributes is None:
         return {}
-    from cardioner.training.attributes import attributes_in  # noqa: PLC0415 - imports torch
+    from cardioner.training.attributes import MOST_VALUES, attributes_in  # noqa: PLC0415 - imports torch
 
     names = (
         None if notes.attributes == "all" else [name.strip() for name in notes.attributes.split(",") if name.strip()]
@@ -149,12 +149,17 @@ def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:
     if names == []:
         raise UsageError("--attributes: expected names of attributes such as Negation,Certainty, or all; found none")
     found = attributes_in(parts.train, names)
-    shown = (
-        f"{name} ({listed('there or not' if value is True else value for value in values if value)})"
-        for name, values in found.items()
-    )
+    shown = (f"{name} ({_values_in_words(values, MOST_VALUES)})" for name, values in found.items())
     tell(f"Attributes to learn: {'; '.join(shown)}")
     return {"attributes": found}
+
+
+def _values_in_words(values: Sequence[Any], most: int) -> str:
+    """What an attribute may be; more values than `most` are only counted, as they may hold words of a note."""
+    given = [value for value in values if value is not None]
+    if len(given) > most:
+        return many(len(given), "value")
+    return listed("there or not" if value is True else value for value in given)
 
 
 def read_given_parts(notes: NotesOptions) -> Parts:

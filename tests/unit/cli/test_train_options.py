@@ -13,7 +13,7 @@ import typer
 from cardioner.cli import app
 from cardioner.cli.option_groups import options_of
 from cardioner.cli.train_config import _checked, _Given
-from cardioner.cli.train_options import NotesOptions, RunOptions, read_given_parts
+from cardioner.cli.train_options import NotesOptions, RunOptions, _values_in_words, read_given_parts
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 from cardioner.errors import DataError, UsageError
@@ -130,3 +130,8 @@ def test_a_file_may_name_one_place_of_training_notes_or_several(given: Any, tmp_
     names = given if isinstance(given, list) else [given]
     found = _checked(options_of(NotesOptions)["train"], _Given("train", given, "train.yaml:1"), tmp_path)
     assert found == [tmp_path / name for name in names]
+
+
+def test_many_values_of_an_attribute_are_counted_and_not_shown() -> None:
+    assert _values_in_words([None, True, "old"], 20) == "there or not, old"
+    assert _values_in_words([None, *map(str, range(21))], 20) == "21 values"
