@@ -25,7 +25,7 @@ DOORS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra": ("wordpiece", {"classifier_hidden_layers": [8]}),
     "roberta": ("byte-bpe", {"temperature": 0.6}),
     "modernbert": ("byte-bpe", {"scheme": "BIOES"}),
-    "xlm-roberta": ("unigram", {"use_crf": True, "scheme": "BIOES"}),
+    "xlm-roberta": ("unigram", {"use_crf": True, "scheme": "BIOES", "attributes": {"Negation": [None, True]}}),
     "deberta-v2": ("unigram", {"use_crf": True, "classifier_hidden_layers": [8], "window_context": 0}),
 }
 """Families and their tokenizers; between them they have every scheme, head and decoding."""
@@ -47,7 +47,7 @@ for place in places:
     found[place] = [json.loads(line) for line in lines.getvalue().splitlines()]
     sys.path.remove(place)
     loaded = [name for name in sys.modules if name.partition(".")[0] == "tagger"]
-    assert len(loaded) == 6
+    assert len(loaded) == 7
     for name in loaded:
         assert sys.modules.pop(name).__file__.startswith(place)
 print(json.dumps(found))
@@ -103,6 +103,8 @@ def test_every_family_tags_without_us_as_the_predictor_does(
         for row, document in zip(rows, tagged, strict=True):
             ours = [(span.start, span.end, span.label) for span in document.spans]
             assert [(span["start"], span["end"], span["label"]) for span in row["spans"]] == ours, (family, row["id"])
+            said = [dict(span.attributes) for span in document.spans]
+            assert [span.get("attributes", {}) for span in row["spans"]] == said
             scores = [span.score for span in document.spans]
             assert [span["score"] for span in row["spans"]] == pytest.approx(scores, abs=1e-4)
         assert sum(len(row["spans"]) for row in rows) > 20
