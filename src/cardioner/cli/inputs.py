@@ -18,22 +18,6 @@ from cardioner.data.splits import read_splits
 from cardioner.errors import DataError, UsageError, listed, many
 
 OnError = Literal["stop", "skip"]
-Readable = Literal[
-    "brat",
-    "tsv",
-    "jsonl",
-    "conll",
-    "datasets",
-    "pubtator",
-    "xmi",
-    "bioc",
-    "docbin",
-    "doccano",
-    "label-studio",
-    "prodigy",
-    "spacy",
-]
-"""The names of `cardioner.data.formats.READERS`."""
 Writable = Literal[
     "brat",
     "tsv",
@@ -49,6 +33,8 @@ Writable = Literal[
     "prodigy",
 ]
 """The names of `cardioner.data.formats.FORMATS`."""
+Readable = Literal[Writable, "spacy"]
+"""The names of `cardioner.data.formats.READERS`."""
 _READABLE = ", ".join(get_args(Readable))
 WRITABLE = ", ".join(get_args(Writable))
 

@@ -111,17 +111,7 @@ def of_names(pairs: Sequence[Pair], names: Collection[str]) -> list[Pair]:
 
 def of_gold(pairs: Sequence[Pair]) -> list[Pair]:
     """The same documents without those attributes that no gold span of any of them has."""
-    known = set(gold_names(pairs))
-
-    def kept(span: Span) -> Span:
-        if span.attributes.keys() <= known:
-            return span
-        return replace(span, attributes={name: value for name, value in span.attributes.items() if name in known})
-
-    def side(document: Annotated) -> Annotated:
-        return replace(document, spans=tuple(map(kept, document.spans)))
-
-    return [replace(pair, predicted=side(pair.predicted)) for pair in pairs]
+    return of_names(pairs, set(gold_names(pairs)))
 
 
 def count_attributes(pair: Pair, names: Iterable[str]) -> dict[str, AttributeCounts]:
