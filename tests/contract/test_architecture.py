@@ -22,8 +22,8 @@ from cardioner.cli import app
 SOURCE = Path(cardioner.__file__).parent
 README = SOURCE.parents[1] / "README.md"
 OF_THE_MODEL = (
-    *("modeling", "attributes", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads"),
-    "tagging",
+    *("modeling", "attributes", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "crf_scan"),
+    *("heads", "tagging"),
 )
 TRAVELLING = (*OF_THE_MODEL, "windows", "encoding", "int8", "precision", "inference", "pipeline")
 WITHOUT_TORCH = ("attributes", "code_files", "windows", "tagging", "encoding")

@@ -228,6 +228,7 @@ def test_model_whose_directory_is_gone_is_saved_without_promising_a_pipeline(sav
         "crf.py",
         "crf_cuda.py",
         "crf_recursions.py",
+        "crf_scan.py",
         "heads.py",
         "tagging.py",
     }

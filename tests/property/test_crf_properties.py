@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cardioner.multiclass import crf_recursions
+from cardioner.multiclass import crf_scan
 from cardioner.multiclass.modeling import CRF, IGNORED, legal_transitions
 from cardioner.prediction.crf_statistics import entropy, sample
 
@@ -78,7 +78,7 @@ class Case(NamedTuple):
     @contextmanager
     def in_pieces(self) -> Iterator[None]:
         """Long recursions are cut into pieces; here short ones are."""
-        with patch.object(crf_recursions, "_piece_count", lambda steps, *_: max(1, min(self.pieces, steps))):
+        with patch.object(crf_scan, "_piece_count", lambda steps, *_: max(1, min(self.pieces, steps))):
             yield
 
 
@@ -302,7 +302,7 @@ def test_no_sequence_is_illegal_and_each_kept_position_gets_one_tag(
     emissions = (signs * size).to(dtype)
     mask = torch.rand(4, 12, generator=generator) < 0.7
     accepted = grammar(names)
-    with patch.object(crf_recursions, "_piece_count", lambda *_: pieces):
+    with patch.object(crf_scan, "_piece_count", lambda *_: pieces):
         decoded = crf.decode(emissions, mask)
         sampled = sample(crf, emissions, 2, mask, generator=generator)
         numbers = (crf.log_partition(emissions, mask), crf.marginals(emissions, mask), crf.best(emissions, mask)[1])

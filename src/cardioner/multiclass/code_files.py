@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _NEEDED = (
-    *("attributes.py", "checks.py", "code_files.py", "crf.py", "crf_cuda.py", "crf_recursions.py", "heads.py"),
-    "tagging.py",
+    *("attributes.py", "checks.py", "code_files.py", "crf.py", "crf_cuda.py", "crf_recursions.py", "crf_scan.py"),
+    *("heads.py", "tagging.py"),
 )
 """The files that `modeling.py` imports from beside it."""
 PIPELINE_FILES = ("windows.py", "encoding.py", "int8.py", "precision.py", "inference.py", "pipeline.py")

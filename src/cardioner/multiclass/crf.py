@@ -16,18 +16,16 @@ from torch import Tensor, nn
 from .checks import IGNORED, check_labels, check_scores, check_spans
 from .crf_cuda import fits_kernel, illegal_scores, log_likelihood
 from .crf_recursions import (
-    MAXIMA,
     both_ways,
     by_row,
-    kinds_of,
     last_positions,
     log_messages,
     log_partition,
     marginals,
-    scan,
-    trace,
+    rows_last,
     widened,
 )
+from .crf_scan import MAXIMA, scan, trace
 from .tagging import Legality, legal_transitions
 
 if TYPE_CHECKING:
@@ -345,25 +343,26 @@ class CRF(nn.Module):
         wide = widened(emissions)
         start, transitions, end = self.parameters_for(wide)
         check_scores(wide, start, transitions, end)
-        last = last_positions(kept)
-        both = both_ways(wide.transpose(0, 1), last)  # (length, 2, batch, tags)
-        half, rows, fields = (len(both) + 1) // 2, torch.arange(len(kept), device=kept.device), len(start)
-        edges = torch.cat([transitions, transitions.mT])  # (2 * fields, tags, tags)
-        start, transitions, end = (by_row(part, len(kept)) for part in (start, transitions, end))
-        first = both[0] + torch.stack([start, end])  # (2, batch, tags)
-        found = scan(MAXIMA, kinds_of(first, fields), kinds_of(both[1:half], fields), edges)
-        scores = found.view(half, *both.shape[1:])  # (half, 2, batch, tags)
-        # Where the two meet, (2, batch), each counted from its own end; below 0 in a row that the first covers alone.
-        entry = torch.stack([last.clamp(max=half - 1), last - half])
-        left, right = scores[entry[0], 0, rows], scores[entry[1].clamp(min=0), 1, rows]  # (batch, tags)
-        # The best pair of tags on either side of the middle, as tag * tags + next tag, (batch).
-        met = (left.unsqueeze(2) + transitions + right.unsqueeze(1)).flatten(1).argmax(1)
-        before = torch.where(entry[1] < 0, (left + end).argmax(1), met // self.num_tags)
-        ends = torch.stack([before, met % self.num_tags]).view(2 * fields, -1)
-        path = trace(ends, entry.view(ends.shape), found, edges).view(half, 2, -1)  # (half, 2, batch)
+        fields = len(start)
+        last = last_positions(kept).view(fields, 1, -1)  # (fields, 1, rows)
+        both = both_ways(rows_last(wide, fields), last)  # (length, 2 * fields, tags, rows)
+        half, edges = (len(both) + 1) // 2, torch.cat([transitions, transitions.mT])
+        first = both[0] + torch.cat([start, end]).unsqueeze(2)  # (2 * fields, tags, rows)
+        scores = scan(MAXIMA, first, both[1:half], edges)  # (half, 2 * fields, tags, rows)
+        # Where the two meet, (fields, 1, rows), each counted from its own end; below 0 in a row that the first covers.
+        entry = torch.cat([last.clamp(max=half - 1), last - half])
+        met = scores.gather(0, entry.clamp(min=0).expand(scores.shape[1:]).unsqueeze(0))[0]  # (2 * fields, tags, rows)
+        left, right = met[:fields], met[fields:]
+        # The best pair of tags on either side of the middle, as tag * tags + next tag, (fields, rows).
+        pair = (left.unsqueeze(2) + transitions.unsqueeze(3) + right.unsqueeze(1)).flatten(1, 2).argmax(1)
+        alone = (left + end.unsqueeze(2)).argmax(1)
+        before = torch.where(entry[fields:, 0] < 0, alone, pair // self.num_tags)
+        ends = torch.cat([before, pair % self.num_tags])  # (2 * fields, rows)
+        path = trace(ends, entry[:, 0], scores, edges)  # (half, 2 * fields, rows)
         # The second half of each row stands mirrored in the other recursion.
-        mirrored = last - torch.arange(half, len(both), device=kept.device).unsqueeze(1)
-        path = torch.cat([path[:, 0], path[:, 1].gather(0, mirrored.clamp(min=0))]).t()  # (batch, length)
+        mirrored = last[:, 0] - torch.arange(half, len(both), device=kept.device).view(-1, 1, 1)
+        path = torch.cat([path[:, :fields], path[:, fields:].gather(0, mirrored.clamp(min=0))])
+        path = path.flatten(1).t()  # (batch, length)
         return path.masked_fill(~kept, IGNORED)
 
     @torch.no_grad()

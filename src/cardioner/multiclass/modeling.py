@@ -24,20 +24,21 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 if not __package__:  # loaded by its path alone: make a package of the files beside it, named by where and what they are
-    _names = ("attributes", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "heads", "tagging")
+    _names = ("attributes", "checks", "code_files", "crf", "crf_cuda", "crf_recursions", "crf_scan", "heads", "tagging")
     _beside = [Path(__file__).with_name(f"{name}.py") for name in _names]
     _content = b"".join(bytes(path) + path.read_bytes() for path in _beside)
     __package__ = f"cardioner_{hashlib.sha256(_content).hexdigest()[:16]}"
     __spec__ = __spec__ and ModuleSpec(f"{__package__}.modeling", __spec__.loader, origin=__file__)
     sys.modules.setdefault(__package__, ModuleType(__package__)).__path__ = [str(_beside[0].parent)]
 
-# All eight are named here, as older releases of transformers copy only the files that this one names.
+# All nine are named here, as older releases of transformers copy only the files that this one names.
 from .attributes import AttributeGroup, attribute_groups
 from .checks import IGNORED, check_labels, check_scores, check_spans
 from .code_files import PIPELINES, OwnCode, check_loaded, copy_code, file_of, own_code_of, pipeline_home, tags_like
 from .crf import CRF, entries, legal_transitions
 from .crf_cuda import fits_kernel  # noqa: F401
 from .crf_recursions import widened
+from .crf_scan import scan  # noqa: F401
 from .heads import AttributeHead, TaggerOutput, build_head, initialise
 from .tagging import TagGroup, tag_groups
 

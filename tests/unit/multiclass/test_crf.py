@@ -10,7 +10,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from cardioner.multiclass import crf_recursions
+from cardioner.multiclass import crf_recursions, crf_scan
 from cardioner.multiclass.checks import IGNORED, check_labels
 from cardioner.multiclass.crf import CRF, Legality, legal_transitions
 from cardioner.prediction.crf_statistics import entropy, sample
@@ -102,7 +102,7 @@ def test_new_field_has_no_opinion() -> None:
 def test_every_value_passes_gradcheck_with_holes_ignored_labels_and_legality(
     what: str, tags: tuple[str, ...], pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crf_recursions, "_piece_count", lambda *_: pieces)
+    monkeypatch.setattr(crf_scan, "_piece_count", lambda *_: pieces)
     crf = CRF(len(tags), batch_first=True, legal=legal_transitions(list(tags))).double()
     filled(crf)
     labels = torch.tensor([[1, 0, 3 if "E-X" in tags else 2, IGNORED], [IGNORED, 0, 0, 0], [IGNORED] * 4])
@@ -313,7 +313,7 @@ def test_long_sequences_in_pieces_equal_the_peer(length: int) -> None:
     own.load_state_dict(peer.state_dict())
     emissions, tags = batch(2, length).double(), torch.randint(5, (2, length))
     mask = torch.arange(length) < torch.tensor([[length], [length - 11]])
-    assert crf_recursions._piece_count(length // 2 + 64, 2 * 2 * 5**3, emissions.device) > 1
+    assert crf_scan._piece_count(length // 2 + 64, 2 * 2 * 5**3, emissions.device) > 1
     results = []
     for crf in (own, peer):
         leaf = emissions.detach().clone().requires_grad_()
@@ -352,7 +352,7 @@ def test_gradients_under_autocast_are_those_of_full_precision(dtype: torch.dtype
 def test_no_emissions_are_counted_wrong_in_silence(
     tags: list[str], scale: float, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crf_recursions, "_piece_count", lambda steps, *_: min(pieces, steps))
+    monkeypatch.setattr(crf_scan, "_piece_count", lambda steps, *_: min(pieces, steps))
     for seed in range(40):
         torch.manual_seed(seed)
         legal = legal_transitions(tags) if seed % 3 else None
