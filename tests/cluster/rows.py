@@ -10,15 +10,11 @@ CANARY = "zyxwvcanary"
 
 def by_id(rows: Any) -> list[dict[str, Any]]:
     """Rows in the order of their ids, with scores as far as they agree whatever notes share a batch."""
-    kept = [
-        {
-            **row,
-            "spans": row["spans"]
-            and [
-                (*(span[name] for name in ("start", "end", "label", "attributes")), round(span["score"], 3))
-                for span in row["spans"]
-            ],
-        }
-        for row in rows
-    ]
+    kept = [{**row, "spans": row["spans"] and [*map(_span, row["spans"])]} for row in rows]
     return sorted(kept, key=lambda row: row["note_id"])
+
+
+def _span(span: Any) -> tuple[Any, ...]:
+    """A span to compare; pyarrow gives maps as lists of pairs, Spark as dictionaries."""
+    said = sorted(dict(span["attributes"] or ()).items())
+    return span["start"], span["end"], span["label"], said, round(span["score"], 3)
