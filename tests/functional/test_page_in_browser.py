@@ -469,6 +469,25 @@ def test_a_note_that_somebody_else_saved_is_not_overwritten(open_page: Open, bro
     assert opened.complaints.pop().startswith("Failed to load resource: the server responded with a status of 409")
 
 
+def test_what_somebody_else_withdrew_is_not_withdrawn_again_in_silence(open_page: Open, browser: Browser) -> None:
+    opened = open_page()
+    opened.accept()
+    opened.open("first")
+    other = browser.new_page()
+    other.goto(opened.origin)
+    other.locator("#list button", has_text="first").click()
+    other.get_by_role("button", name="Withdraw").click()
+    expect(other.locator("#progress")).to_have_text("0 of 3 accepted")
+    other.close()
+    opened.page.get_by_role("button", name="Withdraw").click()
+    expect(opened.page.get_by_role("alert")).to_contain_text("is not withdrawn: somebody else changed it meanwhile")
+    expect(opened.page.locator("#progress")).to_have_text("0 of 3 accepted")
+    expect(opened.page.get_by_role("button", name="Withdraw")).to_be_hidden()
+    opened.accept()
+    expect(opened.page.locator("#progress")).to_have_text("1 of 3 accepted")
+    assert opened.complaints.pop().startswith("Failed to load resource: the server responded with a status of 404")
+
+
 def test_without_a_folder_for_corrections_the_page_says_so(open_page: Open) -> None:
     opened = open_page(saving=False)
     expect(opened.page.get_by_role("button", name="Accept", exact=True)).to_be_hidden()

@@ -141,22 +141,23 @@ async function accept() {
     announce(`${note.id} is accepted`);
     if (next) return await openNote(next.id);
   } catch (error) {
-    if (error.status === 409) await showOther(note);
+    if (error.status === 409) await showOther(note, "saved");
     else showMessage(`${note.id} is not saved: ${error.message}`);
   }
   refreshAll();
 }
 
-/** Somebody else saved the note meanwhile: show theirs beside what is here, which is kept. */
-async function showOther(note) {
+/** Somebody else changed the note meanwhile: show theirs beside what is here, which is kept. */
+async function showOther(note, what) {
   const { text, saved } = await api.note(note.id).catch(() => ({}));
   if (text !== note.text) return showMessage(`${note.id} has another text on the server: copy what you need, and reload this page`);
   const own = note.history.now;
-  note.saved = saved;
+  note.saved = saved ?? null;
+  listedNote(note.id).accepted = Boolean(saved);
   note.change(note.proposal);
   note.change(own);
   return showMessage(
-    `${note.id} is not saved: somebody else changed it meanwhile. Undo shows their version, redo yours. Accept the one that is right.`,
+    `${note.id} is not ${what}: somebody else changed it meanwhile. Undo shows their version, redo yours. Accept the one that is right.`,
   );
 }
 
@@ -170,7 +171,8 @@ async function withdraw() {
     listedNote(note.id).accepted = false;
     announce(`${note.id} is not accepted any more`);
   } catch (error) {
-    showMessage(`${note.id} is not withdrawn: ${error.message}`);
+    if (error.status === 409 || error.status === 404) await showOther(note, "withdrawn"); // 404: there is none any more
+    else showMessage(`${note.id} is not withdrawn: ${error.message}`);
   }
   refreshAll();
 }
