@@ -16,7 +16,7 @@ from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import write_model_dir
-from cardioner.training.attributes import attributes_in
+from cardioner.training.attributes import SPLIT, attributes_in
 
 ATTRIBUTES: dict[str, list[Any]] = {"Certainty": [None, "possible", "unlikely"], "Negation": [None, True]}
 TEXTS = [
@@ -137,6 +137,19 @@ def test_attributes_alone_leave_no_layer_out_and_need_notes_that_tell_the_epochs
     bare = [note.with_spans(replace(span, attributes={}) for span in note.spans) for note in notes(4)]
     with pytest.raises(DataError, match="no span of the evaluation notes has an attribute"):
         trainer(**only, options={"attributes_only": True}).train(notes(), eval_data=bare)
+
+
+def test_entities_that_no_window_shows_whole_are_counted(trainer: Callable[..., ModelTrainer]) -> None:
+    text = "no syncope. " * 20
+    long = Span(0, len(text) - 1, "SYMPTOM", attributes={"Negation": True})
+    short = Span(3, 10, "SYMPTOM", attributes={"Negation": True})
+    remarks = trainer(num_train_epochs=1).train([Document("long", text, (long,)), *notes()]).remarks
+    assert remarks == {SPLIT: 1}
+    assert (
+        not trainer(num_train_epochs=1, options={"overwrite": True})
+        .train([Document("short", text, (short,)), *notes()])
+        .remarks
+    )
 
 
 def test_a_head_of_other_attributes_starts_afresh(trainer: Callable[..., ModelTrainer], tmp_path: Path) -> None:

@@ -202,6 +202,11 @@ def test_notes_become_note_nlp_twice_without_duplicates(
     execute(notes, "DELETE FROM note_nlp WHERE note_id = 9")
     assert ask(*arguments).code == 0
     assert execute(notes, query) == first
+    (tmp_path / "concepts.csv").write_text("label,lexical_variant,concept_id\nDISEASE,,7\n")
+    other = ask(*arguments, "--resume")
+    assert (other.code, other.error.count("\n")) == (5, 0)
+    assert "was filled with other settings (concepts, assertions and snippets)" in other.error
+    assert execute(notes, query) == first
 
 
 def test_a_row_whose_id_is_taken_gets_another(notes: str, model: Path, ask: Callable[..., Any]) -> None:

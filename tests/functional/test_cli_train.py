@@ -118,9 +118,14 @@ def test_attributes_are_learned_shown_and_recorded(
     lone = train("--attributes", "Negation", "--attributes-only", folders=folders, output=tmp_path / "lone")
     assert (lone.code, lone.error.count("\n")) == (2, 0)
     assert "is an encoder alone" in lone.error
+    tags = train("--attributes-only", "--scheme", "BIOES", folders=folders, output=tmp_path / "lone")
+    assert (tags.code, tags.error.count("\n")) == (2, 0)
+    assert "leave out --scheme and --overlap" in tags.error
     wrong = train("--attributes", "Negation,Tense", folders=folders, output=tmp_path / "wrong")
     assert wrong.code != 0
     assert "no span of the training notes has the attribute 'Tense'; found 'Certainty', 'Negation'" in wrong.error
+    quoted = train("--attributes", '"all", "time, place"', folders=folders, output=tmp_path / "quoted")
+    assert "no span of the training notes has the attribute 'all', 'time, place'" in quoted.error
 
 
 def test_json_is_the_record_alone(train: Callable[..., Any], tmp_path: Path) -> None:

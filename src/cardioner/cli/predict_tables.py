@@ -205,11 +205,18 @@ class _Run:
         options = self.request.options
         own = ("nlp_system", self.shape.system) if isinstance(self.shape, NoteNlp) else None
         sink = TableSink(engine, self.request.tables.to_table, own)
-        sink.begin(self.asked, resume=options.resume, overwrite=options.overwrite)
+        asked = {**self.asked, "concepts, assertions and snippets": self._rules()}
+        sink.begin(asked, resume=options.resume, overwrite=options.overwrite)
         before = sink.coverage
         with _saying_how_to_go_on(sink):
             fill_table(self.source, sink, self.tagging.tag, self._rows, advance=self._bar(stages, before))
         return Coverage(*(now - then for now, then in zip(sink.coverage, before, strict=True)))
+
+    def _rules(self) -> str:
+        """A digest of what makes rows of spans: those that are in a database already are not made again."""
+        tables = self.request.tables
+        files = [b"" if path is None else path.read_bytes() for path in (tables.concepts, tables.assertions)]
+        return blake2b(repr((files, tables.snippet)).encode(), digest_size=16).hexdigest()
 
     def show(self, coverage: Coverage, *, seconds: float) -> None:
         """Report what was found, and what was left out."""

@@ -63,6 +63,8 @@ def train(
         raise UsageError("--html is a page about one training: leave it out with --folds, --seeds and --curve")
     if run.curve and run.folds is not None:
         raise UsageError("--curve and --folds divide the notes in different ways: ask for one of them")
+    if options.attributes_only and (notes.scheme, notes.overlap) != ("BIO", "auto"):
+        raise UsageError("--attributes-only leaves the tags as they are: leave out --scheme and --overlap")
     if run.merge is not None:
         _check_merge(run, notes, arguments)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Sequence
+from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +35,11 @@ def _renames(value: Any) -> Any:
 
 def _names(value: Any) -> Any:
     """Names of attributes in a line, from a list, or from a record's mapping of them to their values."""
-    return ",".join(value) if isinstance(value, (dict, list)) and all(isinstance(one, str) for one in value) else value
+    if not isinstance(value, (dict, list)) or not all(isinstance(one, str) for one in value):
+        return value
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(value)
+    return line.getvalue()
 
 
 def _upper(value: Any) -> Any:
@@ -143,9 +150,8 @@ def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:
         return {}
     from cardioner.training.attributes import MOST_VALUES, attributes_in  # noqa: PLC0415 - imports torch
 
-    names = (
-        None if notes.attributes == "all" else [name.strip() for name in notes.attributes.split(",") if name.strip()]
-    )
+    rows = csv.reader(notes.attributes.splitlines(), skipinitialspace=True)  # quotes around a name that has a comma
+    names = None if notes.attributes == "all" else [name.strip() for name in chain(*rows) if name.strip()]
     if names == []:
         raise UsageError("--attributes: expected names of attributes such as Negation,Certainty, or all; found none")
     found = attributes_in(parts.train, names)

@@ -32,6 +32,9 @@ _LOADABLE: TypeAdapter[dict[str, list[Value]]] = TypeAdapter(AttributeValues)
 SPANS, VALUES = "attribute_spans", "attribute_values"
 """The names of what a batch holds for attributes."""
 
+SPLIT = "entities that no window shows whole, whose attributes teach nothing"
+"""What is remarked of a training."""
+
 
 def attributes_in(
     documents: Iterable[Document], names: Sequence[str] | None = None, part: str = "training"
@@ -104,6 +107,12 @@ class Places(NamedTuple):
             if window.start <= first and stop <= window.stop
         ]
         return {SPANS: [span for span, _ in shown], VALUES: [values for _, values in shown]}
+
+    def split_by(self, windows: Sequence[Window]) -> int:
+        """How many spans no window shows whole, of which nothing is learned."""
+        return sum(
+            not any(window.start <= first and stop <= window.stop for window in windows) for first, stop in self.spans
+        )
 
 
 def places_of(spans: Sequence[Span], note: EncodedNote, groups: Sequence[AttributeGroup]) -> Places:

@@ -23,7 +23,7 @@ from cardioner.multiclass.inference import pad
 from cardioner.multiclass.modeling import IGNORED
 from cardioner.multiclass.tagging import OUTSIDE, TagGroup, repair, run_tags, to_runs, to_sequences
 from cardioner.multiclass.windows import Window
-from cardioner.training.attributes import collate_attributes, places_of
+from cardioner.training.attributes import SPLIT, collate_attributes, places_of
 
 ILLEGAL_TAGS = "illegal tags, such as an inside tag that continues nothing, made legal"
 """The remark on tags that were rewritten."""
@@ -59,12 +59,14 @@ class FeatureSet:
         losses: Spans that the tags cannot represent, by kind and entity type.
         sub_tokens: Sub-tokens of all notes, each counted once.
         names: What each window is called in a message: its note's id, and its number there from 1.
+        remarks: What teaches less than it could, counted.
     """
 
     features: tuple[Feature, ...]
     losses: Counter[tuple[str, str]]
     sub_tokens: int
     names: tuple[str, ...]
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: FeatureSet) -> FeatureSet:
         """Both, one after the other."""
@@ -73,6 +75,7 @@ class FeatureSet:
             self.losses + other.losses,
             self.sub_tokens + other.sub_tokens,
             self.names + other.names,
+            self.remarks + other.remarks,
         )
 
 
@@ -124,7 +127,7 @@ def build_features(
         DataError: If the tokenizer fails on a note.
     """
     notes, groups = encode_documents(documents, tokenizer), labels.groups
-    losses, features, names = Counter[tuple[str, str]](), [], []
+    losses, features, names, split = Counter[tuple[str, str]](), [], [], 0
     for document, note in zip(documents, notes, strict=True):
         tags, lost = to_sequences(document.spans, note.offsets, groups)
         losses.update((kind_of(loss, document.text), loss.label) for loss in lost)
@@ -133,10 +136,12 @@ def build_features(
         if attributes:
             opening = len(plan.special.opening)
             windows = [row | places.within(window, opening) for row, window in zip(windows, cut, strict=True)]
+            split += places.split_by(cut)
         kept = [window for window in windows if window["input_ids"]]
         features += kept
         names += [f"{document.id} (window {number})" for number in range(1, len(kept) + 1)]
-    return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes), tuple(names))
+    remarks = +Counter({SPLIT: split})
+    return FeatureSet(tuple(features), losses, sum(len(note.ids) for note in notes), tuple(names), remarks)
 
 
 def encode_documents(documents: Sequence[Document], tokenizer: Any) -> list[EncodedNote]:

@@ -124,12 +124,12 @@ def merge(
     place, places = as_path(output_dir, "output_dir"), model_directories(models)
     check_count(len(places), method)
     check_different(places)
-    check_output(place, overwrite=overwrite)
     if not evaluation:
         raise DataError("merging needs annotated notes, to see whether the merged model is any good: there are none")
     loaded = [read_model_dir(one, device="cpu") for one in places]
     distance = check_alike(places, loaded)
     LabelSet(tuple(loaded[0].config.tags)).check(evaluation)
+    check_output(place, overwrite=overwrite)  # which makes the directory: nothing is left of a merge that is refused
     data = Dataset(tuple(evaluation))
     parts = {one: score_pairs(_tagged(model, data, progress)) for one, model in zip(places, loaded, strict=True)}
     merged = loaded[0]

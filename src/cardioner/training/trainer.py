@@ -299,7 +299,7 @@ class ModelTrainer:
             documents=documents,
             **chosen._asdict(),
             losses=prepared.losses,
-            remarks=training.remarks + run.remarks,
+            remarks=training.remarks + prepared.remarks + run.remarks,
             steps=steps,
             asked_epochs=self.epochs,
             planned_epochs=self.settings["num_train_epochs"],

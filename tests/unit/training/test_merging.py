@@ -199,6 +199,7 @@ def test_other_tags_and_other_tokenizers_are_refused(
     write_model_dir(other, tokenizers["byte-bpe"], tmp_path / "tokenizer")
     with pytest.raises(ModelError, match="different tokenizers"):
         merge([save(), tmp_path / "tokenizer"], tmp_path / "merged", evaluation=documents)
+    assert not (tmp_path / "merged").exists()
 
 
 def test_one_model_no_notes_and_a_taken_place_are_refused(
