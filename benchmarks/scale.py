@@ -3,10 +3,10 @@
     pip install 'cardioner[torch,ray,spark]'
     python benchmarks/scale.py [--notes 1000] [--rounds 5] [--many 100000]
 
-Every engine has one worker with one thread, which has loaded a model of the size of MiniLM-L6. Then all of them, and
-the Predictor, tag the same notes in turn, some in each round. The time of processors is that of this process and of all
-that it started; others on the machine disturb it less than that of the clock. Afterwards each engine alone tags many
-notes with a tiny encoder: the spans must be equal, and the first tenth is compared with the last.
+Every engine has one worker with one thread, which has loaded a model of the size of MiniLM-L6 and tagged a few notes.
+Then all of them, and the Predictor, tag the same notes in turn, in each round. The time of processors is that of this
+process and of all that it started; others on the machine disturb it less than that of the clock. Afterwards each engine
+alone tags many notes with a tiny encoder: the spans must be equal, and the first tenth is compared with the last.
 """
 
 from __future__ import annotations
@@ -256,11 +256,12 @@ def compare(model: Path, folder: Path, file: Path, rounds: int, dtype: str) -> N
             "Spark": spark(job, session, nothing, 1),
         }
         warm = write_notes(folder / "warm.parquet", 256, LENGTH)
-        for name, engine in engines.items():
-            engine(warm, folder / f"warm {name}")
         took: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
         for number in range(rounds):
             for name in list(engines)[:: -1 if number % 2 else 1]:
+                engines[name](
+                    warm, folder / f"{number} {name}, warming up"
+                )  # Spark ends workers that idle for a minute
                 began, used = time.perf_counter(), processors.seconds()
                 engines[name](file, folder / f"{number} {name}.parquet")
                 took[name].append((time.perf_counter() - began, processors.seconds() - used))

@@ -1,0 +1,92 @@
+"""Several models as one: their mean and their vote on spans, against each of them, on held-out notes.
+
+    CARDIONER_DATA=... python benchmarks/vote.py MODELS [SETTING ...] [--corpora ncbi-disease] [--share 0.4]
+
+Each setting is a JSON object of arguments of `ModelTrainer` and of `TrainingOptions`, and makes one member; all have a
+CRF, and seeds of their own. Models that MODELS holds already are not trained again. By default two members have six
+layers and one has three: they read the same sub-tokens, so that their mean can be had, too.
+
+The member that is best on the evaluation notes is the one that all others are compared with; differences have the
+interval that 95 of 100 samples of notes give.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from spans import Counts, counted, difference, f1, sample
+from train import HELD_OUT
+
+MEMBERS = ("{}", "{}", '{"layers": 3}')
+VOTES = (0.2, 0.3, 0.4, 0.5, 0.6, "majority")
+
+
+def train(place: Path, corpus: str, share: float, setting: dict[str, Any], seed: int) -> None:
+    """One member, unless it is there."""
+    from cardioner import LabelSet, ModelTrainer, TrainingOptions  # noqa: PLC0415 - slow
+
+    if (place / "cardioner.json").is_file():
+        return
+    learned, evaluation, _ = sample(corpus, share)
+    known = TrainingOptions.__dataclass_fields__
+    options = {name: value for name, value in setting.items() if name in known}
+    ModelTrainer(
+        label2id=LabelSet.from_types([HELD_OUT[corpus][1]]).label2id,
+        output_dir=place,
+        use_crf=True,
+        options=TrainingOptions(seed=seed, overwrite=True, **options),
+        **{name: value for name, value in setting.items() if name not in known},
+    ).train(learned, eval_data=evaluation)
+
+
+def measure(places: Sequence[Path], vote: Any, notes: Sequence[Any]) -> Counts:
+    """Strict counts of models used as one, note by note."""
+    from cardioner import Predictor  # noqa: PLC0415 - slow
+
+    return counted(notes, Predictor.from_pretrained(list(places), vote=vote).predict(notes))
+
+
+def main(
+    models: Annotated[Path, typer.Argument(help="A folder for the members, read and added to.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="JSON objects, one a member.")] = None,
+    corpora: Annotated[str, typer.Option(help=f"Some of {', '.join(HELD_OUT)}.")] = ",".join(HELD_OUT),
+    share: Annotated[float, typer.Option(help="Share of the training notes.")] = 0.4,
+) -> None:
+    """Train members, and compare what they find together with what each of them finds."""
+    if "CARDIONER_DATA" not in os.environ:
+        raise typer.BadParameter("set CARDIONER_DATA to the folder with the corpora")
+    for corpus in corpora.split(","):
+        places = []
+        for seed, setting in enumerate(settings or MEMBERS):
+            places.append(models / f"{corpus}-{share:g}-{seed}")
+            train(places[-1], corpus, share, json.loads(setting), seed)
+        ways: dict[str, tuple[Sequence[Path], Any]] = {
+            f"member {seed}": ([place], None) for seed, place in enumerate(places)
+        }
+        ways["mean of the emissions"] = (places, None)
+        ways |= {f"vote, {vote}": (places, vote) for vote in VOTES}
+        _, evaluation, test = sample(corpus, share)
+        parts = {"evaluation": evaluation, "test": test}
+        found = {name: {part: measure(*way, notes) for part, notes in parts.items()} for name, way in ways.items()}
+
+        def strict(name: str, part: str, found: dict[str, dict[str, Counts]] = found) -> float:
+            return float(f1(np.array(found[name][part], dtype=float).sum(0)))
+
+        best = max((name for name in ways if name.startswith("member")), key=lambda name: strict(name, "evaluation"))
+        print(f"\n{corpus}, {share:.0%} of its training notes; best on the evaluation notes: {best}")
+        print("| | evaluation | test | test, from the best member |\n|---|---|---|---|")
+        for name in ways:
+            cell = "{:+.3f} ({:+.3f} to {:+.3f})".format(*difference([found[best]["test"]], [found[name]["test"]]))
+            shown = "" if name == best else cell
+            print(f"| {name} | {strict(name, 'evaluation'):.3f} | {strict(name, 'test'):.3f} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
