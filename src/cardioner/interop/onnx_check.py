@@ -49,7 +49,8 @@ class Agreement(NamedTuple):
         notes: How many notes were tagged.
         found: How many spans the model found in them.
         other: How many the export found.
-        equal: How many of these have the same edges and type as one of the model's.
+        equal: How many of these have the same edges and type as one of the model's; with 8-bit weights, the same
+            attributes, too.
         ties: How many notes differ because two sequences of tags are equally good.
         moved: How many notes differ for another reason.
     """
@@ -100,7 +101,10 @@ def agreement(model: Any, tokenizer: Any, tagger: Tagger, texts: Iterable[str], 
                 f"{many(len(group), 'note')}: share the model directory itself"
             )
         for text, ours, theirs in zip(group, tag_texts(model, tokenizer, group), tagger.tag(group), strict=True):
-            one, two = ({(span.start, span.end, span.label) for span in spans} for spans in (ours, theirs))
+            one, two = (
+                {(span.start, span.end, span.label, () if exact else span.attributes) for span in spans}
+                for spans in (ours, theirs)
+            )
             tie = exact and one != two and _tied(model, tokenizer, tagger, text)
             differs = one != two and not tie
             total = total.plus(Agreement(1, len(one), len(two), len(one & two), ties=int(tie), moved=int(differs)))

@@ -33,8 +33,8 @@ class Trial:
 
     Attributes:
         f1: Strict F1.
-        agreement: The share of spans that are found in float32 too, of those of the one that finds more; 1.0 if none
-            finds any.
+        agreement: The share of spans that are found in float32 too, with the same attributes, of those of the one that
+            finds more; 1.0 if none finds any.
     """
 
     f1: float
@@ -163,9 +163,13 @@ def choose_precision(
 
 
 def _agreement(first: Sequence[Document], second: Sequence[Document]) -> float:
-    """The share of spans that two predictions have in common."""
+    """The share of spans that two predictions have in common, with all that is said of them."""
     spans = [
-        Counter((document.id, span.start, span.end, span.label) for document in side for span in document.spans)
+        Counter(
+            (document.id, span.start, span.end, span.label, frozenset(span.attributes.items()))
+            for document in side
+            for span in document.spans
+        )
         for side in (first, second)
     ]
     most = max(found.total() for found in spans)

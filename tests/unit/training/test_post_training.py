@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,20 @@ def test_bfloat16_needs_the_same_spans_and_the_same_score(
     assert found.trials["bfloat16"].agreement == pytest.approx(1 - lost / 400)
     assert found.trials["bfloat16"].f1 == pytest.approx(score(gold, notes_with(400 - lost)).strict.micro.f1)
     assert model.config.inference_dtype == "float32"
+
+
+@pytest.mark.parametrize(("changed", "allowed"), [(2, True), (3, False)])
+def test_what_is_said_of_spans_must_stay_too(
+    changed: int, allowed: bool, model: Any, tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (note,) = notes_with(400)
+    other = [replace(span, attributes={"Negation": True}) for span in note.spans[:changed]]
+    said = note.with_spans([*other, *note.spans[changed:]])
+    predicting(monkeypatch, {"float32": [note], "bfloat16": [said]})
+    found = choose_precision(model, tokenizers["wordpiece"], [note])
+    assert found is not None
+    assert found.allowed == ["float32", "bfloat16"][: 1 + allowed]
+    assert found.trials["bfloat16"].f1 == 1.0
 
 
 def test_spans_that_move_forbid_it_though_the_score_stays(
