@@ -111,6 +111,8 @@ def test_attributes_are_learned_shown_and_recorded(
     assert record["scores"]["test"]["attributes"]["per_attribute"].keys() == known.keys()
     assert "It says of each: Certainty (possible); Negation." in (tmp_path / "model" / "README.md").read_text()
     assert json.loads(run("inspect", tmp_path / "model", "--json").out)["facts"]["attributes"] == known
+    rows = [line.strip("│ ").rpartition("│")[2].strip() for line in run("inspect", tmp_path / "model").out.splitlines()]
+    assert {"Certainty none, possible", "Negation none, yes"} <= set(rows)
 
     again = train(*("--config", tmp_path / "model" / "training_args.json"), folders=folders, output=tmp_path / "again")
     assert again.code == 0, again.err

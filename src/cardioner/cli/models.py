@@ -49,7 +49,7 @@ def inspect(model: ModelArgument, json: JsonAloneOption = False) -> None:
 def _shown(value: Any) -> str:
     """A fact as one line; nested facts a line each."""
     if isinstance(value, dict):
-        nested = any(isinstance(part, dict) for part in value.values())
+        nested = any(isinstance(part, (dict, list)) for part in value.values())
         return ("\n" if nested else ", ").join(f"{name} {_shown(part)}" for name, part in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
