@@ -33,9 +33,9 @@ class _Semiring(NamedTuple):
         weigh: Applies the emissions of a position, and keeps the numbers of each row in range.
         cross: The same for rows that belong together, one for each tag that a piece can be entered with. Gives the
             weighted rows and the logarithm of what each was divided by.
-        enter: How much each of these rows counts, `(kinds, tags, 1, rows)`, from the state before a piece
-            `(kinds, tags, rows)` and those logarithms `(kinds, tags, rows)`.
-        join: The state behind a piece, from these and the crossing `(kinds, tags to enter with, tags, rows)`.
+        enter: How much each of these rows counts, from the state before a piece and those logarithms; all three are
+            `(kinds, tags to enter with, rows)`.
+        join: The state behind a piece, from these and the crossing `(kinds, tags, tags to enter with, rows)`.
         identity: Turns a unit matrix into the edges that change nothing.
         neutral: The emission that changes nothing.
     """
