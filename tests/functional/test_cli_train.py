@@ -128,6 +128,8 @@ def test_attributes_are_learned_shown_and_recorded(
     assert "no span of the training notes has the attribute 'Tense'; found 'Certainty', 'Negation'" in wrong.error
     quoted = train("--attributes", '"all", "time, place"', folders=folders, output=tmp_path / "quoted")
     assert "no span of the training notes has the attribute 'all', 'time, place'" in quoted.error
+    unclosed = train("--attributes", '"Negation,Certainty', folders=folders, output=tmp_path / "quoted")
+    assert (unclosed.code, "expected quotes around the whole of a name" in unclosed.error) == (2, True)
 
 
 def test_json_is_the_record_alone(train: Callable[..., Any], tmp_path: Path) -> None:

@@ -150,14 +150,22 @@ def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:
         return {}
     from cardioner.training.attributes import MOST_VALUES, attributes_in  # noqa: PLC0415 - imports torch
 
-    rows = csv.reader(notes.attributes.splitlines(), skipinitialspace=True)  # quotes around a name that has a comma
-    names = None if notes.attributes == "all" else [name.strip() for name in chain(*rows) if name.strip()]
+    names = None if notes.attributes == "all" else _split(notes.attributes)
     if names == []:
         raise UsageError("--attributes: expected names of attributes such as Negation,Certainty, or all; found none")
     found = attributes_in(parts.train, names)
     shown = (f"{name} ({_values_in_words(values, MOST_VALUES)})" for name, values in found.items())
     tell(f"Attributes to learn: {'; '.join(shown)}")
     return {"attributes": found}
+
+
+def _split(names: str) -> list[str]:
+    """Names between commas; one that has a comma itself stands in quotes."""
+    try:
+        rows = [*csv.reader(names.splitlines(), skipinitialspace=True, strict=True)]
+    except csv.Error:
+        raise UsageError("--attributes: expected quotes around the whole of a name; found one elsewhere") from None
+    return [name.strip() for name in chain(*rows) if name.strip()]
 
 
 def _values_in_words(values: Sequence[Any], most: int) -> str:

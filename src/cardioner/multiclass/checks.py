@@ -52,21 +52,24 @@ def check_scores(emissions: Tensor, *transitions: Tensor) -> None:
         raise FloatingPointError("the model computed scores that are not finite numbers")
 
 
-def check_spans(
-    spans: list[tuple[int, int, list[int]]], lengths: list[int], num_tags: int, types: int | None = None
-) -> None:
+def check_spans(spans: list[tuple[int, int, list[int]]], lengths: list[list[int]], num_tags: int) -> None:
     """Refuse spans that lie outside of their rows, or hold tag ids that do not exist.
+
+    Args:
+        spans: Per span its row, its first position and its tag ids.
+        lengths: For each type how many positions its rows have.
+        num_tags: The number of tags of a type.
 
     Raises:
         ValueError: Naming the first of them.
     """
     for index, (row, first, tags) in enumerate(spans):
-        inside = 0 <= row < len(lengths) and 0 <= first < first + len(tags) <= lengths[row]
         kind = tags[0] // num_tags if tags else 0
-        known = 0 <= kind < (types or 1) and all(tag // num_tags == kind for tag in tags)
-        if not inside or not known:
+        known = 0 <= kind < len(lengths) and all(tag // num_tags == kind for tag in tags)
+        own = lengths[kind if known else 0]
+        if not known or not 0 <= row < len(own) or not 0 <= first < first + len(tags) <= own[row]:
             raise ValueError(
-                f"span {index}: expected positions within a row, rows having {lengths} of them, and tag ids below "
-                f"{num_tags * (types or 1)}{' of one type' if types else ''}; found row {row}, position {first}, "
-                f"tag ids {tags}"
+                f"span {index}: expected positions within a row, rows having {own} of them, and tag ids below "
+                f"{num_tags * len(lengths)}{' of one type' if len(lengths) > 1 else ''}; found row {row}, "
+                f"position {first}, tag ids {tags}"
             )

@@ -176,7 +176,8 @@ class CRF(nn.Module):
         Args:
             emissions: `(batch, length, tags)`.
             spans: Per span its row, its first position as `decode` counts them, and its tag ids.
-            mask: `(batch, length)`; positions that are 0 are left out.
+            mask: `(batch, length)`; positions that are 0 are left out. With `types` perhaps `(batch, length, types)`:
+                positions of a span are then counted among those of its type.
             temperature: Divides emissions and parameters.
 
         Raises:
@@ -189,7 +190,7 @@ class CRF(nn.Module):
         wide = widened(emissions) / temperature
         if not spans:
             return wide.new_empty(0)
-        check_spans(spans, kept.sum(1).tolist()[: len(kept) // (self.types or 1)], self.num_tags, self.types)
+        check_spans(spans, kept.sum(1).view(self.types or 1, -1).tolist(), self.num_tags)
         batch = len(kept) // (self.types or 1)
         kinds = [tags[0] // self.num_tags for _, _, tags in spans]
         spans = [

@@ -188,7 +188,10 @@ def _piece_count(steps: int, work: int, device: torch.device) -> int:
 
 
 def _cut(inputs: Tensor, count: int, filler: float) -> Tensor:
-    """Cut `(steps, kinds, tags, rows)` into pieces side by side, `(size, kinds, tags, count * rows)`; one is filled."""
+    """Cut `(steps, kinds, tags, rows)` into pieces side by side, `(size, kinds, tags, count * rows)`.
+
+    The last one is filled up.
+    """
     size = -(-len(inputs) // count)  # rounded up
     missing = inputs.new_full((size * count - len(inputs), *inputs.shape[1:]), filler)
     pieces = torch.cat([inputs, missing]).view(count, size, *inputs.shape[1:])

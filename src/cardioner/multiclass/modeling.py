@@ -372,7 +372,7 @@ class TokenClassificationModel(PreTrainedModel):
         scores = self._log_softmax(widened(logits) / self.config.score_temperature)
         kept = torch.ones_like(scores[:, :, 0]) if attention_mask is None else attention_mask
         lengths = kept.bool().sum(1).tolist()
-        check_spans(spans, lengths, self.tags_of_each, self.types)
+        check_spans(spans, [lengths] * (self.types or 1), self.tags_of_each)
         at = entries(spans, scores.device)
         before = at.row.new_tensor([0, *accumulate(lengths)])  # attended positions of the rows above, (batch + 1)
         tokens = scores[kept.bool()][before[at.row] + at.position, at.tag].cpu().double()  # (entries)

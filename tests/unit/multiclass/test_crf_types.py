@@ -188,3 +188,26 @@ def test_a_batch_of_nothing_gives_nothing() -> None:
     assert together.decode(nothing) == []
     together(nothing, some_tags()[:0]).backward()
     assert together.marginals(nothing).shape == nothing.shape
+
+
+def test_spans_are_counted_among_the_positions_of_their_type() -> None:
+    together, alone = together_and_alone(legal=True)
+    given = emissions_of()
+    masks = torch.stack([MASK, MASK.flip(0), ~MASK], dim=2)  # (rows, length, types)
+    spans = [
+        (row, first, [3 * index + 1, 3 * index + 2])
+        for index, row in product(range(TYPES), range(ROWS))
+        for first in range(int(masks[row, :, index].sum()) - 1)
+    ]
+    assert {span[2][0] // 3 for span in spans} == {0, 1, 2}
+    found = together.span_log_probabilities(given, spans, masks)
+    wanted = [
+        alone[tags[0] // 3].span_log_probabilities(
+            given[..., tags[0] - 1 : tags[0] + 2], [(row, first, [1, 2])], masks[..., tags[0] // 3]
+        )
+        for row, first, tags in spans
+    ]
+    torch.testing.assert_close(found, torch.cat(wanted))
+    beyond = int(masks[1, :, 1].sum())
+    with pytest.raises(ValueError, match="expected positions within a row"):
+        together.span_log_probabilities(given, [(1, beyond, [4])], masks)

@@ -149,7 +149,10 @@ async function accept() {
 
 /** Somebody else changed the note meanwhile: show theirs beside what is here, which is kept. */
 async function showOther(note, what) {
-  const { text, saved } = await api.note(note.id).catch(() => ({}));
+  const nothing = { text: note.text, saved: null }; // of a pasted note, once its correction is withdrawn
+  const theirs = await api.note(note.id).catch((error) => (error.status === 404 ? nothing : null));
+  if (!theirs) return showMessage(`${note.id} is not ${what}, and the server does not answer: try again`);
+  const { text, saved } = theirs;
   if (text !== note.text) return showMessage(`${note.id} has another text on the server: copy what you need, and reload this page`);
   const own = note.history.now;
   note.saved = saved ?? null;
