@@ -472,6 +472,7 @@ def test_a_note_that_somebody_else_saved_is_not_overwritten(open_page: Open, bro
 def test_what_somebody_else_withdrew_is_not_withdrawn_again_in_silence(open_page: Open, browser: Browser) -> None:
     opened = open_page()
     opened.accept()
+    expect(opened.page.locator("#title")).to_have_text("hostile")
     opened.open("first")
     other = browser.new_page()
     other.goto(opened.origin)

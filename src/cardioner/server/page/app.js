@@ -123,7 +123,7 @@ async function accept() {
   const note = state.open, spans = note.spans;
   if (!note || byId("accept").hidden || byId("accept").disabled) return;
   byId("accept").disabled = true;
-  const next = neighbour(1, true);
+  const next = neighbour(1, true), turn = opening;
   try {
     note.saved = await api.correct({
       note: note.id,
@@ -139,7 +139,7 @@ async function accept() {
     listedNote(note.id).accepted = true;
     showMessage("");
     announce(`${note.id} is accepted`);
-    if (next) return await openNote(next.id);
+    if (next && turn === opening) return await openNote(next.id); // unless another one was asked for meanwhile
   } catch (error) {
     if (error.status === 409) await showOther(note, "saved");
     else showMessage(`${note.id} is not saved: ${error.message}`);
