@@ -51,11 +51,13 @@ def test_predictions_have_the_names_of_the_interface_and_the_spans_of_the_model(
     for text, prediction in zip(TEXTS, results, strict=True):
         expected = tagger(text)
         assert prediction["model_version"] == version["model_version"] == "model 000000000000"
-        assert prediction.get("score") == min((span.score for span in expected), default=None)
+        # Other notes share the batch, so that the last digits may differ.
+        least = min((span.score for span in expected), default=None)
+        assert prediction.get("score") == (None if least is None else pytest.approx(least, abs=1e-5))
         assert [
             (region["value"]["start"], region["value"]["end"], region["value"]["labels"], region["score"])
             for region in prediction["result"]
-        ] == [(span.start, span.end, [f"{span.label}!"], span.score) for span in expected]
+        ] == [(span.start, span.end, [f"{span.label}!"], pytest.approx(span.score, abs=1e-5)) for span in expected]
         for region in prediction["result"]:
             assert (region["from_name"], region["to_name"], region["type"]) == ("ner", "note", "labels")
             assert region["value"]["text"] == text[region["value"]["start"] : region["value"]["end"]]
