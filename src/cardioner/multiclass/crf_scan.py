@@ -50,6 +50,7 @@ class _Semiring(NamedTuple):
 
 
 def _sums_of_products(states: Tensor, edges: Tensor) -> Tensor:
+    """The matrix product of every kind."""
     return torch.bmm(edges.mT, states)
 
 
@@ -164,7 +165,7 @@ def trace(ends: Tensor, entry: Tensor, scores: Tensor, edges: Tensor) -> Tensor:
     def walk(path: Tensor, before: Tensor) -> list[Tensor]:
         """From tags `(kinds, walks, rows)`, so many walks a row."""
         walked, shape = [path], (kinds, tags, *path.shape[1:])
-        for row in before.unsqueeze(3):  # (kinds, tags, 1, rows); `argmax` takes ten times as long over such an axis
+        for row in before.unsqueeze(3):  # (kinds, tags, 1, rows); `argmax` takes several times as long here
             into = walked[-1].flatten(1).unsqueeze(1).expand(kinds, tags, -1)
             walked.append((row + edges.gather(2, into).view(shape)).max(1).indices)
         return walked
