@@ -489,6 +489,30 @@ def test_what_somebody_else_withdrew_is_not_withdrawn_again_in_silence(open_page
     assert opened.complaints.pop().startswith("Failed to load resource: the server responded with a status of 404")
 
 
+def test_a_pasted_note_that_somebody_else_withdrew_keeps_its_text(open_page: Open, browser: Browser) -> None:
+    opened = open_page(notes=[], wait=False)
+    opened.page.get_by_role("button", name="Paste", exact=True).click()
+    opened.page.get_by_label("Text", exact=True).fill("No syncope.")
+    opened.page.get_by_role("button", name="Open", exact=True).click()
+    opened.accept()
+    expect(opened.page.get_by_role("button", name="Withdraw")).to_be_visible()
+    other = browser.new_page()
+    other.goto(opened.origin)
+    other.locator("#list button", has_text="pasted-1").click()
+    other.get_by_role("button", name="Withdraw").click()
+    expect(other.locator("#progress")).to_contain_text("0 of")
+    other.close()
+    opened.page.get_by_role("button", name="Withdraw").click()
+    expect(opened.page.get_by_role("alert")).to_contain_text("is not withdrawn: somebody else changed it meanwhile")
+    expect(opened.page.get_by_role("button", name="Withdraw")).to_be_hidden()
+    assert opened.shown() == ["SYMPTOM syncope"]
+    opened.accept()
+    assert opened.saved("pasted-1") == [(3, 10, "SYMPTOM")]
+    missing = "Failed to load resource: the server responded with a status of 404"
+    assert [complaint.startswith(missing) for complaint in opened.complaints] == [True, True]
+    opened.complaints.clear()
+
+
 def test_without_a_folder_for_corrections_the_page_says_so(open_page: Open) -> None:
     opened = open_page(saving=False)
     expect(opened.page.get_by_role("button", name="Accept", exact=True)).to_be_hidden()

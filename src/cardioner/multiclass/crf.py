@@ -374,7 +374,7 @@ class CRF(nn.Module):
         check_scores(wide, start, transitions, end)
         # Per tag the k best scores of the sequences that end in it, (batch, tags, k); at first there is one.
         state = F.pad((start + wide[:, 0]).unsqueeze(2), (0, k - 1), value=-torch.inf)
-        own = torch.arange(state[0].numel(), device=wide.device).view_as(state[0])
+        own = torch.arange(state.size(1) * k, device=wide.device).view(-1, k)
         pointers = []  # per tag and rank, where its sequence came from, as tag before * k + rank before
         for emitted, here in zip(wide.unbind(1)[1:], kept.unbind(1)[1:], strict=True):
             moved = (state.unsqueeze(3) + transitions.unsqueeze(2)).flatten(1, 2)  # (batch, tags * k, tags)

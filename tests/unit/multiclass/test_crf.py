@@ -457,6 +457,17 @@ def test_arguments_that_cannot_be_are_refused_at_once(call: Callable[[], object]
         call()
 
 
+@pytest.mark.parametrize("types", [None, 2])
+def test_a_batch_without_rows_has_no_sequences(types: int | None) -> None:
+    crf = CRF(3, batch_first=True, types=types)
+    emissions = torch.zeros(0, 4, 3 * (types or 1))
+    each = () if types is None else (types,)
+    assert crf.decode(emissions) == []
+    assert crf.marginals(emissions).shape == emissions.shape
+    tags, scores = crf.k_best(emissions, 2)
+    assert (tags.shape, scores.shape) == ((2, 0, 4, *each), (2, 0, *each))
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_scores_that_are_no_numbers_have_no_best_sequence(value: float) -> None:
     crf, emissions, mask = bio_field(), batch(), torch.ones(3, 6).bool()
