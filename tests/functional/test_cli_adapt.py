@@ -28,7 +28,7 @@ def test_train_takes_what_adapt_made(adapt: Run, run: Run, train: Run, tmp_path:
     assert made.code == 0, made.err
     assert (made.json["notes"], made.json["held_out"], made.json["fresh_head"]) == (3, 1, True)
     assert f"{made.json['before']:,.1f} before, {made.json['after']:,.1f} after" in made.err
-    assert "came without the part that guesses" in made.err
+    assert "came without a head for masked language modelling" in made.err
     assert train("--backbone", tmp_path / "encoder").code == 0
     assert run("inspect", tmp_path / "model").code == 0
 

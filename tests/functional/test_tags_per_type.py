@@ -263,7 +263,7 @@ def test_check_shows_the_best_recall_of_both_layouts(run: Any, tmp_path: Path) -
     flat = json.loads(run("check", tmp_path / "notes", "--json").out)["flat_tags"]
     assert (flat["recall_ceiling"], flat["recall_ceiling_of_tags_per_type"]) == (12 / 18, 1.0)
     assert flat["per_type"]["SITE"]["recall_ceiling"] == 0.0
-    assert "carry 6 spans that flat tags lose" in run("check", tmp_path / "notes").out
+    assert "keep 6 spans that flat tags lose" in run("check", tmp_path / "notes").out
 
 
 def test_what_tags_per_type_cannot_do_is_refused(

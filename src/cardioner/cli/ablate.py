@@ -74,12 +74,15 @@ def ablate(  # noqa: PLR0913 - one parameter an option or a group of them
         typer.Option(metavar="NAME,NAME,...", help="Some of simple, mlp, crf, mlp-crf; compared with the first."),
     ] = ",".join(RECIPES),
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=1, metavar="N", help="Samples of documents, and swaps of predictions.")
+        int,
+        typer.Option(
+            "--bootstrap", min=1, metavar="N", help="Number of samples of documents, and of swaps of predictions."
+        ),
     ] = 10_000,
     log_file: LogFileOption = None,
     json: JsonAloneOption = False,
 ) -> None:
-    """Train several recipes on the same notes, and show side by side what each costs and gives.
+    """Train several recipes on the same notes, and compare their cost and quality.
 
     simple is a linear head, mlp an MLP; crf and mlp-crf have a CRF on top. Seed, notes and epochs are the same for all.
     Each is trained in a process of its own, and its model kept in DIR, beside ablation.json with all figures.
@@ -151,8 +154,8 @@ def _tell(found: Ablation, plan: Plan) -> None:
 
     if found.flatters:
         tell(
-            "warning: the epoch of each recipe was picked on the very notes that are scored here, which flatters all "
-            "of them: give --test notes, or a test part in --splits"
+            "warning: the epoch of each recipe was picked on the same notes that are scored here, so all scores are "
+            "too good: give --test notes, or a test part in --splits"
         )
     for outcome in found.outcomes:
         if outcome.untagged:
@@ -166,7 +169,7 @@ def _tell(found: Ablation, plan: Plan) -> None:
         tell(f"{failure.recipe.name} failed: {failure.reason}")
     if found.failures:
         recipes = many(len(found.failures) + len(found.outcomes), "recipe")
-        complain(f"{len(found.failures)} of {recipes} failed, as said above")
+        complain(f"{len(found.failures)} of {recipes} failed, see above")
         raise typer.Exit(found.failures[0].exit_code)
 
 

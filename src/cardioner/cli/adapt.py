@@ -44,9 +44,9 @@ def adapt(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Adapt an encoder to the language of your notes, which nobody has to annotate, before you train.
 
-    It learns to guess hidden words. What it learned from can show through: the encoder is as confidential as the notes.
+    It learns to guess hidden words. It may reveal parts of the notes: it is as confidential as they are.
 
-    Leave out the notes that you will test on (--splits FILE --part train): scores on notes that it has read flatter.
+    Leave out the notes that you will test on (--splits FILE --part train): on these, scores would be too high.
 
     Example: cardioner adapt notes --output encoder, then cardioner train --backbone encoder ...
     """
@@ -78,7 +78,7 @@ def _show(made: Adaptation) -> None:
     tell(f"Perplexity of hidden sub-tokens on {unseen}: {made.before:,.1f} before, {made.after:,.1f} after")
     if made.fresh_head:
         tell(
-            "This encoder came without the part that guesses hidden sub-tokens: a new one was trained with it, so the "
-            "figure before says nothing about the encoder"
+            "This encoder came without a head for masked language modelling: a new one was trained with it, so the "
+            "perplexity before says nothing about the encoder"
         )
     tell(f"Encoder: {made.output_dir} (cardioner train --backbone {made.output_dir})")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _SHOWN = 10
 _SPREAD = ("min", "median", "mean", "95th percentile", "max")
 _BACKBONE = (
-    "Encoder whose sub-tokens are tagged: a folder, a model directory or a Hugging Face name; "
-    "default is the embedded MiniLM-L6. Without this option, words are tagged."
+    "Count what tags of this encoder's sub-tokens can express: a folder, a model directory or a Hugging Face name. "
+    "Default: tags over words, for which no encoder is needed."
 )
 
 
@@ -180,7 +180,7 @@ def _flat_tables(flat: FlatTags) -> Iterator[Table | str]:
     yield table("Best recall of a tagger", ("type", "spans", "with flat tags", "with tags per type"), rows)
     beyond_flat = sum(flat.exact_per_type.values()) - sum(flat.exact.values())
     if beyond_flat > 0:
-        yield f"Tags per type (train --overlap per-type) carry {many(beyond_flat, 'span')} that flat tags lose"
+        yield f"Tags per type (train --overlap per-type) keep {many(beyond_flat, 'span')} that flat tags lose"
     beyond = {
         (f"longer than a window of {flat.window}, yet tagged", label): n for label, n in flat.beyond_window.items()
     }

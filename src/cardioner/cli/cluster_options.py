@@ -26,22 +26,28 @@ class ClusterOptions:
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="The cluster; auto is one that runs here. Default: RAY_ADDRESS, else one here, else a new one here.",
+            help="Head node of the cluster; auto: a cluster with a node on this machine. Default: RAY_ADDRESS, else "
+            "auto, else a new cluster on this machine.",
             rich_help_panel=_PANEL,
         ),
     ] = None
     workers: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Processes that tag. Default: all that there is room for.", rich_help_panel=_PANEL
+            metavar="N",
+            min=1,
+            help="Processes that tag. Default: as many as there is room for.",
+            rich_help_panel=_PANEL,
         ),
     ] = None
     cpus_per_worker: Annotated[
-        float | None, typer.Option(metavar="X", help="CPUs of each. Default: 1.", rich_help_panel=_PANEL)
+        float | None, typer.Option(metavar="X", help="CPUs of each worker. Default: 1.", rich_help_panel=_PANEL)
     ] = None
     gpus_per_worker: Annotated[
         float | None,
-        typer.Option(metavar="X", help="GPUs of each; 0.5 lets two share one. Default: 0.", rich_help_panel=_PANEL),
+        typer.Option(
+            metavar="X", help="GPUs of each worker; 0.5 lets two share one. Default: 0.", rich_help_panel=_PANEL
+        ),
     ] = None
 
     def check(self) -> None:

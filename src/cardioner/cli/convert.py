@@ -28,7 +28,7 @@ def convert(
     *,
     to: Annotated[
         Writable | None,
-        typer.Option(metavar="FORMAT", help="brat, tsv, jsonl, conll or datasets. Default: by the suffix of OUT."),
+        typer.Option(metavar="FORMAT", help=f"{WRITABLE}. Default: by the suffix of OUT."),
     ] = None,
     reading: ReadingOptions,
     on_error: OnErrorOption = "stop",

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 Criterion = Literal["strict", "exact", "partial", "type", "relaxed", "attributes"]
-SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="Of the samples; the same seed, the same figures.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Seed of the samples: the same seed gives the same figures.")
+]
 
 
 @grouped()
@@ -47,7 +49,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     ] = None,
     train: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Training notes: scores mentions in them and new ones apart."),
+        typer.Option(metavar="PATH", help="Training notes: score mentions that occur in them and new ones separately."),
     ] = None,
     part: PartOptions,
     reading: ReadingOptions,
@@ -61,9 +63,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Score predicted spans: one is correct if its first and last character and its type are those of a gold span.
 
-    A TSV file of spans or a folder of .ann files will do, without notes. Below the strict scores come the exact,
-    partial, type and relaxed ones, the attributes of spans, the errors by kind, and how well the scores of spans are
-    calibrated. The tables have the intervals of F1; the page and JSON have all of them.
+    Either side may be a TSV file of spans or a folder of .ann files, without notes. Below the strict scores come the
+    exact, partial, type and relaxed ones, those of attributes, the errors by kind, and how well the scores of spans are
+    calibrated. The tables have the intervals of F1; the page and JSON have all intervals.
 
     Example: cardioner evaluate notes/test tagged --bootstrap 1000 --html scores.html
     """
@@ -175,7 +177,7 @@ def _tables(found: Evaluation) -> Iterator[Table | str]:
     yield score_table(f"Strict spans, {many(found.scores.documents, 'note')}", found.scores, found.intervals)
     yield _criterion_table(found)
     if found.official is not None:
-        yield f"As the scorer of {found.official.name} has it, which leaves out {found.official.left_out}:"
+        yield f"By the scorer of {found.official.name} has it, which leaves out {found.official.left_out}:"
         yield "\n".join(found.official.lines)
     if found.attributes is not None and found.attributes.per_attribute:
         yield from _attribute_tables(found, found.attributes)

@@ -47,7 +47,7 @@ FormatOption = Annotated[
     typer.Option("--from", metavar="FORMAT", help=f"{_READABLE}. Default: what the content looks like."),
     Earlier("--format"),
 ]
-EncodingOption = Annotated[str, typer.Option(metavar="NAME", help="Of the files, such as latin-1 or cp1252.")]
+EncodingOption = Annotated[str, typer.Option(metavar="NAME", help="Encoding of the files, such as latin-1 or cp1252.")]
 TextsOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The .txt notes of a TSV file that lies elsewhere.")
 ]

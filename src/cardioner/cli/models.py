@@ -68,10 +68,10 @@ def verify(
     ] = None,
     json: JsonAloneOption = False,
 ) -> None:
-    """Tell whether a model directory is whole, unaltered, and computes here what it did when it was saved.
+    """Check that a model directory is complete and unaltered, and computes here what it did when it was saved.
 
     Every file is compared with what the manifest, cardioner.json, lists, and the model is run on made-up input whose
-    result the manifest knows. Nothing in the directory is run as code. The exit code is 4 if anything is wrong.
+    results are in the manifest. Nothing in the directory is run as code. The exit code is 4 if anything is wrong.
 
     Example: cardioner verify model --key hospital.key.pub
     """
@@ -106,7 +106,7 @@ def _show(found: Verification) -> None:
     if found.signed_by:
         tell(f"signed with the key {found.signed_by}")
     elif found.claimed:
-        tell(f"a signature names the key {plain(found.claimed)}; --key FILE.pub proves whether it holds")
+        tell(f"there is a signature by the key {plain(found.claimed)}: check it with --key FILE.pub")
     else:
         tell("not signed: whoever can write the directory could have changed it and its manifest alike")
     for warning in found.warnings:
@@ -127,8 +127,8 @@ def sign(
     """Sign a model directory, so that others can tell who vouches for it; or make the keys for that.
 
     The directory is verified first, and one that is not sound is not signed. Give FILE.pub to whoever receives models,
-    on another way than the models; keep FILE to yourself. The password of an encrypted key is asked for, or taken from
-    CARDIONER_KEY_PASSWORD.
+    by another route than the models; keep FILE to yourself. The password of an encrypted key is asked for, or taken
+    from CARDIONER_KEY_PASSWORD.
 
     Example: cardioner sign --make-key hospital.key; cardioner sign model --key hospital.key
     """

@@ -50,8 +50,8 @@ def select(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Choose the notes from which a model would learn most once they are annotated.
 
-    A note is worth more the less certain the model is of its mentions, by its calibrated scores; a mention that an
-    earlier choice or the annotated corpus has counts half as much each time. Notes in which the model finds nothing
+    A note is worth more the less certain the model is of its mentions, by its calibrated scores. Each note that was
+    chosen before or is annotated already halves the worth of the mentions in it. Notes in which the model finds nothing
     come last.
 
     Example: cardioner select notes --model model --count 50 --output order.jsonl

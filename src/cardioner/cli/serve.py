@@ -36,7 +36,10 @@ class AddressOptions:
     """Where to listen, and who may connect."""
 
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen. Any other than this machine needs --token-file.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="The address to listen on. One that other machines can reach needs --token-file."
+        ),
     ] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=0, max=65535, help="The TCP port; 0 takes a free one.")] = 8000
     token_file: Annotated[
@@ -75,13 +78,13 @@ class PageOptions:
 class LimitOptions:
     """What is accepted."""
 
-    max_body_mib: Annotated[int, typer.Option(metavar="MIB", min=1, help="Most MiB of a request.")] = 16
-    max_texts: Annotated[int, typer.Option(metavar="N", min=1, help="Most texts of a request.")] = 64
+    max_body_mib: Annotated[int, typer.Option(metavar="MIB", min=1, help="Largest request, in MiB.")] = 16
+    max_texts: Annotated[int, typer.Option(metavar="N", min=1, help="Most texts in a request.")] = 64
     max_characters: Annotated[
         int, typer.Option(metavar="N", min=1, help="Most characters in all texts of a request.")
     ] = 1_000_000
     queue: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most texts that wait; further requests are sent away for a while.")
+        int, typer.Option(metavar="N", min=1, help="Most texts that may wait; further requests get the status 503.")
     ] = 256
     wait_ms: Annotated[
         float, typer.Option(metavar="MS", min=0, help="How long a request waits for others to share its batch.")

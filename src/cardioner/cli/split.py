@@ -40,7 +40,11 @@ def split(  # noqa: PLR0913 - one parameter an option
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="For the random choices; another seed gives other parts.")] = 0,
     older: Annotated[
-        str | None, typer.Option(metavar="LANGUAGE", help="Write the older form, by language and entity type.")
+        str | None,
+        typer.Option(
+            metavar="LANGUAGE",
+            help="Write the older form of a splits file, which lists notes by language and entity type.",
+        ),
     ] = None,
     reading: ReadingOptions,
     on_error: OnErrorOption = "stop",

@@ -51,7 +51,7 @@ class TableOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="With --to omop: CSV of label, concept_id and, if wanted, lexical_variant.",
+            help="With --to omop: a CSV file with the columns label, concept_id and, if you like, lexical_variant.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -59,7 +59,7 @@ class TableOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="With --to omop or fhir: CSV of attribute, value, term_exists and term_temporal: your own rules.",
+            help="With --to omop or fhir: a CSV file with rules for attributes, in place of the built-in ones.",
             rich_help_panel=_PANEL,
         ),
     ] = None

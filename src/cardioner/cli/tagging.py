@@ -33,7 +33,7 @@ class ComputingOptions:
     """What models are computed with, and whose they must be."""
 
     engine: Annotated[
-        EngineName, typer.Option(metavar="NAME", help="torch, or onnx, which needs no torch; auto takes what is there.")
+        EngineName, typer.Option(metavar="NAME", help="torch or onnx; auto takes torch if it is installed, else onnx.")
     ] = "auto"
     device: Annotated[str, typer.Option(help="auto takes the GPU where there is one; or cpu, cuda.")] = "auto"
     dtype: Annotated[
@@ -41,7 +41,10 @@ class ComputingOptions:
         typer.Option(metavar="NAME", help="float32, bfloat16 or int8; auto takes the fastest that the model allows."),
     ] = "auto"
     batch_tokens: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most sub-tokens read at a time: memory against speed.")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Most sub-tokens in a batch. Default: 2048 on a CPU (onnx: 1024), 16384 on a GPU."
+        ),
     ] = None
     key: Annotated[
         Path | None,
@@ -57,20 +60,27 @@ class PredictorOptions(ComputingOptions):
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="DIR", help="One more model: averaged with the same tags and tokenizer, else they vote on spans."
+            metavar="DIR",
+            help="One more model; may be given several times. Models with the same tags and tokenizer are averaged, "
+            "others vote on spans.",
         ),
     ] = None
     vote: Annotated[
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Let models vote in any case: score, majority, or the least mean score (score: 0.4) of a span that "
-            "not all find.",
+            help="Let models vote even if they can be averaged: score, majority, or a number, the mean score from "
+            "which a span is kept that not all models find (score stands for 0.4).",
         ),
     ] = None
     decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
     cache: Annotated[
-        int, typer.Option(metavar="MIB", min=0, help="Memory for windows read before: pasted text is computed once.")
+        int,
+        typer.Option(
+            metavar="MIB",
+            min=0,
+            help="Memory for windows that were already read, so that pasted text is computed once; 0 for none.",
+        ),
     ] = 0
 
 

@@ -43,18 +43,18 @@ def train(
 ) -> None:
     """Train a tagger and save it as one directory that loads anywhere.
 
-    With --folds or --seeds it trains several, which cardioner predict DIR uses as one.
+    The evaluation notes (--eval) pick the best epoch; without them, the last epoch is saved.
 
-    With --curve it trains on growing parts of the notes, and says what more notes would bring: DIR/curve.json.
+    With --folds or --seeds it trains several models, which cardioner predict DIR uses as one; their scores are in
+    DIR/summary.json. With --curve it trains on growing parts of the notes, and estimates how much more notes
+    would help: DIR/curve.json.
 
-    Their scores are in DIR/summary.json. Without --eval, the last epoch is saved.
+    With --attributes it also learns attributes of entities, such as negation; with --attributes-only nothing else, for
+    the tagger of --backbone, which stays as it is.
 
     Example: cardioner train --train notes/train --eval notes/dev --output model --crf --hidden-layers 256
 
     Example: cardioner train --train notes --folds 5 --output folds (and --resume after an interruption)
-
-    With --attributes it also learns what notes say of their entities, such as a negation; with --attributes-only just
-    that, on the tagger of --backbone, which stays as it is.
 
     Example: cardioner train --config train.yaml --seed 7
     """
@@ -161,7 +161,7 @@ def _own_key() -> Path | None:
         tell(f"The manifest will have no digests of the notes: {error}. Name a place with --data-key FILE")
         return None
     if new:
-        tell(f"Made {place}: who has this key can prove from a manifest which notes a model was made of")
+        tell(f"Created {place}: whoever has this key can prove from a manifest which notes a model was made of")
     return place
 
 

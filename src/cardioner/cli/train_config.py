@@ -209,7 +209,7 @@ def _encoder(context: typer.Context, given: _Given) -> str | None:
     if "/" in given.value:
         return given.value
     context.meta[_ENCODER] = (
-        f"{given.place}: of the encoder {given.value!r} the record has only this name, which may be that of a folder: "
+        f"{given.place}: the record has only the name of the encoder, {given.value!r}, which may be that of a folder: "
         "say where it is with --backbone"
     )
     return None

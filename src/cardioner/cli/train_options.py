@@ -55,7 +55,7 @@ TrainOption = Annotated[
     typer.Option(
         "--train",
         metavar="PATH",
-        help="Training notes, in any format. May be given several times: of notes with the same id, the last counts.",
+        help="Training notes, in any format. May be given several times: if notes have the same id, the last counts.",
     ),
 ]
 
@@ -80,9 +80,9 @@ class NotesOptions(Checked, ReadingOptions):
     scheme: Annotated[Literal["BIO", "BIOES"], BeforeValidator(_upper)] = setting("BIO", panel="Data")
     """Tags: BIO, or BIOES, which also has tags for the end of an entity and for entities of one token."""
     attributes: Annotated[str | None, BeforeValidator(_names)] = setting(None, panel="Data", metavar="NAME,...|all")
-    """What to learn to say of entities, such as Negation,Certainty, from notes that say it; all: all that they say."""
+    """Attributes of entities to learn, such as Negation,Certainty; all: those that the training notes have."""
     overlap: Literal["auto", "flat", "per-type"] = setting("auto", panel="Data")
-    """Tags per type let entities of different types overlap; flat tags lose them; auto counts whether that matters."""
+    """auto, flat or per-type: flat tags lose entities that overlap; auto takes per-type if they would lose over 1 %."""
 
     def read(self, *paths: Path) -> list[list[Document]]:
         """The notes at some paths."""
@@ -94,7 +94,7 @@ class TeachingOptions(DistillationOptions):
     """How a student learns from its teachers, and where else than on annotated notes."""
 
     unlabelled: Path | None = setting(None, panel="Data")
-    """More notes, from which only the teachers teach; their annotations, if any, play no part."""
+    """More notes, on which the student learns only from its teachers; annotations in them are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -120,9 +120,9 @@ class RunOptions(OutcomeOptions):
     seeds: int | None = setting(None, panel="Repeated training", ge=1)
     """N models with N seeds, from --seed on; with --folds, N models per fold; with --curve, 3 unless given."""
     merge: Literal["mean", "slerp"] | None = setting(None, panel="Repeated training", metavar="WAY")
-    """Merge the models in the end into DIR/merged, as cardioner merge does; needs --eval."""
+    """Merge the models at the end into DIR/merged, as cardioner merge does; needs --eval."""
     curve: bool = setting(False, panel="Repeated training")
-    """Learning curve: train on an eighth, a fourth, a half and all of the notes, and say what 100 more would bring."""
+    """Learning curve: train on an eighth, a fourth, a half and all of the notes, and estimate the gain of 100 more."""
 
 
 def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:

@@ -121,7 +121,7 @@ def _forecast_text(found: Forecast) -> str:
             f"now, {found.then:.3f} with them {ranges})"
         )
     return (
-        f"If the error goes on falling as it did, {more} like these bring strict F1 from {found.now:.3f} to "
-        f"{found.then:.3f} {ranges}. This continues a curve: it says nothing of notes of another kind, and the error "
-        "of the annotations themselves is a limit that it cannot see"
+        f"If the error continues to fall as it did, {more} like these raise strict F1 from {found.now:.3f} to "
+        f"{found.then:.3f} {ranges}. This is an extrapolation: it says nothing about notes of another kind, and it "
+        "cannot see the limit that errors in the annotations set"
     )

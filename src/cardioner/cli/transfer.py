@@ -22,7 +22,7 @@ def push(
         bool, typer.Option("--public", help="Let everyone see the repository. Default: it is private.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List every file that would leave, with its bytes, and send nothing.")
+        bool, typer.Option("--dry-run", help="List every file that would be uploaded, with its size, and send nothing.")
     ] = False,
     forget_documents: Annotated[
         bool,
@@ -30,9 +30,9 @@ def push(
     ] = False,
     json: JsonAloneOption = False,
 ) -> None:
-    """Upload a model directory to the Hugging Face hub: its own files alone, as one commit.
+    """Upload a model directory to the Hugging Face hub: only its own files, in one commit.
 
-    The directory is verified first. One that holds ids or digests of the notes that it was made of is refused.
+    The directory is verified first. One that holds ids or digests of its training notes is refused.
     HF_ENDPOINT names another server; the token is HF_TOKEN, or what hf auth login saved.
 
     Example: cardioner push model hospital/entities --dry-run
@@ -92,7 +92,7 @@ def pull(
     if done.signed_by:
         tell(f"signed with the key {done.signed_by}")
     elif done.claimed:
-        tell(f"a signature names the key {done.claimed}; --key FILE.pub proves whether it holds")
+        tell(f"there is a signature by the key {done.claimed}: check it with --key FILE.pub")
     else:
         tell("not signed: whoever can write the repository could have changed it and its manifest alike")
     tell(f"Model: {done.directory}, of the revision {done.revision}")

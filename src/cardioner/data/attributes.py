@@ -1,4 +1,4 @@
-"""What is said of a mention beside its type: that it is negated, of whom, of which time."""
+"""Attributes of a mention: its properties besides the type, such as negation, experiencer and time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FrozenMapping(Mapping[str, Value]):
 
 
 class Attributes(FrozenMapping["str | bool"]):
-    """What is said of a mention, such as `{"Negation": True, "Certainty": "possible"}`.
+    """The attributes of a mention, such as `{"Negation": True, "Certainty": "possible"}`.
 
     The value of an attribute that is there or not, and no more, is `True`. One that does not apply is not there:
     `False` and `None` are left out.

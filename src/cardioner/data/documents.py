@@ -27,8 +27,9 @@ class Span:
         label: Its entity type, such as `DISEASE`.
         score: The model's probability of exactly this span; `None` for an annotated one.
         fragments: The parts of a discontinuous span as `(start, end)` in text order; empty for a contiguous one.
-        attributes: What is said of it, such as a negation; any mapping of names to values becomes `Attributes`.
-        attribute_scores: The model's probability of what it says of each attribute, or that it says nothing.
+        attributes: Its properties besides the type, such as negation; any mapping of names to values becomes
+            `Attributes`.
+        attribute_scores: For each attribute that the model knows, the probability of its value or of its absence.
 
     Raises:
         DataError: If the span has no length, starts before the text, has no label, or its fragments do not fit it.

@@ -1,4 +1,4 @@
-"""Scores of what is said of spans: how often each attribute is right, on matched spans and end to end."""
+"""Scores of attributes of spans: how often each is right, on matched spans and end to end."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Evaluation:
         pairing: The documents.
         scores: By every criterion.
         analysis: The errors, sorted.
-        attributes: How often what is said of spans is right; `None` if neither side says anything.
+        attributes: How often attributes of spans are right; `None` if neither side has any.
         calibration: How scores and truth agree; `None` if no predicted span has a score.
         intervals: Of every figure; `None` if none were asked for.
         official: What a shared task's scorer prints; `None` if none was asked for.

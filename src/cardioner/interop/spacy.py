@@ -7,7 +7,7 @@ are extensions, which spans of other components have too:
 |---|---|---|
 | `cardioner_start`, `cardioner_end` | The edges in characters, exactly. | The edges of the tokens. |
 | `cardioner_score` | The model's probability of the span. | `None` |
-| `cardioner_attributes` | What is said of the span. | `{}` |
+| `cardioner_attributes` | The attributes of the span. | `{}` |
 | `cardioner_attribute_scores` | The model's probabilities of that. | `{}` |
 
 `doc._.cardioner_expanded` is the number of spans in groups whose tokens reach over their edges.

@@ -80,7 +80,7 @@ _FLAT = "flat, contiguous spans"
 
 
 def model_card(config: Mapping[str, Any], manifest: Manifest) -> str:
-    """The card of a model, made of its `config.json` and of its manifest, whose files play no part."""
+    """The card of a model, made of its `config.json` and of its manifest, except the list of files."""
     training = manifest.training
     options = object_under(training, "options")
     crf = "A CRF picks the best legal tag sequence." if config.get("use_crf") else "Each sub-token's best tag counts."
@@ -120,7 +120,7 @@ def _attribute(name: str, values: Sequence[Any]) -> str:
 
 
 def _said_table(scores: Mapping[str, Any]) -> str:
-    """A table of what is said of spans, a row per part of the data and attribute; nothing without attributes."""
+    """A table of scores of attributes, a row per part of the data and attribute; nothing without attributes."""
     rows = []
     for part in scores:
         said = object_under(object_under(object_under(scores, part), "attributes"), "per_attribute")
@@ -133,7 +133,7 @@ def _said_table(scores: Mapping[str, Any]) -> str:
             )
             rows.append(f"| {part} | {_cell(name)} | {' | '.join(_shown(figure, None) for figure in figures)} |")
     head = [
-        "What is said of strictly matched spans and, end to end, of all that have the attribute.\n",
+        "Attributes of strictly matched spans and, end to end, of all spans.\n",
         "| notes | attribute | accuracy | macro F1 | end-to-end F1 |",
         "|---|---|---|---|---|",
     ]

@@ -1,4 +1,4 @@
-"""The pretrained encoder a tagger starts from: the embedded default, a folder, or a Hugging Face name."""
+"""The pretrained encoder a tagger starts from: the bundled default, a folder, or a Hugging Face name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Encoder(NamedTuple):
 
 
 def default_encoder() -> Path:
-    """The folder of the embedded MiniLM-L6 encoder (English, uncased, Apache-2.0), its weights checked.
+    """The folder of the bundled MiniLM-L6 encoder (English, uncased, Apache-2.0), its weights checked.
 
     Raises:
         ModelError: If the package is not installed, or its weights are not the ones this version knows.

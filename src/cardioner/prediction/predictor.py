@@ -195,7 +195,7 @@ class Predictor:
 
     @property
     def attributes(self) -> dict[str, tuple[str | bool | None, ...]]:
-        """What is said of spans: for each attribute its values, `None` where it says nothing; sorted."""
+        """The attributes that the models know: for each its values, sorted, `None` for its absence."""
         known: dict[str, dict[str | bool | None, None]] = {}
         for group in (group for engine in self.engines for group in engine.attributes):
             known.setdefault(group.name, {}).update(dict.fromkeys(group.values))

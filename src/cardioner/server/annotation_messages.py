@@ -57,7 +57,7 @@ class AnnotatedSpan(Incoming):
     fragments: list[Fragment] = Field([], description="The parts of a discontinuous span, in text order.")
     attributes: dict[AttributeName, AttributeValue] | None = Field(
         None,
-        description="What is said of it: a value, or true. Without this, a span keeps what the note had there.",
+        description="Its attributes: a value, or true. Without this, a span keeps those that the note had there.",
     )
 
 

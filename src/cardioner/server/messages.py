@@ -74,9 +74,9 @@ class SpanMessage(BaseModel):
     end: int = Field(ge=0)
     label: str
     score: float | None = Field(description="The model's probability of exactly this span.")
-    attributes: dict[str, str | bool] = Field({}, description="What is said of it: a value, or true.")
+    attributes: dict[str, str | bool] = Field({}, description="Its attributes, such as a negation: a value, or true.")
     attribute_scores: dict[str, float] = Field(
-        {}, description="The probability of what is said of each attribute that the model knows, or that nothing is."
+        {}, description="For each attribute that the model knows, the probability of its value or of its absence."
     )
 
 

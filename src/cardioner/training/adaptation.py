@@ -151,7 +151,7 @@ def adapt(
     Args:
         notes: Documents; their spans play no part.
         output_dir: The folder to write, which `ModelTrainer(model=...)` takes as an encoder.
-        backbone: A folder or a Hugging Face name; by default the embedded MiniLM-L6.
+        backbone: A folder or a Hugging Face name; by default the bundled MiniLM-L6.
         options: How to learn.
         progress: Called with how many steps are made, and how many there are.
 

@@ -55,8 +55,8 @@ def check_overlap(overlap: str) -> Overlap:
     """
     if overlap not in get_args(Overlap):
         raise UsageError(
-            f"overlap must be one of {', '.join(get_args(Overlap))}; found {overlap!r} (which of them a corpus needs, "
-            "cardioner.data.quality.overlap.choose_overlap says)"
+            f"overlap must be one of {', '.join(get_args(Overlap))}; found {overlap!r} (for a corpus, "
+            "cardioner.data.quality.overlap.choose_overlap says which)"
         )
     return cast("Overlap", overlap)
 

@@ -73,7 +73,7 @@ def read_source(
     """Read an encoder or an earlier model directory.
 
     Args:
-        name: A folder, a Hugging Face name, or `None` for the embedded default encoder.
+        name: A folder, a Hugging Face name, or `None` for the bundled default encoder.
         token: For a private name.
         model_class: The user's class that is to be trained, which an earlier directory may have been saved by.
 

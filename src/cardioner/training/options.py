@@ -237,7 +237,7 @@ class TrainingOptions(Checked):
     warmup: float = setting(0.1, ge=0, lt=1)
     """Share of all steps during which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"] = setting("linear")
-    """After that it falls to 0 (linear or cosine) or stays (constant)."""
+    """Learning rate after that: linear or cosine falls to 0, constant stays."""
     head_learning_rate: float | None = setting(None, gt=0, le=1)
     """Learning rate of the head. Default: that of the encoder."""
     crf_learning_rate: float = setting(1e-2, gt=0, le=1)
@@ -281,9 +281,9 @@ class TrainingOptions(Checked):
     data_license: str | None = card_setting(None, metavar="NAME")
     """License of the data; for the model card."""
     data_key: Path | None = card_setting(None, metavar="FILE")
-    """Secret key for the digests of the notes in the manifest; made if missing. The command's default: your own."""
+    """Secret key for the digests of notes in the manifest; created if missing. The command's default: your own."""
     list_documents: bool = card_setting(False)
-    """Name the notes in the manifest."""
+    """List the ids of the notes in the manifest."""
     progress: Annotated[bool | Callable[..., None] | None, PlainValidator(_progress)] = Field(
         default=None, exclude=True
     )
@@ -313,7 +313,7 @@ class Distillation(DistillationOptions):
     Args:
         teachers: A model directory, or several with the same tags, which teach the mean of what they compute; a folder
             of repeated trainings stands for all its models.
-        unlabelled: Documents, whose spans play no part, or texts, from which only the teachers teach.
+        unlabelled: Documents, whose spans are ignored, or texts, on which the student learns only from its teachers.
         teacher_weight: Share of the teachers in the loss on annotated notes.
         teacher_temperature: Divides all scores of teachers and student before they are compared.
 
@@ -342,9 +342,9 @@ class AdaptationOptions(Checked):
     max_length: int | None = setting(None, ge=1)
     """Maximum number of sub-tokens in a window. Default: 128."""
     held_out: float = setting(0.05, gt=0, lt=1)
-    """Share of the notes that are not learned from, but show what was gained."""
+    """Share of the notes that the encoder does not learn from, but is measured on."""
     seed: int = setting(0, ge=0, lt=2**32 - 1)
-    """Seed of what is hidden, and of the order of the notes."""
+    """Seed for which sub-tokens are hidden, and for the order of the notes."""
     precision: Literal["auto", "float32", "bfloat16"] = running_setting("auto")
     """float32 or bfloat16; auto takes bfloat16 where the device has instructions for it."""
     device: Literal["auto", "cpu", "cuda"] = running_setting("auto")

@@ -102,7 +102,7 @@ class ModelTrainer:
         id2label: Id to tag.
         tokenizer: A fast tokenizer, or where to read one; by default the encoder's own.
         model: A Hugging Face name or a folder of an encoder, or an earlier model directory, which hands over its
-            encoder and the head where shapes and tags agree; by default the embedded MiniLM-L6.
+            encoder and the head where shapes and tags agree; by default the bundled MiniLM-L6.
         use_crf: Whether a CRF stands on the head.
         batch_size: Windows in a batch, over all processes.
         max_length: Maximum number of sub-tokens in a window, special ones included; by default 128, or less if the
@@ -122,7 +122,7 @@ class ModelTrainer:
         overlap: `per-type` gives each type tags of its own, so that spans of different types may overlap; `flat` gives
             each sub-token one tag; by default as the tags are. `data.quality.overlap.choose_overlap` counts which of
             them a corpus needs.
-        attributes: What is to be said of spans: for each attribute its values, `None` first, as `attributes_in` of
+        attributes: Attributes of spans to learn: for each its values, `None` first, as `attributes_in` of
             `cardioner.training.attributes` finds them in notes. Training notes without an attribute teach its absence.
         options: Everything newer.
         distillation: Teachers to learn from, beside the training data or without any. Then the tags are the teachers',
