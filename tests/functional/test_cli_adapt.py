@@ -36,7 +36,7 @@ def test_train_takes_what_adapt_made(adapt: Run, run: Run, train: Run, tmp_path:
 def test_adapt_refuses_a_place_that_is_not_empty_before_it_reads(adapt: Run, tmp_path: Path) -> None:
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "mine").touch()
-    assert "is not empty: choose another folder, or pass --overwrite" in adapt().error
+    assert "is not empty: choose another folder (only what an adaptation wrote is replaced)" in adapt().error
 
 
 def test_notes_that_cannot_be_read_are_named(adapt: Run, tmp_path: Path) -> None:

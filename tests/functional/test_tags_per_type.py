@@ -57,6 +57,22 @@ def overlapping(count: int = 6) -> list[Document]:
     ]
 
 
+def test_types_that_flat_tags_lose_are_not_blamed_on_the_training(
+    encoder_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    trainer = ModelTrainer(
+        label2id=LabelSet.from_types({"DISEASE", "SITE", "SYMPTOM"}).label2id,
+        model=encoder_dir("bert"),
+        max_length=64,
+        num_train_epochs=1,
+        output_dir=tmp_path,
+    )
+    result = trainer.train(overlapping(20), eval_data=overlapping(2))
+    record = json.loads((tmp_path / "training_args.json").read_text())
+    assert record["training_data"]["lost"]["SITE"] == {"nested": 20}
+    assert "SITE 20 of 20 lost" in (result.warning or "")
+
+
 def places(spans: Sequence[Any]) -> Found:
     return [(span.start, span.end, span.label) for span in spans]
 

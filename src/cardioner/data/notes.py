@@ -107,7 +107,7 @@ class NoteSource:
 
 
 def _repeated(name: str) -> DataError:
-    return DataError(f"the document id {name!r} occurs in more than one input: tag these inputs one by one")
+    return DataError(f"the document id {name!r} occurs in more than one input: rename one note, or leave out an input")
 
 
 class _TextReading(Reading):

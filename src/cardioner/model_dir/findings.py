@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cardioner.errors import many
@@ -51,9 +51,29 @@ def _missed(counts: Any) -> int | None:
 
 
 def _what_to_change(record: Mapping[str, Any], types: Sequence[str]) -> str:
-    """The setting to change, from what the training saw."""
+    """The settings to change, from what the training saw."""
     spans = object_under(object_under(object_under(record, "documents"), "training"), "spans")
     known = {name: spans[name] for name in types if type(spans.get(name)) is int}
+    lost = {name: count for name, count in _lost(record, known).items() if 2 * count > known[name]}
+    if not lost:
+        return _how_to_train(record, known)
+    counts = ", ".join(f"{shown(name, _LONGEST)} {count} of {known[name]}" for name, count in _first(lost))
+    advice = (
+        f"the tags cannot express most mentions in the training notes ({counts} lost): cardioner check shows why, and "
+        "how many --overlap per-type keeps"
+    )
+    rest = {name: count for name, count in known.items() if name not in lost}
+    return f"{advice}; of the other types, {_how_to_train(record, rest)}" if rest else advice
+
+
+def _lost(record: Mapping[str, Any], known: Iterable[str]) -> dict[str, int]:
+    """How many training spans of these types the tags could not express."""
+    lost = object_under(object_under(record, "training_data"), "lost")
+    return {name: sum(count for count in object_under(lost, name).values() if type(count) is int) for name in known}
+
+
+def _how_to_train(record: Mapping[str, Any], known: Mapping[str, int]) -> str:
+    """The setting to change if the tags can express the mentions of these types."""
     epochs, steps = record.get("num_train_epochs"), object_under(record, "training_data").get("steps_per_epoch")
     if known and max(known.values()) < LEAST_MENTIONS:
         counts = ", ".join(f"{shown(name, _LONGEST)} {count}" for name, count in _first(known))

@@ -38,6 +38,8 @@ FIRST_CODE = ("modeling.py", "windows.py", "tagging.py", "inference.py", "pipeli
 """The code files of the first release, which those of every later one have too."""
 TORCH_FREE_CODE = ("attributes.py", "encoding.py", "windows.py", "tagging.py")
 """The code files among these that need no torch; exports that run without it hold them too."""
+SUMMARY = "summary.json"
+"""What lies beside the models of a repeated training, and names them."""
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
 

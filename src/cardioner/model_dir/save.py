@@ -28,6 +28,7 @@ from cardioner.model_dir.layout import (
     PICKLED_WEIGHTS,
     SECRETS,
     SIGNATURE,
+    SUMMARY,
     TOKENIZER_CONFIG,
     TOKENIZER_FILES,
     TRAINING_ARGS,
@@ -46,13 +47,18 @@ def check_output(directory: str | Path, *, overwrite: bool, model_class: type = 
     """Refuse a place that cannot become a model directory for a model of this class.
 
     Raises:
-        OutputError: If it is a file, holds a model or files named like a model's and `overwrite` is off, holds
-            another program's model or the user's own file of the model's class, or cannot be written.
+        OutputError: If it is a file or the folder of a repeated training, holds a model or files named like a model's
+            and `overwrite` is off, holds another program's model or the user's own file of the model's class, or cannot
+            be written.
     """
     directory = Path(directory)
     check_place(model_class, directory)
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
+    if "members" in read_json(directory / SUMMARY):
+        raise OutputError(
+            f"{directory} holds the models of a repeated training, which are used as one: choose another directory"
+        )
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
         raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
     if not overwrite:

@@ -10,11 +10,8 @@ from typing import NamedTuple
 from cardioner._io import as_path
 from cardioner.errors import ModelError, many
 from cardioner.model_dir.json_files import object_under, read_json
-from cardioner.model_dir.layout import CONFIG, GRAPH_FILES, OLD_TOKENIZER_FILES, TOKENIZER_FILES
+from cardioner.model_dir.layout import CONFIG, GRAPH_FILES, OLD_TOKENIZER_FILES, SUMMARY, TOKENIZER_FILES
 from cardioner.model_dir.manifest import read_manifest, sha256_of
-
-SUMMARY = "summary.json"
-"""What lies beside the models of a repeated training, and names them."""
 
 _WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 _DECISIVE = (CONFIG, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES, *_WEIGHTS, *GRAPH_FILES)

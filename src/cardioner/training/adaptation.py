@@ -200,12 +200,10 @@ def check_place(place: Path, *, overwrite: bool) -> None:
         OutputError: If it does, or is a file.
     """
     check_no_file(place)
-    held = place.is_dir() and any(place.iterdir())
-    if held and not (overwrite and (place / RECORD).is_file()):
-        raise OutputError(
-            f"{place} is not empty: choose another folder"
-            + (" (only what an adaptation wrote is replaced)" if overwrite else ", or pass --overwrite")
-        )
+    ours = (place / RECORD).is_file()
+    if place.is_dir() and any(place.iterdir()) and not (ours and overwrite):
+        way = ", or pass --overwrite" if ours else " (only what an adaptation wrote is replaced)"
+        raise OutputError(f"{place} is not empty: choose another folder{way}")
 
 
 def _plan(encoder: MaskedLanguageModel, tokenizer: Any, options: AdaptationOptions) -> WindowPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -188,9 +188,22 @@ def _results(result: TrainingResult) -> dict[str, Any]:
         "epochs": [value.to_dict() for value in result.epochs],
         "history": list(result.history),
         "seconds": result.seconds,
-        "training_data": {"windows": result.windows, "sub_tokens": result.sub_tokens, "steps_per_epoch": result.steps},
+        "training_data": {
+            "windows": result.windows,
+            "sub_tokens": result.sub_tokens,
+            "steps_per_epoch": result.steps,
+            "lost": _by_type(result.losses),
+        },
         **({"epochs_chosen": "by the number of steps"} if result.asked_epochs == AUTO else {}),
     }
+
+
+def _by_type(losses: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """How many spans of each type were lost, by reason."""
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (kind, label), count in sorted(losses.items()):
+        found[label][kind] = count
+    return dict(found)
 
 
 def scores_of(found: HeldOut) -> dict[str, Any]:

@@ -56,6 +56,11 @@ def test_a_model_that_is_fine_or_not_scored_is_not_blamed(scores: dict[str, Any]
         ),
         ({"training_data": {"steps_per_epoch": 1}}, "too few steps (10 in 10 epochs): train with --epochs 40"),
         ({"training_data": {"steps_per_epoch": 1}, "num_train_epochs": 40}, "train it for more epochs (--epochs), at"),
+        (
+            {"training_data": {"steps_per_epoch": 1, "lost": {"B": {"nested": 80, "crossing": 4}}}},
+            "the tags cannot express most mentions in the training notes (B 84 of 90 lost): cardioner check shows why",
+        ),
+        ({"training_data": {"steps_per_epoch": 1, "lost": {"B": {"nested": 9}}}}, "too few steps (10 in 10 epochs)"),
         ({"loss_of_quarters": [0.5, 0.3]}, "the loss was still falling: train longer (--epochs 20), or at a higher"),
         ({}, "train it for more epochs (--epochs), at another --learning-rate, with --class-weights balanced"),
     ],
@@ -67,7 +72,7 @@ def test_the_setting_to_change_follows_from_what_the_training_saw(given: dict[st
 
 
 @pytest.mark.parametrize("key", ["num_train_epochs", "training_data", "documents", "loss_of_quarters"])
-@pytest.mark.parametrize("value", [None, "x\x1b[2J", {"training": 3}, [1.0]])
+@pytest.mark.parametrize("value", [None, "x\x1b[2J", {"training": 3}, {"lost": {"B": 3}}, [1.0]])
 def test_a_record_of_any_content_is_read_and_no_control_character_is_passed_on(key: str, value: Any) -> None:
     found = never_found({**record(), key: value}) or ""
     assert "never finds B" in found
@@ -75,6 +80,14 @@ def test_a_record_of_any_content_is_read_and_no_control_character_is_passed_on(k
     strange = record()
     strange["scores"]["evaluation"]["strict"]["per_type"] = {"\x1b[2J": counts(0, 5)}
     assert (never_found(strange) or "\x1b").isprintable()
+
+
+def test_types_that_tags_lose_are_told_from_those_that_training_does_not_reach() -> None:
+    some = record(training_data={"steps_per_epoch": 1, "lost": {"A": {"nested": 400}}})
+    some["scores"]["evaluation"]["strict"]["per_type"]["A"] = counts(0, 9)
+    found = never_found(some) or ""
+    assert "(A 400 of 500 lost)" in found
+    assert found.endswith("; of the other types, too few steps (10 in 10 epochs): train with --epochs 40")
 
 
 def test_losses_are_compared_by_quarters() -> None:

@@ -58,6 +58,15 @@ def test_model_of_another_program_is_never_replaced(tmp_path: Path) -> None:
         check_output(tmp_path, overwrite=True)
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_folder_of_a_repeated_training_never_becomes_a_model(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "summary.json").write_text('{"members": [{"name": "seed-0"}]}')
+    with pytest.raises(OutputError, match="models of a repeated training"):
+        check_output(tmp_path, overwrite=overwrite)
+    (tmp_path / "summary.json").write_text('{"mine": 1}')
+    check_output(tmp_path, overwrite=overwrite)
+
+
 def test_damaged_model_can_be_replaced(directory: Path) -> None:
     (directory / "config.json").write_text("{")
     check_output(directory, overwrite=True)

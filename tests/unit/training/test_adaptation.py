@@ -207,7 +207,7 @@ def test_only_an_adapted_encoder_is_replaced(
     adapted: Adaptation, encoder_dir: Callable[[str], Path], notes: list[Document], tmp_path: Path
 ) -> None:
     place, replacing = adapted.output_dir, AdaptationOptions(**{**vars(OPTIONS), "overwrite": True, "epochs": 1})
-    with pytest.raises(OutputError, match="is not empty"):
+    with pytest.raises(OutputError, match="is not empty: choose another folder, or pass --overwrite"):
         adapt(notes, place, backbone=encoder_dir("bert"), options=OPTIONS)
     other = tmp_path / "other"
     other.mkdir()

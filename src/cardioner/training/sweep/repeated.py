@@ -17,8 +17,7 @@ from cardioner.data.splits import Splits, apply_splits, make_folds
 from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import TRAINING_ARGS
-from cardioner.prediction.directories import SUMMARY
+from cardioner.model_dir.layout import SUMMARY, TRAINING_ARGS
 from cardioner.training.arguments import check_early_stopping
 from cardioner.training.checkpoints import check_same
 from cardioner.training.options import AUTO, TrainingOptions, current_names

@@ -20,7 +20,8 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.labels import LabelSet
 from cardioner.errors import CardioNERError, DataError, ModelError, OutputError, UsageError
 from cardioner.evaluation import Scores, score
-from cardioner.prediction.directories import SUMMARY, model_directories
+from cardioner.model_dir.layout import SUMMARY
+from cardioner.prediction.directories import model_directories
 from cardioner.prediction.predictor import Predictor
 from cardioner.training.options import TrainingOptions
 from cardioner.training.run_metadata import TrainingResult
