@@ -1,4 +1,4 @@
-"""How far long work is: bars on a terminal and in a notebook, elsewhere a plain line every half minute."""
+"""Progress of long work: bars on a terminal and in a notebook, elsewhere a plain line every half minute."""
 
 from __future__ import annotations
 

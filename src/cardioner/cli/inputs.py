@@ -1,4 +1,4 @@
-"""What several commands take: corpora, how to read them, and the options that go with them."""
+"""What several commands read: corpora, and the options that say how to read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the commands that train which are none of the training's own, and the notes that they name."""
+"""Options of the commands that train, beyond those of the training itself, and the notes that they name."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _show_scores(result: TrainingResult) -> None:
 
 
 def _attribute_table(part: str, found: AttributeScores) -> Table:
-    """How well attributes are said of the spans of a part of the notes."""
+    """How well the attributes of the spans of a part of the notes were predicted."""
     rows = [
         (plain(name), counts.accuracy, counts.matched.macro.f1, counts.end_to_end.micro.f1)
         for name, counts in found.per_attribute.items()

@@ -155,7 +155,7 @@ def pair_attributed(sides: Sides) -> Pairs:
     if len(same) == len(sides.strict):
         return same
     left, right = sides.unmatched(same)
-    # What is said of them decides between the others, not the order in which they are given.
+    # Attributes decide between the others, not the order in which they are given.
     left.sort(key=lambda index: said(sides.gold[index]))
     right.sort(key=lambda index: said(sides.predicted[index]))
     return same + _pair_equal(list(map(_key, sides.gold)), list(map(_key, sides.predicted)), left, right)

@@ -1,4 +1,4 @@
-"""What a model directory says of single notes that it was made of: their ids, and digests of them."""
+"""What a model directory records of its training notes: their ids, and digests of them."""
 
 from __future__ import annotations
 

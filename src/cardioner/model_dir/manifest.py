@@ -61,7 +61,7 @@ class FileEntry(_Part):
 
 
 class Notes(_Part):
-    """What is said of the notes of a split.
+    """What a manifest records of the notes of a split.
 
     Attributes:
         documents: How many there were.

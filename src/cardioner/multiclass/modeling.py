@@ -84,7 +84,7 @@ class CardioNERConfig(PretrainedConfig):
         inference_dtype: The number format of the encoder in prediction: see `precision.py`.
         inference_dtypes: Those that were measured to give the same spans; a machine takes its fastest.
         label_smoothing: Share of each label that the cross-entropy spreads over all tags; 0 with a CRF.
-        attributes: What the model says of spans: for each attribute its values, `None` first for one that says nothing.
+        attributes: Attributes that the model predicts: for each its values, `None` first, for its absence.
         attribute_neighbours: Sub-tokens on either side whose embeddings the head of attributes reads; 0 for the states
             of the encoder alone.
         attribute_temperatures: What divides the scores of an attribute's values before they become probabilities.

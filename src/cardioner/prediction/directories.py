@@ -1,4 +1,4 @@
-"""Which model directories are meant, and what decides what they find."""
+"""Which model directories a path stands for, and a digest of the files that decide what they find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emissions of windows that were read before, by their content: much of a record is pasted from earlier notes."""
+"""A cache of emissions by the content of windows: much of a record is pasted from earlier notes."""
 
 from __future__ import annotations
 

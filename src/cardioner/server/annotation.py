@@ -1,4 +1,4 @@
-"""Paths to read notes, to save and withdraw corrections, to take them along, and to learn from them."""
+"""Paths to read notes, to save, withdraw and export corrections, and to train on them."""
 
 from __future__ import annotations
 

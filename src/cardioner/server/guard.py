@@ -1,4 +1,4 @@
-"""What every request passes through: counted, logged without its content, and refused if it may not come in."""
+"""What every request passes: it is counted, logged without its content, and refused if it is not allowed."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model in memory, and what is said of it."""
+    """A model in memory, and its description."""
 
     predictor: Predictor
     message: ModelMessage

@@ -1,4 +1,4 @@
-"""What every source of notes in tables has in common: batches, their positions, and rows whose id will not do."""
+"""What all sources of notes in tables have in common: batches, their positions, and rows whose id cannot be used."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _LOADABLE: TypeAdapter[dict[str, list[Value]]] = TypeAdapter(AttributeValues)
 SPANS, VALUES = "attribute_spans", "attribute_values"
 """The names of what a batch holds for attributes."""
 
-SPLIT = "entities that no window shows whole, whose attributes teach nothing"
+SPLIT = "entities that no window shows whole, whose attributes are not learned"
 """What is remarked of a training."""
 
 
@@ -94,7 +94,7 @@ def check_attributes(attributes: Mapping[str, Sequence[Value]] | None) -> dict[s
 
 
 class Places(NamedTuple):
-    """Where the spans of a note are among its sub-tokens, and what is said of each: see `value_ids`."""
+    """Where the spans of a note are among its sub-tokens, and the attributes of each: see `value_ids`."""
 
     spans: tuple[tuple[int, int], ...] = ()
     values: tuple[list[int], ...] = ()
@@ -116,7 +116,7 @@ class Places(NamedTuple):
 
 
 def places_of(spans: Sequence[Span], note: EncodedNote, groups: Sequence[AttributeGroup]) -> Places:
-    """The sub-tokens that share a character with each span, and what is said of it; nothing without attributes."""
+    """The sub-tokens that share a character with each span, and its attributes; nothing without attributes to learn."""
     if not groups:
         return Places()
     starts, ends = [start for start, _ in note.offsets], [end for _, end in note.offsets]

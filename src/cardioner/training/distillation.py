@@ -229,7 +229,7 @@ class Teachers:
                 )
 
     def record(self) -> dict[str, Any]:
-        """What is said of the teachers with the model: the digest of each manifest, and no place."""
+        """What the model records of its teachers: the digest of each manifest, and no path."""
         manifests = [
             read_object(place / MANIFEST).get("digest") if (place / MANIFEST).is_file() else None
             for place in self.directories

@@ -1,4 +1,4 @@
-"""What a manifest says of the notes that a model was made of: counts, and a digest that only a secret key can check."""
+"""What a manifest records of training notes: counts, and a digest that only a secret key can check."""
 
 from __future__ import annotations
 

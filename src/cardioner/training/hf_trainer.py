@@ -168,7 +168,7 @@ class SpanTrainer(Trainer):
         return loss
 
     def _attribute_loss(self, outputs: Any, said: Sequence[Tensor]) -> Tensor:
-        """The loss of what is said of the spans of a batch, added up; its weight makes it one with that of the tags."""
+        """The summed loss of the attributes of the spans of a batch; its weight adds it to that of the tags."""
         sizes = [len(group.values) for group in self.model.config.attribute_groups]
         return self.run.attribute_weight * attribute_loss(outputs.attribute_logits, said[0], said[1], sizes)
 

@@ -163,7 +163,7 @@ def choose_precision(
 
 
 def _agreement(first: Sequence[Document], second: Sequence[Document]) -> float:
-    """The share of spans that two predictions have in common, with all that is said of them."""
+    """The share of spans that two predictions have in common, with all their attributes."""
     spans = [
         Counter(
             (document.id, span.start, span.end, span.label, frozenset(span.attributes.items()))

@@ -43,7 +43,7 @@ class TrainingResult:
         epochs: Strict span scores on `eval_data` after each epoch.
         best_epoch: The epoch, counted from 1, whose model is saved; 0 if training ended without one.
         scored: The saved model's scores on held-out data: `evaluation` and `test`, as far as there are any.
-        documents: What is said of the notes: `training`, `evaluation` and `test`.
+        documents: What the manifest records of the notes: `training`, `evaluation` and `test`.
         precision: What running the model in other precisions than float32 costs on the notes of `eval_data`; `None` if
             there are none, or the device offers no other.
         temperature: What makes the scores of spans mean what they say, fitted on the notes of `eval_data`; `None`

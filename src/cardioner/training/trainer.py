@@ -444,7 +444,7 @@ class ModelTrainer:
         return list(trainer.state.log_history)
 
     def _score(self, evaluation: Dataset) -> tuple[Scores, float]:
-        """The scores of the model as it is now, and the F1 that picks the epoch: what is said of spans counts, too."""
+        """The scores of the model as it is now, and the F1 that picks the epoch: attributes count, too."""
         pairs = self._tag(evaluation)
         scores, attributes = score_pairs(pairs), score_attributes(of_names(pairs, self.attributes))
         return scores, (scores.strict if attributes is None else attributes.whole).micro.f1

@@ -115,7 +115,7 @@ def _regions(results: Any, issues: Counter[str], *, scored: bool) -> Any:
 
 
 def _take_choice(choice: Mapping[str, Any], said: Mapping[str, dict[str, Any]], issues: Counter[str]) -> None:
-    """Add what was chosen for a region to what is said of it: of several choices the first."""
+    """Add what was chosen for a region to its attributes: of several choices the first."""
     name, held = choice.get("from_name"), choice.get("value")
     chosen = held.get(_CHOICES) if isinstance(held, dict) else None
     values = [value for value in chosen if isinstance(value, str) and value] if isinstance(chosen, list) else []

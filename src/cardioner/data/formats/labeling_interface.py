@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 AttributeValues = Mapping[str, Iterable["str | bool | None"]]
-"""The values of each attribute of spans; `None`, which says nothing, counts for none."""
+"""The values of each attribute of spans; `None`, its absence, is no value."""
 
 
 @dataclass(frozen=True, slots=True)

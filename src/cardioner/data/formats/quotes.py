@@ -1,4 +1,4 @@
-"""What a file says that a span reads, compared with the text: a quote that does not match shows that offsets are wrong.
+"""The quote of a span in a file, compared with the text: a quote that does not match shows that offsets are wrong.
 
 White space is compared loosely: tools write a space for a newline or a tab, and some add or drop it at the edges.
 """

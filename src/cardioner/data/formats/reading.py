@@ -1,4 +1,4 @@
-"""How a corpus is to be read, and what came up while it was."""
+"""How a corpus is to be read, and what was left out or repaired."""
 
 from __future__ import annotations
 

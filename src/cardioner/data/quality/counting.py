@@ -1,4 +1,4 @@
-"""Counters that documents pass by, one at a time: what is in them, what flat tags lose, what is there twice."""
+"""Counters that see documents one at a time: what is in them, what flat tags lose, what occurs twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of entity types that look as if they meant the same type."""
+"""Names of entity types that may mean the same type."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def read_texts(paths: Iterable[Path], problems: list[str]) -> Iterator[tuple[str
 
 
 def as_json(entity: Entity) -> dict[str, Any]:
-    """A span as JSON has it: what is said of it by name, if the model knows attributes."""
+    """A span as JSON has it, with its attributes by name, if the model knows any."""
     said = {"attributes": dict(entity.attributes), "attribute_scores": dict(entity.attribute_scores)}
     plain = {name: value for name, value in entity._asdict().items() if name not in said}
     return {**plain, **(said if entity.attribute_scores else {})}

@@ -64,7 +64,7 @@ function mark(piece, marks, colours, special) {
   piece.style.setProperty("--depth", `${deepest * GAP + LINE + 1}px`);
 }
 
-/** The name of a type behind its span, and what is said of it; it is no text of the note, so it is neither selected nor copied. */
+/** The name of a type behind its span, and the span's attributes; it is no text of the note, so it is neither selected nor copied. */
 function tag(span, end, colours) {
   const node = make("span", { className: "tag", data: { label: [span.label, ...saidOf(span)].join(" · "), from: end } });
   node.style.setProperty("--colour", colours.of(span.label));

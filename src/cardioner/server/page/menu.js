@@ -58,7 +58,7 @@ function action(text, key, name, act) {
   return button;
 }
 
-/** What is said of a span: a box to check for what is there or not, or else a choice of values. */
+/** The attributes of a span: a box to check for one without values, or else a choice of values. */
 function attribute(name, values, now, say) {
   if (values.every((value) => value === true)) {
     const box = make("input", { type: "checkbox", checked: now === true });

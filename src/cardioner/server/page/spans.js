@@ -8,7 +8,7 @@ export function inOrder(spans) {
   return [...spans].sort((a, b) => a.start - b.start || b.end - a.end || (a.label < b.label ? -1 : 1));
 }
 
-/** What is said of a span beside its type, for people. */
+/** The attributes of a span, for people. */
 export const saidOf = (span) =>
   Object.entries(span.attributes ?? {})
     .map(([name, value]) => (value === true ? name : `${name}: ${value}`))

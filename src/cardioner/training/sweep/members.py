@@ -1,4 +1,4 @@
-"""The scores of several trainings, and what they come to together."""
+"""The scores of several trainings, and their summary."""
 
 from __future__ import annotations
 

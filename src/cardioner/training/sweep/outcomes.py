@@ -1,4 +1,4 @@
-"""What the recipes of an ablation came to."""
+"""The results of the recipes of an ablation."""
 
 from __future__ import annotations
 
