@@ -57,6 +57,9 @@ def test_what_is_annotated_is_left_out(run: Run, model: Path, corpus: Path, tmp_
     assert done.code == 0
     left = {document.id for document in read_corpus(corpus / "train").documents}
     assert {json.loads(line)["id"] for line in order.read_text().splitlines()} == left
+    annotated = len(read_corpus(corpus / "dev").documents)
+    assert f"Left out, as --annotated has their ids: {annotated} note" in done.err
+    assert f"Chosen: {len(left)} of {len(left)} note" in done.err
     done = run("select", corpus / "dev", "--model", model, "--annotated", corpus / "dev")
     assert (done.code, "there is no note to choose" in done.error) == (3, True)
 

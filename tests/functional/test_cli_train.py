@@ -38,6 +38,7 @@ def test_folders_train_to_a_directory_with_every_option_in_it(
     assert (done.code, done.out) == (0, "")
     for told in ("Training a tagger for DISEASE, DRUG, SYMPTOM", "Newly initialised", "Test notes", "micro", "Model: "):
         assert told in done.err
+    assert ("scores of spans are not calibrated" in done.err, "fitted to" in done.err) == (True, False)
     _, _, config = read_model_dir(tmp_path / "model", device="cpu")
     assert (config.use_crf, config.classifier_hidden_layers, config.classifier_dropout) == (True, [12, 8], 0.2)
     assert (config.freeze_backbone, config.window_length) == (True, 64)
@@ -363,7 +364,7 @@ def test_a_model_that_finds_nothing_is_named_so_wherever_it_is_described(
     record, card = ((model / name).read_text() for name in ("training_args.json", "README.md"))
     said = (done.err, predicted.err, described.out, verified.err, record, card)
     assert ["finds nothing" in text for text in said] == [True] * len(said)
-    assert ["too few" in text for text in said] == [True] * len(said)
+    assert ["too few mentions" in text for text in said] == [True] * len(said)
     assert "is sound" in verified.err
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,19 +67,32 @@ def select(  # noqa: PLR0913 - one parameter an option
         (known,) = read_parts([annotated], {})
     source, reports = reading.source(inputs), list[tuple[str, ReadReport]]()
     ids, complete = source.known_ids()
+    taken, left = {document.id for document in known}, list[str]()
     with showing_progress() as stages:
         predictor, batch_tokens = load_predictor((model, *(options.ensemble or ())), options, stages)
-        advance = tagging_bar(stages, len(ids) if complete else None, ())
-        predictions = predictor.predict(source.read(reports), batch_tokens=batch_tokens, advance=advance)
+        advance = tagging_bar(stages, len(set(ids) - taken) if complete else None, ())
+        notes = _not_annotated(source.read(reports), taken, left)
+        predictions = predictor.predict(notes, batch_tokens=batch_tokens, advance=advance)
         chosen = choose_notes(predictions, count, annotated=known)
     for place, report in reports:
         show_issues(f"Noticed in {place}", report.issues)
+    if left:
+        tell(f"Left out, as --annotated has their ids: {many(len(left), 'note')}")
     _show(chosen, predictions.coverage.documents, left_out(reports, predictions.problems))
     if output is not None:
         write_order(chosen, output, overwrite=overwrite)
         tell(f"Order: {output}")
     if lost := sum(report.malformed for _, report in reports) + len(predictions.problems):
         raise DataError(f"{many(lost, 'note')} could not be read or tagged, see above: they were not chosen from")
+
+
+def _not_annotated(notes: Iterable[Document], taken: Collection[str], left: list[str]) -> Iterator[Document]:
+    """The notes whose ids are not taken; those of the others come to `left`."""
+    for note in notes:
+        if note.id in taken:
+            left.append(note.id)
+        else:
+            yield note
 
 
 def _show(chosen: Sequence[Choice], notes: int, problems: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cardioner.evaluation import AttributeScores
+    from cardioner.training.calibration import Temperature
     from cardioner.training.run_metadata import TrainingResult
     from cardioner.training.sweep.curve import Curve, Forecast
     from cardioner.training.sweep.members import Summary
@@ -38,11 +39,7 @@ def show_result(result: TrainingResult) -> None:
         )
         tell(f"Inference in {result.precision.dtype}; allowed: {listed(result.precision.allowed)} ({tried})")
     if result.temperature is not None:
-        spans = many(result.temperature.spans, "span")
-        tell(
-            f"Scores of spans: temperature {result.temperature.value:.2f}, fitted to {spans} "
-            f"(mean loss {result.temperature.before:.3f} before, {result.temperature.after:.3f} after)"
-        )
+        tell(_calibration_text(result.temperature))
     counts = f"{many(result.windows, 'window')}, {many(result.sub_tokens, 'sub-token')}"
     chosen = ", chosen by the number of steps" if result.asked_epochs == AUTO else ""
     epochs = f"{many(result.planned_epochs, 'epoch')} of {many(result.steps, 'step')}{chosen}"
@@ -50,6 +47,19 @@ def show_result(result: TrainingResult) -> None:
     tell(f"Model: {result.output_dir}")
     if result.warning:
         tell(f"warning: {result.warning}")
+
+
+def _calibration_text(found: Temperature) -> str:
+    """What the scores of spans are worth."""
+    if found.value == 1.0:
+        return (
+            "The scores of spans are not calibrated: the evaluation notes had too few correct or wrong spans "
+            f"({found.spans} in total)"
+        )
+    return (
+        f"Scores of spans: temperature {found.value:.2f}, fitted to {many(found.spans, 'span')} "
+        f"(mean loss {found.before:.3f} before, {found.after:.3f} after)"
+    )
 
 
 def _show_scores(result: TrainingResult) -> None:
