@@ -39,6 +39,12 @@ def test_adapt_refuses_a_place_that_is_not_empty_before_it_reads(adapt: Run, tmp
     assert "is not empty: choose another folder (only what an adaptation wrote is replaced)" in adapt().error
 
 
+def test_a_tagger_is_not_adapted_but_the_encoder_that_it_began_from(adapt: Run, saved: Path, tmp_path: Path) -> None:
+    made = adapt("--backbone", saved)
+    assert "name the encoder that this tagger began from" in made.error
+    assert not (tmp_path / "encoder").exists()
+
+
 def test_notes_that_cannot_be_read_are_named(adapt: Run, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "broken.txt").write_bytes(b"\xff\xfe\xff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,14 @@ def test_what_cannot_work_is_one_clear_line(
     done = distill(*(argument.format(**places) for argument in arguments))
     assert done.code in (2, 3)
     assert problem in done.error
+
+
+def test_a_student_never_replaces_its_teacher(distill: Run, saved: Path, corpus: Path, tmp_path: Path) -> None:
+    teacher = shutil.copytree(saved, tmp_path / "student")
+    before = (teacher / "cardioner.json").read_bytes()
+    done = distill("--unlabelled", corpus / "train", "--overwrite", teachers=[teacher])
+    assert f"{teacher} is one of the models that the new one is made from" in done.error
+    assert (teacher / "cardioner.json").read_bytes() == before
 
 
 def test_a_folder_without_a_model_teaches_nothing(distill: Run, corpus: Path, tmp_path: Path) -> None:

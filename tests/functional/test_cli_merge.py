@@ -41,8 +41,11 @@ def test_seeds_whose_heads_were_drawn_apart_are_refused(run: Run, train: Run, co
 def test_merge_needs_two_models_and_a_place_of_its_own(run: Run, saved: Path, corpus: Path, tmp_path: Path) -> None:
     assert "two models or more" in run("merge", saved, "--eval", corpus / "dev", "--output", tmp_path / "one").error
     copy = shutil.copytree(saved, tmp_path / "copy")
-    taken = run("merge", saved, copy, "--eval", corpus / "dev", "--output", saved)
+    third = shutil.copytree(saved, tmp_path / "third")
+    taken = run("merge", saved, copy, "--eval", corpus / "dev", "--output", third)
     assert "already holds a model" in taken.error
+    part = run("merge", saved, copy, "--eval", corpus / "dev", "--output", copy, "--overwrite")
+    assert f"{copy} is one of the models that the new one is made from" in part.error
     twice = run("merge", saved, copy, saved, "--eval", corpus / "dev", "--output", tmp_path / "one")
     assert twice.code == 2
     assert f"{saved} is named twice" in twice.error

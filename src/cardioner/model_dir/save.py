@@ -43,16 +43,30 @@ _KEPT_APART = SECRETS | {"documents", "scores", "calibration", "versions", "labe
 """What of a training's record has a place of its own in the manifest, or none."""
 
 
-def check_output(directory: str | Path, *, overwrite: bool, model_class: type = TokenClassificationModel) -> None:
+def check_output(
+    directory: str | Path,
+    *,
+    overwrite: bool,
+    model_class: type = TokenClassificationModel,
+    made_from: Iterable[Path] = (),
+) -> None:
     """Refuse a place that cannot become a model directory for a model of this class.
 
+    Args:
+        directory: The place.
+        overwrite: Whether a model that is there may be replaced.
+        model_class: The class of the model.
+        made_from: Directories of other models whose digests its record will have: none of them is replaced.
+
     Raises:
-        OutputError: If it is a file or the folder of a repeated training, holds a model or files named like a model's
-            and `overwrite` is off, holds another program's model or the user's own file of the model's class, or cannot
-            be written.
+        OutputError: If it is one of those, a file or the folder of a repeated training, holds a model or files named
+            like a model's and `overwrite` is off, holds another program's model or the user's own file of the model's
+            class, or cannot be written.
     """
     directory = Path(directory)
     check_place(model_class, directory)
+    if any(part.resolve() == directory.resolve() for part in made_from):
+        raise OutputError(f"{directory} is one of the models that the new one is made from: choose another directory")
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory} is a file: expected a directory to write the model to")
     if "members" in read_json(directory / SUMMARY):

@@ -129,7 +129,8 @@ def merge(
     loaded = [read_model_dir(one, device="cpu") for one in places]
     distance = check_alike(places, loaded)
     LabelSet(tuple(loaded[0].config.tags)).check(evaluation)
-    check_output(place, overwrite=overwrite)  # which makes the directory: nothing is left of a merge that is refused
+    # The last check, as it makes the directory: nothing is left of a merge that is refused.
+    check_output(place, overwrite=overwrite, made_from=places)
     data = Dataset(tuple(evaluation))
     parts = {one: score_pairs(_tagged(model, data, progress)) for one, model in zip(places, loaded, strict=True)}
     merged = loaded[0]

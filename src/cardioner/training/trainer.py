@@ -325,7 +325,12 @@ class ModelTrainer:
             raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
         left = self.output_dir / checkpoints.CHECKPOINTS
         resumed = self.options.resume and left.is_dir()
-        check_output(self.output_dir, overwrite=self.options.overwrite or resumed, model_class=type(self.model))
+        check_output(
+            self.output_dir,
+            overwrite=self.options.overwrite or resumed,
+            model_class=type(self.model),
+            made_from=() if self.teachers is None else self.teachers.directories,
+        )
         if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
             raise OutputError(
                 f"{left} holds checkpoints of an interrupted training: resume it with --resume (resume=True), choose "

@@ -211,7 +211,9 @@ def test_one_model_no_notes_and_a_taken_place_are_refused(
     with pytest.raises(DataError, match="needs annotated notes"):
         merge([place, other], tmp_path / "merged", evaluation=[])
     with pytest.raises(OutputError, match="already holds a model"):
-        merge([place, other], place, evaluation=documents)
+        merge([place, other], save(), evaluation=documents)
+    with pytest.raises(OutputError, match="is one of the models that the new one is made from"):
+        merge([place, other], place, evaluation=documents, overwrite=True)
 
 
 def test_a_model_that_is_named_twice_and_an_arc_between_three_are_refused(

@@ -40,11 +40,12 @@ def check_encoder_config(path: Path, encoder: Mapping[str, Any]) -> None:
     for found in walk(path, encoder, outermost=False):
         check_key(path, found)
         if found.key == "model_type" and not is_text_encoder(found.value):
+            ours = found.value == CardioNERConfig.model_type
             refuse(
                 path,
                 "expected a family of encoders that give one vector per sub-token of a text and are built of "
                 f"transformers' own classes, such as BERT, RoBERTa or ModernBERT; found {shown(found.value)}",
-                "use a model of such a family",
+                "name the encoder that this tagger began from" if ours else "use a model of such a family",
             )
     check_numbers(path, encoder)
     if "model_type" in encoder:
