@@ -177,7 +177,7 @@ def _tables(found: Evaluation) -> Iterator[Table | str]:
     yield score_table(f"Strict spans, {many(found.scores.documents, 'note')}", found.scores, found.intervals)
     yield _criterion_table(found)
     if found.official is not None:
-        yield f"By the scorer of {found.official.name} has it, which leaves out {found.official.left_out}:"
+        yield f"By the rules of the scorer of {found.official.name}, which leaves out {found.official.left_out}:"
         yield "\n".join(found.official.lines)
     if found.attributes is not None and found.attributes.per_attribute:
         yield from _attribute_tables(found, found.attributes)
