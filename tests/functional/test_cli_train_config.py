@@ -140,6 +140,29 @@ def test_a_models_record_repeats_its_training_bit_for_bit(
     }
 
 
+def test_a_record_of_the_recipe_best_repeats_all_of_it(
+    train: Callable[..., Any], run: Callable[..., Any], corpus: Path, encoder_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    made = train("--recipe", "best", "--crf", "--epochs", "1")
+    assert made.code == 0, made.err
+    assert made.err.count("training on") == 3
+    assert "Learning from 3 models and from the annotations" in made.err
+    record = tmp_path / "model" / "training_args.json"
+    assert json.loads(record.read_text())["num_train_epochs"] == 2
+    notes = ("--train", corpus / "train", "--eval", corpus / "dev", "--backbone", encoder_dir("bert"))
+    again = run("train", "--config", record, *notes, "--output", tmp_path / "again")
+    assert again.code == 0, again.err
+    first, second = (tmp_path / name / "model.safetensors" for name in ("model", "again"))
+    assert first.read_bytes() == second.read_bytes()
+    done = run("train", "--config", record, *notes, "--output", tmp_path / "again", "--resume")
+    assert (done.code, "there is nothing left to do" in done.err) == (0, True)
+
+
+@pytest.mark.parametrize("other", [("--folds", "2"), ("--seeds", "2"), ("--curve",), ("--merge", "mean")])
+def test_the_recipe_best_is_a_training_of_its_own(other: tuple[str, ...], train: Callable[..., Any]) -> None:
+    assert "leave out --folds, --seeds, --merge and --curve" in train("--recipe", "best", *other).error
+
+
 def test_an_earlier_name_in_a_file_or_a_record_is_accepted_and_named_as_deprecated(
     configured: Callable[..., Any],
     run: Callable[..., Any],

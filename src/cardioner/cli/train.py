@@ -20,7 +20,7 @@ from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions
 from cardioner.cli.train_outcome import member_table, show_curve, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, listed, many
 from cardioner.model_dir.layout import MANIFEST
-from cardioner.training.options import TrainerArguments, TrainingOptions
+from cardioner.training.options import BEST, TrainerArguments, TrainingOptions
 
 if TYPE_CHECKING:
     from cardioner.data.labels import LabelSet
@@ -45,6 +45,8 @@ def train(
 
     The evaluation notes (--eval) pick the best epoch; without them, the last epoch is saved.
 
+    With --recipe best it trains three models, and keeps one of the same size that learns from them.
+
     With --folds or --seeds it trains several models, which cardioner predict DIR uses as one; their scores are in
     DIR/summary.json. With --curve it trains on growing parts of the notes, and estimates how much more notes
     would help: DIR/curve.json.
@@ -58,26 +60,38 @@ def train(
 
     Example: cardioner train --config train.yaml --seed 7
     """
-    repeated = run.folds is not None or run.seeds is not None
-    if run.html is not None and (repeated or run.curve):
-        raise UsageError("--html is a page about one training: leave it out with --folds, --seeds and --curve")
-    if run.curve and run.folds is not None:
-        raise UsageError("--curve and --folds divide the notes in different ways: ask for one of them")
-    if options.attributes_only and (notes.scheme, notes.overlap) != ("BIO", "auto"):
-        raise UsageError("--attributes-only leaves the tags as they are: leave out --scheme and --overlap")
-    if run.merge is not None:
-        _check_merge(run, notes, arguments)
+    _check_run(notes, arguments, options, run)
 
     def work(options: TrainingOptions) -> dict[str, Any]:
         parts, labels = read_notes(notes)
         settings = {**vars(arguments), **attributes_of(notes, parts)}
         if run.curve:
             return _train_curve(parts, labels, settings, options, run)
-        if repeated:
+        if run.repeated:
             return _train_several(parts, labels, settings, options, run)
+        if run.recipe == BEST:
+            return _train_best(parts, labels, settings, options, run)
         return train_one(parts, {**settings, "label2id": labels.label2id}, options, run)
 
     run_training(notes, arguments, options, run, work)
+
+
+def _check_run(notes: NotesOptions, arguments: TrainerArguments, options: TrainingOptions, run: RunOptions) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        UsageError: Naming them.
+    """
+    if run.html is not None and (run.repeated or run.curve):
+        raise UsageError("--html is a page about one training: leave it out with --folds, --seeds and --curve")
+    if run.curve and run.folds is not None:
+        raise UsageError("--curve and --folds divide the notes in different ways: ask for one of them")
+    if run.recipe == BEST and (run.repeated or run.curve or run.merge is not None):
+        raise UsageError("--recipe best trains several models itself: leave out --folds, --seeds, --merge and --curve")
+    if options.attributes_only and (notes.scheme, notes.overlap) != ("BIO", "auto"):
+        raise UsageError("--attributes-only leaves the tags as they are: leave out --scheme and --overlap")
+    if run.merge is not None:
+        _check_merge(run, notes, arguments)
 
 
 def _check_merge(run: RunOptions, notes: NotesOptions, arguments: TrainerArguments) -> None:
@@ -88,7 +102,7 @@ def _check_merge(run: RunOptions, notes: NotesOptions, arguments: TrainerArgumen
     """
     from cardioner.training.merging import check_count  # noqa: PLC0415 - imports torch
 
-    if run.curve or (run.folds is None and run.seeds is None):
+    if run.curve or not run.repeated:
         raise UsageError("--merge makes one model of several: give --folds or --seeds")
     check_count((run.folds or 1) * (run.seeds or 1), str(run.merge))
     if notes.evaluation is None and notes.splits is None:
@@ -215,6 +229,27 @@ def _train_several(
     return {**summary.to_dict(), "merged": _merge(output, parts, run.merge)}
 
 
+def _train_best(
+    parts: Parts, labels: LabelSet, settings: dict[str, Any], options: TrainingOptions, run: RunOptions
+) -> dict[str, Any]:
+    """Train the members and the model that learns from them, with progress; the record that is saved with the model."""
+    from cardioner.training.sweep.distilled import DistilledTraining  # noqa: PLC0415 - imports torch
+
+    arguments = {name: value for name, value in settings.items() if name != "output_dir"}
+    training = DistilledTraining(labels=labels, output_dir=settings["output_dir"], arguments=arguments, options=options)
+    if training.finished:
+        return train_one(parts, {**settings, "label2id": labels.label2id}, options, run)
+    with showing_progress() as stages:
+        showing = replace(training, options=replace(options, progress=stages))
+        summary = showing.train_members(parts, watch=_show_member)
+    show(member_table(summary))
+    tell(f"Learning from {many(len(summary.members), 'model')} and from the annotations")
+    student = training.student()
+    record = train_one(parts, student, student.pop("options"), run)
+    training.drop_members()
+    return record
+
+
 def _merge(output: Path, parts: Parts, method: Method) -> dict[str, Any]:
     """Merge the models in a folder, and show what that gained; the record of it."""
     from cardioner.training.merging import merge  # noqa: PLC0415 - imports torch
@@ -295,11 +330,12 @@ def _show_start(start: Start, labels: LabelSet) -> None:
 
 def _show_interruption(output: Path) -> None:
     """Say where the last whole checkpoint is, and how to resume."""
-    from cardioner.training.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
+    from cardioner.training.checkpoints import MEMBERS, last_checkpoint  # noqa: PLC0415 - imports torch
 
-    found = [last_checkpoint(place) for place in (output, *output.glob("*/"))]
+    members = output / MEMBERS
+    found = [last_checkpoint(place) for place in (output, *output.glob("*/"), *members.glob("*/"))]
     whole = sorted((one for one in found if one is not None), key=lambda one: one.folder.stat().st_mtime)
     place = f"the last whole checkpoint is {whole[-1].folder}" if whole else "no checkpoint was finished"
     tell(f"Interrupted: {place}")
-    if whole or (output / "summary.json").exists():
+    if whole or any((place / "summary.json").exists() for place in (output, members)):
         tell("The same command with --resume continues from there")

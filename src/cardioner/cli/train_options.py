@@ -115,6 +115,8 @@ class OutcomeOptions(Checked):
 class RunOptions(OutcomeOptions):
     """How often to train, too."""
 
+    recipe: Literal["default", "best"] = setting("default", panel="Repeated training")
+    """best trains 3 models and then, for twice as many epochs, one that learns from them and is kept; needs --eval."""
     folds: int | None = setting(None, panel="Repeated training", metavar="K", ge=2)
     """Cross-validation: K models, each scored on a fold of the training notes that it has not seen."""
     seeds: int | None = setting(None, panel="Repeated training", ge=1)
@@ -123,6 +125,11 @@ class RunOptions(OutcomeOptions):
     """Merge the models at the end into DIR/merged, as cardioner merge does; needs --eval."""
     curve: bool = setting(False, panel="Repeated training")
     """Learning curve: train on an eighth, a fourth, a half and all of the notes, and estimate the gain of 100 more."""
+
+    @property
+    def repeated(self) -> bool:
+        """Whether several models are asked for."""
+        return self.folds is not None or self.seeds is not None
 
 
 def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:

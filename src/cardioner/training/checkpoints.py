@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cardioner.errors import UsageError
+from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CONFIG, PARTIAL
-from cardioner.training.options import current_names
+from cardioner.model_dir.layout import CONFIG, PARTIAL, SUMMARY
+from cardioner.model_dir.save import check_output
+from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.training.options import TrainingOptions, current_names
 
 CHECKPOINTS = "checkpoints"
-_DELETED = ".checkpoints-deleted"
+MEMBERS = "members"
+"""Trained models that the one in the same output directory is to learn from."""
 SEAL = "checkpoint.json"
 """Written last, with the size of every other file: a folder without it, or with other sizes, is no checkpoint."""
 
@@ -97,17 +100,73 @@ def is_finished(output_dir: Path) -> bool:
     return (output_dir / CONFIG).is_file() and not (output_dir / CHECKPOINTS).exists()
 
 
-def drop_checkpoints(output_dir: Path) -> None:
-    """Delete all checkpoints of a finished training.
+def check_output_dir(
+    output_dir: Path,
+    options: TrainingOptions,
+    *,
+    model_class: type = TokenClassificationModel,
+    made_from: Iterable[Path] = (),
+) -> None:
+    """Refuse an output directory that holds a model, or what an interrupted training left and is not to be resumed.
 
-    They are renamed first, so that a kill in the middle never leaves some of them to resume from; what it does leave,
+    Args:
+        output_dir: The output directory.
+        options: Of the training: whether it resumes or replaces what is there.
+        model_class: The class of the model.
+        made_from: The models that it learns from.
+
+    Raises:
+        OutputError: If something would be lost without `overwrite` or `resume`, or if it cannot be written.
+    """
+    if options.resume and is_finished(output_dir):
+        remove_leftovers(output_dir)
+        raise OutputError(f"the training in {output_dir} is finished: there is nothing to resume")
+    left = output_dir / CHECKPOINTS
+    resumed = options.resume and left.is_dir()
+    check_output(output_dir, overwrite=options.overwrite or resumed, model_class=model_class, made_from=made_from)
+    if not (options.overwrite or resumed) and any(left.glob("*/config.json")):
+        raise OutputError(
+            f"{left} holds checkpoints of an interrupted training: resume it with --resume (resume=True), choose "
+            "another directory, or pass --overwrite (overwrite=True)"
+        )
+
+
+def check_no_members(output_dir: Path, made_from: Iterable[Path] = ()) -> None:
+    """Refuse an output directory in which members wait for a model that is to learn from them, unless it is this one.
+
+    Raises:
+        OutputError: Saying how to go on.
+    """
+    members = output_dir / MEMBERS
+    if (members / SUMMARY).is_file() and not any(members in model.parents for model in made_from):
+        raise OutputError(
+            f"{members} holds models of an interrupted training with the recipe best: resume it with the same command "
+            "and --resume, choose another directory, or delete them"
+        )
+
+
+def drop_checkpoints(output_dir: Path) -> None:
+    """Delete all checkpoints of a finished training."""
+    drop(output_dir / CHECKPOINTS)
+    remove_leftovers(output_dir)
+
+
+def drop(folder: Path) -> None:
+    """Delete a folder of an output directory, if it is there.
+
+    It is renamed first, so that a kill in the middle never leaves a part of it to resume from; what it does leave,
     `remove_leftovers` deletes.
     """
-    place = output_dir / CHECKPOINTS
-    if place.is_dir():
-        shutil.rmtree(output_dir / _DELETED, ignore_errors=True)
-        place.rename(output_dir / _DELETED)
-    remove_leftovers(output_dir)
+    deleted = _deleted(folder)
+    if folder.is_dir():
+        shutil.rmtree(deleted, ignore_errors=True)
+        folder.rename(deleted)
+    shutil.rmtree(deleted, ignore_errors=True)
+
+
+def _deleted(folder: Path) -> Path:
+    """The name of a folder while it is being deleted."""
+    return folder.with_name(f".{folder.name}-deleted")
 
 
 def remove_leftovers(output_dir: Path, *, checkpoints: bool = False) -> None:
@@ -120,7 +179,8 @@ def remove_leftovers(output_dir: Path, *, checkpoints: bool = False) -> None:
     place = output_dir / CHECKPOINTS
     found = list(place.iterdir()) if place.is_dir() else []
     broken = found if checkpoints else [folder for folder in found if read_checkpoint(folder) is None]
-    for leftover in (*broken, output_dir / _DELETED, *output_dir.glob(f"{PARTIAL}*")):
+    deleted = (_deleted(output_dir / name) for name in (CHECKPOINTS, MEMBERS))
+    for leftover in (*broken, *deleted, *output_dir.glob(f"{PARTIAL}*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

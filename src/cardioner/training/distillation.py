@@ -238,6 +238,7 @@ class Teachers:
             "manifests": manifests,
             "teacher_weight": self.settings.teacher_weight,
             "teacher_temperature": self.settings.teacher_temperature,
+            **({} if self.settings.recipe is None else {"recipe": self.settings.recipe}),
         }
 
     def teach(self, features: Sequence[Feature], student: Start, *, device: torch.device, progress: Progress) -> Lesson:

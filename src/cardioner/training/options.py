@@ -27,6 +27,11 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstring
 AUTO: Literal["auto"] = "auto"
 """The number of epochs that depends on how much there is to train on."""
 
+BEST: Literal["best"] = "best"
+"""The recipe that trains several models and one that learns from them."""
+TIMES_EPOCHS = 2
+"""That one makes this many times as many passes over the notes as each of them."""
+
 RENAMED = {"thawed_per_epoch": "unfreeze_per_epoch"}
 """Earlier names of options, which are still accepted."""
 
@@ -316,6 +321,7 @@ class Distillation(DistillationOptions):
         unlabelled: Documents, whose spans are ignored, or texts, on which the student learns only from its teachers.
         teacher_weight: Share of the teachers in the loss on annotated notes.
         teacher_temperature: Divides all scores of teachers and student before they are compared.
+        recipe: The recipe that these teachers were trained for, if there is one; for the record.
 
     Raises:
         UsageError: Naming every argument that does not fit.
@@ -323,6 +329,7 @@ class Distillation(DistillationOptions):
 
     teachers: Annotated[Any, PlainValidator(_places)]
     unlabelled: Any = ()
+    recipe: Literal["best"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

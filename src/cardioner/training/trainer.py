@@ -17,7 +17,7 @@ from transformers import TrainingArguments, set_seed
 from cardioner._progress import Progress, showing, silent
 from cardioner.data.documents import fingerprint
 from cardioner.data.labels import Overlap
-from cardioner.errors import OutputError, UsageError
+from cardioner.errors import UsageError
 from cardioner.evaluation.attributes import of_names, score_attributes
 from cardioner.evaluation.pairing import Pair
 from cardioner.evaluation.scores import Scores, score_pairs
@@ -26,7 +26,7 @@ from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import WEIGHTS
 from cardioner.model_dir.positions import max_positions
-from cardioner.model_dir.save import check_output, write_model_dir
+from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.attributes import Value
 from cardioner.multiclass.encoding import plan_windows
 from cardioner.multiclass.modeling import TokenClassificationModel
@@ -320,22 +320,9 @@ class ModelTrainer:
         Raises:
             OutputError: If something would be lost without `overwrite` or `resume`, or if it cannot be written.
         """
-        if self.options.resume and checkpoints.is_finished(self.output_dir):
-            checkpoints.remove_leftovers(self.output_dir)
-            raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
-        left = self.output_dir / checkpoints.CHECKPOINTS
-        resumed = self.options.resume and left.is_dir()
-        check_output(
-            self.output_dir,
-            overwrite=self.options.overwrite or resumed,
-            model_class=type(self.model),
-            made_from=() if self.teachers is None else self.teachers.directories,
-        )
-        if not (self.options.overwrite or resumed) and any(left.glob("*/config.json")):
-            raise OutputError(
-                f"{left} holds checkpoints of an interrupted training: resume it with --resume (resume=True), choose "
-                "another directory, or pass --overwrite (overwrite=True)"
-            )
+        made_from = () if self.teachers is None else self.teachers.directories
+        checkpoints.check_output_dir(self.output_dir, self.options, model_class=type(self.model), made_from=made_from)
+        checkpoints.check_no_members(self.output_dir, made_from)
 
     def save_model(self, directory: str | Path) -> None:
         """Write the model as it is now, trained or not, to a directory that loads anywhere."""

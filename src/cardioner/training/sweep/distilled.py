@@ -1,0 +1,128 @@
+"""The recipe `best`: several trainings that differ in the seed, and one model that learns from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cardioner.data.labels import LabelSet
+from cardioner.errors import OutputError, UsageError
+from cardioner.model_dir.encoder import default_encoder
+from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import TRAINING_ARGS
+from cardioner.multiclass.modeling import TokenClassificationModel
+from cardioner.prediction.directories import model_directories
+from cardioner.training.checkpoints import CHECKPOINTS, MEMBERS, check_output_dir, drop, is_finished
+from cardioner.training.distributed import barrier, rank
+from cardioner.training.options import BEST, TIMES_EPOCHS, Distillation, TrainingOptions
+from cardioner.training.run_metadata import TrainingResult
+from cardioner.training.sweep.members import Summary
+from cardioner.training.sweep.repeated import RepeatedTraining, Watch
+from cardioner.training.sweep.trial import Parts
+from cardioner.training.trainer import ModelTrainer
+
+SEEDS = 3
+"""Members that the model learns from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledTraining:
+    """Trainings with three seeds, and one of a model like them that learns from them and from the annotations.
+
+    Until the model is written, the members are in `output_dir/members`; then they are deleted.
+
+    Attributes:
+        labels: The tags.
+        output_dir: The model directory to write.
+        arguments: Of `ModelTrainer`, but tags, output directory and options; the same for all four trainings, but that
+            the last one makes twice as many passes over the notes.
+        options: Of all trainings; the seeds of the members count from the one here. `resume` continues an interrupted
+            training.
+    """
+
+    labels: LabelSet
+    output_dir: Path
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    options: TrainingOptions = field(default_factory=TrainingOptions)
+
+    @property
+    def finished(self) -> bool:
+        """Whether `resume` has nothing left to do."""
+        return self.options.resume and is_finished(self.output_dir) and not self._members.exists()
+
+    @property
+    def _members(self) -> Path:
+        return self.output_dir / MEMBERS
+
+    def train(self, parts: Parts, *, watch: Watch | None = None) -> TrainingResult:
+        """Train the members, scored on the evaluation notes, and the model, scored on the test notes.
+
+        Args:
+            parts: The notes.
+            watch: Called with the members as they start and end.
+
+        Raises:
+            UsageError: If there are no evaluation notes, options exclude each other, or `resume` finds a training
+                with other settings or data.
+            OutputError: If the output directory holds something else, or cannot be written.
+        """
+        self.train_members(parts, watch=watch)
+        result = ModelTrainer(**self.student()).train(parts.train, parts.test, parts.evaluation)
+        self.drop_members()
+        return result
+
+    def train_members(self, parts: Parts, *, watch: Watch | None = None) -> Summary:
+        """As `train`, the members alone; those that an interrupted training finished are kept."""
+        self._claim(parts)
+        members = RepeatedTraining(
+            labels=self.labels,
+            output_dir=self._members,
+            seeds=SEEDS,
+            arguments=self.arguments,
+            options=self.options,
+        )
+        return members.train(parts._replace(test=()), watch=watch)
+
+    def student(self) -> dict[str, Any]:
+        """The arguments of `ModelTrainer` for the model that learns from the members."""
+        first = read_json(model_directories(self._members)[0] / TRAINING_ARGS)
+        resume = self.options.resume and (self.output_dir / CHECKPOINTS).is_dir()
+        overwrite = not resume and (self.options.overwrite or self.options.resume)
+        return {
+            **self.arguments,
+            "label2id": self.labels.label2id,
+            "output_dir": self.output_dir,
+            "model": self.arguments.get("model") or default_encoder(),  # a student would begin as its first teacher
+            "num_train_epochs": TIMES_EPOCHS * first["num_train_epochs"],
+            "options": replace(self.options, resume=resume, overwrite=overwrite),
+            "distillation": Distillation(teachers=self._members, recipe=BEST),
+        }
+
+    def drop_members(self) -> None:
+        """Delete the members, which the model no longer needs."""
+        barrier()  # before the first process deletes what another still reads
+        if rank() == 0:
+            drop(self._members)
+
+    def _claim(self, parts: Parts) -> None:
+        """Refuse, before hours of training, what would fail at the end of them, and leave nothing else to resume."""
+        if not parts.evaluation:
+            raise UsageError("the recipe best picks epochs by their scores: give evaluation notes (--eval)")
+        if self.options.attributes_only:
+            raise UsageError("attributes_only leaves the tagger as it is: leave out the recipe")
+        if self.options.resume and self._members.is_dir():
+            return
+        if self.options.resume and (self.output_dir / CHECKPOINTS).is_dir():
+            raise UsageError(
+                f"the training in {self.output_dir} was started without the recipe best: resume it without, or choose "
+                "another output directory"
+            )
+        if self.finished:
+            raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
+        check_output_dir(
+            self.output_dir, self.options, model_class=self.arguments.get("model_class") or TokenClassificationModel
+        )
+        if rank() == 0:
+            drop(self.output_dir / CHECKPOINTS)
