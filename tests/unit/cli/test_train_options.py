@@ -61,6 +61,7 @@ def test_an_ablation_takes_what_no_recipe_decides() -> None:
         "html",
         "folds",
         "seeds",
+        "recipe",
         "no_json",
         "onnx",
         "no_onnx",
@@ -73,7 +74,7 @@ def test_an_ablation_takes_what_no_recipe_decides() -> None:
 
 def test_a_distillation_takes_what_a_single_training_does_and_its_own() -> None:
     train, distill = ({one.name for one in COMMANDS[name].params} for name in ("train", "distill"))
-    assert train - distill == {"scheme", "overlap", "folds", "seeds", "curve", "no_curve", "merge"}
+    assert train - distill == {"scheme", "overlap", "folds", "seeds", "curve", "no_curve", "merge", "recipe"}
     assert distill - train == {"teachers", "unlabelled", *options_of(DistillationOptions)}
 
 
