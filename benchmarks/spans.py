@@ -4,9 +4,10 @@
     python benchmarks/spans.py --results FILE --report '{}' '{"num_train_epochs": 10}'   # the table of what FILE holds
 
 Each setting is a JSON object of arguments of `ModelTrainer` and of `TrainingOptions`; all have a CRF unless they say
-otherwise. The epoch is picked on the evaluation notes, by which settings are compared while one is looked for. The test
-notes are scored once for each model; `--test` shows them, for the comparison at the end. `--share` trains on a part of
-the notes, the same part for all settings and seeds.
+otherwise. `{"recipe": "best"}` trains with three seeds, and then one model that learns from them. The epoch is picked
+on the evaluation notes, by which settings are compared while one is looked for. The test notes are scored once for each
+model; `--test` shows them, for the comparison at the end. `--share` trains on a part of the notes, the same part for
+all settings and seeds.
 
 The table has the mean strict F1 over the seeds and, for every setting but the first, the difference from the first with
 the interval that 95 of 100 samples of notes give, the counts of all seeds together.
@@ -19,6 +20,7 @@ import os
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -43,25 +45,30 @@ def sample(corpus: str, share: float) -> tuple[list[Any], list[Any], list[Any]]:
 
 def train(job: Job) -> Job:
     """One training, and what its model finds in each note."""
-    from cardioner import LabelSet, ModelTrainer, Predictor, TrainingOptions  # noqa: PLC0415 - in the worker alone
+    from cardioner import LabelSet, Predictor, TrainingOptions  # noqa: PLC0415 - in the worker alone
+    from cardioner.training.sweep.distilled import DistilledTraining  # noqa: PLC0415
+    from cardioner.training.sweep.trial import Parts, Trial  # noqa: PLC0415
 
     learned, evaluation, test = sample(job["corpus"], job["share"])
-    known = TrainingOptions.__dataclass_fields__
-    options = {name: value for name, value in job["setting"].items() if name in known}
+    known, labels = TrainingOptions.__dataclass_fields__, LabelSet.from_types([HELD_OUT[job["corpus"]][1]])
+    options = TrainingOptions(
+        seed=job["seed"], **{name: value for name, value in job["setting"].items() if name in known}
+    )
     arguments = {name: value for name, value in job["setting"].items() if name not in known}
+    best = arguments.pop("recipe", "default") == "best"
+    common: Any = {"labels": labels, "arguments": {"use_crf": True, **arguments}, "options": options}
+    parts, began = Parts(learned, evaluation), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = ModelTrainer(
-            label2id=LabelSet.from_types([HELD_OUT[job["corpus"]][1]]).label2id,
-            output_dir=Path(folder) / "model",
-            options=TrainingOptions(seed=job["seed"], **options),
-            **{"use_crf": True, **arguments},
-        )
-        result = trainer.train(learned, eval_data=evaluation)
+        if best:
+            result = DistilledTraining(output_dir=Path(folder) / "model", **common).train(parts)
+        else:
+            result = Trial(name="model", parts=parts, **common).train(Path(folder))
+        seconds = time.perf_counter() - began
         tagger = Predictor.from_pretrained(result.output_dir)
         parts = {"evaluation": evaluation, "test": test}
         counts = {name: counted(part, tagger.predict(part)) for name, part in parts.items()}
     curve = [round(scores.strict.micro.f1, 4) for scores in result.epochs]
-    return {"seconds": round(result.seconds, 1), "epoch": result.best_epoch, "curve": curve, **counts}
+    return {"seconds": round(seconds, 1), "epoch": result.best_epoch, "curve": curve, **counts}
 
 
 def counted(gold: Sequence[Any], predicted: Any) -> Counts:
