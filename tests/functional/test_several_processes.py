@@ -101,6 +101,17 @@ def test_two_processes_learn_what_one_does(asked: tuple[str, ...], tmp_path: Pat
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}, "one of them writes"
 
 
+def test_two_processes_make_the_model_of_the_recipe_best(asked: tuple[str, ...], tmp_path: Path) -> None:
+    given, one, two = ("--recipe", "best", "--epochs", "1"), tmp_path / "one", tmp_path / "two"
+    code, _, told = finish(begin(*asked, *given, "--output", one, alone=True))
+    assert code == 0, told
+    code, _, told = finish(begin(*asked, *given, "--output", two))
+    assert code == 0, told
+    assert difference(one, two) < 1e-4
+    assert told.count("Model: ") == 1, "one of them speaks"
+    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}, "no member is left"
+
+
 @pytest.fixture(scope="module")
 def quiet(asked: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes come to that nobody disturbs."""

@@ -189,8 +189,8 @@ def _taught(context: typer.Context, content: dict[str, _Given]) -> Iterator[_Giv
     given = content["distillation"]
     recipe = given.value.get("recipe") if isinstance(given.value, Mapping) else None
     if context.command.name == "train" and recipe == BEST:
-        epochs = content["num_train_epochs"]
-        if isinstance(epochs.value, int):
+        epochs = content.get("num_train_epochs")
+        if epochs is not None and isinstance(epochs.value, int):
             content["num_train_epochs"] = epochs._replace(value=epochs.value // TIMES_EPOCHS)
         yield _Given("recipe", recipe, given.place)
         return

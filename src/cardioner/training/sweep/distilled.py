@@ -87,6 +87,7 @@ class DistilledTraining:
 
     def student(self) -> dict[str, Any]:
         """The arguments of `ModelTrainer` for the model that learns from the members."""
+        barrier()  # the first process says, in a file, which members there are
         first = read_json(model_directories(self._members)[0] / TRAINING_ARGS)
         resume = self.options.resume and (self.output_dir / CHECKPOINTS).is_dir()
         overwrite = not resume and (self.options.overwrite or self.options.resume)
