@@ -144,7 +144,19 @@ def read_notes(notes: NotesOptions) -> tuple[Parts, LabelSet]:
     parts = read_given_parts(notes)
     labels = _labels_of(parts.train, notes.scheme).with_overlap(_overlap_of(parts.train, notes.overlap))
     labels.check([*parts.evaluation, *parts.test])
+    _warn_of_missing_types(labels, parts)
     return parts, labels
+
+
+def _warn_of_missing_types(labels: LabelSet, parts: Parts) -> None:
+    """Warn of entity types that are learned, and that no held-out note can show anything about."""
+    for name, part in (("evaluation", parts.evaluation), ("test", parts.test)):
+        found = {span.label for document in part for span in document.spans}
+        if part and (lacking := sorted(set(labels.types) - found)):
+            tell(
+                f"warning: the {name} notes have no entity of the type {listed(lacking)}: they cannot show whether the "
+                "model finds any"
+            )
 
 
 def attributes_of(notes: NotesOptions, parts: Parts) -> dict[str, Any]:

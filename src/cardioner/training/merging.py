@@ -152,7 +152,7 @@ def check_count(count: int, method: str) -> None:
     if method not in _METHODS:
         raise UsageError(f"the method must be one of {', '.join(_METHODS)}; found {method!r}")
     if count < 2:
-        raise UsageError(f"expected two models or more to merge; found {count}")
+        raise UsageError(f"expected two models or more to merge, or a folder with several; found {count}")
     if method == "slerp" and count > 2:
         raise UsageError(f"slerp is between two models; found {count}: merge these by their mean")
 

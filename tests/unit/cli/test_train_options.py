@@ -13,7 +13,7 @@ import typer
 from cardioner.cli import app
 from cardioner.cli.option_groups import options_of
 from cardioner.cli.train_config import _checked, _Given
-from cardioner.cli.train_options import NotesOptions, RunOptions, _values_in_words, read_given_parts
+from cardioner.cli.train_options import NotesOptions, RunOptions, _values_in_words, read_given_parts, read_notes
 from cardioner.data.documents import Document, Span
 from cardioner.data.formats import write_corpus
 from cardioner.errors import DataError, UsageError
@@ -124,6 +124,17 @@ def test_of_notes_in_several_places_the_last_counts_and_the_others_stay(
     write_corpus([Document("a", "Syncope.", (Span(0, 7, "SYMPTOM"),))], tmp_path / "another")
     with pytest.raises(DataError, match="two notes with different texts have the id 'a'"):
         read_given_parts(NotesOptions(train=[tmp_path / "notes", tmp_path / "another"]))
+
+
+def test_types_that_the_held_out_notes_lack_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finding, drug = Span(3, 9, "SYMPTOM"), Span(14, 21, "DRUG")
+    text = "No oedema, no aspirin."
+    for name, spans in (("train", (finding, drug)), ("dev", (finding,)), ("both", (drug, finding))):
+        write_corpus([Document(name, f"{text} {name}", spans)], tmp_path / name)
+    for held_out, warned in (("dev", True), ("both", False)):
+        read_notes(NotesOptions(train=[tmp_path / "train"], evaluation=tmp_path / held_out))
+        told = "the evaluation notes have no entity of the type DRUG: they cannot show"
+        assert (told in capsys.readouterr().err) is warned
 
 
 @pytest.mark.parametrize("given", ["notes", ["notes"], ["notes", "corrected"]])
