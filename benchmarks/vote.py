@@ -4,7 +4,9 @@
 
 Each setting is a JSON object of arguments of `ModelTrainer` and of `TrainingOptions`, and makes one member; all have a
 CRF, and seeds of their own. Models that MODELS holds already are not trained again. By default two members have six
-layers and one has three: they read the same sub-tokens, so that their mean can be had, too.
+layers and one has three: they read the same sub-tokens, so that their mean can be had, too. `"longest_piece": 4` in a
+setting stands for the default encoder with a vocabulary of its own, without pieces of more characters: the same words
+are other sub-tokens, so that such a member can only vote.
 
 The member that is best on the evaluation notes is the one that all others are compared with; differences have the
 interval that 95 of 100 samples of notes give.
@@ -20,6 +22,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from tokenizers import Tokenizer
 
 from spans import Counts, counted, difference, f1, sample
 from train import HELD_OUT
@@ -35,6 +38,8 @@ def train(place: Path, corpus: str, share: float, setting: dict[str, Any], seed:
     if (place / "cardioner.json").is_file():
         return
     learned, evaluation, _ = sample(corpus, share)
+    if longest := setting.pop("longest_piece", None):
+        setting["model"] = with_short_pieces(place.parent / f"encoder-{longest}", longest)
     known = TrainingOptions.__dataclass_fields__
     options = {name: value for name, value in setting.items() if name in known}
     ModelTrainer(
@@ -44,6 +49,34 @@ def train(place: Path, corpus: str, share: float, setting: dict[str, Any], seed:
         options=TrainingOptions(seed=seed, overwrite=True, **options),
         **{name: value for name, value in setting.items() if name not in known},
     ).train(learned, eval_data=evaluation)
+
+
+def with_short_pieces(place: Path, longest: int) -> Path:
+    """The default encoder without the pieces of its vocabulary that have more characters than this."""
+    import torch  # noqa: PLC0415 - slow
+    from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast  # noqa: PLC0415
+
+    from cardioner.model_dir.encoder import default_encoder  # noqa: PLC0415
+
+    encoder, tokenizer = (kind.from_pretrained(default_encoder()) for kind in (AutoModel, AutoTokenizer))
+    pieces = sorted(tokenizer.vocab, key=tokenizer.vocab.get)
+    kept = [piece for piece in pieces if piece in tokenizer.all_special_tokens or len(piece.strip("#")) <= longest]
+    rows = torch.tensor([tokenizer.vocab[piece] for piece in kept])
+    embeddings = torch.nn.Embedding.from_pretrained(encoder.get_input_embeddings().weight[rows], freeze=False)
+    encoder.set_input_embeddings(embeddings)
+    ids = {piece: number for number, piece in enumerate(kept)}
+    encoder.config.vocab_size, encoder.config.pad_token_id = len(kept), ids[tokenizer.pad_token]
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings["model"]["vocab"] = ids
+    for special in settings["added_tokens"]:
+        special["id"] = ids[special["content"]]
+    for special in settings["post_processor"]["special_tokens"].values():
+        special["ids"] = [ids[token] for token in special["tokens"]]
+    text = json.dumps(settings)
+    names = {name: getattr(tokenizer, name) for name in ("pad_token", "unk_token", "cls_token", "sep_token")}
+    encoder.save_pretrained(place)
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(text), **names).save_pretrained(place)
+    return place
 
 
 def measure(places: Sequence[Path], vote: Any, notes: Sequence[Any]) -> Counts:
