@@ -16,7 +16,7 @@ from cardioner.errors import OutputError, UsageError, many
 from cardioner.model_dir.layout import CONFIG
 from cardioner.reports.html import check_installed, write_page
 
-_LEFT_BY_TRAINING = {"checkpoints", "members", "logs", "mlruns", "summary.json", "ablation.json"}
+_LEFT_BY_TRAINING = {"checkpoints", "logs", "mlruns", "summary.json", "ablation.json"}
 """What a training that ended before there was a model may leave, and the same command may find again."""
 
 IdsOnlyOption = Annotated[bool, typer.Option("--ids-only", help="With --html: leave out the text of the notes.")]

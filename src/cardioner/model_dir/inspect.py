@@ -78,12 +78,20 @@ def _facts(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "window": f"{config.get('window_length')} sub-tokens, {config.get('window_context')} of context",
         **{key: config.get(key) for key in ("inference_dtype", "temperature", "class_weights", "freeze_backbone")},
         "trained_from": trained.get("model"),
+        **_teachers(object_under(trained, "distillation")),
         "scores": {part: object_under(scores[part], "strict").get("micro") for part in scores},
         "versions": {
             "saved": {"transformers": config.get("transformers_version"), **object_under(trained, "versions")},
             "installed": installed_versions(),
         },
     }
+
+
+def _teachers(taught: Mapping[str, Any]) -> dict[str, Any]:
+    """What a distilled model learned from besides annotations; nothing of any other."""
+    digests = taught.get("manifests")
+    recipe = " (recipe best)" if taught.get("recipe") == "best" else ""
+    return {"taught_by": f"{many(len(digests), 'model')}{recipe}"} if isinstance(digests, list) else {}
 
 
 def _weight_warnings(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Iterator[str]:

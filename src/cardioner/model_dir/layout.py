@@ -40,6 +40,8 @@ TORCH_FREE_CODE = ("attributes.py", "encoding.py", "windows.py", "tagging.py")
 """The code files among these that need no torch; exports that run without it hold them too."""
 SUMMARY = "summary.json"
 """What lies beside the models of a repeated training, and names them."""
+MEMBERS = ".members"
+"""The folder, in a model directory that is to be, of the models that the one there will learn from."""
 PARTIAL = ".partial-"
 """How the names of folders begin that are being written."""
 

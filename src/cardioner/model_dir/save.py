@@ -23,6 +23,7 @@ from cardioner.model_dir.layout import (
     CONFIG,
     GRAPH_FILES,
     MANIFEST,
+    MEMBERS,
     OLD_TOKENIZER_FILES,
     PARTIAL,
     PICKLED_WEIGHTS,
@@ -49,6 +50,7 @@ def check_output(
     overwrite: bool,
     model_class: type = TokenClassificationModel,
     made_from: Iterable[Path] = (),
+    after_members: bool = False,
 ) -> None:
     """Refuse a place that cannot become a model directory for a model of this class.
 
@@ -57,10 +59,11 @@ def check_output(
         overwrite: Whether a model that is there may be replaced.
         model_class: The class of the model.
         made_from: Directories of other models whose digests its record will have: none of them is replaced.
+        after_members: Whether models in it may wait for one that learns from them.
 
     Raises:
-        OutputError: If it is one of those, a file or the folder of a repeated training, holds a model or files named
-            like a model's and `overwrite` is off, holds another program's model or the user's own file of the model's
+        OutputError: If it is one of those, a file or the folder of a repeated training, holds members, a model or files
+            named like a model's and `overwrite` is off, another program's model or the user's own file of the model's
             class, or cannot be written.
     """
     directory = Path(directory)
@@ -73,6 +76,8 @@ def check_output(
         raise OutputError(
             f"{directory} holds the models of a repeated training, which are used as one: choose another directory"
         )
+    if not after_members:
+        check_no_members(directory)
     if read_json(directory / CONFIG).get("model_type", CardioNERConfig.model_type) != CardioNERConfig.model_type:
         raise OutputError(f"{directory} holds another program's model, which is never replaced: choose another one")
     if not overwrite:
@@ -82,6 +87,19 @@ def check_output(
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
+
+
+def check_no_members(directory: Path) -> None:
+    """Refuse a directory in which models wait for one that is to learn from them.
+
+    Raises:
+        OutputError: Saying how to go on.
+    """
+    if (directory / MEMBERS / SUMMARY).is_file():
+        raise OutputError(
+            f"{directory} holds an interrupted training with --recipe best: continue it with --recipe best --resume, "
+            "replace it with --overwrite, or choose another directory"
+        )
 
 
 def check_free(directory: Path, names: Iterable[str]) -> None:

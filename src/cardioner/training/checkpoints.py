@@ -13,14 +13,12 @@ from typing import Any
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CONFIG, PARTIAL, SUMMARY
+from cardioner.model_dir.layout import CONFIG, MEMBERS, PARTIAL
 from cardioner.model_dir.save import check_output
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.options import TrainingOptions, current_names
 
 CHECKPOINTS = "checkpoints"
-MEMBERS = "members"
-"""Trained models that the one in the same output directory is to learn from."""
 SEAL = "checkpoint.json"
 """Written last, with the size of every other file: a folder without it, or with other sizes, is no checkpoint."""
 
@@ -106,6 +104,7 @@ def check_output_dir(
     *,
     model_class: type = TokenClassificationModel,
     made_from: Iterable[Path] = (),
+    after_members: bool = False,
 ) -> None:
     """Refuse an output directory that holds a model, or what an interrupted training left and is not to be resumed.
 
@@ -114,6 +113,7 @@ def check_output_dir(
         options: Of the training: whether it resumes or replaces what is there.
         model_class: The class of the model.
         made_from: The models that it learns from.
+        after_members: Whether these wait for it in the output directory.
 
     Raises:
         OutputError: If something would be lost without `overwrite` or `resume`, or if it cannot be written.
@@ -123,25 +123,17 @@ def check_output_dir(
         raise OutputError(f"the training in {output_dir} is finished: there is nothing to resume")
     left = output_dir / CHECKPOINTS
     resumed = options.resume and left.is_dir()
-    check_output(output_dir, overwrite=options.overwrite or resumed, model_class=model_class, made_from=made_from)
+    check_output(
+        output_dir,
+        overwrite=options.overwrite or resumed,
+        model_class=model_class,
+        made_from=made_from,
+        after_members=after_members or options.overwrite,
+    )
     if not (options.overwrite or resumed) and any(left.glob("*/config.json")):
         raise OutputError(
             f"{left} holds checkpoints of an interrupted training: resume it with --resume (resume=True), choose "
             "another directory, or pass --overwrite (overwrite=True)"
-        )
-
-
-def check_no_members(output_dir: Path, made_from: Iterable[Path] = ()) -> None:
-    """Refuse an output directory in which members wait for a model that is to learn from them, unless it is this one.
-
-    Raises:
-        OutputError: Saying how to go on.
-    """
-    members = output_dir / MEMBERS
-    if (members / SUMMARY).is_file() and not any(members in model.parents for model in made_from):
-        raise OutputError(
-            f"{members} holds models of an interrupted training with the recipe best: resume it with the same command "
-            "and --resume, choose another directory, or delete them"
         )
 
 
@@ -166,7 +158,7 @@ def drop(folder: Path) -> None:
 
 def _deleted(folder: Path) -> Path:
     """The name of a folder while it is being deleted."""
-    return folder.with_name(f".{folder.name}-deleted")
+    return folder.with_name(f".{folder.name.removeprefix('.')}-deleted")
 
 
 def remove_leftovers(output_dir: Path, *, checkpoints: bool = False) -> None:

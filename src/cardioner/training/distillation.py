@@ -230,12 +230,8 @@ class Teachers:
 
     def record(self) -> dict[str, Any]:
         """What the model records of its teachers: the digest of each manifest, and no path."""
-        manifests = [
-            read_object(place / MANIFEST).get("digest") if (place / MANIFEST).is_file() else None
-            for place in self.directories
-        ]
         return {
-            "manifests": manifests,
+            "manifests": manifests_of(self.directories),
             "teacher_weight": self.settings.teacher_weight,
             "teacher_temperature": self.settings.teacher_temperature,
             **({} if self.settings.recipe is None else {"recipe": self.settings.recipe}),
@@ -288,6 +284,13 @@ class Teachers:
         marginals, pairs, entropy = (part.cpu() for part in found)
         for index, row in enumerate(rows):  # copies, which do not keep the batch alive
             yield Expectations(marginals[index, : len(row)].clone(), pairs[index].clone(), entropy[index].clone())
+
+
+def manifests_of(directories: Sequence[Path]) -> list[str | None]:
+    """The digest of the manifest of each of some models; `None` for one without."""
+    return [
+        read_object(place / MANIFEST).get("digest") if (place / MANIFEST).is_file() else None for place in directories
+    ]
 
 
 class DistillingTrainer(SpanTrainer):

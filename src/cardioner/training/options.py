@@ -29,8 +29,6 @@ AUTO: Literal["auto"] = "auto"
 
 BEST: Literal["best"] = "best"
 """The recipe that trains several models and one that learns from them."""
-TIMES_EPOCHS = 2
-"""That one makes this many times as many passes over the notes as each of them."""
 
 RENAMED = {"thawed_per_epoch": "unfreeze_per_epoch"}
 """Earlier names of options, which are still accepted."""

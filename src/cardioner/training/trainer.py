@@ -24,7 +24,7 @@ from cardioner.evaluation.scores import Scores, score_pairs
 from cardioner.model_dir.custom_code import adopt
 from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import WEIGHTS
+from cardioner.model_dir.layout import MEMBERS, WEIGHTS
 from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.attributes import Value
@@ -77,7 +77,7 @@ from cardioner.training.initialization import (
     with_layers,
 )
 from cardioner.training.optimizer import optimizer
-from cardioner.training.options import AUTO, Distillation, Epochs, TrainerArguments, TrainingOptions
+from cardioner.training.options import AUTO, BEST, Distillation, Epochs, TrainerArguments, TrainingOptions
 from cardioner.training.post_training import (
     choose_attribute_temperatures,
     choose_inference_settings,
@@ -320,9 +320,18 @@ class ModelTrainer:
         Raises:
             OutputError: If something would be lost without `overwrite` or `resume`, or if it cannot be written.
         """
-        made_from = () if self.teachers is None else self.teachers.directories
-        checkpoints.check_output_dir(self.output_dir, self.options, model_class=type(self.model), made_from=made_from)
-        checkpoints.check_no_members(self.output_dir, made_from)
+        checkpoints.check_output_dir(
+            self.output_dir,
+            self.options,
+            model_class=type(self.model),
+            made_from=() if self.teachers is None else self.teachers.directories,
+            after_members=self._after_members,
+        )
+
+    @property
+    def _after_members(self) -> bool:
+        """Whether it is the last training of the recipe `best`."""
+        return self.teachers is not None and self.teachers.settings.recipe == BEST
 
     def save_model(self, directory: str | Path) -> None:
         """Write the model as it is now, trained or not, to a directory that loads anywhere."""
@@ -387,6 +396,8 @@ class ModelTrainer:
             run.resume_from(left)
         if rank() == 0:
             checkpoints.remove_leftovers(self.output_dir, checkpoints=left is None)
+            if not self._after_members:  # those of a training that this one was asked to replace
+                checkpoints.drop(self.output_dir / MEMBERS)
         if left is not None and left.finished:
             self.model.to(arguments.device)
             history = read_json(left.folder / "trainer_state.json")["log_history"]

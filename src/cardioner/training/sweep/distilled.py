@@ -10,13 +10,15 @@ from typing import Any
 from cardioner.data.labels import LabelSet
 from cardioner.errors import OutputError, UsageError
 from cardioner.model_dir.encoder import default_encoder
-from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import TRAINING_ARGS
+from cardioner.model_dir.findings import STUDENT_EPOCHS
+from cardioner.model_dir.json_files import object_under, read_json
+from cardioner.model_dir.layout import MEMBERS, SUMMARY, TRAINING_ARGS
 from cardioner.multiclass.modeling import TokenClassificationModel
-from cardioner.prediction.directories import model_directories
-from cardioner.training.checkpoints import CHECKPOINTS, MEMBERS, check_output_dir, drop, is_finished
+from cardioner.training.checkpoints import CHECKPOINTS, check_output_dir, drop, is_finished
+from cardioner.training.distillation import manifests_of
 from cardioner.training.distributed import barrier, rank
-from cardioner.training.options import BEST, TIMES_EPOCHS, Distillation, TrainingOptions
+from cardioner.training.document_digests import check_key_place
+from cardioner.training.options import BEST, Distillation, TrainingOptions
 from cardioner.training.run_metadata import TrainingResult
 from cardioner.training.sweep.members import Summary
 from cardioner.training.sweep.repeated import RepeatedTraining, Watch
@@ -31,7 +33,7 @@ SEEDS = 3
 class DistilledTraining:
     """Trainings with three seeds, and one of a model like them that learns from them and from the annotations.
 
-    Until the model is written, the members are in `output_dir/members`; then they are deleted.
+    Until the model is written, the members are in a hidden folder of `output_dir`; then they are deleted.
 
     Attributes:
         labels: The tags.
@@ -49,12 +51,27 @@ class DistilledTraining:
 
     @property
     def finished(self) -> bool:
-        """Whether `resume` has nothing left to do."""
-        return self.options.resume and is_finished(self.output_dir) and not self._members.exists()
+        """Whether `resume` finds the model there, though perhaps its members too."""
+        if not (self.options.resume and is_finished(self.output_dir)):
+            return False
+        record = object_under(read_json(self.output_dir / TRAINING_ARGS), "distillation")
+        learned_from = {"recipe": record.get("recipe"), "manifests": record.get("manifests")}
+        return not self._begun or learned_from == {"recipe": BEST, "manifests": manifests_of(self._teachers)}
 
     @property
     def _members(self) -> Path:
         return self.output_dir / MEMBERS
+
+    @property
+    def _begun(self) -> bool:
+        return (self._members / SUMMARY).is_file()
+
+    @property
+    def _teachers(self) -> list[Path]:
+        """The members; none unless all are finished."""
+        names = [member["name"] for member in read_json(self._members / SUMMARY).get("members", ())]
+        places = [self._members / name for name in names]
+        return places if all(map(is_finished, places)) else []
 
     def train(self, parts: Parts, *, watch: Watch | None = None) -> TrainingResult:
         """Train the members, scored on the evaluation notes, and the model, scored on the test notes.
@@ -76,6 +93,7 @@ class DistilledTraining:
     def train_members(self, parts: Parts, *, watch: Watch | None = None) -> Summary:
         """As `train`, the members alone; those that an interrupted training finished are kept."""
         self._claim(parts)
+        barrier()  # before the first process makes what another would take for something to resume
         members = RepeatedTraining(
             labels=self.labels,
             output_dir=self._members,
@@ -86,9 +104,15 @@ class DistilledTraining:
         return members.train(parts._replace(test=()), watch=watch)
 
     def student(self) -> dict[str, Any]:
-        """The arguments of `ModelTrainer` for the model that learns from the members."""
+        """The arguments of `ModelTrainer` for the model that learns from the members.
+
+        Raises:
+            UsageError: If they are not trained yet.
+        """
         barrier()  # the first process says, in a file, which members there are
-        first = read_json(model_directories(self._members)[0] / TRAINING_ARGS)
+        if not self._teachers:
+            raise UsageError("the model learns from members: train_members() comes first")
+        epochs = read_json(self._teachers[0] / TRAINING_ARGS)["num_train_epochs"]
         resume = self.options.resume and (self.output_dir / CHECKPOINTS).is_dir()
         overwrite = not resume and (self.options.overwrite or self.options.resume)
         return {
@@ -96,9 +120,9 @@ class DistilledTraining:
             "label2id": self.labels.label2id,
             "output_dir": self.output_dir,
             "model": self.arguments.get("model") or default_encoder(),  # a student would begin as its first teacher
-            "num_train_epochs": TIMES_EPOCHS * first["num_train_epochs"],
+            "num_train_epochs": STUDENT_EPOCHS * epochs,
             "options": replace(self.options, resume=resume, overwrite=overwrite),
-            "distillation": Distillation(teachers=self._members, recipe=BEST),
+            "distillation": Distillation(teachers=self._teachers, recipe=BEST),
         }
 
     def drop_members(self) -> None:
@@ -110,20 +134,24 @@ class DistilledTraining:
     def _claim(self, parts: Parts) -> None:
         """Refuse, before hours of training, what would fail at the end of them, and leave nothing else to resume."""
         if not parts.evaluation:
-            raise UsageError("the recipe best picks epochs by their scores: give evaluation notes (--eval)")
-        if self.options.attributes_only:
-            raise UsageError("attributes_only leaves the tagger as it is: leave out the recipe")
-        if self.options.resume and self._members.is_dir():
-            return
-        if self.options.resume and (self.output_dir / CHECKPOINTS).is_dir():
+            raise UsageError("the recipe best needs evaluation notes, which pick the epochs: give them (--eval)")
+        if self.options.attributes_only or "distillation" in self.arguments:
+            raise UsageError("attributes_only and teachers are for other trainings: leave them out, or the recipe")
+        check_key_place(self.options.data_key, self.output_dir)
+        if self.finished:
+            self.drop_members()
+            raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
+        resumed = self.options.resume and self._begun
+        if self.options.resume and not resumed and (self.output_dir / CHECKPOINTS).is_dir():
             raise UsageError(
                 f"the training in {self.output_dir} was started without the recipe best: resume it without, or choose "
                 "another output directory"
             )
-        if self.finished:
-            raise OutputError(f"the training in {self.output_dir} is finished: there is nothing to resume")
-        check_output_dir(
-            self.output_dir, self.options, model_class=self.arguments.get("model_class") or TokenClassificationModel
-        )
+        options = replace(self.options, resume=False, overwrite=resumed or self.options.overwrite)
+        kind = self.arguments.get("model_class") or TokenClassificationModel
+        check_output_dir(self.output_dir, options, model_class=kind, after_members=True)
+        if resumed:
+            return
+        ModelTrainer(**self.arguments, label2id=self.labels.label2id, output_dir=self.output_dir, options=options)
         if rank() == 0:
             drop(self.output_dir / CHECKPOINTS)

@@ -14,6 +14,7 @@ from cardioner.errors import OutputError, UsageError
 from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import CONFIG
+from cardioner.model_dir.save import check_no_members
 from cardioner.training.checkpoints import CHECKPOINTS, check_same, is_finished, remove_leftovers
 from cardioner.training.distributed import rank
 from cardioner.training.options import TrainingOptions
@@ -49,6 +50,7 @@ class Sweep:
             raise UsageError("resume continues what is there, overwrite replaces it: ask for one of them")
         if (self.folder / CONFIG).exists() or self.folder.is_file():
             raise OutputError(f"{self.folder} holds a model, or is a file: a sweep needs a folder of its own")
+        check_no_members(self.folder)
         before = read_json(self.folder / self.state)
         if (self.folder / self.state).exists() and not isinstance(before.get("request"), dict):
             raise OutputError(f"{self.folder / self.state} is not of a sweep: choose another folder")

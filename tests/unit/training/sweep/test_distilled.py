@@ -14,6 +14,7 @@ from cardioner.data.documents import Document, Span
 from cardioner.data.labels import LabelSet
 from cardioner.errors import OutputError, UsageError
 from cardioner.model_dir.json_files import read_json
+from cardioner.model_dir.layout import MEMBERS
 from cardioner.model_dir.verify import verify
 from cardioner.training import checkpoints
 from cardioner.training.options import Distillation, TrainingOptions
@@ -96,9 +97,11 @@ def test_a_sound_model_is_left_and_no_member(undisturbed: Path) -> None:
 
 
 def test_the_members_never_see_the_test_notes(recipe: Callable[..., DistilledTraining], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="train_members"):
+        recipe().student()
     summary = recipe().train_members(PARTS)
     assert (summary.scored_on, [member.seed for member in summary.members]) == ("evaluation notes", [0, 1, 2])
-    records = [read_json(place) for place in (tmp_path / "model/members").glob("*/training_args.json")]
+    records = [read_json(place) for place in (tmp_path / "model" / MEMBERS).glob("*/training_args.json")]
     assert [record["scores"].keys() for record in records] == [{"evaluation"}] * 3
 
 
@@ -137,7 +140,7 @@ def test_what_was_killed_before_the_members_were_deleted_is_resumed(
     recipe: Callable[..., DistilledTraining], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(place: Path) -> None:
-        if place.name == checkpoints.MEMBERS:
+        if place.name == MEMBERS:
             raise Killed
 
     monkeypatch.setattr(distilled, "drop", killed)
@@ -145,10 +148,13 @@ def test_what_was_killed_before_the_members_were_deleted_is_resumed(
         recipe().train(PARTS)
     monkeypatch.undo()
     assert (tmp_path / "model/config.json").exists()
-    recipe(resume=True).train(PARTS)
+    written = (tmp_path / "model/model.safetensors").stat().st_mtime_ns
+    for _ in range(2):
+        with pytest.raises(OutputError, match="nothing to resume"):
+            recipe(resume=True).train(PARTS)
+    assert not (tmp_path / "model" / MEMBERS).exists()
+    assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == written, "nothing was trained again"
     assert weights(tmp_path / "model") == weights(undisturbed)
-    with pytest.raises(OutputError, match="nothing to resume"):
-        recipe(resume=True).train(PARTS)
 
 
 def test_members_that_were_being_deleted_are_gone_after_the_next_training(
@@ -168,11 +174,23 @@ def test_members_that_were_being_deleted_are_gone_after_the_next_training(
 def test_what_cannot_work_is_refused_before_anything_is_trained(
     recipe: Callable[..., DistilledTraining], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="give evaluation notes"):
+    with pytest.raises(UsageError, match="needs evaluation notes"):
         recipe().train(PARTS._replace(evaluation=()))
-    with pytest.raises(UsageError, match="leave out the recipe"):
+    with pytest.raises(UsageError, match="leave them out, or the recipe"):
         recipe(attributes_only=True).train(PARTS)
-    assert not (tmp_path / "model").exists()
+    for wrong in ({"label_smoothing": 0.1}, {"data_key": tmp_path / "model/key"}):
+        with pytest.raises(UsageError):
+            recipe(**wrong).train(PARTS)
+    assert not (tmp_path / "model" / MEMBERS).exists()
+    assert not (tmp_path / "model" / "key").exists()
+
+
+def test_a_folder_of_the_users_is_left_alone(recipe: Callable[..., DistilledTraining], tmp_path: Path) -> None:
+    own = tmp_path / "model/members/list.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("ours")
+    recipe().train(PARTS)
+    assert own.read_text() == "ours"
 
 
 def test_a_model_that_is_there_is_replaced_only_on_request_and_at_the_end(
@@ -197,9 +215,14 @@ def test_one_training_is_not_resumed_as_the_other(
     plain = {**arguments, "label2id": LABELS.label2id, "output_dir": tmp_path / "model"}
     with pytest.raises(Killed):
         recipe(progress=killing(2)).train(PARTS)
-    for options in (replace(OPTIONS, resume=True), replace(OPTIONS, overwrite=True), OPTIONS):
-        with pytest.raises(OutputError, match="interrupted training with the recipe best"):
+    for options in (replace(OPTIONS, resume=True), OPTIONS):
+        with pytest.raises(OutputError, match="--recipe best --resume"):
             ModelTrainer(**plain, options=options).train(PARTS.train)
+    seeds = RepeatedTraining(labels=LABELS, output_dir=plain["output_dir"], seeds=2, arguments=arguments)
+    with pytest.raises(OutputError, match="--recipe best --resume"):
+        seeds.train(PARTS)
+    ModelTrainer(**plain, options=replace(OPTIONS, overwrite=True)).train(PARTS.train)
+    assert not (tmp_path / "model" / MEMBERS).exists(), "as they were to be replaced"
     plain["output_dir"] = tmp_path / "plain"
     with pytest.raises(Killed):
         ModelTrainer(**plain, options=replace(OPTIONS, progress=killing(1))).train(PARTS.train)
