@@ -156,6 +156,15 @@ def test_a_record_of_the_recipe_best_repeats_all_of_it(
     assert first.read_bytes() == second.read_bytes()
     done = run("train", "--config", record, *notes, "--output", tmp_path / "again", "--resume")
     assert (done.code, "there is nothing left to do" in done.err) == (0, True)
+    plain = run("train", "--config", record, *notes, "--output", tmp_path / "plain", "--recipe", "default")
+    assert plain.code == 0, plain.err
+    found = json.loads((tmp_path / "plain" / "training_args.json").read_text())
+    assert ("distillation" in found, found["num_train_epochs"]) == (False, 2)
+    assert (
+        "--recipe default" in run("train", "--config", record, *notes, "--output", tmp_path / "f", "--folds", 2).error
+    )
+    facts = json.loads(run("inspect", tmp_path / "model", "--json").out)["facts"]
+    assert facts["taught_by"] == "3 models (recipe best)"
 
 
 @pytest.mark.parametrize("other", [("--folds", "2"), ("--seeds", "2"), ("--curve",), ("--merge", "mean")])

@@ -55,6 +55,14 @@ def test_a_model_that_is_fine_or_not_scored_is_not_blamed(scores: dict[str, Any]
             f"too few steps (190 in 10 epochs): train with --epochs {-(-LEAST_STEPS // 19)}",
         ),
         ({"training_data": {"steps_per_epoch": 1}}, "too few steps (10 in 10 epochs): train with --epochs 40"),
+        (
+            {"training_data": {"steps_per_epoch": 1}, "distillation": {"recipe": "best"}},
+            "too few steps (10 in 10 epochs): train with --epochs 20",
+        ),
+        (
+            {"loss_of_quarters": [0.5, 0.2], "distillation": {"recipe": "best"}},
+            "the loss was still falling: train longer (--epochs 10)",
+        ),
         ({"training_data": {"steps_per_epoch": 1}, "num_train_epochs": 40}, "train it for more epochs (--epochs), at"),
         (
             {"training_data": {"steps_per_epoch": 1, "lost": {"B": {"nested": 80, "crossing": 4}}}},
