@@ -1,1 +1,5 @@
-"""Several trainings in one folder: folds and seeds (`repeated`), or recipes side by side (`ablation`)."""
+"""Several trainings in one folder.
+
+Folds and seeds (`repeated`), seeds that one model learns from (`distilled`), growing parts of the notes (`curve`), or
+recipes for the head side by side (`ablation`).
+"""
