@@ -45,7 +45,8 @@ def train(
 
     The evaluation notes (--eval) pick the best epoch; without them, the last epoch is saved.
 
-    With --recipe best it trains three models, and keeps one of the same size that learns from them.
+    With --recipe best it trains three models, and keeps one of the same size that learns from them: a better one, for
+    five times the steps.
 
     With --folds or --seeds it trains several models, which cardioner predict DIR uses as one; their scores are in
     DIR/summary.json. With --curve it trains on growing parts of the notes, and estimates how much more notes
