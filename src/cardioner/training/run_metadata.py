@@ -57,6 +57,7 @@ class TrainingResult:
         sub_tokens: Sub-tokens in the training data, each counted once.
         seconds: Time of the training loop, the scoring between epochs included, and what came before an interruption.
         history: Loss, learning rate and gradient norm by step, and precision, recall and F1 after each epoch.
+        recipe: The recipe whose last training this was, if there is one.
     """
 
     output_dir: Path
@@ -75,6 +76,7 @@ class TrainingResult:
     sub_tokens: int
     seconds: float
     history: History = ()
+    recipe: str | None = None
 
     @property
     def evaluation(self) -> Scores | None:
@@ -89,7 +91,7 @@ class TrainingResult:
     @property
     def warning(self) -> str | None:
         """Which types of the held-out notes the saved model never finds, and what to change."""
-        return never_found(_results(self))
+        return never_found({**_results(self), "distillation": {"recipe": self.recipe}})
 
 
 def run_metadata(

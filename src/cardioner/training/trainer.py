@@ -307,6 +307,7 @@ class ModelTrainer:
             sub_tokens=prepared.sub_tokens,
             seconds=run.seconds,
             history=history,
+            recipe=BEST if self._after_members else None,
         )
         if rank() == 0:
             self.save_model(self.output_dir)
