@@ -13,7 +13,7 @@ from typing import Any
 from cardioner.errors import OutputError, UsageError
 from cardioner.evaluation import Scores
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import CONFIG, MEMBERS, PARTIAL
+from cardioner.model_dir.layout import CONFIG, MEMBERS, PARTIAL, SUMMARY
 from cardioner.model_dir.save import check_output
 from cardioner.multiclass.modeling import TokenClassificationModel
 from cardioner.training.options import TrainingOptions, current_names
@@ -141,6 +141,12 @@ def drop_checkpoints(output_dir: Path) -> None:
     """Delete all checkpoints of a finished training."""
     drop(output_dir / CHECKPOINTS)
     remove_leftovers(output_dir)
+
+
+def drop_members(output_dir: Path) -> None:
+    """Delete the models that one was to learn from, but no folder of that name that something else made."""
+    if (output_dir / MEMBERS / SUMMARY).is_file():
+        drop(output_dir / MEMBERS)
 
 
 def drop(folder: Path) -> None:

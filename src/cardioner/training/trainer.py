@@ -24,7 +24,7 @@ from cardioner.evaluation.scores import Scores, score_pairs
 from cardioner.model_dir.custom_code import adopt
 from cardioner.model_dir.encoder import name_of
 from cardioner.model_dir.json_files import read_json
-from cardioner.model_dir.layout import MEMBERS, WEIGHTS
+from cardioner.model_dir.layout import WEIGHTS
 from cardioner.model_dir.positions import max_positions
 from cardioner.model_dir.save import write_model_dir
 from cardioner.multiclass.attributes import Value
@@ -398,7 +398,7 @@ class ModelTrainer:
         if rank() == 0:
             checkpoints.remove_leftovers(self.output_dir, checkpoints=left is None)
             if not self._after_members:  # those of a training that this one was asked to replace
-                checkpoints.drop(self.output_dir / MEMBERS)
+                checkpoints.drop_members(self.output_dir)
         if left is not None and left.finished:
             self.model.to(arguments.device)
             history = read_json(left.folder / "trainer_state.json")["log_history"]

@@ -14,7 +14,7 @@ from cardioner.model_dir.findings import STUDENT_EPOCHS
 from cardioner.model_dir.json_files import object_under, read_json
 from cardioner.model_dir.layout import MEMBERS, SUMMARY, TRAINING_ARGS
 from cardioner.multiclass.modeling import TokenClassificationModel
-from cardioner.training.checkpoints import CHECKPOINTS, check_output_dir, drop, is_finished
+from cardioner.training.checkpoints import CHECKPOINTS, check_output_dir, drop, drop_members, is_finished
 from cardioner.training.distillation import manifests_of
 from cardioner.training.distributed import barrier, rank
 from cardioner.training.document_digests import check_key_place
@@ -129,7 +129,7 @@ class DistilledTraining:
         """Delete the members, which the model no longer needs."""
         barrier()  # before the first process deletes what another still reads
         if rank() == 0:
-            drop(self._members)
+            drop_members(self.output_dir)
 
     def _claim(self, parts: Parts) -> None:
         """Refuse, before hours of training, what would fail at the end of them, and leave nothing else to resume."""
@@ -147,6 +147,8 @@ class DistilledTraining:
                 f"the training in {self.output_dir} was started without the recipe best: resume it without, or choose "
                 "another output directory"
             )
+        if self._members.exists() and not self._begun:
+            raise OutputError(f"{self._members} is not of a training: choose another output directory, or move it away")
         options = replace(self.options, resume=False, overwrite=resumed or self.options.overwrite)
         kind = self.arguments.get("model_class") or TokenClassificationModel
         check_output_dir(self.output_dir, options, model_class=kind, after_members=True)

@@ -139,11 +139,10 @@ def test_an_interrupted_training_ends_as_if_undisturbed(
 def test_what_was_killed_before_the_members_were_deleted_is_resumed(
     recipe: Callable[..., DistilledTraining], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(place: Path) -> None:
-        if place.name == MEMBERS:
-            raise Killed
+    def killed(_: Path) -> None:
+        raise Killed
 
-    monkeypatch.setattr(distilled, "drop", killed)
+    monkeypatch.setattr(distilled, "drop_members", killed)
     with pytest.raises(Killed):
         recipe().train(PARTS)
     monkeypatch.undo()
@@ -190,6 +189,20 @@ def test_a_folder_of_the_users_is_left_alone(recipe: Callable[..., DistilledTrai
     own.parent.mkdir(parents=True)
     own.write_text("ours")
     recipe().train(PARTS)
+    assert own.read_text() == "ours"
+
+
+def test_a_hidden_folder_of_the_users_is_left_alone_too(
+    recipe: Callable[..., DistilledTraining], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    own = tmp_path / "model" / MEMBERS / "list.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("ours")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(OutputError, match="is not of a training"):
+            recipe(**options).train(PARTS)
+    plain = {**arguments, "label2id": LABELS.label2id, "output_dir": tmp_path / "model"}
+    ModelTrainer(**plain, options=replace(OPTIONS, overwrite=True)).train(PARTS.train)
     assert own.read_text() == "ours"
 
 
