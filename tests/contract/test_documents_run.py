@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, redirect_stdout
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from cardioner import LabelSet, ModelTrainer, read_corpus
 from cardioner.cli import app, main
+from cardioner.model_dir import encoder as default
 from cardioner.model_dir.layout import TOKENIZER_FILES, WEIGHTS
 
 ROOT = Path(__file__).parents[2]
@@ -206,8 +208,9 @@ def make_tables(stem: str, place: Path) -> None:
 
 
 def set_default_encoder(patch: pytest.MonkeyPatch, encoder: Path) -> None:
-    for module in ("cardioner.model_dir.encoder", "cardioner.training.initialization"):
-        patch.setattr(f"{module}.default_encoder", lambda: encoder, raising=False)
+    """Take another encoder for the default one, also where `default_encoder` was imported by name before."""
+    patch.setattr(default, "_default_folder", lambda: encoder)
+    patch.setattr(default, "DEFAULT_SHA256", sha256((encoder / WEIGHTS).read_bytes()).hexdigest())
 
 
 def make_old(new: Path, old: Path) -> None:
@@ -243,8 +246,9 @@ def page(
     set_default_encoder(monkeypatch, supplies / "encoder")
     if wanted.stem in SLOW:  # and in the processes that they start
         (programs / "sitecustomize.py").write_text(
-            "from pathlib import Path\n\nimport cardioner.model_dir.encoder\n\n"
-            f"cardioner.model_dir.encoder.default_encoder = lambda: Path({str(supplies / 'encoder')!r})\n"
+            "from pathlib import Path\n\nimport cardioner.model_dir.encoder as taken\n\n"
+            f"taken._default_folder = lambda: Path({str(supplies / 'encoder')!r})\n"
+            f"taken.DEFAULT_SHA256 = {default.DEFAULT_SHA256!r}\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(programs))
     make_tables(wanted.stem, place)
