@@ -751,20 +751,30 @@ def test_the_theme_is_that_of_the_system_until_another_is_chosen(open_page: Open
     assert opened.page.evaluate(colour) == "rgb(255, 255, 255)"
 
 
-def test_a_note_of_20000_characters_is_drawn_in_200_ms(open_page: Open) -> None:
+def test_drawing_a_long_note_takes_little_more_than_its_elements_do(open_page: Open) -> None:
     text = " ".join(["stenosis of the valve and syncope after furosemide;"] * 400)[:20_000]
     opened = open_page(notes=[Document("long", text)])
     assert len(opened.shown()) > 700
-    milliseconds = opened.page.evaluate("""async () => {
+    drawn, read = opened.page.evaluate("""() => {
         const threshold = document.getElementById("threshold");
-        let least = Infinity;
-        for (let turn = 0; turn < 30 && least > 200; turn += 1) { // other processes may be at work
+        const timed = (work) => {
             const began = performance.now();
-            threshold.value = 0.1 + 0.1 * (turn % 2);
-            threshold.dispatchEvent(new Event("input"));
-            document.body.getBoundingClientRect();
-            least = Math.min(least, performance.now() - began);
+            work();
+            document.body.getBoundingClientRect(); // which has the browser lay out what changed
+            return performance.now() - began;
+        };
+        const least = [Infinity, Infinity];
+        for (let turn = 0; turn < 10; turn += 1) { // other processes may be at work
+            least[0] = Math.min(least[0], timed(() => {
+                threshold.value = 0.1 + 0.1 * (turn % 2);
+                threshold.dispatchEvent(new Event("input"));
+            }));
+            // The same elements, without the styles in them, which the page's policy bars in HTML.
+            const html = document.querySelector("main").innerHTML.replaceAll(/ style="[^"]*"/g, "");
+            const copy = document.body.appendChild(document.createElement("main"));
+            least[1] = Math.min(least[1], timed(() => { copy.innerHTML = html; }));
+            timed(() => copy.remove());
         }
         return least;
     }""")
-    assert milliseconds < 200
+    assert drawn < 5 * read  # 2.4 to 2.8 times, which is 120 to 170 ms: see ADR 21
