@@ -250,6 +250,15 @@ def test_a_file_that_cannot_be_options_is_one_line_with_file_line_and_key(
     assert refused(text).startswith(said)
 
 
+def test_an_option_of_another_command_is_named_as_such(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "o.yaml").write_text("epochs: 2\nrecipe: best\n")
+    refused = run("distill", tmp_path, "--output", tmp_path / "m", "--config", tmp_path / "o.yaml")
+    assert (refused.code, refused.error.partition(":2: ")[2]) == (
+        2,
+        "cardioner distill has no option 'recipe': leave it out",
+    )
+
+
 def test_a_missing_file_and_bytes_that_are_no_text_are_one_line(run: Callable[..., Any], tmp_path: Path) -> None:
     done = run("train", "--config", tmp_path / "none.yaml", "--output", "y")
     assert done.code == 2

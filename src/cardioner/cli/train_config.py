@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -102,7 +102,7 @@ def _sources(context: typer.Context, names: Sequence[str]) -> set[str]:
 def _values(context: typer.Context, file: Path) -> dict[str, Any]:
     """The checked values of a file, by the names of fields."""
     options = {name: option for group in _GROUPS for name, option in options_of(group).items()}
-    flags = {parameter.name: parameter.opts for parameter in context.command.params}
+    command, flags = context.command.name, {parameter.name: parameter.opts for parameter in context.command.params}
     known = {_plain(name): field for field in options if field in flags for name in (field, *flags[field])}
     values: dict[str, Any] = {}
     for given in _settings(context, file):
@@ -111,7 +111,7 @@ def _values(context: typer.Context, file: Path) -> dict[str, Any]:
             tell(f"warning: {given.place}: {deprecation(key)}")
         field = known.get(RENAMED.get(key, key))
         if field is None:
-            raise UsageError(f"{given.place}: {_unknown(given.key, known)}")
+            raise UsageError(f"{given.place}: {_unknown(given.key, known, options, f'cardioner {command}')}")
         if field in values:
             raise UsageError(f"{given.place}: {given.key} is given twice, here under another name")
         if given.value is not None:
@@ -146,10 +146,12 @@ def _plain(name: str) -> str:
     return name.lstrip("-").replace("-", "_")
 
 
-def _unknown(key: str, known: Mapping[str, str]) -> str:
+def _unknown(key: str, known: Mapping[str, str], options: Container[str], command: str) -> str:
     """What to say of a key; a file given by mistake may hold a note: only what looks like a name is repeated."""
+    if _plain(key) in options:
+        return f"{command} has no option{_shown(key)}: leave it out"
     like = difflib.get_close_matches(_plain(key), known, n=1, cutoff=0.5)
-    hint = f"the nearest is {like[0].replace('_', '-')}" if like else "cardioner train --help lists the options"
+    hint = f"the nearest is {like[0].replace('_', '-')}" if like else f"{command} --help lists the options"
     return f"there is no option{_shown(key)}; {hint}"
 
 
