@@ -20,6 +20,7 @@ from cardioner.cli.distill import distill
 from cardioner.cli.evaluate import compare, evaluate
 from cardioner.cli.merge import merge
 from cardioner.cli.models import export, inspect, sign, upgrade, verify
+from cardioner.cli.option_groups import add_commands
 from cardioner.cli.predict import predict
 from cardioner.cli.select import select
 from cardioner.cli.serve import serve
@@ -36,7 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
+add_commands(
+    app,
     check,
     split,
     adapt,
@@ -56,8 +58,7 @@ for command in (
     upgrade,
     push,
     pull,
-):
-    app.command()(command)
+)
 app.add_typer(export)
 
 

@@ -11,6 +11,7 @@ import typer
 from cardioner._io import check_no_file, is_stream
 from cardioner.cli.console import notices, output, plain, print_json, quieten, show, table, tell
 from cardioner.cli.inputs import FormatOption, JsonAloneOption, read_parts
+from cardioner.cli.option_groups import add_commands
 from cardioner.cli.outputs import check_model_folder
 from cardioner.data.formats import ReadOptions
 from cardioner.errors import ModelError, UsageError, many
@@ -196,7 +197,6 @@ def forms(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@export.command()
 def hub(
     model: Annotated[
         Path, typer.Argument(metavar="DIR", help="The model directory, with a linear head and without a CRF.")
@@ -221,7 +221,6 @@ def hub(
     tell(f"Written: {done.directory}, a {done.kind} whose logits differ by at most {done.difference:.1g}")
 
 
-@export.command()
 def onnx(  # noqa: PLR0913 - one parameter an option
     model: Annotated[
         Path, typer.Argument(metavar="DIR", help="The model directory, with any head, with or without a CRF.")
@@ -270,3 +269,6 @@ def onnx(  # noqa: PLR0913 - one parameter an option
         tell(f"Added to {done.directory}: cardioner predict --engine onnx (not signed: cardioner sign)")
     else:
         tell(f"Written: {done.directory} (python tag.py NOTES)")
+
+
+add_commands(export, hub, onnx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass
@@ -109,6 +110,12 @@ class Option(NamedTuple):
         if choices:
             return choices if len(choices) <= _WIDEST else "NAME"
         return shown.get("metavar") or _METAVARS[kind]
+
+
+def add_commands(app: typer.Typer, *commands: Callable[..., None]) -> None:
+    """Add commands whose help is their docstring; typer would break its lines where the docstring does."""
+    for command in commands:
+        app.command(help=re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.getdoc(command) or ""))(command)
 
 
 def options_of(group: Any) -> dict[str, Option]:
