@@ -42,6 +42,8 @@ SLOW = (
     "your-own-notes",
 )
 """Pages that train many models, start processes or export graphs."""
+MOST_EPOCHS = 5
+"""Of a training that is not told how many; more would only take time."""
 _ON_CLUSTERS = (
     pytest.mark.cluster,
     pytest.mark.enable_socket,
@@ -246,9 +248,11 @@ def page(
     set_default_encoder(monkeypatch, supplies / "encoder")
     if wanted.stem in SLOW:  # and in the processes that they start
         (programs / "sitecustomize.py").write_text(
-            "from pathlib import Path\n\nimport cardioner.model_dir.encoder as taken\n\n"
-            f"taken._default_folder = lambda: Path({str(supplies / 'encoder')!r})\n"
-            f"taken.DEFAULT_SHA256 = {default.DEFAULT_SHA256!r}\n"
+            "from pathlib import Path\n\nimport cardioner.model_dir.findings\n\n"
+            f"cardioner.model_dir.findings.MOST_EPOCHS = {MOST_EPOCHS}\n\n"
+            "import cardioner.model_dir.encoder as default\n\n"
+            f"default._default_folder = lambda: Path({str(supplies / 'encoder')!r})\n"
+            f"default.DEFAULT_SHA256 = {default.DEFAULT_SHA256!r}\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(programs))
     make_tables(wanted.stem, place)
@@ -258,7 +262,7 @@ def page(
     if wanted.stem == "export-to-onnx":  # a tiny encoder loses more to 8 bits than a real one
         monkeypatch.setattr("cardioner.interop.onnx_check.SHARE", 0.5)
         monkeypatch.setattr("cardioner.interop.onnx_check.LEAST_SPANS", 1)
-    monkeypatch.setattr("cardioner.training.arguments.MOST_EPOCHS", 5)  # more would only take time
+    monkeypatch.setattr("cardioner.training.arguments.MOST_EPOCHS", MOST_EPOCHS)
     if wanted.stem == "train-on-few-notes":  # there are even fewer here
         monkeypatch.setattr("cardioner.training.sweep.curve.LEAST", 1)
     before = set(sys.modules)
