@@ -82,7 +82,7 @@ def test_killed_at_random_moments_it_loses_nothing_and_repeats_nothing(
     assert any(b"score" in held for held in content(tmp_path / "quiet").values()), "there is something to lose"
     kills, resumed = 0, 0
     for number in count():
-        if kills >= KILLS // 2:
+        if kills >= KILLS // 2 and (resumed or kills >= 5 * KILLS):  # slow machines are killed before anything is left
             break
         place = tmp_path / f"after-{number}"
         before: list[tuple[int, bytes]] = []
