@@ -59,8 +59,15 @@ def main() -> None:
         for command in COMMANDS:
             run([light, "-m", "cardioner", *command], place, alone)
         print(f"without torch: {', '.join(command for command, *_ in COMMANDS)}")
-    megabytes = sum(wheel.stat().st_size for wheel in wheelhouse.iterdir()) / 1e6
-    print(f"{wheelhouse.name}: {len(list(wheelhouse.iterdir()))} files, {megabytes:.0f} MB, installed without an index")
+        sizes = ", ".join(f"{one} {megabytes(place / one):.0f} MB" for one in ("whole", "light"))
+        print(f"environments, with pip and the default encoder in the whole one: {sizes}")
+    count = len(list(wheelhouse.iterdir()))
+    print(f"{wheelhouse.name}: {count} files, {megabytes(wheelhouse):.0f} MB, installed without an index")
+
+
+def megabytes(folder: Path) -> float:
+    """What all files in a folder hold together."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def install(wheelhouse: Path, place: Path, what: str, environment: Mapping[str, str]) -> Path:

@@ -16,6 +16,7 @@ from cardioner.errors import DataError, ModelError, UsageError
 from cardioner.model_dir.layout import CONFIG
 from cardioner.model_dir.load import read_model_dir
 from cardioner.model_dir.save import write_model_dir
+from cardioner.training import post_training
 from cardioner.training.attributes import SPLIT, attributes_in
 
 ATTRIBUTES: dict[str, list[Any]] = {"Certainty": [None, "possible", "unlikely"], "Negation": [None, True]}
@@ -125,6 +126,27 @@ def test_attributes_alone_are_learned_on_a_tagger_that_stays_as_it_is(
     unsaid = {"model": before.output_dir, "max_length": None, "learning_rate": None, "num_train_epochs": "auto"}
     settings = trainer(**unsaid, options={"attributes_only": True}).settings
     assert (settings["learning_rate"], settings["num_train_epochs"]) == (2e-3, 20)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_attributes_alone_keep_the_precisions_in_which_they_are_the_same(
+    trainer: Callable[..., ModelTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    before = trainer(attributes=None, num_train_epochs=12).train(notes(), eval_data=notes(4))
+    own = read_model_dir(before.output_dir, device="cpu").model.config
+    assert "int8" in own.inference_dtypes
+    if not same:  # as if int8 changed the attributes of some spans
+        agreement = post_training._agreement
+        monkeypatch.setattr(
+            post_training, "_agreement", lambda full, found: agreement(full, found) - (found is not full)
+        )
+    only = {"model": before.output_dir, "max_length": None, "num_train_epochs": 1, "output_dir": tmp_path / "more"}
+    result = trainer(**only, options={"attributes_only": True}).train(notes(), eval_data=notes(4))
+    kept = read_model_dir(tmp_path / "more", device="cpu").model.config
+    assert kept.inference_dtypes == (own.inference_dtypes if same else ["float32"])
+    assert kept.inference_dtype == (own.inference_dtype if same else "float32")
+    assert result.precision is not None
+    assert result.precision.allowed == kept.inference_dtypes
 
 
 def test_attributes_alone_leave_no_layer_out_and_need_notes_that_tell_the_epochs_apart(

@@ -107,6 +107,28 @@ def earlier_inference_settings(directory: Path) -> InferenceSettings:
     )
 
 
+def keep_inference_settings(
+    model: Any, tokenizer: Any, evaluation: Dataset | None, directory: Path, *, progress: Progress = silent
+) -> InferenceSettings:
+    """Keep what was chosen for a tagger that learned attributes alone, but no precision that changes these.
+
+    Precisions that this machine lacks, and all of them without annotated notes, stay as they were chosen.
+    """
+    earlier, config = earlier_inference_settings(directory), model.config
+    if earlier.precision is None or evaluation is None or evaluation.features is not None:
+        return earlier
+    notes = evaluation.documents
+    measured = broadcast_from_first(lambda: choose_precision(model, tokenizer, notes, progress=progress))
+    if measured is None:
+        return earlier
+    changing = measured.trials.keys() - {FULL, *measured.allowed}
+    config.inference_dtypes = [name for name in config.inference_dtypes if name not in changing]
+    if config.inference_dtype in changing:
+        config.inference_dtype = FULL
+    trials = {name: trial for name, trial in earlier.precision.trials.items() if name not in changing}
+    return earlier._replace(precision=Precision(config.inference_dtype, trials))
+
+
 def choose_attribute_temperatures(
     model: Any, tokenizer: Any, evaluation: Dataset | None, *, progress: Progress = silent
 ) -> None:

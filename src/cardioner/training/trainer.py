@@ -81,7 +81,7 @@ from cardioner.training.options import AUTO, BEST, Distillation, Epochs, Trainer
 from cardioner.training.post_training import (
     choose_attribute_temperatures,
     choose_inference_settings,
-    earlier_inference_settings,
+    keep_inference_settings,
 )
 from cardioner.training.run_metadata import (
     History,
@@ -285,10 +285,10 @@ class ModelTrainer:
         )
         self.settings["num_train_epochs"] = pick_epochs(self.epochs, steps)
         run, history = self._fit(prepared, evaluation)
+        choose = choose_inference_settings
         if self.options.attributes_only:  # which leaves the tagger as it is
-            chosen = earlier_inference_settings(Path(self.start.source))
-        else:
-            chosen = choose_inference_settings(self.model, self.tokenizer, evaluation, progress=self._progress)
+            choose = partial(keep_inference_settings, directory=Path(self.start.source))
+        chosen = choose(self.model, self.tokenizer, evaluation, progress=self._progress)
         choose_attribute_temperatures(self.model, self.tokenizer, evaluation, progress=self._progress)
         scored = {name: HeldOut.of(self._tag(data), self.model) for name, data in held_out.items() if data is not None}
         self.result = result = TrainingResult(
