@@ -103,7 +103,8 @@ def main(
         ways: dict[str, tuple[Sequence[Path], Any]] = {
             f"member {seed}": ([place], None) for seed, place in enumerate(places)
         }
-        ways["mean of the emissions"] = (places, None)
+        if len({(place / "tokenizer.json").read_bytes() for place in places}) == 1:  # else there is no such mean
+            ways["mean of the emissions"] = (places, None)
         ways |= {f"vote, {vote}": (places, vote) for vote in VOTES}
         _, evaluation, test = sample(corpus, share)
         parts = {"evaluation": evaluation, "test": test}
