@@ -132,14 +132,13 @@ def test_attributes_alone_are_learned_on_a_tagger_that_stays_as_it_is(
 def test_attributes_alone_keep_the_precisions_in_which_they_are_the_same(
     trainer: Callable[..., ModelTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
-    before = trainer(attributes=None, num_train_epochs=12).train(notes(), eval_data=notes(4))
+    monkeypatch.setattr(post_training, "MOST_LOSS", 1.0)  # what a tiny model finds in int8 depends on the processor
+    monkeypatch.setattr(post_training, "_agreement", lambda _, __: 1.0)
+    before = trainer(attributes=None, num_train_epochs=1).train(notes(), eval_data=notes(4))
     own = read_model_dir(before.output_dir, device="cpu").model.config
-    assert "int8" in own.inference_dtypes
-    if not same:  # as if int8 changed the attributes of some spans
-        agreement = post_training._agreement
-        monkeypatch.setattr(
-            post_training, "_agreement", lambda full, found: agreement(full, found) - (found is not full)
-        )
+    assert len(own.inference_dtypes) > 1
+    if not same:  # as if every other precision changed the attributes of some spans
+        monkeypatch.setattr(post_training, "_agreement", lambda in_full, found: 1.0 if found is in_full else 0.9)
     only = {"model": before.output_dir, "max_length": None, "num_train_epochs": 1, "output_dir": tmp_path / "more"}
     result = trainer(**only, options={"attributes_only": True}).train(notes(), eval_data=notes(4))
     kept = read_model_dir(tmp_path / "more", device="cpu").model.config

@@ -97,7 +97,7 @@ def choose_inference_settings(
     return chosen
 
 
-def earlier_inference_settings(directory: Path) -> InferenceSettings:
+def _earlier_settings(directory: Path) -> InferenceSettings:
     """What was chosen when a model was trained that is now left as it is."""
     record = read_json(directory / TRAINING_ARGS)
     precision, temperature = (object_under(record, name) for name in ("inference", "calibration"))
@@ -114,7 +114,7 @@ def keep_inference_settings(
 
     Precisions that this machine lacks, and all of them without annotated notes, stay as they were chosen.
     """
-    earlier, config = earlier_inference_settings(directory), model.config
+    earlier, config = _earlier_settings(directory), model.config
     if earlier.precision is None or evaluation is None or evaluation.features is not None:
         return earlier
     notes = evaluation.documents
