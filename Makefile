@@ -5,6 +5,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 WHEELHOUSE ?= wheelhouse
 LABEL_STUDIO ?= .venv-label-studio
+# Another Spark wants an environment of its own: make test-clusters VENV=.venv-spark-3 PYSPARK=pyspark==3.5.6
+PYSPARK ?= pyspark
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -52,13 +54,13 @@ test-slow: $(VENV)/.ready-dev ## Run the tests that kill processes, fill disks o
 
 # Ray and Spark come on top of the developers' tools, and only when their tests are asked for.
 $(VENV)/.ready-clusters: $(VENV)/.ready-dev
-	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[ray,spark]' 'ray[train]' && touch $@ || true
+	$(PIP) install $(PIP_ARGS) --constraint constraints.txt --editable '.[ray,spark]' 'ray[train]' '$(PYSPARK)' && touch $@ || true
 
 test-clusters: $(VENV)/.ready-clusters ## Run the tests that start Ray and Spark (a quarter of an hour; needs Java 17)
 	@if $(BIN)/python -c 'import ray.train, pyspark' && java -version > /dev/null; then set -x; \
 		$(BIN)/python -m pytest -q -m cluster tests/cluster tests/contract/test_documents_run.py; \
 	else echo 'LEFT OUT: the tests of Ray and Spark, as these or Java are missing (see above). To run them, install Java 17 and'; \
-		echo "    $(BIN)/python -m pip install 'ray[data,train]' pyspark"; fi
+		echo "    $(BIN)/python -m pip install 'ray[data,train]' '$(PYSPARK)'"; fi
 
 # medspaCy asks for spaCy below 3.8 on Python before 3.12, and works with 3.8 too: so it comes without its requirements.
 MEDSPACY := medspacy==1.3.1 medspacy-quickumls==3.2 medspacy-unqlite==0.9.8 PyRuSH==1.0.13 PyFastNER==1.0.10 \

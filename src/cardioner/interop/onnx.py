@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cardioner import __version__
 from cardioner._io import grant_default_permissions, reporting_failed_writes, staging, writing
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.interop.cards import onnx_card
 from cardioner.interop.exports import check_place, custom_class, publish_export
 from cardioner.interop.onnx_check import Agreement, check_graph
+from cardioner.interop.onnx_contents import CODE, write_code, write_settings, write_tokenizer
 from cardioner.interop.onnx_graph import DATA, write_graph
 from cardioner.interop.onnx_packages import check_packages
 from cardioner.model_dir.entrance import existing
 from cardioner.model_dir.findings import never_found
-from cardioner.model_dir.golden_comparison import TOLERANCE
-from cardioner.model_dir.graph_settings import FORMAT, GraphSettings
 from cardioner.model_dir.json_files import read_json
 from cardioner.model_dir.layout import (
     CARD,
@@ -37,24 +33,12 @@ from cardioner.model_dir.layout import (
 )
 from cardioner.model_dir.load import Loaded, read_model_dir
 from cardioner.model_dir.manifest import Manifest, list_files, read_manifest
-from cardioner.multiclass.encoding import plan_windows
-from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel, legal_transitions
+from cardioner.multiclass.modeling import CardioNERConfig, TokenClassificationModel
 
-_RUNNER = Path(__file__).parent / "onnx_files"
-_SHARED = Path(__file__).parents[1] / "multiclass"
-_ENGINE = Path(__file__).parents[1] / "prediction" / "engines"
-_FOLDER = "tagger"
-_CODE = {
-    "tag.py": _RUNNER / "tag.py",
-    f"{_FOLDER}/__init__.py": _RUNNER / "__init__.py",
-    **{f"{_FOLDER}/{name}": _ENGINE / name for name in ("tagger.py", "viterbi.py")},
-    **{f"{_FOLDER}/{name}": _SHARED / name for name in TORCH_FREE_CODE},
-}
-"""The code of an export, and what each of its files is a copy of."""
 _EARLIER_SETTINGS = "settings.json"
 _STALE = (DATA, _EARLIER_SETTINGS, "viterbi.py", *(name for name in TORCH_FREE_CODE if name in FIRST_CODE))
 """What an earlier export, of version 0.2.0 too, may have left that this one does not replace."""
-_OWN = {*GRAPH_FILES, TOKENIZER, CARD, *_CODE, *_STALE}
+_OWN = {*GRAPH_FILES, TOKENIZER, CARD, *CODE, *_STALE}
 _PASSED = (".", "__pycache__")
 """How the names of other files and folders begin that may lie in an export."""
 
@@ -131,7 +115,7 @@ def export_onnx(
     model, tokenizer, config = _read(directory)
     warnings = _warnings(directory, config, int8=int8)
     with staging(out) as stage:
-        _write_code(stage)
+        write_code(stage)
         measured = _write_graph(directory, model, tokenizer, stage, check, int8=int8)
         done = OnnxExport(out, *measured, warnings)
         precision = "with 8-bit weights" if int8 else "in float32"
@@ -247,17 +231,6 @@ def _check_out(directory: Path, out: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{out} already holds an export: choose another directory, or pass --overwrite")
 
 
-def _write_code(stage: Path) -> None:
-    """Write what runs a graph."""
-    (stage / _FOLDER).mkdir()
-    for name, source in _CODE.items():
-        text = source.read_text(encoding="utf-8")
-        text = re.sub(
-            r"^from cardioner\.(?:\w+\.)*(\w+) import", rf"from {_FOLDER}.\1 import", text, flags=re.MULTILINE
-        )
-        (stage / name).write_text(text, encoding="utf-8")
-
-
 def _write_graph(
     directory: Path,
     model: TokenClassificationModel,
@@ -268,70 +241,16 @@ def _write_graph(
     int8: bool,
 ) -> tuple[int, int, float, Agreement]:
     """Write the graph, its settings and the tokenizer, and compare the spans; returns what `check_graph` does."""
-    _write_tokenizer(tokenizer, stage)
-    _write_settings(model, tokenizer, stage)
+    write_tokenizer(tokenizer, stage)
+    write_settings(model, tokenizer, stage)
     write_graph(model, stage)
     try:
         measured = check_graph(model, tokenizer, stage, [document.text for document in check], int8=int8)
     except FloatingPointError as error:
         raise ModelError(f"{directory}: spans of the model and its export cannot be compared: {error}") from error
     if int8:
-        _write_settings(model, tokenizer, stage, precision="int8", tolerance=2 * measured[2])
+        write_settings(model, tokenizer, stage, precision="int8", tolerance=2 * measured[2])
     return measured
-
-
-def _write_tokenizer(tokenizer: Any, stage: Path) -> None:
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    (stage / TOKENIZER).write_text(tokenizer.backend_tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
-
-
-def _write_settings(
-    model: TokenClassificationModel,
-    tokenizer: Any,
-    stage: Path,
-    *,
-    precision: Literal["float32", "int8"] = "float32",
-    tolerance: float = TOLERANCE,
-) -> None:
-    """Write `onnx.json`."""
-    config, plan = model.config, plan_windows(model.config, tokenizer)
-    content = {
-        "format": FORMAT,
-        "cardioner": __version__,
-        "precision": precision,
-        "tolerance": tolerance,
-        "vocabulary": len(model.get_input_embeddings().weight),
-        "tags": config.tags,
-        "crf": _crf(model) if model.uses_crf else None,
-        "temperature": config.score_temperature,
-        "attributes": config.attributes,
-        "attribute_temperatures": config.attribute_temperatures,
-        "windows": {"length": plan.length, "context": plan.context, "aligned": plan.aligned},
-        "special_ids": {name: list(ids) for name, ids in plan.special._asdict().items()},
-        "padding_id": tokenizer.pad_token_id or 0,
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    GraphSettings.model_validate_json(text)
-    (stage / GRAPH_SETTINGS).write_text(text + "\n", encoding="utf-8")
-
-
-def _crf(model: TokenClassificationModel) -> list[dict[str, Any]]:
-    """Per tag group the scores of the CRF, and which transitions are legal.
-
-    Raises:
-        ModelError: If a score is not a number.
-    """
-    crf = model.crf
-    legal = crf.legal or legal_transitions(list(model.config.tag_groups[0].tags))
-    scores = {"start": crf.start_transitions, "transitions": crf.transitions, "end": crf.end_transitions}
-    if not all(bool(value.isfinite().all()) for value in scores.values()):
-        raise ModelError("the CRF holds scores that are not numbers: train the model again")
-    fields = {name: (value if model.types else value.unsqueeze(0)).tolist() for name, value in scores.items()}
-    return [
-        {**{name: values[index] for name, values in fields.items()}, "legal": legal._asdict()}
-        for index in range(model.types or 1)
-    ]
 
 
 def _warnings(directory: Path, config: CardioNERConfig, *, int8: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Intervals and tests of differences, against plain resampling loops and exact enumeration."""
+"""Intervals and tests of differences, against scoring each sample and exact enumeration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from cardioner.data.documents import Document, Span
 from cardioner.errors import UsageError
-from cardioner.evaluation import Pair, score_attributes, score_pairs
+from cardioner.evaluation import CRITERIA, Pair, score_attributes, score_pairs
 from cardioner.evaluation.comparison import compare_pairs
-from cardioner.evaluation.intervals import LEVEL, bootstrap
+from cardioner.evaluation.intervals import LEVEL, bootstrap, resampled
 
 TEXT = "x" * 60
 
@@ -38,17 +38,38 @@ def drawn(seed: int, documents: int = 12) -> list[Pair]:
     ]
 
 
-def test_intervals_are_those_of_scoring_resampled_documents_one_by_one() -> None:
-    pairs, samples = drawn(1), 4000
-    found = bootstrap(pairs, samples=samples, seed=3)
+def redrawn(pairs: list[Pair], samples: int, seed: int) -> list[list[Pair]]:
+    """The documents of each sample, by the same draws."""
+    shares = np.full(len(pairs), 1 / len(pairs))
+    draws = np.random.default_rng(seed).multinomial(len(pairs), shares, samples)
+    return [[pair for pair, times in zip(pairs, row, strict=True) for _ in range(times)] for row in draws]
+
+
+def edges(figures: list[float]) -> tuple[float, float]:
+    """Where the middle 95 % of figures lie."""
+    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def test_a_sample_is_as_many_documents_drawn_one_by_one_with_repetition() -> None:
+    times = np.concatenate([*resampled(np.eye(7), samples=40_000, seed=3)])
     random = Random(4)
-    resampled = [score_pairs(random.choices(pairs, k=len(pairs))) for _ in range(samples)]
-    for criterion in ("strict", "partial"):
-        figures = [scores.by(criterion).micro.f1 for scores in resampled]
-        low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        interval = found.of(criterion, "micro", "f1")
-        assert interval.low == pytest.approx(low, abs=0.02)
-        assert interval.high == pytest.approx(high, abs=0.02)
+    plain = np.array([np.bincount(random.choices(range(7), k=7), minlength=7) for _ in range(40_000)])
+    assert times.shape == plain.shape
+    assert set(times.sum(1)) == {7}
+    assert times.mean(0) == pytest.approx(plain.mean(0), abs=0.03)
+    assert np.cov(times.T) == pytest.approx(np.cov(plain.T), abs=0.03)
+
+
+def test_intervals_are_those_of_scoring_resampled_documents_one_by_one() -> None:
+    pairs, samples = drawn(1), 200
+    found = bootstrap(pairs, samples=samples, seed=3)
+    scored = [score_pairs(documents) for documents in redrawn(pairs, samples, seed=3)]
+    for criterion in CRITERIA:
+        for row in ("micro", "macro"):
+            for figure in ("precision", "recall", "f1"):
+                figures = [getattr(getattr(scores.by(criterion), row), figure) for scores in scored]
+                assert found.of(criterion, row, figure) == pytest.approx(edges(figures))
 
 
 def test_every_figure_of_a_sample_is_that_of_its_scores() -> None:
@@ -136,21 +157,18 @@ def attributed(seed: int, documents: int) -> list[Pair]:
 
 
 def test_intervals_of_attributes_are_those_of_scoring_resampled_documents_one_by_one() -> None:
-    pairs, samples = attributed(1, 12), 2000
+    pairs, samples = attributed(1, 12), 100
     found = bootstrap(pairs, samples=samples, seed=3)
-    random = Random(4)
-    resampled = [score_attributes(random.choices(pairs, k=len(pairs))) for _ in range(samples)]
-    own = [scores.per_attribute["Time"] for scores in resampled if scores is not None]
+    scored = [score_attributes(documents) for documents in redrawn(pairs, samples, seed=3)]
+    own = [scores.per_attribute["Time"] for scores in scored if scores is not None]
     for place, figures in (
         (("matched", "micro", "precision"), [counts.accuracy for counts in own]),
         (("matched", "macro", "f1"), [counts.matched.macro.f1 for counts in own]),
         (("end_to_end", "per_value/past", "f1"), [counts.end_to_end.per_type["past"].f1 for counts in own]),
     ):
-        edges = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        assert found.per_attribute["Time"][place] == pytest.approx(tuple(edges), abs=0.03)
-    whole = [scores.whole.micro.f1 for scores in resampled if scores is not None]
-    edges = np.quantile(whole, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    assert found.of("attributes", "micro", "f1") == pytest.approx(tuple(edges), abs=0.02)
+        assert found.per_attribute["Time"][place] == pytest.approx(edges(figures))
+    whole = [scores.whole.micro.f1 for scores in scored if scores is not None]
+    assert found.of("attributes", "micro", "f1") == pytest.approx(edges(whole))
 
 
 def test_every_figure_of_an_attribute_in_a_sample_is_that_of_its_scores() -> None:

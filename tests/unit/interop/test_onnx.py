@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from cardioner.data.documents import Document
 from cardioner.errors import ModelError, OutputError, UsageError
 from cardioner.evaluation import score
-from cardioner.interop import exports, onnx, onnx_check, onnx_graph, onnx_packages
+from cardioner.interop import exports, onnx, onnx_check, onnx_contents, onnx_graph, onnx_packages
 from cardioner.interop.onnx import export_onnx
 from cardioner.interop.onnx_check import agreement
 from cardioner.interop.onnx_files import tag
@@ -116,7 +116,7 @@ def test_an_export_holds_the_graph_the_tagger_and_nothing_that_names_us(
     assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1
     code = {name: (out / name).read_text(encoding="utf-8").splitlines() for name in FILES if name.endswith(".py")}
     for name, lines in code.items():
-        ours = onnx._CODE[name].read_text(encoding="utf-8").splitlines()
+        ours = onnx_contents.CODE[name].read_text(encoding="utf-8").splitlines()
         changed_lines = [(one, other) for one, other in zip(ours, lines, strict=True) if one != other]
         assert bool(changed_lines) == (name in ("tag.py", "tagger/tagger.py")), (
             "the others are the very files of the package"
@@ -263,14 +263,14 @@ def test_a_decoder_that_finds_other_spans_is_refused(
 def test_a_tokenizer_that_differs_without_transformers_is_refused(
     saved: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = onnx._write_tokenizer
+    write = onnx.write_tokenizer
 
     def disturbed(tokenizer: Any, stage: Path) -> None:
         write(tokenizer, stage)
         content = json.loads((stage / "tokenizer.json").read_text())
         (stage / "tokenizer.json").write_text(json.dumps({**content, "normalizer": None}))
 
-    monkeypatch.setattr(onnx, "_write_tokenizer", disturbed)
+    monkeypatch.setattr(onnx, "write_tokenizer", disturbed)
     with pytest.raises(ModelError, match=r"tokenizer.json alone gives other sub-tokens .* in \d+ of \d+ notes"):
         export_onnx(saved(), tmp_path / "out")
     assert nothing_left(tmp_path)
@@ -375,7 +375,7 @@ def test_a_crf_with_scores_that_are_no_numbers_is_refused(make_model: Callable[.
     model = make_model("bert", use_crf=True)
     torch.nn.init.constant_(model.crf.end_transitions, float("nan"))
     with pytest.raises(ModelError, match="not numbers"):
-        onnx._crf(model)
+        onnx_contents._crf(model)
 
 
 # Ties -----------------------------------------------------------------------------------------------------------------
