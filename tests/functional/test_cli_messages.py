@@ -46,7 +46,7 @@ def test_what_check_shows_is_in_plain_words(run: Run, tmp_path: Path) -> None:
     for said in (
         "│ min ",
         " max ┃",
-        "Spans that BIO tags cannot represent",
+        "Spans that the tags cannot represent",
         "normalizations",
         "comments",
         "1 document,",

@@ -170,7 +170,7 @@ def test_nulls_alone_are_no_mistake(model: Path, run: Callable[..., Any], tmp_pa
         (("--text-column", "nix"), 3, "its columns are note_id, note_text, ward"),
         (("--text-column", "ward", "--keep", "ward", "--id-column", "ward"), 2, "kept once"),
         (("--id-column", "ward", "--text-column", "note_id"), 3, "expected text in the column 'note_id', found int64"),
-        (("--to", "brat"), 2, "--to is for notes in files of text"),
+        (("--to", "brat"), 2, "--to is for notes in text files"),
         (("--from", "jsonl"), 2, "--from is for"),
     ],
 )
@@ -362,7 +362,7 @@ def test_a_package_that_is_missing_is_named(
     [
         (("--engine", "ray"), "a cluster is chosen by --cluster"),
         (("--workers", "2"), "--gpus-per-worker are for --cluster ray"),
-        (("--cluster", "ray", "--cpus-per-worker", "0"), "--cpus-per-worker must be greater than 0"),
+        (("--cluster", "ray", "--cpus-per-worker", "0"), "--cpus-per-worker must be more than 0"),
     ],
 )
 def test_options_of_a_cluster_that_cannot_work_are_refused(

@@ -103,7 +103,7 @@ def test_attributes_are_learned_shown_and_recorded(
     folders = ("--train", folder, "--eval", folder, "--test", folder)
     done = train("--attributes", "all", folders=folders)
     assert done.code == 0, done.err
-    assert "Attributes to learn: Certainty (possible); Negation (there or not)" in done.err
+    assert "Attributes to learn: Certainty (possible); Negation (present or absent)" in done.err
     assert done.err.count("Attributes of strictly matched spans, and end to end") == 2
     known = {"Certainty": [None, "possible"], "Negation": [None, True]}
     assert read_model_dir(tmp_path / "model", device="cpu").config.attributes == known
@@ -233,7 +233,7 @@ def test_overlapping_spans_are_counted_in_one_table(
     notes = write_notes(tmp_path / "notes", [base.with_spans([span, *inner])])
     done = train("--overlap", "flat", folders=("--train", notes))
     assert done.code == 0
-    assert done.err.count("Spans that BIO tags cannot represent") == 1
+    assert done.err.count("Spans that the tags cannot represent") == 1
     rows = [line.split() for line in done.err.splitlines() if "nested" in line]
     assert [[cell for cell in row if cell.isalnum()] for row in rows] == [
         ["nested", "DISEASE", "1"],

@@ -294,5 +294,5 @@ def test_values_that_the_trainer_refuses_name_the_option(configured: Callable[..
 def test_a_record_of_a_users_class_is_not_repeated_as_another_model(refused: Callable[[str], str]) -> None:
     record = {"model_class": "weighted.Weighted", "options": {}, "versions": {}, "labels": ["O"]}
     told = refused(json.dumps(record))
-    assert told.startswith(":1: this training was of a class of its own, weighted.Weighted")
+    assert told.startswith(":1: this training used a model class of its own, weighted.Weighted")
     assert "model_class=" in told

@@ -42,7 +42,7 @@ def adapt(  # noqa: PLR0913 - one parameter an option
     log_file: LogFileOption = None,
     json: JsonAloneOption = False,
 ) -> None:
-    """Adapt an encoder to the language of your notes, which nobody has to annotate, before you train.
+    """Adapt an encoder to the language of your notes before you train; the notes need no annotations.
 
     It learns to guess hidden words. It may reveal parts of the notes: it is as confidential as they are.
 

@@ -182,7 +182,7 @@ def _flat_tables(flat: FlatTags) -> Iterator[Table | str]:
     if beyond_flat > 0:
         yield f"Tags per type (train --overlap per-type) keep {many(beyond_flat, 'span')} that flat tags lose"
     beyond = {
-        (f"longer than a window of {flat.window}, yet tagged", label): n for label, n in flat.beyond_window.items()
+        (f"not lost, but longer than a window of {flat.window}", label): n for label, n in flat.beyond_window.items()
     }
     if flat.losses or beyond:
         yield loss_table({**flat.losses, **beyond})

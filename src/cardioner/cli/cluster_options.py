@@ -59,4 +59,4 @@ class ClusterOptions:
         if self.cluster is None and self != ClusterOptions():
             raise UsageError("--address, --workers, --cpus-per-worker and --gpus-per-worker are for --cluster ray")
         if (self.cpus_per_worker is not None and self.cpus_per_worker <= 0) or (self.gpus_per_worker or 0) < 0:
-            raise UsageError("--cpus-per-worker must be greater than 0, and --gpus-per-worker not less")
+            raise UsageError("--cpus-per-worker must be more than 0, and --gpus-per-worker 0 or more")

@@ -179,7 +179,7 @@ def interval_text(interval: Interval) -> str:
 def loss_table(losses: Mapping[tuple[str, str], int]) -> Table:
     """Training spans that tags cannot represent."""
     rows = [(kind, plain(label), count) for (kind, label), count in sorted(losses.items())]
-    return table("Spans that BIO tags cannot represent", ("reason", "type", "spans"), rows, left=2)
+    return table("Spans that the tags cannot represent", ("reason", "type", "spans"), rows, left=2)
 
 
 def count_table(title: str, counts: Counter[str]) -> Table:

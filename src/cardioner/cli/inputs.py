@@ -49,7 +49,7 @@ FormatOption = Annotated[
 ]
 EncodingOption = Annotated[str, typer.Option(metavar="NAME", help="Encoding of the files, such as latin-1 or cp1252.")]
 TextsOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="The .txt notes of a TSV file that lies elsewhere.")
+    Path | None, typer.Option(metavar="DIR", help="Folder of the .txt notes of a TSV file, if they are elsewhere.")
 ]
 OnErrorOption = Annotated[
     OnError,
@@ -88,7 +88,9 @@ class ReadingOptions:
             if not equals or not old.strip():
                 raise UsageError(f"--map takes OLD=NEW, or OLD= to drop a type; found {pair!r}")
             if len(new.split()) > 1:
-                raise UsageError(f"--map: a type's name has no white space, as no file could hold it; found {new!r}")
+                raise UsageError(
+                    f"--map: a type's name has no white space, which brat and CoNLL cannot hold; found {new!r}"
+                )
             if mapping.setdefault(old.strip(), new.strip()) != new.strip():
                 raise UsageError(f"--map gives {old.strip()!r} two names")
         return mapping

@@ -266,7 +266,7 @@ def onnx(  # noqa: PLR0913 - one parameter an option
     for line in done.figures:
         tell(line)
     if target is None:
-        tell(f"Added to {done.directory}: cardioner predict --engine onnx (not signed: cardioner sign)")
+        tell(f"Added to {done.directory}, for cardioner predict --engine onnx (to sign it: cardioner sign)")
     else:
         tell(f"Written: {done.directory} (python tag.py NOTES)")
 

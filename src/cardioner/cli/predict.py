@@ -157,7 +157,7 @@ def _check_no_corpus_options(**values: object) -> None:
     """
     if given := [name for name, value in values.items() if value is not None]:
         flag = {"format": "from"}.get(given[0], given[0])
-        raise UsageError(f"--{flag} is for notes in files of text: leave it out for a table, whose suffix says it all")
+        raise UsageError(f"--{flag} is for notes in text files: leave it out for a table")
 
 
 def _check(source: NoteSource, job: BatchJob, options: TaggingOptions) -> int | None:

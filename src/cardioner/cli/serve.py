@@ -64,11 +64,15 @@ class PageOptions:
     ] = None
     corrections: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the page saves corrected notes, apart from the notes. A new folder."),
+        typer.Option(
+            metavar="DIR", help="Where the page saves corrected notes: a folder of its own, outside that of the notes."
+        ),
     ] = None
     to: Annotated[
         Literal["brat", "jsonl"],
-        typer.Option("--to", metavar="FORMAT", help="Of the corrections: brat, or jsonl with a file for each note."),
+        typer.Option(
+            "--to", metavar="FORMAT", help="Format of the corrections: brat, or jsonl with a file for each note."
+        ),
     ] = "brat"
     format: FormatOption = None
     encoding: EncodingOption = "utf-8"

@@ -61,16 +61,16 @@ class PredictorOptions(ComputingOptions):
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="One more model; may be given several times. Models with the same tags and tokenizer are averaged, "
-            "others vote on spans.",
+            help="One more model; may be given several times. Models with the same tags and tokenizer, all with a "
+            "CRF or all without, are averaged; others vote on spans.",
         ),
     ] = None
     vote: Annotated[
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Let models vote even if they can be averaged: score, majority, or a number, the mean score from "
-            "which a span is kept that not all models find (score stands for 0.4).",
+            help="Let models vote even if they can be averaged: majority, score, or a number, the least mean score "
+            "of a span that not all models find (score: 0.4).",
         ),
     ] = None
     decode: Annotated[Decoder, typer.Option(metavar="WAY", help="viterbi, or argmax, which ignores a CRF.")] = "viterbi"
@@ -129,7 +129,7 @@ def tell_of_manifests(models: Models) -> None:
     for place in model_directories(models):
         manifest = read_manifest(place)
         if manifest is None:
-            tell(f"{place} has no manifest: it cannot be checked whether it is what was saved")
+            tell(f"{place} has no manifest, so nothing shows whether it is what was saved")
         elif problem := never_found(manifest.record):
             tell(f"warning: {place}: {problem}")
 
@@ -190,7 +190,7 @@ def warn_of_unfound(found: Sequence[str], scores: Mapping[str, tuple[Any, ...]],
     if not (labels := [label for label in scores if label not in found]):
         return
     what = "nothing at all" if len(labels) == len(scores) else "no span of " + many(len(labels), "type")
-    tell(f"warning: {what} was found in {many(notes, 'note')}; below, the model's own scores for that")
+    tell(f"warning: {what} was found in {many(notes, 'note')}; the model's scores for these types follow")
     rows = [(label, *scores[label]) for label in labels]
     show(table("Types without a span", ("type", "scored on", "gold spans", "strict F1"), rows, left=2))
 

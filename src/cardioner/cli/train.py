@@ -45,12 +45,12 @@ def train(
 
     The evaluation notes (--eval) pick the best epoch; without them, the last epoch is saved.
 
-    With --recipe best it trains three models, and keeps one of the same size that learns from them: a better one, for
-    five times the steps.
+    With --recipe best it trains three models, then one of the same size that learns from them. Only this one is kept:
+    it is better, for five times the steps.
 
     With --folds or --seeds it trains several models, which cardioner predict DIR uses as one; their scores are in
-    DIR/summary.json. With --curve it trains on growing parts of the notes, and estimates how much more notes
-    would help: DIR/curve.json.
+    DIR/summary.json. With --curve it trains on growing parts of the notes, and estimates what
+    more notes would bring: DIR/curve.json.
 
     With --attributes it also learns attributes of entities, such as negation; with --attributes-only nothing else, for
     the tagger of --backbone, which stays as it is.

@@ -170,7 +170,7 @@ def _settings(context: typer.Context, file: Path) -> Iterator[_Given]:
     if recorded and "model_class" in content:
         own = content["model_class"]
         raise UsageError(
-            f"{own.place}: this training was of a class of its own, {own.value}, which only Python can name: "
+            f"{own.place}: this training used a model class of its own, {own.value}, which only Python can name: "
             "repeat it with ModelTrainer(model_class=...)"
         )
     if recorded and "distillation" in content:

@@ -78,7 +78,7 @@ class NotesOptions(Checked, ReadingOptions):
     allow_unannotated: bool = setting(False, panel="Data")
     """Take notes without annotations as notes without entities."""
     scheme: Annotated[Literal["BIO", "BIOES"], BeforeValidator(_upper)] = setting("BIO", panel="Data")
-    """Tags: BIO, or BIOES, which also has tags for the end of an entity and for entities of one token."""
+    """Tags: BIO, or BIOES, which also has tags for the end of an entity and for entities of one sub-token."""
     attributes: Annotated[str | None, BeforeValidator(_names)] = setting(None, panel="Data", metavar="NAME,...|all")
     """Attributes of entities to learn, such as Negation,Certainty; all: those that the training notes have."""
     overlap: Literal["auto", "flat", "per-type"] = setting("auto", panel="Data")
@@ -192,7 +192,7 @@ def _values_in_words(values: Sequence[Any], most: int) -> str:
     given = [value for value in values if value is not None]
     if len(given) > most:
         return many(len(given), "value")
-    return listed("there or not" if value is True else value for value in given)
+    return listed("present or absent" if value is True else value for value in given)
 
 
 def read_given_parts(notes: NotesOptions) -> Parts:

@@ -117,7 +117,7 @@ def _types(directories: Sequence[Path], labels: Sequence[str]) -> dict[str, Type
 def _check_sound(directory: Path, source: Source) -> None:
     """Refuse a directory that does not verify; without torch, loading compares what it computes."""
     if read_manifest(directory) is None:
-        raise ModelError(f"{directory} has no manifest: it cannot be checked whether it is what was saved")
+        raise ModelError(f"{directory} has no manifest, so nothing shows whether it is what was saved")
     if chosen(source.engine) != "torch":
         return
     from cardioner.model_dir.verify import verify  # noqa: PLC0415 - imports torch

@@ -89,7 +89,7 @@ def check_attributes(attributes: Mapping[str, Sequence[Value]] | None) -> dict[s
         name = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
     raise UsageError(
         f"attributes{': ' if name else ''}{', '.join(map(repr, name))}: expected printable names and values of at most "
-        "1,000 characters, True for what is only there or not, and fewer than 256 values"
+        "1,000 characters, True for what is either present or absent, and fewer than 256 values"
     )
 
 

@@ -76,6 +76,6 @@ def check_shares(windows: int, size: int, processes: int) -> None:
     if least < processes:
         larger = f"raise the batch size to {2 * processes} or more, or " if windows >= processes else ""
         raise UsageError(
-            f"{windows} windows in batches of {size} make batches of {least}, fewer than the {processes} processes: "
+            f"{windows} windows in batches of {size} leave {least} in some, fewer than the {processes} processes: "
             f"{larger}start fewer processes"
         )

@@ -254,7 +254,7 @@ class TrainingOptions(Checked):
     attention_dropout: float = setting(0.0, ge=0, lt=1)
     """Dropout of the encoder's attention during training."""
     label_smoothing: float = setting(0.0, ge=0, lt=1)
-    """Share of each label that is spread over all labels; not with a CRF."""
+    """Share of each tag that is spread over all tags; not with a CRF."""
     max_gradient_norm: float = setting(1.0, gt=0)
     """Scale longer gradients down to this norm."""
     attribute_weight: float = setting(1.0, gt=0)
@@ -266,11 +266,11 @@ class TrainingOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = running_setting("auto")
     """cpu or cuda; auto takes the GPU if there is one."""
     checkpoint_steps: int = running_setting(500, ge=1)
-    """Write a checkpoint after every epoch, and after N steps within one."""
+    """Write a checkpoint after every epoch, and every N steps within one."""
     resume: bool = running_setting(False)
     """Resume from the last whole checkpoint, if there is one."""
     overwrite: bool = running_setting(False)
-    """Replace what the output holds."""
+    """Replace a model in the output; other files stay."""
     tracking: Literal["none", "tensorboard", "mlflow"] = running_setting("none")
     """none, tensorboard (writes to DIR/logs) or mlflow (to MLFLOW_TRACKING_URI, else to DIR/mlruns)."""
     also_bin: bool = running_setting(False)
@@ -284,7 +284,7 @@ class TrainingOptions(Checked):
     data_license: str | None = card_setting(None, metavar="NAME")
     """License of the data; for the model card."""
     data_key: Path | None = card_setting(None, metavar="FILE")
-    """Secret key for the digests of notes in the manifest; created if missing. The command's default: your own."""
+    """Secret key for the digests of notes in the manifest; created if missing. The command's default: data.key in your settings folder."""
     list_documents: bool = card_setting(False)
     """List the ids of the notes in the manifest."""
     progress: Annotated[bool | Callable[..., None] | None, PlainValidator(_progress)] = Field(

@@ -145,5 +145,5 @@ def test_a_file_may_name_one_place_of_training_notes_or_several(given: Any, tmp_
 
 
 def test_many_values_of_an_attribute_are_counted_and_not_shown() -> None:
-    assert _values_in_words([None, True, "old"], 20) == "old, there or not"
+    assert _values_in_words([None, True, "old"], 20) == "old, present or absent"
     assert _values_in_words([None, *map(str, range(21))], 20) == "21 values"

@@ -196,7 +196,7 @@ class CurveTraining:
             OutputError: If the folder holds something else, or cannot be written.
         """
         if not parts.evaluation and not parts.test:
-            raise UsageError("a curve is one of scores: give test or evaluation notes")
+            raise UsageError("a curve needs scores: give test or evaluation notes")
         part = "test" if parts.test else "evaluation"
         known = {"labels": self.labels.tags, "notes": fingerprint(parts)}
         request = settings_of(self.arguments, self.options, without=WEIGHTLESS, **known)
