@@ -1,8 +1,8 @@
 """The stock recipe that benchmarks compare with: what a practitioner writes with transformers alone.
 
 `AutoModelForTokenClassification`, every piece of a word labelled, windows of 256 without overlap, batches of 16, a
-tenth of the steps to warm up, learning rate 2e-4, bfloat16 where the device computes it, the Hugging Face Trainer, argmax.
-The epoch with the best strict F1 on the evaluation documents is kept.
+tenth of the steps to warm up, learning rate 2e-4, bfloat16 where the device computes it, the Hugging Face Trainer,
+argmax. The epoch with the best strict F1 on the evaluation documents is kept.
 """
 
 from __future__ import annotations

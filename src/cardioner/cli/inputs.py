@@ -88,9 +88,7 @@ class ReadingOptions:
             if not equals or not old.strip():
                 raise UsageError(f"--map takes OLD=NEW, or OLD= to drop a type; found {pair!r}")
             if len(new.split()) > 1:
-                raise UsageError(
-                    f"--map: a type's name has no white space, which brat and CoNLL cannot hold; found {new!r}"
-                )
+                raise UsageError(f"--map: brat and CoNLL cannot hold types with white space; found {new!r}")
             if mapping.setdefault(old.strip(), new.strip()) != new.strip():
                 raise UsageError(f"--map gives {old.strip()!r} two names")
         return mapping

@@ -65,14 +65,12 @@ class PageOptions:
     corrections: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where the page saves corrected notes: a folder of its own, outside that of the notes."
+            metavar="DIR", help="Where the page saves corrected notes; neither in the folder of notes nor around it."
         ),
     ] = None
     to: Annotated[
         Literal["brat", "jsonl"],
-        typer.Option(
-            "--to", metavar="FORMAT", help="Format of the corrections: brat, or jsonl with a file for each note."
-        ),
+        typer.Option("--to", metavar="FORMAT", help="Format of corrections: brat, or jsonl with a file for each note."),
     ] = "brat"
     format: FormatOption = None
     encoding: EncodingOption = "utf-8"

@@ -136,9 +136,7 @@ class DistilledTraining:
         if not parts.evaluation:
             raise UsageError("the recipe best needs evaluation notes, which pick the epochs: give them (--eval)")
         if self.options.attributes_only or "distillation" in self.arguments:
-            raise UsageError(
-                "the recipe best goes with neither attributes_only nor teachers: leave out the one or the other"
-            )
+            raise UsageError("the recipe best takes neither attributes_only nor teachers: leave out either")
         check_key_place(self.options.data_key, self.output_dir)
         if self.finished:
             self.drop_members()
