@@ -284,7 +284,7 @@ class TrainingOptions(Checked):
     data_license: str | None = card_setting(None, metavar="NAME")
     """License of the data; for the model card."""
     data_key: Path | None = card_setting(None, metavar="FILE")
-    """Secret key for the manifest's digests of notes; made if missing. Default of the command: the one in your settings."""
+    """Secret key for the manifest's digests of notes; made if missing. The command's default: that in your settings."""
     list_documents: bool = card_setting(False)
     """List the ids of the notes in the manifest."""
     progress: Annotated[bool | Callable[..., None] | None, PlainValidator(_progress)] = Field(
