@@ -16,7 +16,7 @@ from cardioner.evaluation import Pair, score_pairs
 from cardioner.evaluation.attributes import NOT_SAID, AttributeScores, score_attributes
 
 SAID = st.fixed_dictionaries(
-    {}, optional={"Negation": st.just(True), "Time": st.sampled_from(["past", "later"]), "Odd": st.just("a/b")}
+    {}, optional={"Negation": st.just(True), "Time": st.sampled_from(["past", "later"]), "Odd": st.sampled_from(["a/b", NOT_SAID])}
 )
 APART = st.builds(
     lambda place, label, said: Span(place, place + 1, label, attributes=said),
@@ -46,8 +46,10 @@ def scored(drawn: Drawn) -> AttributeScores:
 
 
 def value(span: Span, name: str) -> str:
-    said = span.attributes.get(name, NOT_SAID)
-    return said if isinstance(said, str) else "true"
+    said = span.attributes.get(name)
+    if said == NOT_SAID:
+        return f'"{said}"'
+    return NOT_SAID if said is None else said if isinstance(said, str) else "true"
 
 
 def by_hand(drawn: Drawn, name: str) -> list[tuple[str | None, str | None]]:

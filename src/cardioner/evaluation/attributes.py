@@ -132,8 +132,11 @@ def _count(sides: Sides, pairs: Pairs, name: str) -> AttributeCounts:
 
 
 def said_of(span: Span, name: str) -> str:
-    """The value of an attribute of a span, or `NOT_SAID`."""
-    return value_text(span.attributes[name]) if name in span.attributes else NOT_SAID
+    """The value of an attribute of a span, or `NOT_SAID`; a value that is a dash itself stands in quotes."""
+    if name not in span.attributes:
+        return NOT_SAID
+    text = value_text(span.attributes[name])
+    return f'"{text}"' if text == NOT_SAID else text
 
 
 def _counts(gold: Sequence[str], predicted: Sequence[str], right: Sequence[str]) -> TypeCounts:
