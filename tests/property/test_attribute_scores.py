@@ -16,7 +16,12 @@ from cardioner.evaluation import Pair, score_pairs
 from cardioner.evaluation.attributes import NOT_SAID, AttributeScores, score_attributes
 
 SAID = st.fixed_dictionaries(
-    {}, optional={"Negation": st.just(True), "Time": st.sampled_from(["past", "later"]), "Odd": st.sampled_from(["a/b", NOT_SAID])}
+    {},
+    optional={
+        "Negation": st.just(True),
+        "Time": st.sampled_from(["past", "later"]),
+        "Odd": st.sampled_from(["a/b", NOT_SAID]),
+    },
 )
 APART = st.builds(
     lambda place, label, said: Span(place, place + 1, label, attributes=said),
