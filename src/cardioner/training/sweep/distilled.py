@@ -136,7 +136,9 @@ class DistilledTraining:
         if not parts.evaluation:
             raise UsageError("the recipe best needs evaluation notes, which pick the epochs: give them (--eval)")
         if self.options.attributes_only or "distillation" in self.arguments:
-            raise UsageError("the recipe best takes neither attributes_only nor teachers: leave out either")
+            raise UsageError(
+                "the recipe best takes neither attributes_only nor teachers: leave them out, or the recipe"
+            )
         check_key_place(self.options.data_key, self.output_dir)
         if self.finished:
             self.drop_members()
