@@ -151,7 +151,7 @@ def test_ann_files_alone_are_scored_against_gold_that_has_the_texts(
     file.write_text(file.read_text(encoding="utf-8").replace("syncope", CANARY), encoding="utf-8")
     done = run("evaluate", corpus / "dev", tagged, "--json")
     assert done.json == {**whole, "misquoted": 1}
-    assert "1 span of the prediction quote another text than the gold document has there" in done.err
+    assert "1 span of the prediction with a text other than the gold document has there" in done.err
     assert CANARY not in done.err
 
 

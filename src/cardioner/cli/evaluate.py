@@ -151,7 +151,7 @@ def _report_pairing(pairing: Pairing, name: str) -> None:
             tell(f"{many(len(ids), 'document')} {problem} (the first: {plain(ids[0])})")
     if pairing.misquoted:
         spans = many(pairing.misquoted, "span")
-        tell(f"{spans} of {name} quote another text than the gold document has there: check the offsets")
+        tell(f"{spans} of {name} with a text other than the gold document has there: check the offsets")
     if pairing.impossible:
         rows = many(pairing.impossible, "row")
         tell(f"{rows} of {name} cannot be a span: counted as wrong, but not listed among the errors")
